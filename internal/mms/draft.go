@@ -1,0 +1,136 @@
+package mms
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/invalid"
+)
+
+// Draft is a message as somebody wrote it down, not yet checked.
+type Draft struct {
+	To        string   // E.164
+	From      string   // E.164; empty lets Postcard choose among the senders
+	Text      string   // may be empty
+	MediaURL  string   // the one picture ...
+	MediaURLs []string // ... or several; not both
+}
+
+// Rules are what this installation allows.
+type Rules struct {
+	Countries         []string // ISO 3166 codes that recipients may be in
+	Senders           []Number // the numbers it may send from; at least one
+	AllowPrivateMedia bool     // pictures on private and local hosts, for trying things out
+}
+
+// Check makes a queued message of the draft, or returns every fault as
+// invalid.Fields, named by the fields of the API.
+func (r Rules) Check(d Draft, id, owner uuid.UUID) (Message, error) {
+	var faults invalid.Fields
+	recipient := r.checkRecipient(d.To, &faults)
+	sender := r.checkSender(d.From, recipient, &faults)
+	text := checkText(d.Text, &faults)
+	media := r.checkMedia(d, &faults)
+	if err := faults.Err(); err != nil {
+		return Message{}, err
+	}
+	return Message{
+		ID: id, Owner: owner,
+		Sender: sender, Recipient: recipient,
+		Text: text, MediaURLs: media,
+		Status: Queued, Version: 1,
+	}, nil
+}
+
+func (r Rules) checkRecipient(to string, faults *invalid.Fields) Number {
+	if to == "" {
+		faults.Add("to", "required", "is missing: the recipient's phone number")
+		return ""
+	}
+	n, err := ParseNumber(to)
+	if err != nil {
+		faults.Add("to", "e164", err.Error())
+		return ""
+	}
+	if err := checkCountry(n, r.Countries); err != nil {
+		faults.Add("to", "country", err.Error())
+		return ""
+	}
+	return n
+}
+
+// checkSender checks the sender that was asked for, or chooses one: always the
+// same for a recipient, so that a person sees one conversation.
+func (r Rules) checkSender(from string, recipient Number, faults *invalid.Fields) Number {
+	if from == "" {
+		return r.chooseSender(recipient, faults)
+	}
+	n := Number(from)
+	if !slices.Contains(r.Senders, n) {
+		faults.Add("from", "sender", "is not one of the senders of this installation")
+		return ""
+	}
+	if n == recipient {
+		faults.Add("to", "not_sender", "must not be the sender's own number")
+	}
+	return n
+}
+
+func (r Rules) chooseSender(recipient Number, faults *invalid.Fields) Number {
+	if recipient == "" {
+		return "" // its own fault is already noted
+	}
+	others := slices.DeleteFunc(slices.Clone(r.Senders), func(n Number) bool { return n == recipient })
+	if len(others) == 0 {
+		faults.Add("to", "not_sender", "must not be the sender's own number")
+		return ""
+	}
+	h := fnv.New32a()
+	h.Write([]byte(recipient))
+	return others[int(h.Sum32()%uint32(len(others)))]
+}
+
+// checkText brings line ends to \n and refuses what a phone cannot show.
+func checkText(text string, faults *invalid.Fields) string {
+	if !utf8.ValidString(text) {
+		faults.Add("text", "utf8", "must be valid UTF-8")
+		return ""
+	}
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+		faults.Add("text", "control", "must not contain control characters other than line breaks")
+	}
+	if n := utf8.RuneCountInString(text); n > MaxText {
+		faults.Add("text", "max_length", fmt.Sprintf("must be at most %d characters long (it has %d)", MaxText, n))
+	}
+	return text
+}
+
+func (r Rules) checkMedia(d Draft, faults *invalid.Fields) []string {
+	urls, field := d.MediaURLs, func(i int) string { return fmt.Sprintf("mediaUrls[%d]", i) }
+	switch {
+	case d.MediaURL != "" && len(d.MediaURLs) > 0:
+		faults.Add("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two")
+		return nil
+	case d.MediaURL != "":
+		urls, field = []string{d.MediaURL}, func(int) string { return "mediaUrl" }
+	case len(d.MediaURLs) == 0:
+		faults.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture")
+		return nil
+	case len(d.MediaURLs) > MaxMedia:
+		faults.Add("mediaUrls", "max_items", fmt.Sprintf("must list at most %d pictures", MaxMedia))
+		return nil
+	}
+	for i, u := range urls {
+		if err := checkMediaURL(u, r.AllowPrivateMedia); err != nil {
+			faults.Add(field(i), "media_url", err.Error())
+		}
+	}
+	return urls
+}

@@ -1,0 +1,85 @@
+package mms
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// Limits of a message. Plivo docs, MMS: up to 10 attachments, 1,600
+// characters of text; the length of a URL is our own limit.
+const (
+	MaxMedia    = 10
+	MaxText     = 1600 // characters
+	MaxMediaURL = 2000 // bytes
+)
+
+// checkMediaURL says why Plivo could not fetch a picture from the URL, or nil.
+func checkMediaURL(raw string, allowPrivate bool) error {
+	if len(raw) > MaxMediaURL {
+		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
+	}
+	u, err := url.Parse(raw)
+	if err != nil || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return errors.New("must be a URL like https://example.com/picture.jpg, without spaces")
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("must start with http:// or https://")
+	}
+	if u.Hostname() == "" {
+		return errors.New("must name a host, like https://example.com/picture.jpg")
+	}
+	if u.User != nil {
+		return errors.New("must not contain a user name or password: Plivo fetches the picture without one")
+	}
+	if !allowPrivate && isPrivateHost(u.Hostname()) {
+		return errors.New("must be reachable from the internet: Plivo fetches the picture itself, and this host is private or local")
+	}
+	return nil
+}
+
+// numericHost matches the old spellings of an IPv4 address (2130706433,
+// 0x7f.1, 127.1) that some fetchers still understand.
+var numericHost = regexp.MustCompile(`^(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*$`)
+
+// reserved are the address blocks that netip has no predicate for: "this
+// network", carrier-grade NAT, the NAT64 prefix that can wrap a private IPv4
+// address, and the documentation and benchmarking blocks.
+var reserved = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("240.0.0.0/4"),
+	netip.MustParsePrefix("64:ff9b::/96"),
+}
+
+// isPrivateHost reports whether the host is local by its name or its literal
+// address. Names are not looked up: it is Plivo that fetches, not we.
+func isPrivateHost(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return isPrivateAddr(addr.Unmap())
+	}
+	if numericHost.MatchString(host) || !strings.Contains(host, ".") {
+		return true
+	}
+	for _, suffix := range []string{".localhost", ".local", ".internal", ".lan", ".home.arpa"} {
+		if strings.HasSuffix(host, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+func isPrivateAddr(addr netip.Addr) bool {
+	for _, prefix := range reserved {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() ||
+		addr.IsMulticast() || addr.IsUnspecified() || addr.Zone() != ""
+}

@@ -1,0 +1,99 @@
+// Package mms is the heart of Postcard: what a picture message is, which
+// statuses it passes through, what makes one valid, how an answer of Plivo is
+// to be read, when to try again, and the plain words for all of it.
+//
+// It knows no SQL, no HTTP, no Redis and no SDK, and has no state of its own.
+package mms
+
+import (
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+var (
+	// ErrNotFound says that there is no such message, or none that the asking
+	// person may see: the two are not told apart.
+	ErrNotFound = errors.New("no such message")
+
+	// ErrUnavailable says that the database cannot be reached at present.
+	// Nothing was changed, or it is not known whether it was.
+	ErrUnavailable = errors.New("the database cannot be reached")
+)
+
+// Message is one picture message to one recipient.
+type Message struct {
+	ID            uuid.UUID // UUIDv7
+	Owner         uuid.UUID // the user who sent it
+	Sender        Number
+	Recipient     Number
+	Text          string   // may be empty
+	MediaURLs     []string // 1 to MaxMedia, in the order given
+	Status        Status
+	Reason        Reason // why it failed or waits; empty when there is nothing to say
+	PlivoUUID     string // empty until Plivo has it
+	PlivoCode     string // Plivo's error code as it came; empty when there was none
+	Attempts      int    // calls to Plivo begun so far
+	Version       int64  // grows with every event
+	NextAttemptAt *time.Time
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	FinalAt       *time.Time
+}
+
+// Attempt is one call to Plivo.
+type Attempt struct {
+	Number     int // from 1
+	Sender     Number
+	StartedAt  time.Time
+	FinishedAt *time.Time
+	Outcome    Outcome // empty while the call is under way
+	HTTPStatus int     // 0 when no answer was read
+	PlivoUUID  string
+	APIID      string
+	Detail     string // what Plivo or the network said; may name a phone number
+}
+
+// Event is one thing that happened to a message.
+type Event struct {
+	ID      int64
+	At      time.Time
+	Kind    EventKind
+	Status  Status // of the message, after the event
+	Attempt int    // 0 when it belongs to none
+	Detail  string // further words, e.g. the reason; may be empty
+}
+
+// History is a message with all that happened to it, oldest first.
+type History struct {
+	Message
+	AttemptList []Attempt
+	Events      []Event
+}
+
+// EventKind names what happened.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventAccepted       EventKind = "accepted"        // taken on by Postcard: stored and safe
+	EventAttemptStarted EventKind = "attempt_started" // a worker is about to call Plivo
+	EventSubmitted      EventKind = "submitted"       // Plivo took it and named its UUID
+	EventRefusedForNow  EventKind = "refused_for_now" // Plivo did not take it; another try follows
+	EventAccountTrouble EventKind = "account_trouble" // the Plivo account cannot send; the message waits
+	EventRefused        EventKind = "refused"         // Plivo will not take it
+	EventInDoubt        EventKind = "in_doubt"        // Plivo may or may not have it
+	EventReport         EventKind = "report"          // a delivery report came
+	EventRelayed        EventKind = "relayed"         // its task was missing from the queue and was put there again
+)
+
+// Page asks for one page of an owner's messages, newest first.
+type Page struct {
+	Status Status    // only these; empty for all
+	Before uuid.UUID // only messages older than this one; uuid.Nil for the newest
+	Limit  int       // 1 to MaxPage
+}
+
+// MaxPage is the largest page of messages.
+const MaxPage = 100

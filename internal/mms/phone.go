@@ -1,0 +1,83 @@
+package mms
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nyaruka/phonenumbers"
+)
+
+// Number is a phone number in E.164 form, e.g. "+14155550123". One that comes
+// from ParseNumber or ReadNumber is valid.
+type Number string
+
+// What can be wrong with a number; the texts are shown to people.
+var (
+	errNumberForm    = errors.New("must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123")
+	errNumberInvalid = errors.New("is not a phone number that exists: check the area code and the number of digits")
+)
+
+// e164 is the shape; phonenumbers decides on the rest. ITU-T E.164 allows 15 digits.
+var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+
+// ParseNumber reads a number that must already stand in E.164 form.
+func ParseNumber(s string) (Number, error) {
+	if !e164.MatchString(s) {
+		return "", errNumberForm
+	}
+	return ReadNumber(s)
+}
+
+// ReadNumber reads a number as people in the US and Canada write it, e.g.
+// "(415) 555-0123", or as E.164.
+func ReadNumber(s string) (Number, error) {
+	parsed, err := phonenumbers.Parse(strings.TrimSpace(s), "US")
+	if err != nil {
+		return "", errNumberForm
+	}
+	if parsed.GetExtension() != "" {
+		return "", errors.New("must not have an extension: picture messages reach phone numbers only")
+	}
+	if !phonenumbers.IsValidNumber(parsed) {
+		return "", errNumberInvalid
+	}
+	return Number(phonenumbers.Format(parsed, phonenumbers.E164)), nil
+}
+
+// Country is the ISO 3166 code of the number's country, "" when unknown.
+func (n Number) Country() string {
+	parsed, err := phonenumbers.Parse(string(n), "")
+	if err != nil {
+		return ""
+	}
+	return phonenumbers.GetRegionCodeForNumber(parsed)
+}
+
+// International writes the number for people, e.g. "+1 415-555-0123".
+func (n Number) International() string {
+	parsed, err := phonenumbers.Parse(string(n), "")
+	if err != nil {
+		return string(n)
+	}
+	return phonenumbers.Format(parsed, phonenumbers.INTERNATIONAL)
+}
+
+// LogValue masks the number: logs never carry a full one.
+func (n Number) LogValue() slog.Value {
+	if len(n) < 2 {
+		return slog.StringValue("…")
+	}
+	return slog.StringValue("…" + string(n[len(n)-2:]))
+}
+
+// checkCountry says why a number's country is not allowed, or nil.
+func checkCountry(n Number, allowed []string) error {
+	if slices.Contains(allowed, n.Country()) {
+		return nil
+	}
+	return fmt.Errorf("is not in a country that picture messages can be sent to (%s)", strings.Join(allowed, ", "))
+}

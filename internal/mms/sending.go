@@ -1,0 +1,57 @@
+package mms
+
+import (
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// AttemptRef names one attempt. Its number is the fence: what a worker records
+// about attempt n counts only while n is the message's newest.
+type AttemptRef struct {
+	MessageID uuid.UUID
+	Number    int
+}
+
+// Claim is a message that one worker, and no other, is about to hand to Plivo.
+type Claim struct {
+	AttemptRef
+	Sender    Number
+	Recipient Number
+	Text      string
+	MediaURLs []string
+	Refusals  int // earlier attempts that were refused for now
+}
+
+// RelayItem is a queued message whose task has to be looked at.
+type RelayItem struct {
+	Task Task
+	Wait time.Duration // until the next attempt is due; 0 when it is
+}
+
+// Report is a delivery report of Plivo about one attempt.
+type Report struct {
+	Token     string // of the attempt, from the callback URL
+	PlivoUUID string
+	State     string // as Plivo named it
+	Code      string // Plivo's error code; empty when none was given
+}
+
+// maxState bounds what is kept of a state or code that Plivo named.
+const maxState = 32
+
+// Words is the report in short, for the event that records it.
+func (r Report) Words() string {
+	words := clip(r.State, maxState)
+	if r.Code != "" && r.Code != "000" {
+		words += ", code " + clip(r.Code, maxState)
+	}
+	return words
+}
+
+// clip makes s storable: valid UTF-8 without NUL, at most limit bytes.
+func clip(s string, limit int) string {
+	s = strings.ReplaceAll(s, "\x00", "")
+	return strings.ToValidUTF8(s[:min(len(s), limit)], "")
+}

@@ -1,0 +1,82 @@
+package mms
+
+import "slices"
+
+// Status is where a message stands.
+type Status string
+
+// The statuses of a message's life; Title and Explain have the words for them.
+const (
+	Scheduled   Status = "scheduled"
+	Queued      Status = "queued"
+	Sending     Status = "sending"
+	InDoubt     Status = "in_doubt"
+	Submitted   Status = "submitted"
+	Sent        Status = "sent"
+	Delivered   Status = "delivered"
+	Undelivered Status = "undelivered"
+	Failed      Status = "failed"
+	Canceled    Status = "canceled"
+)
+
+// statuses is in the order of a message's life.
+var statuses = []Status{Scheduled, Queued, Sending, InDoubt, Submitted, Sent, Delivered, Undelivered, Failed, Canceled}
+
+// Statuses returns every status in the order of a message's life.
+func Statuses() []Status { return slices.Clone(statuses) }
+
+// Known reports whether s is one of the statuses.
+func (s Status) Known() bool { return slices.Contains(statuses, s) }
+
+// Final reports whether the message's story is over. A final status may still
+// be corrected upwards by a late delivery report (undelivered to delivered).
+func (s Status) Final() bool {
+	return s == Delivered || s == Undelivered || s == Failed || s == Canceled
+}
+
+// next holds every legal transition.
+var next = map[Status][]Status{
+	Scheduled:   {Queued, Canceled},
+	Queued:      {Sending, Canceled, Failed},
+	Sending:     {Submitted, Queued, Failed, InDoubt},
+	InDoubt:     {Submitted, Queued, Failed},
+	Submitted:   {Sent, Delivered, Undelivered, Failed},
+	Sent:        {Delivered, Undelivered},
+	Undelivered: {Delivered},
+}
+
+// CanBecome reports whether a message in status s may go to status to.
+func (s Status) CanBecome(to Status) bool { return slices.Contains(next[s], to) }
+
+// Before returns the statuses from which a message may go to status to, for
+// the guard of the statement that takes it there.
+func Before(to Status) []Status {
+	var from []Status
+	for _, s := range statuses {
+		if s.CanBecome(to) {
+			from = append(from, s)
+		}
+	}
+	return from
+}
+
+// Reported translates the state named in a delivery report into a status. It
+// is false for a state that changes nothing (queued: we know already) and for
+// one that Postcard does not know: such a report is kept as an event only.
+//
+// Plivo's message states: queued, sent, failed, delivered, undelivered, and in
+// older pages rejected, to be read as undelivered (Plivo docs, message object).
+func Reported(state string) (Status, bool) {
+	switch state {
+	case "sent":
+		return Sent, true
+	case "delivered":
+		return Delivered, true
+	case "undelivered", "rejected":
+		return Undelivered, true
+	case "failed":
+		return Failed, true
+	default:
+		return "", false
+	}
+}
