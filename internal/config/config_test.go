@@ -1,0 +1,217 @@
+package config_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postcard/internal/config"
+)
+
+// complete is the least that both processes need.
+func complete(changes ...string) map[string]string {
+	vars := map[string]string{
+		"DATABASE_URL": "postgres://u:db-hush@localhost/postcard", "REDIS_URL": "redis://:redis-hush@localhost:6379",
+		"PLIVO_AUTH_ID": "MAXXXXXXXXXXXXXXXXXX", "PLIVO_AUTH_TOKEN": "token-hush", "PLIVO_SENDER_NUMBER": "+14155550100, +14155550101",
+	}
+	for i := 0; i < len(changes); i += 2 {
+		vars[changes[i]] = changes[i+1]
+	}
+	return vars
+}
+
+func TestReadAPI(t *testing.T) {
+	t.Parallel()
+	want := config.API{
+		Shared: config.Shared{
+			DatabaseURL: "postgres://u:db-hush@localhost/postcard", RedisURL: "redis://:redis-hush@localhost:6379",
+			LogLevel: slog.LevelInfo, LogFormat: "json", PublicURL: "https://postcard.example.com",
+			Plivo: config.Plivo{
+				AuthID: "MAXXXXXXXXXXXXXXXXXX", AuthToken: "token-hush",
+				Senders: []string{"+14155550100", "+14155550101"}, BaseURL: config.PlivoAPI,
+			},
+		},
+		Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"},
+	}
+	got, err := config.ReadAPI(complete(
+		"PUBLIC_URL", "https://postcard.example.com/",
+		"API_ADDR", "", "SIGNUP", "  ", // empty counts as not set
+		"MMS_COUNTRIES", "us, ca",
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want.DatabaseURL), string(got.DatabaseURL)); diff != "" {
+		t.Error(diff) // Secrets print as [hidden], so that a diff of structs cannot show them
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got.Plivo.Simulated() {
+		t.Error("the real Plivo counts as simulated")
+	}
+}
+
+func TestReadWorkerDefaults(t *testing.T) {
+	t.Parallel()
+	got, err := config.ReadWorker(complete("PLIVO_BASE_URL", "http://127.0.0.1:9999/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Shared = config.Shared{Plivo: config.Plivo{BaseURL: got.Plivo.BaseURL}}
+	want := config.Worker{
+		Shared:      config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
+		MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if !got.Plivo.Simulated() {
+		t.Error("another address counts as the real Plivo")
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	readAPI := func(vars map[string]string) error { _, err := config.ReadAPI(vars); return err }
+	readWorker := func(vars map[string]string) error { _, err := config.ReadWorker(vars); return err }
+	readDatabaseURL := func(vars map[string]string) error { _, err := config.ReadDatabaseURL(vars); return err }
+	cases := map[string]struct {
+		read func(map[string]string) error
+		vars map[string]string
+		want []string
+	}{
+		"nothing set": {readAPI, map[string]string{}, []string{
+			"DATABASE_URL is missing",
+			"PLIVO_AUTH_ID is missing",
+			"PLIVO_AUTH_TOKEN is missing",
+			"PLIVO_SENDER_NUMBER is missing: the number(s) to send from, in E.164 form, comma separated",
+			"REDIS_URL is missing",
+		}},
+		"everything wrong": {
+			readAPI, complete("DATABASE_URL", "mysql://u:db-hush@h/", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
+				"PUBLIC_URL", "https://u:url-hush@h/?x", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
+				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA",
+				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush"), []string{
+				"ADMIN_EMAIL and ADMIN_PASSWORD must be set together",
+				"ALLOW_PRIVATE_MEDIA must be true or false",
+				"API_ADDR must be an address like :8080 or 127.0.0.1:8080",
+				"API_METRICS_ADDR must be an address like :8080 or 127.0.0.1:8080",
+				"DATABASE_URL must be a URL that starts with postgres:// or postgresql://",
+				"LOG_FORMAT must be json or text",
+				"LOG_LEVEL must be one of debug, info, warn, error",
+				"MMS_COUNTRIES must be two-letter country codes, comma separated, like US,CA",
+				"PLIVO_BASE_URL must not have a path",
+				"PLIVO_SENDER_NUMBER: entry 2 is not in E.164 form, like +14155550123",
+				"PUBLIC_URL must be a URL like https://example.com",
+				"QUEUES_WRITABLE must be true or false",
+				"REDIS_URL must be a URL that starts with redis:// or rediss:// or redis-socket:// or redis-sentinel://",
+				"SIGNUP must be closed or open",
+			},
+		},
+		"worker, not of the type": {
+			readWorker, complete("WORKER_CONCURRENCY", "token-hush", "SEND_TIMEOUT", "30", "MAX_ATTEMPTS", "8.5", "WORKER_METRICS_ADDR", "x"), []string{
+				"MAX_ATTEMPTS must be a whole number",
+				"SEND_TIMEOUT must be a duration like 30s or 5m",
+				"WORKER_CONCURRENCY must be a whole number",
+				"WORKER_METRICS_ADDR must be an address like :8080 or 127.0.0.1:8080",
+			},
+		},
+		"worker, out of range": {
+			readWorker, complete("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0"), []string{
+				"MAX_ATTEMPTS must be from 1 to 100",
+				"SEND_TIMEOUT must be from 1s to 5m",
+				"WORKER_CONCURRENCY must be from 1 to 100",
+			},
+		},
+		"tool": {readDatabaseURL, map[string]string{"DATABASE_URL": "db-hush"}, []string{
+			"DATABASE_URL must be a URL that starts with postgres:// or postgresql://",
+		}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := c.read(maps.Clone(c.vars))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			want := fmt.Sprintf("the configuration has %d fault(s):\n  %s", len(c.want), strings.Join(c.want, "\n  "))
+			if diff := cmp.Diff(want, err.Error()); diff != "" {
+				t.Error(diff)
+			}
+			if strings.Contains(err.Error(), "hush") {
+				t.Errorf("the error gives a value away: %v", err)
+			}
+		})
+	}
+}
+
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	t.Parallel()
+	c, err := config.ReadAPI(complete("ADMIN_EMAIL", "ada@example.com", "ADMIN_PASSWORD", "admin-hush"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := map[string]string{}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+		printed[verb] = fmt.Sprintf(verb, c) + fmt.Sprintf(verb, &c) + fmt.Sprintf(verb, c.Plivo.AuthToken)
+	}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed["json"] = string(raw)
+	var logs bytes.Buffer
+	for _, handler := range []slog.Handler{slog.NewJSONHandler(&logs, nil), slog.NewTextHandler(&logs, nil)} {
+		slog.New(handler).Info("read", slog.Any("config", c), slog.Any("pointer", &c), slog.Any("token", c.Plivo.AuthToken))
+	}
+	printed["slog"] = logs.String()
+	for how, text := range printed {
+		for _, form := range []string{"hush", fmt.Sprintf("%x", "hush"), fmt.Sprintf("%X", "hush")} {
+			if strings.Contains(text, form) {
+				t.Errorf("%s shows a secret: %s", how, text)
+			}
+		}
+	}
+	if got := config.Secret("").String(); got != "" {
+		t.Errorf("an empty secret prints as %q: it cannot be told from one that is set", got)
+	}
+}
+
+func TestEnvironment(t *testing.T) { // changes the working directory, so not parallel
+	t.Chdir(t.TempDir())
+	t.Setenv("POSTCARD_TEST_BOTH", "process")
+	if _, err := config.Environment(); err != nil {
+		t.Fatalf("without a file: %v", err)
+	}
+	writeEnv(t, "POSTCARD_TEST_BOTH=file\nPOSTCARD_TEST_FILE='of the file'\n")
+	vars, err := config.Environment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := [2]string{vars["POSTCARD_TEST_BOTH"], vars["POSTCARD_TEST_FILE"]}
+	if want := [2]string{"process", "of the file"}; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, broken := range []string{"PLIVO_AUTH_TOKEN='hush\n", "PLIVO_AUTH_TOKEN hush\n", "a-b=hush\n"} {
+		writeEnv(t, broken)
+		if _, err := config.Environment(); err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: got error %v, want one that does not repeat the file", broken, err)
+		}
+	}
+}
+
+func writeEnv(t *testing.T, content string) {
+	t.Helper()
+	if err := os.WriteFile(".env", []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
