@@ -1,0 +1,88 @@
+// Package postgres keeps users and messages. It is the only place with SQL and
+// the only one that sees driver errors: callers get the errors of mms and
+// identity.
+//
+// A message changes its status here and nowhere else: one function and one
+// statement per transition, guarded by the status it comes from, which writes
+// the event together with the change. That a guard matched nothing is an
+// outcome, not an error.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"postcard/internal/mms"
+)
+
+// Store is the database. It is safe for concurrent use.
+type Store struct{ db *sqlx.DB }
+
+// Open connects to the database at url with at most maxConns connections. It
+// waits for nothing: a database that is away shows itself in Ping.
+func Open(url string, maxConns int) (*Store, error) {
+	db, err := sqlx.Open("postgres", url)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return &Store{db: db}, nil
+}
+
+// DB is the connection pool, for the session store and for migrations.
+func (s *Store) DB() *sql.DB { return s.db.DB }
+
+// Close closes all connections.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ping asks whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return translate(s.db.PingContext(ctx), "pinging the database")
+}
+
+// translate wraps err with what was being done, and adds mms.ErrUnavailable
+// where the database could not be reached or broke off.
+func translate(err error, doing string) error {
+	switch {
+	case err == nil:
+		return nil
+	case isUnavailable(err):
+		return fmt.Errorf("%s: %w: %w", doing, mms.ErrUnavailable, err)
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+}
+
+// isUnavailable recognises lost connections, and the SQLSTATE classes 08
+// (connection), 53 (out of resources), 57P (shutting down, starting up).
+func isUnavailable(err error) bool {
+	var netErr net.Error
+	if errors.As(err, &netErr) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	var pqErr *pq.Error
+	if !errors.As(err, &pqErr) {
+		return false
+	}
+	state := pqErr.SQLState()
+	return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
+}
+
+// violates reports whether err is the breach of the named constraint.
+func violates(err error, constraint string) bool {
+	var pqErr *pq.Error
+	return errors.As(err, &pqErr) && pqErr.Constraint == constraint
+}

@@ -1,0 +1,67 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+const takeForRelay = `
+UPDATE messages SET relay_at = now() + interval '30 seconds'
+WHERE id IN (
+    SELECT id FROM messages WHERE relay_at <= now() AND status = 'queued'
+    ORDER BY relay_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, task_generation, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait`
+
+// TakeForRelay returns up to limit queued messages whose task has to be looked
+// at. Each comes up again later, until a worker has claimed it.
+func (s *Store) TakeForRelay(ctx context.Context, limit int) ([]mms.RelayItem, error) {
+	var rows []struct {
+		ID         uuid.UUID `db:"id"`
+		Generation int       `db:"task_generation"`
+		Wait       float64   `db:"wait"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, takeForRelay, limit); err != nil {
+		return nil, translate(err, "taking messages for the relay")
+	}
+	items := make([]mms.RelayItem, len(rows))
+	for i, row := range rows {
+		items[i] = mms.RelayItem{
+			Task: mms.Task{MessageID: row.ID, Generation: row.Generation},
+			Wait: seconds(row.Wait),
+		}
+	}
+	return items, nil
+}
+
+const nextGeneration = `
+UPDATE messages SET task_generation = task_generation + 1
+WHERE id = $1 AND task_generation = $2 AND status = 'queued'`
+
+// NextGeneration makes room for a new task of the message beside one that is
+// stuck or dead. It reports false when the message has moved on.
+func (s *Store) NextGeneration(ctx context.Context, t mms.Task) (bool, error) {
+	result, err := s.db.ExecContext(ctx, nextGeneration, t.MessageID, t.Generation)
+	if err != nil {
+		return false, translate(err, "counting up a task's generation")
+	}
+	n, err := result.RowsAffected()
+	return n == 1, translate(err, "counting up a task's generation")
+}
+
+const noteRelayed = `
+WITH m AS (
+    UPDATE messages SET version = version + 1, updated_at = now()
+    WHERE id = $1 AND status = 'queued' RETURNING id, status
+)
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'relayed', status FROM m`
+
+// NoteRelayed records that a message's task was missing from the queue and was
+// put there again.
+func (s *Store) NoteRelayed(ctx context.Context, id uuid.UUID) error {
+	_, err := s.db.ExecContext(ctx, noteRelayed, id)
+	return translate(err, "noting a relayed message")
+}

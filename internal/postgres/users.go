@@ -1,0 +1,129 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/identity"
+)
+
+type userRow struct {
+	ID           uuid.UUID `db:"id"`
+	Email        string    `db:"email"`
+	PasswordHash string    `db:"password_hash"`
+	Role         string    `db:"role"`
+	CreatedAt    time.Time `db:"created_at"`
+}
+
+func (r userRow) user() identity.User {
+	return identity.User{
+		ID: r.ID, Email: r.Email, PasswordHash: identity.PasswordHash(r.PasswordHash),
+		Role: identity.Role(r.Role), CreatedAt: r.CreatedAt,
+	}
+}
+
+const insertUser = `
+INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4)`
+
+// CreateUser adds a user, or returns identity.ErrEmailTaken.
+func (s *Store) CreateUser(ctx context.Context, u identity.User) error {
+	_, err := s.db.ExecContext(ctx, insertUser, u.ID, u.Email, string(u.PasswordHash), string(u.Role))
+	if violates(err, "users_email_taken") {
+		return identity.ErrEmailTaken
+	}
+	return translate(err, "adding a user")
+}
+
+const selectUserByEmail = `
+SELECT id, email, password_hash, role, created_at FROM users WHERE email = $1`
+
+// UserByEmail returns the user with the normalised email, or identity.ErrNoUser.
+func (s *Store) UserByEmail(ctx context.Context, email string) (identity.User, error) {
+	return s.user(ctx, selectUserByEmail, email)
+}
+
+const selectUserByID = `
+SELECT id, email, password_hash, role, created_at FROM users WHERE id = $1`
+
+// UserByID returns the user, or identity.ErrNoUser.
+func (s *Store) UserByID(ctx context.Context, id uuid.UUID) (identity.User, error) {
+	return s.user(ctx, selectUserByID, id)
+}
+
+func (s *Store) user(ctx context.Context, query string, arg any) (identity.User, error) {
+	var row userRow
+	err := s.db.GetContext(ctx, &row, query, arg)
+	if errors.Is(err, sql.ErrNoRows) {
+		return identity.User{}, identity.ErrNoUser
+	}
+	return row.user(), translate(err, "reading a user")
+}
+
+const updatePassword = `
+UPDATE users SET password_hash = $2 WHERE email = $1`
+
+// SetPassword changes a user's password, or returns identity.ErrNoUser.
+func (s *Store) SetPassword(ctx context.Context, email string, hash identity.PasswordHash) error {
+	result, err := s.db.ExecContext(ctx, updatePassword, email, string(hash))
+	if err != nil {
+		return translate(err, "changing a password")
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(identity.ErrNoUser, err)
+	}
+	return nil
+}
+
+const insertFirstAdmin = `
+INSERT INTO users (id, email, password_hash, role)
+SELECT $1, $2, $3, 'admin' WHERE NOT EXISTS (SELECT FROM users WHERE role = 'admin')
+ON CONFLICT DO NOTHING`
+
+// CreateFirstAdmin adds the user as an admin where there is no admin yet, and
+// reports whether it did.
+func (s *Store) CreateFirstAdmin(ctx context.Context, u identity.User) (bool, error) {
+	result, err := s.db.ExecContext(ctx, insertFirstAdmin, u.ID, u.Email, string(u.PasswordHash))
+	if err != nil {
+		return false, translate(err, "adding the first admin")
+	}
+	n, err := result.RowsAffected()
+	return n == 1, translate(err, "adding the first admin")
+}
+
+const countTry = `
+INSERT INTO throttles (key, tries, window_ends) VALUES ($1, 1, now() + $2 * interval '1 second')
+ON CONFLICT (key) DO UPDATE SET
+    tries       = CASE WHEN throttles.window_ends <= now() THEN 1 ELSE throttles.tries + 1 END,
+    window_ends = CASE WHEN throttles.window_ends <= now() THEN EXCLUDED.window_ends ELSE throttles.window_ends END
+RETURNING tries, extract(epoch FROM window_ends - now())`
+
+// Throttle counts one more try under the key and returns how long to wait when
+// there were more than limit in the current window, else 0.
+func (s *Store) Throttle(ctx context.Context, key [32]byte, limit int, window time.Duration) (time.Duration, error) {
+	var tries int
+	var left float64
+	err := s.db.QueryRowContext(ctx, countTry, key[:], window.Seconds()).Scan(&tries, &left)
+	if err != nil {
+		return 0, translate(err, "counting a try")
+	}
+	if tries <= limit {
+		return 0, nil
+	}
+	return seconds(left), nil
+}
+
+const forgetTries = `
+DELETE FROM throttles WHERE key = $1 OR window_ends < now() - interval '1 hour'`
+
+// Unthrottle forgets the tries under the key, and all that are long over.
+func (s *Store) Unthrottle(ctx context.Context, key [32]byte) error {
+	_, err := s.db.ExecContext(ctx, forgetTries, key[:])
+	return translate(err, "forgetting tries")
+}
+
+// seconds turns a number of seconds, as the database counts them, into a duration.
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
