@@ -1,0 +1,100 @@
+// Command plivosim serves the Plivo simulator alone, for staging and compose.
+//
+// Settings come from flags or, as their defaults, from the environment:
+//
+//	-addr     PLIVOSIM_ADDR        where to listen, 127.0.0.1:8085
+//	-scale    PLIVOSIM_TIME_SCALE  factor on every waiting time, 1
+//	          PLIVO_AUTH_ID        the account's id, required
+//	          PLIVO_AUTH_TOKEN     the account's token, required
+//	          PLIVO_SENDER_NUMBER  its MMS-enabled numbers, comma separated;
+//	                               empty: any US or Canadian number
+//
+// With -healthcheck it asks a simulator running at that address for its health
+// and exits 0 or 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"postcard/internal/plivosim"
+)
+
+const (
+	readTimeout = 10 * time.Second
+	// writeTimeout is long enough for scenarios that outlast a client's patience.
+	writeTimeout  = 5 * time.Minute
+	idleTimeout   = 2 * time.Minute
+	stopTimeout   = 5 * time.Second
+	healthTimeout = 3 * time.Second
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "plivosim:", err)
+		}
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
+	set, err := readSettings(args, getenv, out)
+	if err != nil {
+		return err
+	}
+	if set.healthcheck {
+		return checkHealth(ctx, set.addr)
+	}
+	if err := set.check(); err != nil {
+		return err
+	}
+	set.sim.Logger = slog.New(slog.NewTextHandler(out, nil))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", set.addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return serve(ctx, listener, set.sim)
+}
+
+// serve runs until ctx ends, then stops the simulator, so that stalled requests
+// end, and the server after it.
+func serve(ctx context.Context, listener net.Listener, cfg plivosim.Config) error {
+	sim := plivosim.New(cfg)
+	defer sim.Close()
+	server := &http.Server{
+		Handler:      sim,
+		ReadTimeout:  readTimeout,
+		WriteTimeout: writeTimeout,
+		IdleTimeout:  idleTimeout,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	cfg.Logger.Info("plivosim: listening", "addr", listener.Addr().String())
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	sim.Close()
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(stopCtx); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}

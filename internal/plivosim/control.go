@@ -1,0 +1,74 @@
+package plivosim
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// maxControlBody is the size in bytes of what the control endpoints read.
+const maxControlBody = 64 << 10
+
+// controlRoutes serves /sim/. These endpoints exist only in the simulator,
+// never at Plivo, and need no credentials: do not let the simulator be reached
+// from outside.
+//
+//	GET    /sim/health     {"status":"ok"}
+//	GET    /sim/ledger     []Entry
+//	GET    /sim/requests   []Request
+//	GET    /sim/scenarios  []ScenarioInfo
+//	POST   /sim/faults     Fault, see SetFault
+//	DELETE /sim/faults     see ClearFaults
+//	POST   /sim/reset      see Reset
+func (s *Simulator) controlRoutes(r chi.Router) {
+	show := func(path string, value func() any) {
+		r.Get(path, func(w http.ResponseWriter, _ *http.Request) { writeControl(w, http.StatusOK, value()) })
+	}
+	show("/sim/health", func() any { return map[string]string{"status": "ok"} })
+	show("/sim/ledger", func() any { return s.Ledger() })
+	show("/sim/requests", func() any { return s.Requests() })
+	show("/sim/scenarios", func() any { return Scenarios() })
+	r.Post("/sim/faults", s.postFault)
+	r.Delete("/sim/faults", func(w http.ResponseWriter, _ *http.Request) {
+		s.ClearFaults()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	r.Post("/sim/reset", func(w http.ResponseWriter, _ *http.Request) {
+		s.Reset()
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+func (s *Simulator) postFault(w http.ResponseWriter, r *http.Request) {
+	f, err := decodeFault(http.MaxBytesReader(w, r.Body, maxControlBody))
+	if err == nil {
+		err = s.SetFault(f)
+	}
+	if err != nil {
+		writeControl(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func decodeFault(body io.Reader) (Fault, error) {
+	var f Fault
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return Fault{}, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Fault{}, errors.New("one JSON object is expected")
+	}
+	return f, nil
+}
+
+func writeControl(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", jsonType)
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, jsonText(v)+"\n")
+}

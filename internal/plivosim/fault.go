@@ -1,0 +1,112 @@
+package plivosim
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Fault applies a scenario to message requests, whatever their recipient's
+// magic suffix says. Requests that fail authentication, limits or validation
+// are answered before any fault is looked at.
+type Fault struct {
+	Scenario    Scenario `json:"scenario"`
+	Count       int      `json:"count"`       // how many requests it applies to; 0: until cleared
+	Probability float64  `json:"probability"` // chance per request, up to 1; 0: always
+	Recipient   string   `json:"recipient"`   // the one recipient concerned, any spelling; empty: all
+}
+
+// onceKey remembers a recipient that has had the first request of a scenario
+// that applies only once.
+type onceKey struct {
+	scenario  Scenario
+	recipient string
+}
+
+// SetFault adds a fault. Faults are tried in the order in which they were set,
+// and the first that applies is used; one with the same scenario and recipient
+// as an earlier one replaces it. The error names what is wrong with the fault.
+func (s *Simulator) SetFault(f Fault) error {
+	if _, known := s.scripts[f.Scenario]; !known {
+		return fmt.Errorf("unknown scenario %q", f.Scenario)
+	}
+	if f.Count < 0 {
+		return fmt.Errorf("count must not be negative, got %d", f.Count)
+	}
+	if !(f.Probability >= 0 && f.Probability <= 1) {
+		return fmt.Errorf("probability must be between 0 and 1, got %v", f.Probability)
+	}
+	f.Recipient = digitsOf(f.Recipient)
+	s.current().setFault(f)
+	return nil
+}
+
+// ClearFaults removes all faults, and forgets which recipients have had the
+// first request of a "once" scenario.
+func (s *Simulator) ClearFaults() {
+	e := s.current()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = nil
+	clear(e.onceSeen)
+}
+
+func (e *era) setFault(f Fault) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.IndexFunc(e.faults, func(old Fault) bool {
+		return old.Scenario == f.Scenario && old.Recipient == f.Recipient
+	})
+	if i >= 0 {
+		e.faults[i] = f
+		return
+	}
+	e.faults = append(e.faults, f)
+}
+
+// choose returns the script for a request to recipient, using up counts.
+func (s *Simulator) choose(e *era, recipient string) script {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	name, hit := e.useFault(recipient)
+	if !hit {
+		name = s.magicScenario(recipient)
+	}
+	chosen := s.scripts[name]
+	if !chosen.once {
+		return chosen
+	}
+	key := onceKey{name, recipient}
+	if e.onceSeen[key] {
+		return s.scripts[Delivered]
+	}
+	e.onceSeen[key] = true
+	return chosen
+}
+
+func (e *era) useFault(recipient string) (Scenario, bool) {
+	for i, f := range e.faults {
+		if f.Recipient != "" && f.Recipient != recipient {
+			continue
+		}
+		if f.Probability > 0 && e.random.Float64() >= f.Probability {
+			continue
+		}
+		if f.Count == 1 {
+			e.faults = slices.Delete(e.faults, i, i+1)
+		} else if f.Count > 1 {
+			e.faults[i].Count--
+		}
+		return f.Scenario, true
+	}
+	return "", false
+}
+
+// magicScenario reads the recipient 1 AAA 555 01NN.
+func (s *Simulator) magicScenario(recipient string) Scenario {
+	if len(recipient) == 11 && recipient[4:9] == "55501" {
+		if name, ok := s.magic[recipient[9:]]; ok {
+			return name
+		}
+	}
+	return Delivered
+}

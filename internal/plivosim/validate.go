@@ -1,0 +1,176 @@
+package plivosim
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Documented limits of a message request.
+const (
+	maxDestinations = 1000
+	maxMedia        = 10
+	maxText         = 1600 // characters
+	minExpiry       = 5    // seconds
+	maxExpiry       = 10799
+	defaultExpiry   = 10800
+)
+
+// poolNumber sends for a powerpack when the account has no numbers configured.
+const poolNumber = "18005550199"
+
+// sendBody is the part of a message request that the simulator understands;
+// other parameters are ignored, as a provider does.
+type sendBody struct {
+	Src           string   `json:"src"`
+	PowerpackUUID string   `json:"powerpack_uuid"`
+	Dst           string   `json:"dst"`
+	Text          string   `json:"text"`
+	Type          string   `json:"type"`
+	MediaURLs     []string `json:"media_urls"`
+	MediaIDs      []string `json:"media_ids"`
+	URL           string   `json:"url"`
+	Method        string   `json:"method"`
+	Log           string   `json:"log"`
+	MessageExpiry int      `json:"message_expiry"`
+	CallbackURL   string   `json:"callback_url"`
+}
+
+// order is a request that passed validation.
+type order struct {
+	from        string
+	to          []string // unique, valid, in the order given
+	invalid     []string // destinations left out
+	text        string
+	kind        string // sms or mms
+	mediaURLs   []string
+	callbackURL string
+	method      string // POST or GET
+	masked      bool   // the last three digits of To are hidden from callbacks and reads
+	powerpack   string
+	expiry      time.Duration
+	spawned     bool // callback_url turns the answer into one without UUID
+}
+
+// validate returns the order, or the text of a refusal with status 400. The
+// rules are documented, the texts are ours.
+func (s *Simulator) validate(b sendBody) (order, string) {
+	o := order{
+		text: b.Text, kind: orElse(b.Type, "sms"), mediaURLs: b.MediaURLs,
+		callbackURL: b.URL, method: orElse(b.Method, http.MethodPost),
+		masked: b.Log == "false" || b.Log == "content_only", powerpack: b.PowerpackUUID,
+		expiry:  time.Duration(orElse(b.MessageExpiry, defaultExpiry)) * time.Second,
+		spawned: b.CallbackURL != "",
+	}
+	for _, check := range []func() string{
+		func() string { return checkOptions(b, o) },
+		func() string { return checkContent(b, o) },
+		func() string { return s.findSource(b, &o) },
+		func() string { return findDestinations(b, &o) },
+	} {
+		if fault := check(); fault != "" {
+			return order{}, fault
+		}
+	}
+	return o, ""
+}
+
+func orElse[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+func checkOptions(b sendBody, o order) string {
+	switch {
+	case o.kind != "sms" && o.kind != "mms":
+		return "type must be sms or mms"
+	case o.method != http.MethodPost && o.method != http.MethodGet:
+		return "method must be POST or GET"
+	case b.URL != "" && !isWebURL(b.URL):
+		return "url is not a valid URL"
+	case !slices.Contains([]string{"", "true", "false", "content_only", "number_only"}, b.Log):
+		return "log must be true, false, content_only or number_only"
+	case b.MessageExpiry != 0 && (b.MessageExpiry < minExpiry || b.MessageExpiry > maxExpiry):
+		return fmt.Sprintf("message_expiry must be between %d and %d", minExpiry, maxExpiry)
+	}
+	return ""
+}
+
+func checkContent(b sendBody, o order) string {
+	switch {
+	case o.kind == "sms" && len(b.MediaURLs)+len(b.MediaIDs) > 0:
+		return "media needs type mms" // what Plivo does here is not known; ours refuses
+	case len(b.MediaURLs)+len(b.MediaIDs) > maxMedia:
+		return fmt.Sprintf("a message can have at most %d attachments", maxMedia)
+	case len(b.MediaIDs) > 0:
+		return "media_ids not found" // the Media API is not simulated
+	case b.Text == "" && len(b.MediaURLs) == 0:
+		return "text or media is required"
+	case utf8.RuneCountInString(b.Text) > maxText:
+		return fmt.Sprintf("text is longer than %d characters", maxText)
+	case slices.ContainsFunc(b.MediaURLs, func(u string) bool { return !isWebURL(u) }):
+		return "media_urls holds an invalid URL"
+	}
+	return ""
+}
+
+func isWebURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+func (s *Simulator) findSource(b sendBody, o *order) string {
+	o.from = cleanSource(b.Src)
+	switch {
+	case (b.Src == "") == (b.PowerpackUUID == ""):
+		return "exactly one of src and powerpack_uuid is required"
+	case b.PowerpackUUID != "":
+		o.from = poolNumber
+		if len(s.cfg.Numbers) > 0 {
+			o.from = digitsOf(s.cfg.Numbers[0])
+		}
+	case len(s.numbers) > 0 && !s.numbers[o.from], !isNorthAmerican(o.from):
+		return "src is not an MMS-enabled number of this account"
+	}
+	return ""
+}
+
+func findDestinations(b sendBody, o *order) string {
+	if strings.TrimSpace(b.Dst) == "" {
+		return "dst is required"
+	}
+	seen := make(map[string]bool)
+	var barred string
+	for part := range strings.SplitSeq(b.Dst, "<") {
+		n := cleanDestination(part)
+		switch {
+		case seen[n]:
+		case !isPhone(n):
+			o.invalid = append(o.invalid, n)
+		case n == o.from:
+			return "src and dst must not be the same"
+		case !isNorthAmerican(n):
+			barred = "MMS is not supported for destination country"
+			o.invalid = append(o.invalid, n)
+		default:
+			o.to = append(o.to, n)
+		}
+		seen[n] = true
+	}
+	switch {
+	case len(o.to) > maxDestinations:
+		return fmt.Sprintf("dst holds more than %d numbers", maxDestinations)
+	case len(o.to) == 0 && barred != "":
+		return barred
+	case len(o.to) == 0:
+		return fmt.Sprintf("'%s' is not a valid phone number.", o.invalid[0])
+	}
+	return ""
+}
