@@ -1,0 +1,307 @@
+package plivo_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postcard/internal/mms"
+	"postcard/internal/plivo"
+	"postcard/internal/plivosim"
+)
+
+const (
+	authID    = "MATESTTESTTESTTEST01"
+	authToken = "test_auth_token_0001"
+	recipient = mms.Number("+14155550123")
+)
+
+func submission() mms.Submission {
+	return mms.Submission{
+		Sender: "+14155550100", Recipient: recipient, Text: "Hello <you> & all",
+		MediaURLs: []string{"https://example.com/a.jpg", "https://example.com/b.jpg"},
+		MayWrite:  func() bool { return true },
+	}
+}
+
+func newClient(t *testing.T, baseURL, token string) *plivo.Client {
+	t.Helper()
+	client, err := plivo.New(plivo.Options{AuthID: authID, AuthToken: token, BaseURL: baseURL, MaxConns: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func newSimulator(t *testing.T) (*plivosim.Simulator, string) {
+	t.Helper()
+	sim := plivosim.New(plivosim.Config{AuthID: authID, AuthToken: authToken})
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	t.Cleanup(sim.Close)
+	return sim, server.URL
+}
+
+func TestSendIsSeenByPlivoAsWritten(t *testing.T) {
+	t.Parallel()
+	sim, url := newSimulator(t)
+	s := submission()
+	s.CallbackURL = "https://mms.example.com/webhooks/plivo/status/token"
+	verdict := newClient(t, url, authToken).Send(t.Context(), s)
+	ledger := sim.Ledger()
+	if len(ledger) != 1 {
+		t.Fatalf("the simulator has %d messages, want 1; verdict %+v", len(ledger), verdict)
+	}
+	got := plivosim.Entry{
+		From: ledger[0].From, To: ledger[0].To, Text: ledger[0].Text, MediaURLs: ledger[0].MediaURLs,
+		CallbackURL: ledger[0].CallbackURL, Method: ledger[0].Method,
+	}
+	want := plivosim.Entry{
+		From: "14155550100", To: "14155550123", Text: s.Text, MediaURLs: s.MediaURLs,
+		CallbackURL: s.CallbackURL, Method: http.MethodPost,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("message at Plivo (-want +got):\n%s", diff)
+	}
+	if verdict.Outcome != mms.Accepted || verdict.PlivoUUID != ledger[0].UUID || verdict.APIID == "" {
+		t.Errorf("verdict = %+v, want accepted with UUID %s", verdict, ledger[0].UUID)
+	}
+}
+
+// TestSendJudgesEveryScenario holds the client against every way in which
+// Plivo, or the network, is known to answer. What the client may never do is
+// take an accepted message for refused, or the other way round.
+func TestSendJudgesEveryScenario(t *testing.T) {
+	t.Parallel()
+	type want struct {
+		outcome mms.Outcome
+		reason  mms.Reason
+		status  int
+	}
+	accepted := want{mms.Accepted, "", 202}
+	wants := map[plivosim.Scenario]want{
+		plivosim.RefusedDestination:   {mms.Refused, mms.ReasonRefused, 400},
+		plivosim.RefusedUnauthorized:  {mms.AccountTrouble, mms.ReasonCredentials, 401},
+		plivosim.RefusedForbidden:     {mms.Refused, mms.ReasonForbidden, 403},
+		plivosim.RefusedNotFound:      {mms.AccountTrouble, mms.ReasonAddress, 404},
+		plivosim.RefusedCredit:        {mms.AccountTrouble, mms.ReasonCredit, 400},
+		plivosim.RefusedEmptyBody:     {mms.Refused, mms.ReasonRefused, 400},
+		plivosim.RateLimitedOnce:      {mms.RefusedForNow, mms.ReasonRateLimited, 429},
+		plivosim.RateLimited:          {mms.RefusedForNow, mms.ReasonRateLimited, 429},
+		plivosim.RateLimitedNoHint:    {mms.RefusedForNow, mms.ReasonRateLimited, 429},
+		plivosim.RateLimitedEmptyBody: {mms.RefusedForNow, mms.ReasonRateLimited, 429},
+
+		plivosim.ServerError:            {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.ServerErrorEmptyBody:   {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.ServerErrorOnce:        {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.Unavailable:            {mms.Unknown, mms.ReasonServerError, 503},
+		plivosim.UnavailableOnce:        {mms.Unknown, mms.ReasonServerError, 503},
+		plivosim.TemporaryFailure:       {mms.Unknown, mms.ReasonServerError, 503},
+		plivosim.DropBeforeAccept:       {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.DropBeforeAcceptOnce:   {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.StallBeforeHeaders:     {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.StallBeforeHeadersOnce: {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.StallAfterHeaders:      {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.HugeError:              {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.Redirect301:            {mms.AccountTrouble, mms.ReasonAddress, 301},
+		plivosim.Redirect302:            {mms.Unknown, mms.ReasonServerError, 302},
+		plivosim.Redirect307:            {mms.AccountTrouble, mms.ReasonAddress, 307},
+		plivosim.EmptyNotAccepted:       {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.EmptyObjectNotAccepted: {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.CutJSONNotAccepted:     {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.NoContentNotAccepted:   {mms.Unknown, mms.ReasonBrokenAnswer, 204},
+
+		plivosim.AcceptThen500:               {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.AcceptThen502:               {mms.Unknown, mms.ReasonServerError, 502},
+		plivosim.AcceptThen504:               {mms.Unknown, mms.ReasonServerError, 504},
+		plivosim.AcceptThenDrop:              {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.AcceptThenDropSilently:      {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.AcceptThenStall:             {mms.Unknown, mms.ReasonNoAnswer, 0},
+		plivosim.AcceptThenCut:               {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptThenStallAfterHeaders: {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptedEmpty:               {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptedEmptyObject:         {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptedCutJSON:             {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptedUUIDAsString:        {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptedTwoUUIDs:            {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptedNoContent:           {mms.Unknown, mms.ReasonBrokenAnswer, 204},
+		plivosim.AcceptedHuge:                {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+	}
+	for _, scenario := range plivosim.Scenarios() {
+		t.Run(string(scenario.Name), func(t *testing.T) {
+			t.Parallel()
+			expected, ok := wants[scenario.Name]
+			if !ok {
+				expected = accepted // scenarios of states and callbacks are answered as usual
+			}
+			sim, url := newSimulator(t)
+			sim.SetFault(plivosim.Fault{Scenario: scenario.Name})
+			ctx, cancel := context.WithTimeout(t.Context(), stallTimeout(scenario.Name))
+			defer cancel()
+			verdict := newClient(t, url, authToken).Send(ctx, submission())
+			if got := (want{verdict.Outcome, verdict.Reason, verdict.HTTPStatus}); got != expected {
+				t.Errorf("verdict = %+v, want %+v; detail %q", got, expected, verdict.Detail)
+			}
+			checkLedger(t, sim, verdict)
+		})
+	}
+}
+
+// stallTimeout is short where the client shall run into it, else generous.
+func stallTimeout(s plivosim.Scenario) time.Duration {
+	if strings.Contains(string(s), "stall") {
+		return 300 * time.Millisecond
+	}
+	return 20 * time.Second
+}
+
+func checkLedger(t *testing.T, sim *plivosim.Simulator, verdict mms.Verdict) {
+	t.Helper()
+	messages, requests := sim.Ledger(), sim.Requests()
+	if len(requests) != 1 {
+		t.Errorf("Plivo saw %d requests, want 1", len(requests))
+	}
+	if len(messages) > 1 {
+		t.Errorf("Plivo has %d messages of one request", len(messages))
+	}
+	switch verdict.Outcome {
+	case mms.Accepted:
+		if len(messages) != 1 || messages[0].UUID != verdict.PlivoUUID {
+			t.Errorf("taken for accepted as %q, but the ledger has %d messages", verdict.PlivoUUID, len(messages))
+		}
+	case mms.RefusedForNow, mms.Refused, mms.AccountTrouble:
+		if len(messages) != 0 {
+			t.Errorf("taken for %s, but Plivo has the message", verdict.Outcome)
+		}
+	}
+}
+
+func TestSendWithoutAnyoneThere(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + listener.Addr().String()
+	listener.Close()
+	verdict := newClient(t, url, authToken).Send(t.Context(), submission())
+	if verdict.Outcome != mms.RefusedForNow || verdict.Reason != mms.ReasonUnreachable {
+		t.Errorf("verdict = %+v, want refused for now as unreachable", verdict)
+	}
+	if strings.Contains(verdict.Detail, authID) {
+		t.Errorf("the detail names the account: %q", verdict.Detail)
+	}
+}
+
+func TestSendToATLSServerNotToBeTrusted(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	verdict := newClient(t, server.URL, authToken).Send(t.Context(), submission())
+	if verdict.Outcome != mms.RefusedForNow {
+		t.Errorf("verdict = %+v, want refused for now: nothing was written", verdict)
+	}
+}
+
+func TestSendHonoursRetryAfter(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]time.Duration{"7": 7 * time.Second, "": 0, "-1": 0, "soon": 0} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(http.StatusTooManyRequests)
+		}))
+		t.Cleanup(server.Close)
+		if got := newClient(t, server.URL, authToken).Send(t.Context(), submission()).RetryAfter; got != want {
+			t.Errorf("Retry-After %q: %v, want %v", header, got, want)
+		}
+	}
+}
+
+// TestSendNeverRepeats uses a connection that dies after a first good answer:
+// net/http would send a request again that it takes for repeatable.
+func TestSendNeverRepeats(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != "" {
+			t.Error("an idempotency key makes net/http repeat a POST")
+		}
+		if posts.Add(1) == 1 {
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(`{"api_id":"a","message_uuid":["u-1"]}`))
+			return
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(server.Close)
+	client := newClient(t, server.URL, authToken)
+	if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
+		t.Fatalf("first verdict = %+v", v)
+	}
+	if v := client.Send(t.Context(), submission()); v.Outcome != mms.Unknown {
+		t.Errorf("second verdict = %+v, want unknown", v)
+	}
+	if n := posts.Load(); n != 2 {
+		t.Errorf("Plivo saw %d requests, want 2", n)
+	}
+}
+
+func TestSendHoldsBackWhatIsNotOursAnyMore(t *testing.T) {
+	t.Parallel()
+	sim, url := newSimulator(t)
+	s := submission()
+	s.MayWrite = func() bool { return false }
+	verdict := newClient(t, url, authToken).Send(t.Context(), s)
+	if verdict.Outcome != mms.RefusedForNow {
+		t.Errorf("verdict = %+v, want refused for now", verdict)
+	}
+	if messages := sim.Ledger(); len(messages) != 0 {
+		t.Errorf("Plivo has %d messages, want none", len(messages))
+	}
+}
+
+func TestErrorTextInEveryShape(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ body, want string }{
+		"by the docs": {`{"api_id":"x","error":"not a valid number"}`, "not a valid number"},
+		"object":      {`{"error":{"message":"bad"}}`, `{"message":"bad"}`},
+		"message":     {`{"message":"bad"}`, "bad"},
+		"text":        {"temporary failure\n", "temporary failure"},
+		"empty":       {"", ""},
+		"NUL":         {"a\x00b", "ab"},
+	}
+	for name, tt := range tests {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(tt.body))
+		}))
+		t.Cleanup(server.Close)
+		if got := newClient(t, server.URL, authToken).Send(t.Context(), submission()).Detail; got != tt.want {
+			t.Errorf("%s: detail %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestNewRefusesWhatTheSDKWouldGuess(t *testing.T) {
+	t.Parallel()
+	for _, o := range []plivo.Options{
+		{AuthToken: "t", BaseURL: "https://api.plivo.com"},
+		{AuthID: "i", BaseURL: "https://api.plivo.com"},
+		{AuthID: "i", AuthToken: "t"},
+		{AuthID: "i", AuthToken: "t", BaseURL: "://"},
+	} {
+		if _, err := plivo.New(o); err == nil {
+			t.Errorf("New(%+v) = nil error, want one", o)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package plivo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// maxAnswer bounds what is read of an answer, in bytes. A real one has a few
+// hundred.
+const maxAnswer = 64 << 10
+
+var errAnswerTooLong = errors.New("the answer is longer than 64 KiB")
+
+// exchange is what went over the wire in one call: the SDK keeps neither the
+// status nor the headers.
+type exchange struct {
+	mayWrite func() bool
+	withheld atomic.Bool // mayWrite said no; like written, set by the connection's own goroutine
+	written  atomic.Bool
+	status   int // 0 until an answer's head was read
+	header   http.Header
+	body     []byte
+	readErr  error
+}
+
+var errWithheld = errors.New("the attempt was given up before it was sent")
+
+type exchangeKey struct{}
+
+// observe returns a context whose request is recorded in x. A request counts as
+// written from the moment its headers are handed to the connection's buffer:
+// what of it left the machine is not known any more from there on.
+func (x *exchange) observe(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, exchangeKey{}, x)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { x.written.Store(true) },
+	})
+}
+
+// recorder fills the exchange in the request's context. It reads the whole
+// answer, bounded, and closes it: the SDK does neither.
+type recorder struct{ next http.RoundTripper }
+
+func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
+	x, ok := request.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errors.New("a request to Plivo that nobody observes")
+	}
+	response, err := r.next.RoundTrip(guard(request, x))
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = errAnswerTooLong
+	}
+	x.status, x.header, x.body, x.readErr = response.StatusCode, response.Header, body, err
+	response.Body = io.NopCloser(&failing{bytes.NewReader(body), err})
+	return response, nil
+}
+
+// guard makes the request's body a guarded one, also where net/http takes it
+// up anew: it does so for a POST only when a kept connection turns out to be
+// dead before anything was written to it.
+func guard(request *http.Request, x *exchange) *http.Request {
+	again := request.GetBody
+	request = request.Clone(request.Context())
+	request.Body = &guarded{ReadCloser: request.Body, exchange: x}
+	request.GetBody = func() (io.ReadCloser, error) {
+		body, err := again()
+		return &guarded{ReadCloser: body, exchange: x}, err
+	}
+	return request
+}
+
+// guarded asks once more before the body is written. Without its body the
+// request is incomplete, whatever of its head is on the wire, and Plivo cannot
+// have accepted it.
+type guarded struct {
+	io.ReadCloser
+	exchange *exchange
+}
+
+func (g *guarded) Read(p []byte) (int, error) {
+	if !g.exchange.mayWrite() {
+		g.exchange.withheld.Store(true)
+		return 0, errWithheld
+	}
+	return g.ReadCloser.Read(p)
+}
+
+// failing hands the SDK what was read and then the error that reading ended in.
+type failing struct {
+	data *bytes.Reader
+	err  error
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.data.Read(p)
+	if err == io.EOF && f.err != nil {
+		err = f.err
+	}
+	return n, err
+}
+
+// retryAfter reads the header in both of its forms (RFC 9110); 0 for none.
+// Plivo does not document it, but its CLI's hints mention it.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil && seconds > 0 {
+		return time.Duration(min(seconds, 86_400)) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil && at.After(now) {
+		return at.Sub(now)
+	}
+	return 0
+}
