@@ -1,0 +1,157 @@
+package intake_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/intake"
+	"postcard/internal/invalid"
+	"postcard/internal/mms"
+)
+
+// trace notes what the intake did, in order, as store and as queue.
+type trace struct {
+	steps      []string
+	stored     mms.Message
+	task       mms.Task
+	deadline   time.Duration // what the queue was given
+	storeErr   error
+	queueErr   error
+	afterStore func()
+}
+
+func (s *trace) Accept(_ context.Context, m mms.Message) (mms.Message, error) {
+	s.steps = append(s.steps, "store")
+	s.stored = m
+	if s.afterStore != nil {
+		s.afterStore()
+	}
+	m.Version = 7 // what the database says counts
+	return m, s.storeErr
+}
+
+func (s *trace) Enqueue(ctx context.Context, task mms.Task) error {
+	s.steps = append(s.steps, "enqueue")
+	s.task = task
+	if deadline, ok := ctx.Deadline(); ok {
+		s.deadline = time.Until(deadline)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return s.queueErr
+}
+
+func newIntake(s *trace) (*intake.Intake, *bytes.Buffer) {
+	logs := &bytes.Buffer{}
+	return &intake.Intake{
+		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.Number{"+14155550100"}},
+		Store: s, Queue: s, Logger: slog.New(slog.NewTextHandler(logs, nil)),
+	}, logs
+}
+
+var draft = mms.Draft{To: "+14155550123", Text: "hello", MediaURL: "https://example.com/a.jpg"}
+
+func TestAccept(t *testing.T) {
+	t.Parallel()
+	s := &trace{}
+	in, logs := newIntake(s)
+	owner := uuid.New()
+	got, err := in.Accept(t.Context(), owner, draft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := mms.Message{
+		ID: got.ID, Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
+		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, Version: 7,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got.ID.Version() != 7 {
+		t.Errorf("id %v is not a UUIDv7", got.ID)
+	}
+	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
+		t.Errorf("enqueue only after commit: %s", diff)
+	}
+	if want := (mms.Task{MessageID: got.ID, Generation: 1}); s.task != want {
+		t.Errorf("task %v, want %v", s.task, want)
+	}
+	if s.deadline <= 0 || s.deadline > time.Second {
+		t.Errorf("the queue was given %v: whoever sends should not wait for a dead Redis", s.deadline)
+	}
+	if logs.Len() > 0 {
+		t.Errorf("logged: %s", logs)
+	}
+}
+
+func TestAcceptWithoutRedis(t *testing.T) {
+	t.Parallel()
+	s := &trace{queueErr: errors.New("connection refused")}
+	in, logs := newIntake(s)
+	got, err := in.Accept(t.Context(), uuid.New(), draft)
+	if err != nil || got.ID != s.stored.ID {
+		t.Errorf("got %v, %v; want the stored message", got, err)
+	}
+	if !strings.Contains(logs.String(), got.ID.String()) || strings.Contains(logs.String(), "0123") {
+		t.Errorf("want a log line that names the message and no number, got: %s", logs)
+	}
+}
+
+// A client that goes away between commit and answer leaves an accepted message.
+func TestAcceptClientGone(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &trace{afterStore: cancel}
+	in, logs := newIntake(s)
+	if _, err := in.Accept(ctx, uuid.New(), draft); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
+		t.Error(diff)
+	}
+	if logs.Len() > 0 {
+		t.Errorf("the task was not enqueued: %s", logs)
+	}
+}
+
+func TestAcceptStoreFails(t *testing.T) {
+	t.Parallel()
+	s := &trace{storeErr: mms.ErrUnavailable}
+	in, _ := newIntake(s)
+	if _, err := in.Accept(t.Context(), uuid.New(), draft); !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("got error %v, want %v", err, mms.ErrUnavailable)
+	}
+	if diff := cmp.Diff([]string{"store"}, s.steps); diff != "" {
+		t.Errorf("what is not stored must not be enqueued: %s", diff)
+	}
+}
+
+func TestAcceptBadDraft(t *testing.T) {
+	t.Parallel()
+	s := &trace{}
+	in, _ := newIntake(s)
+	_, err := in.Accept(t.Context(), uuid.New(), mms.Draft{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
+	var faults invalid.Fields
+	if !errors.As(err, &faults) {
+		t.Fatalf("got error %v, want invalid.Fields", err)
+	}
+	var rules []string
+	for _, f := range faults {
+		rules = append(rules, f.Name+" "+f.Rule)
+	}
+	if diff := cmp.Diff([]string{"to e164", "text max_length", "mediaUrl media_url"}, rules); diff != "" {
+		t.Error(diff)
+	}
+	if len(s.steps) > 0 {
+		t.Errorf("a bad draft went on to %v", s.steps)
+	}
+}

@@ -1,0 +1,134 @@
+// Package queue is asynq, both ends: it hands message ids from the api to the
+// workers. A task is a hint that says "look at this message" and carries
+// nothing else; Postgres has the truth. No other package speaks asynq.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"postcard/internal/mms"
+)
+
+// Name is the queue's name and taskType the kind of its tasks, as operators
+// see them in asynqmon.
+const (
+	Name     = "messages"
+	taskType = "mms:send"
+)
+
+// maxRetry only has to be large: how often a message is tried is counted in
+// Postgres, and a task that asynq gave up on would be put back by the relay.
+const maxRetry = 10_000
+
+// dialTimeout bounds how long a Redis that is away can hold anybody up.
+const dialTimeout = time.Second
+
+// Connect makes a client for the Redis at the URL (redis, rediss, redis-socket
+// or redis-sentinel). It does not wait for Redis.
+func Connect(url string) (redis.UniversalClient, error) {
+	opt, err := asynq.ParseRedisURI(url)
+	if err != nil {
+		return nil, errors.New("reading REDIS_URL: it is not a Redis URL") // the cause would repeat its password
+	}
+	switch o := opt.(type) {
+	case asynq.RedisClientOpt:
+		o.DialTimeout = dialTimeout
+		opt = o
+	case asynq.RedisFailoverClientOpt:
+		o.DialTimeout = dialTimeout
+		opt = o
+	}
+	client, ok := opt.MakeRedisClient().(redis.UniversalClient)
+	if !ok {
+		return nil, fmt.Errorf("connecting to Redis: unexpected client %T", client)
+	}
+	return client, nil
+}
+
+// Client puts tasks into the queue.
+type Client struct {
+	redis     redis.UniversalClient
+	tasks     *asynq.Client
+	inspector *asynq.Inspector
+}
+
+// NewClient makes a Client on a connection that stays the caller's to close.
+func NewClient(c redis.UniversalClient) *Client {
+	return &Client{redis: c, tasks: asynq.NewClientFromRedisClient(c), inspector: asynq.NewInspectorFromRedisClient(c)}
+}
+
+// Ping asks whether Redis answers.
+func (c *Client) Ping(ctx context.Context) error {
+	if err := c.redis.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("pinging Redis: %w", err)
+	}
+	return nil
+}
+
+// Enqueue puts a task into the queue, to be looked at now. That it is there
+// already is fine.
+func (c *Client) Enqueue(ctx context.Context, t mms.Task) error {
+	_, err := c.put(ctx, t, 0)
+	return err
+}
+
+// Ensure sees to it that a task which ought to be in the queue is there.
+func (c *Client) Ensure(ctx context.Context, item mms.RelayItem) (mms.TaskState, error) {
+	added, err := c.put(ctx, item.Task, item.Wait)
+	if err != nil {
+		return 0, err
+	}
+	if added {
+		return mms.TaskAdded, nil
+	}
+	return c.inspect(ctx, item.Task)
+}
+
+func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added bool, err error) {
+	id, err := t.MessageID.MarshalText()
+	if err != nil {
+		return false, fmt.Errorf("writing a message id: %w", err)
+	}
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(taskType, id),
+		asynq.TaskID(taskID(t)), asynq.Queue(Name), asynq.MaxRetry(maxRetry), asynq.ProcessIn(wait))
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("enqueueing message %s: %w", t.MessageID, err)
+	}
+	return true, nil
+}
+
+// inspect tells a task that will run from one that never will. A task that is
+// active although its message waits has just been taken, or is an orphan that
+// asynq never starts again (its upstream issue 1144): a second task beside it
+// is harmless in the first case and needed in the other.
+func (c *Client) inspect(_ context.Context, t mms.Task) (mms.TaskState, error) {
+	info, err := c.inspector.GetTaskInfo(Name, taskID(t))
+	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
+		return mms.TaskStuck, nil // finished between the two looks; the message still waits
+	}
+	if err != nil {
+		return 0, fmt.Errorf("inspecting the task of message %s: %w", t.MessageID, err)
+	}
+	switch info.State {
+	case asynq.TaskStatePending, asynq.TaskStateScheduled, asynq.TaskStateRetry:
+		return mms.TaskPresent, nil
+	default:
+		return mms.TaskStuck, nil
+	}
+}
+
+// taskID is unique for a message and generation, so that a second enqueue of
+// the same is refused by asynq.
+func taskID(t mms.Task) string { return fmt.Sprintf("%s:%d", t.MessageID, t.Generation) }
+
+func messageID(task *asynq.Task) (uuid.UUID, error) { return uuid.ParseBytes(task.Payload()) }

@@ -1,0 +1,96 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// leaseLength is how long an attempt counts as under way after the last sign
+// of life of its worker, and RenewalInterval how often a worker gives one. A
+// worker that was killed is noticed after leaseLength and one round of Lapses.
+const (
+	leaseLength     = 12 * time.Second
+	RenewalInterval = 3 * time.Second
+)
+
+// Leases keeps the attempts of this process alive while they are under way.
+type Leases struct {
+	store LeaseStore
+	mu    sync.Mutex
+	open  map[string]*lease // by token
+}
+
+// LeaseStore extends the leases of open attempts, except those that are over,
+// and returns the tokens of those it extended.
+type LeaseStore interface {
+	RenewLeases(ctx context.Context, tokens []string, length time.Duration) ([]string, error)
+}
+
+// NewLeases makes an empty set of leases.
+func NewLeases(store LeaseStore) *Leases {
+	return &Leases{store: store, open: map[string]*lease{}}
+}
+
+// lease is this process's view of one lease. It is never later than the
+// database's: it starts before the statement that sets it there.
+type lease struct {
+	leases *Leases
+	token  string
+	until  time.Time // guarded by leases.mu
+}
+
+func (l *Leases) begin(token string) *lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := &lease{leases: l, token: token, until: time.Now().Add(leaseLength)}
+	l.open[token] = held
+	return held
+}
+
+func (h *lease) end() {
+	h.leases.mu.Lock()
+	defer h.leases.mu.Unlock()
+	delete(h.leases.open, h.token)
+}
+
+// holds reports whether the attempt is still ours. The clock is the monotonic
+// one, which runs on while the process is stopped.
+func (h *lease) holds() bool {
+	h.leases.mu.Lock()
+	defer h.leases.mu.Unlock()
+	return time.Now().Before(h.until)
+}
+
+// Renew extends all leases that still hold.
+func (l *Leases) Renew(ctx context.Context) error {
+	until := time.Now().Add(leaseLength)
+	tokens := l.tokens()
+	if len(tokens) == 0 {
+		return nil
+	}
+	renewed, err := l.store.RenewLeases(ctx, tokens, leaseLength)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, token := range renewed {
+		if held, ok := l.open[token]; ok {
+			held.until = until
+		}
+	}
+	return nil
+}
+
+func (l *Leases) tokens() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tokens := make([]string, 0, len(l.open))
+	for token := range l.open {
+		tokens = append(tokens, token)
+	}
+	slices.Sort(tokens) // the same order everywhere, so that renewals cannot deadlock
+	return tokens
+}
