@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/config"
+	"postcard/internal/identity"
+	"postcard/internal/postgres"
+)
+
+// open connects to the configured database and brings its schema up to date.
+func open(ctx context.Context) (*postgres.Store, error) {
+	vars, err := config.Environment()
+	if err != nil {
+		return nil, err
+	}
+	url, err := config.ReadDatabaseURL(vars)
+	if err != nil {
+		return nil, err
+	}
+	store, err := postgres.Open(string(url), 2)
+	if err != nil {
+		return nil, err
+	}
+	if err := postgres.Migrate(ctx, store.DB()); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return store, nil
+}
+
+func migrate(ctx context.Context, out io.Writer) error {
+	store, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	_, err = fmt.Fprintln(out, "The schema is up to date.")
+	return err
+}
+
+func addUser(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	email, role := args[0], identity.Sender
+	switch {
+	case len(args) == 2 && args[1] == "--admin":
+		role = identity.Admin
+	case len(args) != 1:
+		return errUsage
+	}
+	password, err := readPassword(in)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("making a user id: %w", err)
+	}
+	user, err := identity.NewUser(id, email, password, role)
+	if err != nil {
+		return err
+	}
+	store, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.CreateUser(ctx, user); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "Added %s as %s.\n", user.Email, user.Role)
+	return err
+}
+
+func changePassword(ctx context.Context, email string, in io.Reader, out io.Writer) error {
+	password, err := readPassword(in)
+	if err != nil {
+		return err
+	}
+	if err := identity.CheckPassword(password); err != nil {
+		return err
+	}
+	hash, err := identity.HashPassword(password)
+	if err != nil {
+		return err
+	}
+	store, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.SetPassword(ctx, identity.NormalizeEmail(email), hash); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "The password is changed; open sessions of this user have ended.")
+	return err
+}
+
+// readPassword takes the first line: an argument would end up in the shell's
+// history and in the list of processes.
+func readPassword(in io.Reader) (string, error) {
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("reading the password: %w", err)
+	}
+	password := strings.TrimRight(line, "\r\n")
+	if password == "" {
+		return "", errors.New("the password is read from standard input, and there was none")
+	}
+	return password, nil
+}
+
+// healthcheck is for containers that have no curl.
+func healthcheck(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("reading the URL: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("asking for health: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("unhealthy: %s", response.Status)
+	}
+	return nil
+}

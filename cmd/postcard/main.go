@@ -1,0 +1,62 @@
+// Command postcard is the operator's tool:
+//
+//	postcard migrate                        bring the database's schema up to date
+//	postcard user add EMAIL [--admin]       add a user; the password is read from standard input
+//	postcard user passwd EMAIL              change a password; read from standard input
+//	postcard healthcheck URL                exit 0 when the URL answers 200
+//
+// It reads DATABASE_URL from the environment or .env.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `Usage:
+  postcard migrate                    bring the database's schema up to date
+  postcard user add EMAIL [--admin]   add a user; the password is read from standard input
+  postcard user passwd EMAIL          change a password; read from standard input
+  postcard healthcheck URL            exit 0 when the URL answers 200
+
+DATABASE_URL is read from the environment or from the file .env.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
+	if errors.Is(err, errUsage) {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "postcard:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	switch {
+	case len(args) == 1 && (args[0] == "help" || args[0] == "--help" || args[0] == "-h"):
+		_, err := io.WriteString(out, usage)
+		return err
+	case len(args) == 1 && args[0] == "migrate":
+		return migrate(ctx, out)
+	case len(args) >= 3 && args[0] == "user" && args[1] == "add":
+		return addUser(ctx, args[2:], in, out)
+	case len(args) == 3 && args[0] == "user" && args[1] == "passwd":
+		return changePassword(ctx, args[2], in, out)
+	case len(args) == 2 && args[0] == "healthcheck":
+		return healthcheck(ctx, args[1])
+	default:
+		return errUsage
+	}
+}
