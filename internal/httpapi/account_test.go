@@ -1,0 +1,303 @@
+package httpapi_test
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/httpapi"
+	"postcard/internal/mms"
+	"postcard/internal/signin"
+)
+
+func session(id, email string) map[string]any {
+	return map[string]any{"user": map[string]any{"id": id, "email": email, "role": "sender"}}
+}
+
+func TestLoginMeLogout(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	c := s.stranger()
+	want := session(s.users.users[0].ID.String(), adaEmail)
+
+	got := c.do("POST", "/api/login", `{"email":"ADA@example.com","password":"`+password+`"}`)
+	if diff := cmp.Diff(want, decode[map[string]any](t, got)); got.status != 200 || diff != "" {
+		t.Errorf("login: %d %s", got.status, diff)
+	}
+	if c.cookie == nil || !c.cookie.HttpOnly {
+		t.Fatalf("login set the cookie %v", c.cookie)
+	}
+	got = c.do("GET", "/api/me", "")
+	if diff := cmp.Diff(want, decode[map[string]any](t, got)); got.status != 200 || diff != "" {
+		t.Errorf("me: %d %s", got.status, diff)
+	}
+	before := *c.cookie
+	if got := c.do("POST", "/api/logout", ""); got.status != http.StatusNoContent || got.body != "" {
+		t.Errorf("logout: %d %s", got.status, got.body)
+	}
+	c.cookie = &before
+	if got := c.do("GET", "/api/me", ""); got.status != http.StatusUnauthorized {
+		t.Errorf("me after logout: %d", got.status)
+	}
+	if got := s.stranger().do("POST", "/api/logout", ""); got.status != http.StatusNoContent {
+		t.Errorf("logout without a session: %d", got.status)
+	}
+}
+
+func TestLoginRefusals(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	cases := map[string]struct {
+		body string
+		want map[string]any
+	}{
+		"wrong password": {
+			`{"email":"ada@example.com","password":"wrong"}`,
+			problem(401, "The email or the password is wrong."),
+		},
+		"unknown email": {
+			`{"email":"eve@example.com","password":"` + password + `"}`,
+			problem(401, "The email or the password is wrong."),
+		},
+		"nothing": {`{}`, problem(400, "2 fields are not right.", "email", "required", "is missing", "password", "required", "is missing")},
+		"misspelt": {
+			`{"mail":"ada@example.com","password":1}`,
+			problem(400, "2 fields are not right.", "mail", "unknown", "is not known here; known are email, password",
+				"password", "type", "must be a string, not a number"),
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := s.stranger().do("POST", "/api/login", c.body)
+			if diff := cmp.Diff(c.want, decode[map[string]any](t, got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// problem is a whole problem as it comes out of JSON.
+func problem(status int, detail string, faults ...string) map[string]any {
+	p := map[string]any{
+		"title": http.StatusText(status), "status": float64(status), "detail": detail, "requestId": "test-request",
+	}
+	var list []any
+	for i := 0; i < len(faults); i += 3 {
+		list = append(list, map[string]any{"field": faults[i], "rule": faults[i+1], "message": faults[i+2]})
+	}
+	if list != nil {
+		p["errors"] = list
+	}
+	return p
+}
+
+func TestLoginLimit(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	var got answer
+	for range 11 {
+		got = s.stranger().do("POST", "/api/login", `{"email":"ada@example.com","password":"wrong"}`)
+	}
+	if diff := cmp.Diff(problem(429, "Too many attempts. Try again later."), decode[map[string]any](t, got)); diff != "" {
+		t.Error(diff)
+	}
+	if got := got.header.Get("Retry-After"); got != "91" { // 90.5 s, rounded up
+		t.Errorf("Retry-After is %q, want 91", got)
+	}
+}
+
+func TestSignup(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	c := s.stranger()
+	got := c.do("POST", "/api/signup", `{"email":"Eve@example.com","password":"a long enough password"}`)
+	if got.status != http.StatusCreated {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	id := s.users.users[2].ID.String()
+	if diff := cmp.Diff(session(id, "eve@example.com"), decode[map[string]any](t, got)); diff != "" {
+		t.Error(diff)
+	}
+	if got := c.do("GET", "/api/me", ""); got.status != 200 {
+		t.Errorf("me after signing up: %d", got.status)
+	}
+}
+
+func TestSignupRefusals(t *testing.T) {
+	t.Parallel()
+	open, closed := newSystem(t), newSystem(t, func(o *httpapi.Options) { o.Door = closedDoor(t) })
+	cases := map[string]struct {
+		s    *system
+		body string
+		want map[string]any
+	}{
+		"closed": {closed, `{"email":"eve@example.com","password":"a long enough password"}`, problem(403, "Sign-up is closed. An operator can add users.")},
+		"taken": {
+			open, `{"email":"ADA@example.com","password":"a long enough password"}`,
+			problem(409, "One field is not right.", "email", "taken", "belongs to a user already: log in instead"),
+		},
+		"both wrong": {
+			open, `{"email":"eve","password":"short"}`,
+			problem(400, "2 fields are not right.", "email", "email", "must be an email address like ada@example.com",
+				"password", "min_length", "must be at least 10 characters long"),
+		},
+		"nothing": {open, `{}`, problem(400, "2 fields are not right.", "email", "required", "is missing", "password", "required", "is missing")},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := c.s.stranger().do("POST", "/api/signup", c.body)
+			if diff := cmp.Diff(c.want, decode[map[string]any](t, got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func closedDoor(t *testing.T) *signin.Service {
+	t.Helper()
+	door, err := signin.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return door
+}
+
+func TestUnauthenticated(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	requests := map[string][2]string{
+		"me":       {"GET", "/api/me"},
+		"send":     {"POST", "/api/send-mms"},
+		"messages": {"GET", "/api/messages?limit=x"},
+		"message":  {"GET", "/api/messages/" + uuid.NewString()},
+	}
+	want := problem(401, `Log in first: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`)
+	for name, r := range requests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, cookie := range []*http.Cookie{nil, {Name: "session", Value: "made-up"}} {
+				got := (&client{system: s, cookie: cookie}).do(r[0], r[1], "")
+				if diff := cmp.Diff(want, decode[map[string]any](t, got)); diff != "" {
+					t.Error(diff)
+				}
+				if got.header.Get("WWW-Authenticate") == "" {
+					t.Error("401 without a challenge")
+				}
+			}
+		})
+	}
+}
+
+func TestAccountFailures(t *testing.T) {
+	t.Parallel()
+	credentials := `{"email":"ada@example.com","password":"a long enough password"}`
+	requests := map[string][3]string{
+		"login":  {"POST", "/api/login", credentials},
+		"signup": {"POST", "/api/signup", credentials},
+		"me":     {"GET", "/api/me", ""},
+		"logout": {"POST", "/api/logout", ""},
+	}
+	broken := map[int]error{500: errors.New("the disk is on fire"), 503: mms.ErrUnavailable}
+	s := newSystem(t)
+	for name, r := range requests {
+		for status, err := range broken {
+			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // one after the other: they share the faults
+				c := s.ada()
+				s.breakAll(err)
+				defer s.breakAll(nil)
+				checkFailure(t, s, c.do(r[0], r[1], r[2]), status)
+			})
+		}
+	}
+}
+
+// A session that cannot be saved is no login, whatever the handler wrote.
+func TestLoginSessionCannotBeSaved(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.sessions.setErr(mms.ErrUnavailable)
+	c := s.stranger()
+	got := c.do("POST", "/api/login", `{"email":"ada@example.com","password":"`+password+`"}`)
+	checkFailure(t, s, got, 503)
+	if c.cookie != nil {
+		t.Errorf("the cookie %v was set", c.cookie)
+	}
+}
+
+func TestUnknownPathsAndMethods(t *testing.T) {
+	t.Parallel()
+	c := newSystem(t).stranger()
+	cases := map[string]struct {
+		method, path string
+		want         map[string]any
+		allow        string
+	}{
+		"unknown path":    {"GET", "/api/nothing", problem(404, "There is nothing at this path. GET /openapi.json describes the API."), ""},
+		"trailing slash":  {"GET", "/api/messages/", problem(404, "There is nothing at this path. GET /openapi.json describes the API."), ""},
+		"GET of a POST":   {"GET", "/api/send-mms", problem(405, "This path answers to POST only."), "POST"},
+		"POST of a GET":   {"POST", "/api/messages", problem(405, "This path answers to GET, HEAD only."), "GET, HEAD"},
+		"HEAD of a POST":  {"HEAD", "/api/login", problem(405, "This path answers to POST only."), "POST"},
+		"OPTIONS":         {"OPTIONS", "/api/messages/x", problem(405, "This path answers to GET, HEAD only."), "GET, HEAD"},
+		"made-up method":  {"BREW", "/api/login", problem(405, "This path answers to POST only."), "POST"},
+		"made-up, no way": {"BREW", "/api/nothing", problem(404, "There is nothing at this path. GET /openapi.json describes the API."), ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := (&client{system: c.system}).do(tc.method, tc.path, "")
+			if diff := cmp.Diff(tc.want, decode[map[string]any](t, got)); diff != "" {
+				t.Error(diff)
+			}
+			if got := got.header.Get("Allow"); got != tc.allow {
+				t.Errorf("Allow is %q, want %q", got, tc.allow)
+			}
+		})
+	}
+}
+
+// The app decides how the API hangs together with the rest.
+func TestMountedAnywhere(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	c := s.ada()
+	bare := s.handler
+	mux, mounted, handled := http.NewServeMux(), chi.NewRouter(), chi.NewRouter()
+	mux.Handle("/api/", bare)
+	mounted.Mount("/api", bare)
+	handled.Handle("/api/*", bare)
+	for name, handler := range map[string]http.Handler{"ServeMux": mux, "Mount": mounted, "Handle": handled} {
+		s.handler = handler
+		for path, want := range map[string]int{"/api/me": 200, "/api/messages/x": 404, "/api/login": 405, "/api": 404} {
+			if name != "Mount" && path == "/api" {
+				continue // the router in front answers by itself
+			}
+			if got := c.do("GET", path, ""); got.status != want {
+				t.Errorf("%s: %s: got %d, want %d: %s", name, path, got.status, want, got.body)
+			}
+		}
+	}
+}
+
+func TestHead(t *testing.T) {
+	t.Parallel()
+	if got := newSystem(t).ada().do("HEAD", "/api/me", ""); got.status != 200 {
+		t.Errorf("HEAD /api/me: %d", got.status)
+	}
+}
+
+// Whatever a client says it accepts, it gets JSON, declared as such.
+func TestAccept(t *testing.T) {
+	t.Parallel()
+	c := newSystem(t).ada()
+	for _, accept := range []string{"json", "text/html", "application/cbor", "*/*;q=0"} {
+		if got := c.do("GET", "/api/me", "", "Accept", accept); got.status != 200 || got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("Accept: %s: %d %s", accept, got.status, got.header.Get("Content-Type"))
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package httpapi_test
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/google/uuid"
+
+	"postcard/internal/identity"
+	"postcard/internal/mms"
+)
+
+// fakeUsers keeps users in memory.
+type fakeUsers struct {
+	mu    sync.Mutex
+	users []identity.User
+	err   error
+}
+
+func (f *fakeUsers) find(is func(identity.User) bool) (identity.User, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return identity.User{}, f.err
+	}
+	if i := slices.IndexFunc(f.users, is); i >= 0 {
+		return f.users[i], nil
+	}
+	return identity.User{}, identity.ErrNoUser
+}
+
+func (f *fakeUsers) UserByEmail(_ context.Context, email string) (identity.User, error) {
+	return f.find(func(u identity.User) bool { return u.Email == email })
+}
+
+func (f *fakeUsers) UserByID(_ context.Context, id uuid.UUID) (identity.User, error) {
+	return f.find(func(u identity.User) bool { return u.ID == id })
+}
+
+func (f *fakeUsers) CreateUser(ctx context.Context, u identity.User) error {
+	if _, err := f.UserByEmail(ctx, u.Email); err == nil {
+		return identity.ErrEmailTaken
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.users = append(f.users, u)
+	return f.err
+}
+
+func (f *fakeUsers) setErr(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+// brittleStore is scs's memory store, with faults in writing.
+type brittleStore struct {
+	*memstore.MemStore
+	mu  sync.Mutex
+	err error
+}
+
+func newSessions() *scs.SessionManager {
+	sessions := scs.New()
+	sessions.Store = &brittleStore{MemStore: memstore.NewWithCleanupInterval(0)}
+	return sessions
+}
+
+func (s *brittleStore) setErr(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *brittleStore) Commit(token string, b []byte, expiry time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	return s.MemStore.Commit(token, b, expiry)
+}
+
+func (s *brittleStore) Delete(token string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	return s.MemStore.Delete(token)
+}
+
+// fakeThrottle counts in memory, in one endless window.
+type fakeThrottle struct {
+	mu    sync.Mutex
+	tries map[[32]byte]int
+	err   error
+}
+
+func (f *fakeThrottle) Throttle(_ context.Context, key [32]byte, limit int, _ time.Duration) (time.Duration, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tries == nil {
+		f.tries = map[[32]byte]int{}
+	}
+	f.tries[key]++
+	if f.tries[key] > limit {
+		return 90500 * time.Millisecond, f.err
+	}
+	return 0, f.err
+}
+
+func (f *fakeThrottle) Unthrottle(_ context.Context, key [32]byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.tries, key)
+	return f.err
+}
+
+// fakeMessages keeps messages in memory, for the intake and the API.
+type fakeMessages struct {
+	mu        sync.Mutex
+	histories map[uuid.UUID]mms.History
+	reads     map[uuid.UUID]int // of whole messages
+	err       error
+}
+
+func (f *fakeMessages) put(h mms.History) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.histories[h.ID] = h
+}
+
+// take hands a message out and forgets it.
+func (f *fakeMessages) take(id uuid.UUID) mms.Message {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.histories[id].Message
+	delete(f.histories, id)
+	return m
+}
+
+func (f *fakeMessages) readsOf(id uuid.UUID) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reads[id]
+}
+
+func (f *fakeMessages) Accept(_ context.Context, m mms.Message) (mms.Message, error) {
+	m.CreatedAt, m.UpdatedAt = noon, noon
+	if f.err == nil {
+		f.put(mms.History{Message: m})
+	}
+	return m, f.err
+}
+
+func (f *fakeMessages) Message(_ context.Context, owner, id uuid.UUID) (mms.History, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads[id]++
+	h, ok := f.histories[id]
+	if f.err == nil && (!ok || h.Owner != owner) {
+		return mms.History{}, mms.ErrNotFound
+	}
+	return h, f.err
+}
+
+func (f *fakeMessages) Version(_ context.Context, owner, id uuid.UUID) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h, ok := f.histories[id]
+	if f.err == nil && (!ok || h.Owner != owner) {
+		return 0, mms.ErrNotFound
+	}
+	return h.Version, f.err
+}
+
+func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []mms.Message
+	ids := slices.SortedFunc(maps.Keys(f.histories), func(a, b uuid.UUID) int { return strings.Compare(b.String(), a.String()) })
+	for _, id := range ids {
+		m := f.histories[id].Message
+		older := p.Before == uuid.Nil || id.String() < p.Before.String()
+		if m.Owner == owner && older && (p.Status == "" || p.Status == m.Status) {
+			list = append(list, m)
+		}
+	}
+	return list[:min(len(list), p.Limit)], len(list) > p.Limit, f.err
+}
+
+// nowhere is a queue that takes everything.
+type nowhere struct{}
+
+func (nowhere) Enqueue(context.Context, mms.Task) error { return nil }

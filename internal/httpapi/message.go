@@ -1,0 +1,95 @@
+package httpapi
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// Message is where a picture message stands.
+type Message struct {
+	ID            uuid.UUID  `json:"id" format:"uuid" doc:"The message's id."`
+	Status        mms.Status `json:"status" doc:"Where it stands, as a code." example:"queued"`
+	StatusTitle   string     `json:"statusTitle" doc:"The status as a heading." example:"Queued"`
+	Explanation   string     `json:"explanation" doc:"Where it stands and what comes next, in a sentence or two." example:"The message is stored safely and waits for a worker."`
+	Final         bool       `json:"final" doc:"Whether the story is over. undelivered may still be corrected to delivered by a late report."`
+	StatusURL     string     `json:"statusUrl" doc:"Where to ask for news; send If-None-Match with the last ETag." format:"uri-reference"`
+	To            mms.Number `json:"to" doc:"The recipient." example:"+14155550123"`
+	From          mms.Number `json:"from" doc:"The sender number that was asked for or chosen." example:"+14155550100"`
+	Text          string     `json:"text" doc:"The text below the pictures; may be empty."`
+	MediaURLs     []string   `json:"mediaUrls" nullable:"false" doc:"The pictures, in order." example:"[\"https://example.com/picture.jpg\"]"`
+	Reason        mms.Reason `json:"reason,omitempty" doc:"Why it failed or waits, as a code; the explanation has the words." example:"rate_limited"`
+	PlivoUUID     string     `json:"plivoUuid,omitempty" doc:"Plivo's id of the message, once Plivo has it."`
+	PlivoCode     string     `json:"plivoCode,omitempty" doc:"Plivo's error code, as it came."`
+	NextAttemptAt *time.Time `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due, while queued."`
+	Version       int64      `json:"version" doc:"Grows with every event."`
+	CreatedAt     time.Time  `json:"createdAt" doc:"When it was taken on."`
+	UpdatedAt     time.Time  `json:"updatedAt" doc:"When something last happened."`
+	FinalAt       *time.Time `json:"finalAt,omitempty" doc:"When it became final."`
+}
+
+// Attempt is one call to Plivo.
+type Attempt struct {
+	Number     int         `json:"number" doc:"From 1."`
+	StartedAt  time.Time   `json:"startedAt"`
+	FinishedAt *time.Time  `json:"finishedAt,omitempty" doc:"Absent while the call is under way."`
+	Outcome    mms.Outcome `json:"outcome,omitempty" enum:"accepted,refused_for_now,refused,account_trouble,unknown" doc:"What it came to; absent while the call is under way."`
+	HTTPStatus int         `json:"httpStatus,omitempty" doc:"Plivo's answer; absent when none was read." example:"202"`
+	Detail     string      `json:"detail,omitempty" doc:"What Plivo or the network said."`
+}
+
+// Event is one thing that happened to a message.
+type Event struct {
+	ID      int64         `json:"id" doc:"Grows from event to event, with gaps."`
+	At      time.Time     `json:"at"`
+	Kind    mms.EventKind `json:"kind" doc:"What happened, as a code." example:"accepted"`
+	Status  mms.Status    `json:"status" doc:"The message's status after the event." example:"queued"`
+	Attempt int           `json:"attempt,omitempty" doc:"The number of the attempt it belongs to, if any."`
+	Detail  string        `json:"detail,omitempty" doc:"Further words."`
+}
+
+// History is a message with all that happened to it, oldest first.
+type History struct {
+	Message
+	Attempts []Attempt `json:"attempts" nullable:"false" doc:"The calls to Plivo, oldest first."`
+	Events   []Event   `json:"events" nullable:"false" doc:"All that happened, oldest first."`
+}
+
+func messagePath(id uuid.UUID) string { return messagesPath + "/" + id.String() }
+
+func (a *api) message(m mms.Message) Message {
+	return Message{
+		ID: m.ID, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), Final: m.Status.Final(),
+		StatusURL: a.PublicURL + messagePath(m.ID),
+		To:        m.Recipient, From: m.Sender, Text: m.Text, MediaURLs: append([]string{}, m.MediaURLs...),
+		Reason: m.Reason, PlivoUUID: m.PlivoUUID, PlivoCode: m.PlivoCode,
+		NextAttemptAt: utc(m.NextAttemptAt), Version: m.Version,
+		CreatedAt: m.CreatedAt.UTC(), UpdatedAt: m.UpdatedAt.UTC(), FinalAt: utc(m.FinalAt),
+	}
+}
+
+func (a *api) history(h mms.History) *History {
+	out := &History{Message: a.message(h.Message), Attempts: []Attempt{}, Events: []Event{}}
+	for _, t := range h.AttemptList {
+		out.Attempts = append(out.Attempts, Attempt{
+			Number: t.Number, StartedAt: t.StartedAt.UTC(), FinishedAt: utc(t.FinishedAt),
+			Outcome: t.Outcome, HTTPStatus: t.HTTPStatus, Detail: t.Detail,
+		})
+	}
+	for _, e := range h.Events {
+		out.Events = append(out.Events, Event{
+			ID: e.ID, At: e.At.UTC(), Kind: e.Kind, Status: e.Status, Attempt: e.Attempt, Detail: e.Detail,
+		})
+	}
+	return out
+}
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}

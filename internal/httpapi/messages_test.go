@@ -1,0 +1,314 @@
+package httpapi_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// undelivered is a message with a history that fills every field.
+func undelivered(owner uuid.UUID) mms.History {
+	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
+	final, finished := at(3), at(2)
+	return mms.History{
+		Message: mms.Message{
+			ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
+			MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Undelivered, Reason: mms.ReasonReported,
+			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final,
+		},
+		AttemptList: []mms.Attempt{
+			{Number: 1, Sender: "+14155550100", StartedAt: at(1), FinishedAt: &finished, Outcome: mms.RefusedForNow, HTTPStatus: 429, Detail: "slow down"},
+			{Number: 2, Sender: "+14155550100", StartedAt: at(2), FinishedAt: nil},
+		},
+		Events: []mms.Event{
+			{ID: 11, At: at(0), Kind: mms.EventAccepted, Status: mms.Queued},
+			{ID: 14, At: at(3), Kind: mms.EventReport, Status: mms.Undelivered, Attempt: 2, Detail: "undelivered, code 30"},
+		},
+	}
+}
+
+func TestGetMessage(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	h := undelivered(s.users.users[0].ID)
+	s.messages.put(h)
+	got := s.ada().do("GET", "/api/messages/"+h.ID.String(), "")
+	want := map[string]any{
+		"id": h.ID.String(), "status": "undelivered", "statusTitle": "Not delivered", "final": true,
+		"explanation": "The carrier could not deliver the message. The carrier's filter took it for spam. (Plivo's code 30)",
+		"statusUrl":   "/api/messages/" + h.ID.String(),
+		"to":          "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},
+		"reason": "reported", "plivoUuid": "plivo-uuid", "plivoCode": "30", "version": 5.0,
+		"createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:03:00Z", "finalAt": "2026-03-01T11:03:00Z",
+		"attempts": []any{
+			map[string]any{
+				"number": 1.0, "startedAt": "2026-03-01T11:01:00Z", "finishedAt": "2026-03-01T11:02:00Z",
+				"outcome": "refused_for_now", "httpStatus": 429.0, "detail": "slow down",
+			},
+			map[string]any{"number": 2.0, "startedAt": "2026-03-01T11:02:00Z"},
+		},
+		"events": []any{
+			map[string]any{"id": 11.0, "at": "2026-03-01T11:00:00Z", "kind": "accepted", "status": "queued"},
+			map[string]any{
+				"id": 14.0, "at": "2026-03-01T11:03:00Z", "kind": "report", "status": "undelivered",
+				"attempt": 2.0, "detail": "undelivered, code 30",
+			},
+		},
+	}
+	if diff := cmp.Diff(want, decode[map[string]any](t, got)); diff != "" {
+		t.Error(diff)
+	}
+	for name, want := range map[string]string{"ETag": `W/"5"`, "Cache-Control": "private, no-cache", "Vary": "Cookie"} {
+		if got := got.header.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestGetQueuedMessage(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	due := noon.Add(time.Minute)
+	h := mms.History{Message: mms.Message{
+		ID: uuid.Must(uuid.NewV7()), Owner: s.users.users[0].ID, Status: mms.Queued, NextAttemptAt: &due, Version: 1,
+	}}
+	s.messages.put(h)
+	got := decode[map[string]any](t, s.ada().do("GET", "/api/messages/"+h.ID.String(), ""))
+	want := map[string]any{"nextAttemptAt": "2026-03-01T11:01:00Z", "attempts": []any{}, "events": []any{}, "mediaUrls": []any{}, "reason": nil}
+	for name, want := range want {
+		if diff := cmp.Diff(want, got[name]); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestMessagesThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	bobs, own := undelivered(s.users.users[1].ID), undelivered(s.users.users[0].ID)
+	s.messages.put(bobs)
+	s.messages.put(own)
+	ada := s.ada()
+	paths := map[string]string{
+		"another's":      bobs.ID.String(),
+		"unknown":        uuid.NewString(),
+		"no id":          "x",
+		"upper case":     strings.ToUpper(own.ID.String()),
+		"braces":         url.PathEscape("{" + own.ID.String() + "}"),
+		"without dashes": strings.ReplaceAll(own.ID.String(), "-", ""),
+	}
+	for name, id := range paths {
+		for _, condition := range []string{"", "*", `W/"5"`} {
+			t.Run(name+" "+condition, func(t *testing.T) {
+				t.Parallel()
+				var headers []string
+				if condition != "" {
+					headers = []string{"If-None-Match", condition}
+				}
+				got := (&client{system: s, cookie: ada.cookie}).do("GET", "/api/messages/"+id, "", headers...)
+				if diff := cmp.Diff(problem(404, "There is no such message."), decode[map[string]any](t, got)); diff != "" {
+					t.Error(diff)
+				}
+				if got.header.Get("ETag") != "" {
+					t.Error("404 with an ETag")
+				}
+			})
+		}
+	}
+}
+
+func TestIfNoneMatch(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		headers []string // values of If-None-Match
+		want    int
+	}{
+		"none":                   {nil, 200},
+		"the same":               {[]string{`W/"5"`}, 304},
+		"the same, as if strong": {[]string{`"5"`}, 304},
+		"any":                    {[]string{"*"}, 304},
+		"older":                  {[]string{`W/"4"`}, 200},
+		"longer":                 {[]string{`W/"55"`}, 200},
+		"a list with it":         {[]string{`W/"4", "x,\"y" , W/"5"`}, 200}, // a quote inside ends the tag; the rest is no list
+		"a list with commas":     {[]string{`W/"4", "x,y" ,, W/"5"`}, 304},
+		"a list without it":      {[]string{`W/"4","6"`}, 200},
+		"two lines":              {[]string{`W/"4"`, `W/"5"`}, 304},
+		"without quotes":         {[]string{"5"}, 200},
+		"lower-case w":           {[]string{`w/"5"`}, 200},
+		"quote not closed":       {[]string{`W/"5`}, 200},
+		"empty":                  {[]string{""}, 200},
+		"empty tag":              {[]string{`""`}, 200},
+	}
+	s := newSystem(t)
+	ada := s.ada()
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := undelivered(s.users.users[0].ID)
+			s.messages.put(h)
+			var headers []string
+			for _, value := range c.headers {
+				headers = append(headers, "If-None-Match", value)
+			}
+			got := (&client{system: s, cookie: ada.cookie}).do("GET", "/api/messages/"+h.ID.String(), "", headers...)
+			if got.status != c.want || got.header.Get("ETag") != `W/"5"` {
+				t.Fatalf("got %d with ETag %s, want %d", got.status, got.header.Get("ETag"), c.want)
+			}
+			if reads := s.messages.readsOf(h.ID); (reads == 0) != (c.want == http.StatusNotModified) {
+				t.Errorf("the whole message was read %d times for a %d", reads, c.want)
+			}
+			if (got.body == "") != (c.want == http.StatusNotModified) || got.header.Get("Cache-Control") != "private, no-cache" {
+				t.Errorf("%d with body %q and Cache-Control %q", c.want, got.body, got.header.Get("Cache-Control"))
+			}
+		})
+	}
+}
+
+func TestListMessages(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	owner := s.users.users[0].ID
+	var ids []string // newest first
+	for i := range 7 {
+		h := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Owner: owner, Status: mms.Queued, CreatedAt: noon}}
+		if i == 2 {
+			h.Status = mms.Failed
+		}
+		s.messages.put(h)
+		ids = append([]string{h.ID.String()}, ids...)
+	}
+	s.messages.put(undelivered(s.users.users[1].ID)) // Bob's
+	ada := s.ada()
+
+	cases := map[string]struct {
+		query string
+		pages [][]string
+	}{
+		"all":              {"", [][]string{ids}},
+		"without values":   {"status=&limit=&cursor=", [][]string{ids}},
+		"pages of three":   {"limit=3", [][]string{ids[:3], ids[3:6], ids[6:]}},
+		"a page of all":    {"limit=7", [][]string{ids}},
+		"failed":           {"status=failed", [][]string{ids[4:5]}},
+		"queued, in pages": {"status=queued&limit=4", [][]string{ids[:4], {ids[5], ids[6]}}},
+		"none":             {"status=delivered", [][]string{{}}},
+		"largest page":     {"limit=100", [][]string{ids}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var pages [][]string
+			for query := c.query; len(pages) <= len(c.pages); {
+				got := (&client{system: s, cookie: ada.cookie}).do("GET", "/api/messages?"+query, "")
+				list := decode[struct {
+					Messages   []struct{ ID string }
+					NextCursor string
+				}](t, got)
+				page := []string{}
+				for _, m := range list.Messages {
+					page = append(page, m.ID)
+				}
+				pages = append(pages, page)
+				if list.NextCursor == "" {
+					break
+				}
+				query = c.query + "&cursor=" + url.QueryEscape(list.NextCursor)
+			}
+			if diff := cmp.Diff(c.pages, pages); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestListIsNeverNull(t *testing.T) {
+	t.Parallel()
+	if got := newSystem(t).ada().do("GET", "/api/messages", ""); got.body != `{"messages":[]}` {
+		t.Errorf("got %s", got.body)
+	}
+}
+
+func TestListBadQueries(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	const known = "is not known here; known are status, limit, cursor"
+	limit := []string{"limit", "range", "must be a whole number from 1 to 100"}
+	cursor := []string{"cursor", "cursor", "must be the nextCursor of an earlier page"}
+	status := []string{"status", "one_of", "must be one of scheduled, queued, sending, in_doubt, submitted, sent, delivered, undelivered, failed, canceled"}
+	cases := map[string]struct {
+		query string
+		want  []string
+	}{
+		"limit 0":            {"limit=0", limit},
+		"limit below":        {"limit=-1", limit},
+		"limit above":        {"limit=101", limit},
+		"limit huge":         {"limit=99999999999999999999", limit},
+		"limit a word":       {"limit=ten", limit},
+		"limit in part":      {"limit=10x", limit},
+		"status unknown":     {"status=lost", status},
+		"status upper case":  {"status=Queued", status},
+		"cursor a word":      {"cursor=next", cursor},
+		"cursor too short":   {"cursor=AAAA", cursor},
+		"cursor of nothing":  {"cursor=AAAAAAAAAAAAAAAAAAAAAA", cursor},
+		"cursor a plain id":  {"cursor=" + uuid.NewString(), cursor},
+		"cursor, stray bits": {"cursor=AZzBJZWbcpGIsbDqHRiSNT", cursor},
+		"misspelt":           {"stauts=queued", []string{"stauts", "unknown", known}},
+		"twice":              {"limit=1&limit=2", []string{"limit", "duplicate", "is given more than once"}},
+		"not a query":        {"limit=%zz", []string{"query", "syntax", "must be of the form name=value&name=value, with special characters percent-encoded"}},
+		"all":                {"status=x&limit=x&cursor=x&x=x", slices.Concat([]string{"x", "unknown", known}, status, limit, cursor)},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := (&client{system: ada.system, cookie: ada.cookie}).do("GET", "/api/messages?"+c.query, "")
+			detail := "One field is not right."
+			if n := len(c.want) / 3; n > 1 {
+				detail = fmt.Sprintf("%d fields are not right.", n)
+			}
+			if diff := cmp.Diff(problem(400, detail, c.want...), decode[map[string]any](t, got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestReadFailures(t *testing.T) {
+	t.Parallel()
+	requests := map[string][]string{
+		"list":        {"/api/messages"},
+		"message":     {"/api/messages/" + uuid.NewString()},
+		"conditional": {"/api/messages/" + uuid.NewString(), "If-None-Match", `W/"1"`},
+	}
+	s := newSystem(t)
+	ada := s.ada()
+	for name, r := range requests {
+		for status, err := range map[int]error{500: errors.New("the disk is on fire"), 503: fmt.Errorf("reading: %w", mms.ErrUnavailable)} {
+			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // one after the other: they share the fault
+				s.logs.reset()
+				s.messages.err = err
+				checkFailure(t, s, ada.do("GET", r[0], "", r[1:]...), status)
+			})
+		}
+	}
+}
+
+// A client that went away makes queries fail; that is no failure of ours.
+func TestClientGoneIsNotLogged(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	c := s.ada()
+	s.messages.err = errors.New("canceling statement due to user request")
+	c.gone = true
+	if got := c.do("GET", "/api/messages", ""); got.status != 500 || strings.Contains(s.logs.String(), "level=ERROR") {
+		t.Errorf("got %d and the log:\n%s", got.status, s.logs)
+	}
+}

@@ -1,0 +1,96 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"postcard/internal/mms"
+)
+
+// sessionScheme names the security scheme in the description.
+const sessionScheme = "session"
+
+// description is the frame of the OpenAPI document; the operations fill it. It
+// starts from an empty huma.Config: huma's default one adds $schema links to
+// answers, and a page that loads scripts from a CDN.
+func description(o Options) huma.Config {
+	cookie := o.SessionCookie
+	if cookie == "" {
+		cookie = "session"
+	}
+	doc := &huma.OpenAPI{
+		OpenAPI: "3.1.0",
+		Info: &huma.Info{
+			Title: "Postcard", Version: "1", Description: introduction(),
+		},
+		Components: &huma.Components{
+			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			SecuritySchemes: map[string]*huma.SecurityScheme{sessionScheme: {
+				Type: "apiKey", In: "cookie", Name: cookie, Description: "The cookie that POST /api/login sets.",
+			}},
+		},
+		Tags: []*huma.Tag{
+			{Name: "messages", Description: "Sending picture messages and following them."},
+			{Name: "account", Description: "Logging in and out."},
+		},
+	}
+	if o.PublicURL != "" {
+		doc.Servers = []*huma.Server{{URL: o.PublicURL}}
+	}
+	config := huma.Config{
+		OpenAPI:       doc,
+		Formats:       map[string]huma.Format{mediaType: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat: mediaType,
+	}
+	config.AllowAdditionalPropertiesByDefault = true
+	return config
+}
+
+const introductionHead = `Postcard sends picture messages (MMS) through Plivo and tells you what became of each.
+
+Log in, keep the cookie, send, and ask for news:
+
+    curl -c jar -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"..."}' $HOST/api/login
+    curl -b jar -H 'Content-Type: application/json' -d '{"to":"+14155550123","text":"Hello","mediaUrl":"https://example.com/picture.jpg"}' $HOST/api/send-mms
+    curl -b jar $HOST/api/messages/{id}
+
+Bodies are JSON objects in UTF-8 of at most 64 KiB; fields that are not known are refused. Times are RFC 3339 in UTC. Fields with nothing to say are left out.
+Errors are problem details (RFC 9457, application/problem+json); errors lists every fault of the input at once, by field and rule.
+
+The statuses of a message:
+
+`
+
+func introduction() string {
+	var b strings.Builder
+	b.WriteString(introductionHead)
+	for _, s := range mms.Statuses() {
+		final := ""
+		if s.Final() {
+			final = " (final)"
+		}
+		fmt.Fprintf(&b, "- `%s`: %s%s\n", s, s.Title(), final)
+	}
+	return b.String()
+}
+
+// serveDescription serves the document as it stands once all operations are
+// registered.
+func serveDescription(doc *huma.OpenAPI) http.HandlerFunc {
+	// huma registers its own error type with the first operation; no answer has it.
+	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
+		delete(doc.Components.Schemas.Map(), name)
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		panic(fmt.Sprintf("the API's description cannot be written: %v", err)) // fixed at compile time; a test makes it
+	}
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", mediaType)
+		_, _ = w.Write(body) // the client may be gone
+	}
+}

@@ -1,0 +1,113 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"postcard/internal/identity"
+)
+
+// Request gives a handler the HTTP request, for what huma's inputs cannot say.
+// It is embedded in inputs, and exported because huma must reach it.
+type Request struct {
+	w http.ResponseWriter
+	r *http.Request
+}
+
+// Resolve is called by huma before the handler.
+func (q *Request) Resolve(ctx huma.Context) []error {
+	q.r, q.w = humachi.Unwrap(ctx)
+	return nil
+}
+
+// register describes an operation and serves it. huma reads parameters and
+// writes answers, but judges nothing: the rules live in the heart, bodies are
+// read by readObject, and every error becomes a Problem here, so that no error
+// of huma's own (422, or a 500 that repeats err.Error()) can come about and
+// its package-level huma.NewError stays untouched.
+func register[I, O any](a *api, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	op.SkipValidateParams, op.SkipValidateBody = true, true
+	if op.Responses == nil {
+		op.Responses = map[string]*huma.Response{}
+	}
+	describeProblems(a.huma.OpenAPI(), &op, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, answerTo(ctx, a.Logger, err)
+		}
+		return out, nil
+	})
+}
+
+// registerForUser is register for those who are logged in; all others get 401
+// before anything else is looked at.
+func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
+	op.Security = []map[string][]string{{sessionScheme: {}}}
+	op.Errors = append(op.Errors, http.StatusUnauthorized)
+	register(a, op, func(ctx context.Context, in *I) (*O, error) {
+		who, ok := identity.PrincipalFrom(ctx)
+		if !ok {
+			return nil, errNoSession
+		}
+		return handle(ctx, who, in)
+	})
+}
+
+// describeProblems documents the operation's errors as problems, in huma's
+// place: huma would describe its own type.
+func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
+	schema := doc.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
+	for _, status := range append(op.Errors, more...) {
+		response := &huma.Response{
+			Description: problemWords[status],
+			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
+		}
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			response.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
+		}
+		op.Responses[strconv.Itoa(status)] = response
+	}
+	op.Errors = nil
+}
+
+var problemWords = map[int]string{
+	http.StatusBadRequest:            "The input is not right; errors names every fault.",
+	http.StatusUnauthorized:          "Nobody is logged in, or the email or the password is wrong.",
+	http.StatusForbidden:             "Sign-up is closed.",
+	http.StatusNotFound:              "There is no such message, or it belongs to somebody else.",
+	http.StatusConflict:              "The email belongs to a user already.",
+	http.StatusRequestEntityTooLarge: "The body is larger than 64 KiB.",
+	http.StatusUnsupportedMediaType:  "The body is not declared as application/json.",
+	http.StatusTooManyRequests:       "Too many attempts.",
+	http.StatusInternalServerError:   "Something went wrong on our side.",
+	http.StatusServiceUnavailable:    "The database cannot be reached at present.",
+}
+
+// bodyErrors are the errors of every operation that reads a body.
+func bodyErrors(more ...int) []int {
+	return append([]int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}, more...)
+}
+
+// describeBody documents the body of an operation that readObject reads. It
+// comes after register: a body that huma knew of, it would read itself.
+func describeBody[T any](a *api, path string, example T) {
+	doc := a.huma.OpenAPI()
+	schema := doc.Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
+	doc.Paths[path].Post.RequestBody = &huma.RequestBody{
+		Required: true,
+		Content:  map[string]*huma.MediaType{mediaType: {Schema: schema, Example: example}},
+	}
+}
+
+// exactly is for the schemas of bodies, in which other fields are refused.
+// Answers may get more fields one day.
+func exactly(s *huma.Schema) *huma.Schema {
+	s.AdditionalProperties = false
+	return s
+}

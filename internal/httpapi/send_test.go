@@ -1,0 +1,267 @@
+package httpapi_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/httpapi"
+	"postcard/internal/mms"
+)
+
+const goodSend = `{"to":"+14155550123","text":"hello","mediaUrl":"https://example.com/a.jpg"}`
+
+func TestSend(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, func(o *httpapi.Options) { o.PublicURL = "https://postcard.example.com" })
+	got := s.ada().do("POST", "/api/send-mms", goodSend)
+	if got.status != http.StatusAccepted {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	body := decode[map[string]any](t, got)
+	id, _ := body["id"].(string)
+	want := map[string]any{
+		"id": id, "status": "queued", "statusTitle": "Queued", "final": false, "version": 1.0,
+		"explanation": "The message is stored safely and waits for a worker.",
+		"statusUrl":   "https://postcard.example.com/api/messages/" + id,
+		"to":          "+14155550123", "from": "+14155550100", "text": "hello",
+		"mediaUrls": []any{"https://example.com/a.jpg"},
+		"createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:00:00Z",
+		"simulated": false,
+	}
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Error(diff)
+	}
+	headers := map[string]string{
+		"Location": "/api/messages/" + id, "Content-Type": "application/json",
+		"Cache-Control": "private, no-cache", "Vary": "Cookie", "Postcard-Simulated": "", "Link": "",
+	}
+	for name, want := range headers {
+		if got := got.header.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	stored := s.messages.histories[uuid.MustParse(id)]
+	if stored.Owner != s.users.users[0].ID {
+		t.Errorf("the message belongs to %v, want Ada", stored.Owner)
+	}
+}
+
+func TestSendSimulated(t *testing.T) {
+	t.Parallel()
+	got := newSystem(t, func(o *httpapi.Options) { o.Simulated = true }).ada().do("POST", "/api/send-mms", goodSend)
+	body := decode[map[string]any](t, got)
+	if got.header.Get("Postcard-Simulated") != "true" || body["simulated"] != true {
+		t.Errorf("nothing says that it is simulated: %v %s", got.header, got.body)
+	}
+}
+
+// faults are the errors of a 400, in short.
+func faults(field, rule, message string, more ...string) []httpapi.FieldError {
+	list := []httpapi.FieldError{{Field: field, Rule: rule, Message: message}}
+	for i := 0; i < len(more); i += 3 {
+		list = append(list, httpapi.FieldError{Field: more[i], Rule: more[i+1], Message: more[i+2]})
+	}
+	return list
+}
+
+const (
+	wordsE164     = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
+	wordsUnknown  = "is not known here; known are to, text, mediaUrl, mediaUrls, from"
+	wordsHalf     = "contains half of a character (an unpaired surrogate)"
+	wordsNoTo     = "is missing: the recipient's phone number"
+	wordsNoMedia  = "is missing: a picture message needs at least one picture"
+	wordsNotPlace = "must start with http:// or https://"
+)
+
+func TestSendBadBodies(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	cases := map[string]struct {
+		body string
+		want []httpapi.FieldError
+	}{
+		"empty":           {"", faults("body", "required", "is empty: it must be a JSON object")},
+		"blank":           {" \n\t", faults("body", "required", "is empty: it must be a JSON object")},
+		"null":            {"null", faults("body", "object", "must be a JSON object, not null")},
+		"list":            {"[" + goodSend + "]", faults("body", "object", "must be a JSON object, not a list")},
+		"string":          {`"hello"`, faults("body", "object", "must be a JSON object, not a string")},
+		"number":          {`-1`, faults("body", "object", "must be a JSON object, not a number")},
+		"boolean":         {`true`, faults("body", "object", "must be a JSON object, not a boolean")},
+		"a form":          {"to=1", faults("body", "json", "is not valid JSON: invalid character 'o' in literal true (expecting 'r') (byte 2)")},
+		"cut off":         {goodSend[:20], faults("body", "json", "is not valid JSON: unexpected end of JSON input (byte 20)")},
+		"trailing object": {goodSend + "{}", faults("body", "json", "is not valid JSON: invalid character '{' after top-level value (byte "+strconv.Itoa(len(goodSend)+1)+")")},
+		"trailing comma":  {`{"to":"+14155550123",}`, faults("body", "json", "is not valid JSON: invalid character '}' looking for beginning of object key string (byte 22)")},
+		"comment":         {`{/* */}`, faults("body", "json", "is not valid JSON: invalid character '/' looking for beginning of object key string (byte 2)")},
+		"byte order mark": {"\ufeff" + goodSend, faults("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
+		"deep":            {strings.Repeat("[", 20000), faults("body", "json", "is not valid JSON: invalid character '[' exceeded max depth (byte 10001)")},
+		"broken UTF-8":    {`{"to":"+14155550123","text":"` + "\xff" + `"}`, faults("body", "utf8", "must be valid UTF-8")},
+		"half characters": {
+			`{"to":"\ud83d","text":"\udc00 \ud83d\ude00","mediaUrl":"\\ud83d","from":"\ud83dx"}`,
+			faults("to", "utf8", wordsHalf, "text", "utf8", wordsHalf, "from", "utf8", wordsHalf),
+		},
+		"unknown names": {
+			`{"To":"+14155550123","media_url":"x","mediaUrl":"https://example.com/a.jpg","":1}`,
+			faults("To", "unknown", wordsUnknown, "media_url", "unknown", wordsUnknown, "", "unknown", wordsUnknown),
+		},
+		"a long unknown name": {`{"` + strings.Repeat("é", 100) + `":1}`, faults(strings.Repeat("é", 32), "unknown", wordsUnknown)},
+		"twice": {
+			`{"to":"+14155550123","to":"+14155550124","mediaUrl":"https://example.com/a.jpg"}`,
+			faults("to", "duplicate", "is given more than once"),
+		},
+		"wrong types": {
+			`{"to":14155550123,"text":null,"mediaUrl":["x"],"mediaUrls":"x","from":{}}`,
+			faults("to", "type", "must be a string, not a number", "text", "type", "must be a string, not null",
+				"mediaUrl", "type", "must be a string, not a list", "mediaUrls", "type", "must be a list of strings, not a string",
+				"from", "type", "must be a string, not an object"),
+		},
+		"wrong types in the list": {
+			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg",null,false,"\ud83d"]}`,
+			faults("mediaUrls[1]", "type", "must be a string, not null", "mediaUrls[2]", "type", "must be a string, not a boolean",
+				"mediaUrls[3]", "utf8", wordsHalf),
+		},
+		"a list that is null": {`{"mediaUrls":null}`, faults("mediaUrls", "type", "must be a list of strings, not null")},
+		"nothing":             {`{}`, faults("to", "required", wordsNoTo, "mediaUrl", "required", wordsNoMedia)},
+		"each field breaks its rule": {
+			`{"to":"123","text":"` + strings.Repeat("x", mms.MaxText+1) + `","mediaUrl":"ftp://x"}`,
+			faults("to", "e164", wordsE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",
+				"mediaUrl", "media_url", wordsNotPlace),
+		},
+		"some pictures of several": {
+			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg","ftp://x","x"]}`,
+			faults("mediaUrls[1]", "media_url", wordsNotPlace, "mediaUrls[2]", "media_url", wordsNotPlace),
+		},
+		"both spellings": {
+			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","mediaUrls":["https://example.com/a.jpg"]}`,
+			faults("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two"),
+		},
+		"eleven pictures": {
+			`{"to":"+14155550123","mediaUrls":["x"` + strings.Repeat(`,"x"`, 10) + `]}`,
+			faults("mediaUrls", "max_items", "must list at most 10 pictures"),
+		},
+		"foreign sender": {
+			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","from":"+14155550999"}`,
+			faults("from", "sender", "is not one of the senders of this installation"),
+		},
+		"NUL in the text": {
+			`{"to":"+14155550123","text":"a\u0000b","mediaUrl":"https://example.com/a.jpg"}`,
+			faults("text", "control", "must not contain control characters other than line breaks"),
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := (&client{system: ada.system, cookie: ada.cookie}).do("POST", "/api/send-mms", c.body)
+			detail := "One field is not right."
+			if len(c.want) > 1 {
+				detail = fmt.Sprintf("%d fields are not right.", len(c.want))
+			}
+			want := map[string]any{"title": "Bad Request", "status": 400.0, "detail": detail, "requestId": "test-request"}
+			var list []any
+			for _, f := range c.want {
+				list = append(list, map[string]any{"field": f.Field, "rule": f.Rule, "message": f.Message})
+			}
+			want["errors"] = list
+			if diff := cmp.Diff(want, decode[map[string]any](t, got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestSendManyFaultsStayInProportion(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	names, list := `{"x0":1`, `{"mediaUrls":[1`
+	for i := range 5000 {
+		names += fmt.Sprintf(`,"x%d":1`, i+1)
+		list += ",1"
+	}
+	for _, body := range []string{names + "}", list + "]}"} {
+		got := ada.do("POST", "/api/send-mms", body)
+		if p := decode[httpapi.Problem](t, got); got.status != 400 || len(p.Errors) != 50 {
+			t.Errorf("got %d with %d errors, want 400 with 50", got.status, len(p.Errors))
+		}
+	}
+}
+
+func TestSendBodySize(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	pad := func(size int) string { return goodSend + strings.Repeat(" ", size-len(goodSend)) }
+	if got := ada.do("POST", "/api/send-mms", pad(64<<10)); got.status != http.StatusAccepted {
+		t.Errorf("64 KiB: %d %s", got.status, got.body)
+	}
+	if got := ada.do("POST", "/api/send-mms", pad(64<<10+1)); got.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a byte more: %d %s", got.status, got.body)
+	}
+}
+
+func TestSendContentTypes(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	cases := map[string]int{
+		"":                                   202, // an example without the header
+		"application/json":                   202,
+		"application/json; charset=utf-8":    202,
+		"Application/JSON;charset=\"UTF-8\"": 202,
+		"application/json; charset=latin1":   415,
+		"application/x-www-form-urlencoded":  415, // curl -d without -H
+		"multipart/form-data; boundary=x":    415,
+		"text/plain":                         415, // what a foreign page can send unasked
+		"application/problem+json":           415,
+		"json":                               415,
+		"/;":                                 415,
+	}
+	for contentType, want := range cases {
+		t.Run(contentType, func(t *testing.T) {
+			t.Parallel()
+			c := &client{system: ada.system, cookie: ada.cookie}
+			if got := c.doAs(contentType, "POST", "/api/send-mms", goodSend); got.status != want {
+				t.Errorf("got %d, want %d: %s", got.status, want, got.body)
+			}
+		})
+	}
+}
+
+func TestSendFailures(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		err    error
+		status int
+	}{
+		"unknown":     {errors.New("pq: relation +14155550123 does not exist"), 500},
+		"unavailable": {fmt.Errorf("accepting a message: %w: connection refused", mms.ErrUnavailable), 503},
+	}
+	s := newSystem(t)
+	ada := s.ada()
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) { // one after the other: they share the fault
+			s.logs.reset()
+			s.messages.err = c.err
+			got := ada.do("POST", "/api/send-mms", goodSend)
+			checkFailure(t, s, got, c.status)
+		})
+	}
+}
+
+// checkFailure wants an answer that gives nothing away, and one log line.
+func checkFailure(t *testing.T, s *system, got answer, status int) {
+	t.Helper()
+	if got.status != status || strings.Contains(got.body, "pq:") || strings.Contains(got.body, "refused") || strings.Contains(got.body, "fire") {
+		t.Errorf("got %d %s, want an opaque %d", got.status, got.body, status)
+	}
+	if (got.header.Get("Retry-After") != "") != (status == http.StatusServiceUnavailable) {
+		t.Errorf("Retry-After is %q with %d", got.header.Get("Retry-After"), status)
+	}
+	logs := s.logs.String()
+	if strings.Count(logs, "level=ERROR") != 1 || !strings.Contains(logs, "request_id=test-request") {
+		t.Errorf("want one error in the log that names the request, got:\n%s", logs)
+	}
+}

@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strconv"
+
+	"postcard/internal/invalid"
+)
+
+// set fills one field, or notes what is wrong with the value's type.
+func set(field reflect.Value, name string, raw json.RawMessage, faults *invalid.Fields) {
+	if field.Kind() == reflect.String {
+		field.SetString(stringIn(raw, name, faults))
+		return
+	}
+	var elements []json.RawMessage
+	if raw[0] != '[' || json.Unmarshal(raw, &elements) != nil {
+		faults.Add(name, "type", "must be a list of strings, not "+kindOf(raw))
+		return
+	}
+	list := make([]string, 0, len(elements))
+	for i, element := range elements {
+		if len(*faults) >= maxFaults {
+			return
+		}
+		list = append(list, stringIn(element, name+"["+strconv.Itoa(i)+"]", faults))
+	}
+	field.Set(reflect.ValueOf(list))
+}
+
+func stringIn(raw json.RawMessage, name string, faults *invalid.Fields) string {
+	var s string
+	switch {
+	case raw[0] != '"' || json.Unmarshal(raw, &s) != nil:
+		faults.Add(name, "type", "must be a string, not "+kindOf(raw))
+	case halfCharacter(raw):
+		faults.Add(name, "utf8", "contains half of a character (an unpaired surrogate)")
+	}
+	return s
+}
+
+// halfCharacter finds escapes like \ud83d without their second half, which
+// programs produce that cut strings between the two. encoding/json replaces
+// them silently. The raw string is valid JSON.
+func halfCharacter(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++ // at the escaped character
+		if raw[i] != 'u' {
+			continue
+		}
+		unit := hexUnit(raw[i+1:])
+		i += 4
+		switch {
+		case unit >= 0xDC00 && unit <= 0xDFFF:
+			return true
+		case unit >= 0xD800 && unit <= 0xDBFF:
+			if !bytes.HasPrefix(raw[i+1:], []byte(`\u`)) {
+				return true
+			}
+			if low := hexUnit(raw[i+3:]); low < 0xDC00 || low > 0xDFFF {
+				return true
+			}
+			i += 6
+		}
+	}
+	return false
+}
+
+func hexUnit(raw []byte) uint64 {
+	unit, _ := strconv.ParseUint(string(raw[:4]), 16, 16) // the syntax is checked already
+	return unit
+}
+
+// kindOf names the type of a JSON value.
+func kindOf(raw []byte) string {
+	switch raw[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
