@@ -1,0 +1,163 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisOptions say where Redis comes from.
+type RedisOptions struct {
+	URL         string // of a server that is there already; empty: bring one
+	StateDir    string // where a server of our own keeps its data
+	AOF         bool   // keep data over a restart
+	RequireReal bool   // fail rather than stand in with miniredis
+	Throwaway   bool   // let the server die with us, and give it many databases
+	Logger      *slog.Logger
+}
+
+// Redis is a running Redis.
+type Redis struct {
+	URL     string
+	Source  string // in plain words, for the greeting
+	Durable bool   // its data survives a restart
+
+	options RedisOptions
+	account *account
+	dir     string
+	port    int
+	server  *server              // nil where the server is not ours
+	mini    *miniredis.Miniredis // nil where Redis is real
+}
+
+func redisProgram() string {
+	for _, name := range []string{"redis-server", "valkey-server"} {
+		if path := find(name, usualFolders...); path != "" {
+			return path
+		}
+	}
+	return ""
+}
+
+// StartRedis waits for the server at options.URL, or starts a private one on a
+// free loopback port, or stands in for it in this process.
+func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
+	r := &Redis{URL: o.URL, options: o}
+	if o.URL != "" {
+		r.Source, r.Durable = "the one that REDIS_URL names", true
+		return r, await(ctx, "the Redis of REDIS_URL", r.ping)
+	}
+	if redisProgram() == "" {
+		if o.RequireReal {
+			return nil, errors.New("no Redis server was found; " + advice("redis-server", "redis"))
+		}
+		return r, r.startMini()
+	}
+	var err error
+	if r.account, err = serverAccount(); err != nil {
+		return nil, err
+	}
+	r.dir = filepath.Join(o.StateDir, "redis")
+	if err := r.account.ownDir(r.dir); err != nil {
+		return nil, err
+	}
+	if r.port, err = FreePort(); err != nil {
+		return nil, err
+	}
+	if err := r.startOnPort(ctx); err != nil {
+		return nil, err
+	}
+	r.Durable = o.AOF
+	r.Source = fmt.Sprintf("a private one in %s, port %d", r.dir, r.port)
+	return r, nil
+}
+
+func (r *Redis) startMini() error {
+	r.mini = miniredis.NewMiniRedis()
+	if err := r.mini.Start(); err != nil {
+		return fmt.Errorf("starting miniredis: %w", err)
+	}
+	r.URL = "redis://" + r.mini.Addr() + "/0"
+	r.Source = "an in-process stand-in (no redis-server was found): good for trying things out, and it forgets everything at the end"
+	return nil
+}
+
+func (r *Redis) startOnPort(ctx context.Context) error {
+	r.URL = "redis://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) + "/0"
+	args := []string{
+		"--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--protected-mode", "yes", "--dir", r.dir, "--save", "",
+		"--appendonly", yesNo(r.options.AOF), "--appendfsync", "everysec", "--databases", "16",
+	}
+	if r.options.Throwaway {
+		args[len(args)-1] = "1024"
+	}
+	command := r.account.command(r.options.Throwaway, redisProgram(), args...)
+	var err error
+	if r.server, err = launch(command, filepath.Join(r.options.StateDir, "redis.log")); err != nil {
+		return err
+	}
+	if err := r.server.awaitReady(ctx, "Redis", r.ping); err != nil {
+		return errors.Join(err, r.server.kill())
+	}
+	return nil
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func (r *Redis) ping(ctx context.Context) error {
+	o, err := redis.ParseURL(r.URL)
+	if err != nil {
+		return errors.New("the URL of Redis cannot be read")
+	}
+	client := redis.NewClient(o)
+	defer client.Close()
+	return client.Ping(ctx).Err()
+}
+
+// Stop stops a server of ours; another's is left alone.
+func (r *Redis) Stop(ctx context.Context) error {
+	if r.mini != nil {
+		r.mini.Close()
+	}
+	if r.server == nil {
+		return nil
+	}
+	return r.server.stop(ctx, syscall.SIGTERM)
+}
+
+// Kill ends the server as a power cut would, for tests of faults.
+func (r *Redis) Kill() error { return r.server.kill() }
+
+// Restart starts the server again on the same port, with its data or without,
+// for tests of faults.
+func (r *Redis) Restart(ctx context.Context, keepData bool) error {
+	if err := r.server.stop(ctx, syscall.SIGTERM); err != nil {
+		return err
+	}
+	if !keepData {
+		if err := os.RemoveAll(filepath.Join(r.dir, "appendonlydir")); err != nil {
+			return fmt.Errorf("removing Redis' data: %w", err)
+		}
+	}
+	return r.startOnPort(ctx)
+}
+
+// Pause stops the server's process without ending it; Resume lets it go on.
+func (r *Redis) Pause() error { return r.server.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (r *Redis) Resume() error { return r.server.signal(syscall.SIGCONT) }

@@ -1,0 +1,153 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// server is a child process that is a server.
+type server struct {
+	command *exec.Cmd
+	ended   chan struct{} // closed when the process has ended
+	logPath string
+}
+
+// account is the unprivileged user that servers of root run as; nil where the
+// launcher itself is unprivileged.
+type account struct{ uid, gid int }
+
+// serverAccount chooses the account. Postgres refuses to run as root.
+func serverAccount() (*account, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.Atoi(u.Uid)
+		if err != nil {
+			continue
+		}
+		gid, err := strconv.Atoi(u.Gid)
+		if err != nil {
+			continue
+		}
+		return &account{uid, gid}, nil
+	}
+	return nil, errors.New("running as root, and there is no user postgres or nobody to run servers as")
+}
+
+// ownDir makes a folder that belongs to the account.
+func (a *account) ownDir(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("making the state folder: %w", err)
+	}
+	if a == nil {
+		return nil
+	}
+	// The account has to pass through the folder above, which is ours.
+	if err := os.Chmod(filepath.Dir(path), 0o711); err != nil {
+		return fmt.Errorf("opening the state folder: %w", err)
+	}
+	if err := os.Chown(path, a.uid, a.gid); err != nil {
+		return fmt.Errorf("handing over the state folder: %w", err)
+	}
+	return nil
+}
+
+// command prepares a program of the account, in a process group of its own: a
+// Ctrl-C for the launcher must not end the servers before the processes that
+// use them.
+func (a *account) command(dieWithUs bool, path string, args ...string) *exec.Cmd {
+	command := exec.Command(path, args...)
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if a != nil {
+		command.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	}
+	if dieWithUs {
+		dieWithParent(command.SysProcAttr)
+	}
+	return command
+}
+
+// launch starts a server that writes to the log file.
+func launch(command *exec.Cmd, logPath string) (*server, error) {
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening a server's log: %w", err)
+	}
+	defer log.Close()
+	command.Stdout, command.Stderr = log, log
+	s := &server{command: command, ended: make(chan struct{}), logPath: logPath}
+	if err := onStableThread(command.Start); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", filepath.Base(command.Path), err)
+	}
+	go func() {
+		_ = command.Wait() // how it ended is in its log
+		close(s.ended)
+	}()
+	return s, nil
+}
+
+// awaitReady waits until ready succeeds or the server has ended.
+func (s *server) awaitReady(ctx context.Context, what string, ready func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := await(ctx, what, ready); err != nil {
+		return fmt.Errorf("%w; its log ends:\n%s", err, tail(s.logPath))
+	}
+	return nil
+}
+
+// stop sends the signal and waits, at last with SIGKILL.
+func (s *server) stop(ctx context.Context, signal syscall.Signal) error {
+	if err := s.signal(signal); err != nil {
+		return err
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("stopping %s: %w", filepath.Base(s.command.Path), ctx.Err()), s.kill())
+	}
+}
+
+// kill ends the whole group at once and waits for the process to be gone.
+func (s *server) kill() error {
+	err := syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL)
+	if err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("killing %s: %w", filepath.Base(s.command.Path), err)
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-time.After(10 * time.Second):
+		return fmt.Errorf("killing %s: it lives on", filepath.Base(s.command.Path))
+	}
+}
+
+func (s *server) signal(signal syscall.Signal) error {
+	err := s.command.Process.Signal(signal)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("signalling %s: %w", filepath.Base(s.command.Path), err)
+	}
+	return nil
+}

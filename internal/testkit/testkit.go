@@ -1,0 +1,211 @@
+// Package testkit brings what tests need: a fresh, migrated database and an
+// empty Redis for each, on real servers that it starts once per test process,
+// and waits with a deadline. A missing server fails a test; nothing is skipped.
+package testkit
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/lib/pq" // the driver for making databases
+	"github.com/redis/go-redis/v9"
+
+	"postcard/internal/devstack"
+	"postcard/internal/postgres"
+)
+
+// servers are those of this test process. That they are shared is why tests are
+// quick, and why this is the one place with state of the package.
+var servers struct {
+	mu       sync.Mutex
+	dir      string
+	postgres *devstack.Postgres
+	redis    *devstack.Redis
+	made     atomic.Int64 // databases so far, of both kinds
+}
+
+const (
+	startTimeout = 2 * time.Minute
+	template     = "postcard_template"
+)
+
+// Main runs a package's tests and then stops the servers they used. It is the
+// whole of a TestMain.
+func Main(m *testing.M) {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		stopServers()
+		os.Exit(1)
+	}()
+	code := m.Run()
+	stopServers()
+	os.Exit(code)
+}
+
+func stopServers() {
+	servers.mu.Lock()
+	defer servers.mu.Unlock()
+	var errs []error
+	if servers.redis != nil {
+		errs = append(errs, servers.redis.Kill())
+	}
+	if servers.postgres != nil {
+		errs = append(errs, servers.postgres.Kill())
+	}
+	if servers.dir != "" {
+		errs = append(errs, os.RemoveAll(servers.dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit:", err)
+	}
+}
+
+// StateDir makes a folder for servers of one test, reachable for the account
+// they run as, and removes it at the end.
+func StateDir(t testing.TB) string {
+	t.Helper()
+	dir, err := devstack.TempStateDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// Database returns the URL of a fresh, migrated database of the test's own.
+func Database(t testing.TB) string {
+	t.Helper()
+	server, err := postgresServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("test_%d", servers.made.Add(1))
+	if err := execute(server.URL, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := execute(server.URL, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return withDatabase(server.URL, name)
+}
+
+func postgresServer() (*devstack.Postgres, error) {
+	servers.mu.Lock()
+	defer servers.mu.Unlock()
+	if servers.postgres != nil {
+		return servers.postgres, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := makeDir(); err != nil {
+		return nil, err
+	}
+	server, err := devstack.StartPostgres(ctx, devstack.PostgresOptions{
+		StateDir: servers.dir, Throwaway: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	servers.postgres = server
+	return server, makeTemplate(ctx, server.URL)
+}
+
+// makeTemplate migrates one database; cloning it is much quicker than
+// migrating each.
+func makeTemplate(ctx context.Context, server string) error {
+	if err := execute(server, "CREATE DATABASE "+template); err != nil {
+		return err
+	}
+	db, err := sql.Open("postgres", withDatabase(server, template))
+	if err != nil {
+		return fmt.Errorf("opening the template: %w", err)
+	}
+	defer db.Close()
+	return postgres.Migrate(ctx, db)
+}
+
+func execute(server, statement string) error {
+	db, err := sql.Open("postgres", server)
+	if err != nil {
+		return fmt.Errorf("opening the database: %w", err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+func withDatabase(server, name string) string {
+	u, err := url.Parse(server)
+	if err != nil {
+		panic("testkit: the URL of our own server cannot be read")
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// Redis returns the URL of an empty Redis of the test's own: a logical database
+// of a real server, which asynq's keys do not leave.
+func Redis(t testing.TB) string {
+	t.Helper()
+	server, err := redisServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := servers.made.Add(1)
+	u := strings.TrimSuffix(server.URL, "/0") + fmt.Sprintf("/%d", number)
+	o, err := redis.ParseURL(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(o)
+	t.Cleanup(func() {
+		if err := client.FlushDB(context.Background()).Err(); err != nil {
+			t.Error(err)
+		}
+		client.Close()
+	})
+	return u
+}
+
+func redisServer() (*devstack.Redis, error) {
+	servers.mu.Lock()
+	defer servers.mu.Unlock()
+	if servers.redis != nil {
+		return servers.redis, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := makeDir(); err != nil {
+		return nil, err
+	}
+	server, err := devstack.StartRedis(ctx, devstack.RedisOptions{
+		StateDir: servers.dir, RequireReal: true, Throwaway: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	servers.redis = server
+	return server, err
+}
+
+func makeDir() (err error) {
+	if servers.dir == "" {
+		servers.dir, err = devstack.TempStateDir()
+	}
+	return err
+}
