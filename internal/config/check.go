@@ -92,6 +92,15 @@ func (c *Worker) check() []error {
 	if c.MaxAttempts < 1 || c.MaxAttempts > 100 {
 		faults = append(faults, fmt.Errorf("MAX_ATTEMPTS must be from 1 to 100"))
 	}
+	if c.SenderRate != nil && *c.SenderRate < 0 {
+		faults = append(faults, fmt.Errorf("SENDER_RATE must be 0 or more messages a minute"))
+	}
+	if c.DoubtWait < 0 || c.DoubtWait > time.Hour {
+		faults = append(faults, fmt.Errorf("DOUBT_WAIT must be from 0s to 1h"))
+	}
+	if c.DoubtPolicy != "resend" && c.DoubtPolicy != "hold" {
+		faults = append(faults, fmt.Errorf("DOUBT_POLICY must be resend or hold"))
+	}
 	return faults
 }
 

@@ -65,6 +65,9 @@ type Worker struct {
 	Concurrency int           `env:"WORKER_CONCURRENCY" envDefault:"20"`
 	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"30s"` // for one call to Plivo, from dialing to the end of the answer
 	MaxAttempts int           `env:"MAX_ATTEMPTS" envDefault:"8"`
+	SenderRate  *float64      `env:"SENDER_RATE"`                      // messages a minute for each sender; 0: no limit; not set: what Plivo carries for its kind
+	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`       // for evidence about a lost answer
+	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"resend"` // resend or hold, when none came
 }
 
 // Secret is a value that must never be shown. Its zero value is empty.

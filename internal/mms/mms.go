@@ -17,6 +17,10 @@ var (
 	// person may see: the two are not told apart.
 	ErrNotFound = errors.New("no such message")
 
+	// ErrNotHeld says that there is nothing to decide about a message: it was
+	// never held, or somebody else has decided.
+	ErrNotHeld = errors.New("the message is not held for a decision")
+
 	// ErrUnavailable says that the database cannot be reached at present.
 	// Nothing was changed, or it is not known whether it was.
 	ErrUnavailable = errors.New("the database cannot be reached")
@@ -35,7 +39,9 @@ type Message struct {
 	PlivoUUID     string // empty until Plivo has it
 	PlivoCode     string // Plivo's error code as it came; empty when there was none
 	Attempts      int    // calls to Plivo begun so far
-	Version       int64  // grows with every event
+	Held          bool   // in doubt, and its owner has to decide
+	ExpiresAt     time.Time
+	Version       int64 // grows with every event
 	NextAttemptAt *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
@@ -86,6 +92,14 @@ const (
 	EventInDoubt        EventKind = "in_doubt"        // Plivo may or may not have it
 	EventReport         EventKind = "report"          // a delivery report came
 	EventRelayed        EventKind = "relayed"         // its task was missing from the queue and was put there again
+	EventInLine         EventKind = "in_line"         // it waits for its sender's turn, or for the end of a pause
+	EventExpired        EventKind = "expired"         // it could not be sent in time
+	EventLooked         EventKind = "looked"          // the resolver looked for evidence and found none yet
+	EventFound          EventKind = "found"           // Plivo's list shows that it has the message
+	EventNotFound       EventKind = "not_found"       // Plivo does not have it, as far as can be known: queued again
+	EventHeld           EventKind = "held"            // a person has to decide
+	EventDecided        EventKind = "decided"         // a person decided
+	EventDuplicate      EventKind = "duplicate"       // an attempt we had given up on turned out to have been accepted
 )
 
 // Page asks for one page of an owner's messages, newest first.

@@ -6,6 +6,7 @@ import "time"
 type Step struct {
 	Status Status        // Submitted, Queued, Failed or InDoubt
 	Wait   time.Duration // until the next attempt, when Queued
+	Paused bool          // all sending pauses for the reason, and the message waits in line
 	Reason Reason
 }
 
@@ -25,7 +26,7 @@ const (
 
 // Next decides on the step after an attempt with verdict v, when the message
 // was refused for now refusals times before. Account trouble is not counted:
-// the message waits until the account works again.
+// the message waits in line until the account works again.
 func (p RetryPolicy) Next(v Verdict, refusals int) Step {
 	switch v.Outcome {
 	case Accepted:
@@ -33,7 +34,7 @@ func (p RetryPolicy) Next(v Verdict, refusals int) Step {
 	case Refused:
 		return Step{Status: Failed, Reason: v.Reason}
 	case AccountTrouble:
-		return Step{Status: Queued, Wait: p.spread(accountWait), Reason: v.Reason}
+		return Step{Status: Queued, Paused: true, Reason: v.Reason}
 	case RefusedForNow:
 		if refusals+1 >= p.MaxAttempts {
 			return Step{Status: Failed, Reason: ReasonAttemptsUsedUp}

@@ -37,9 +37,9 @@ func (s Status) Final() bool {
 // next holds every legal transition.
 var next = map[Status][]Status{
 	Scheduled:   {Queued, Canceled},
-	Queued:      {Sending, Canceled, Failed},
+	Queued:      {Sending, Submitted, Canceled, Failed}, // Submitted: late evidence about an attempt that was given up on
 	Sending:     {Submitted, Queued, Failed, InDoubt},
-	InDoubt:     {Submitted, Queued, Failed},
+	InDoubt:     {Submitted, Queued, Sent, Failed}, // Sent: only by a person's word
 	Submitted:   {Sent, Delivered, Undelivered, Failed},
 	Sent:        {Delivered, Undelivered},
 	Undelivered: {Delivered},

@@ -20,6 +20,12 @@ const (
 	ReasonBrokenAnswer   Reason = "broken_answer"
 	ReasonWorkerLost     Reason = "worker_lost"
 	ReasonReported       Reason = "reported" // a delivery report said so
+	ReasonExpired        Reason = "expired"
+	ReasonAmbiguous      Reason = "ambiguous"       // held: several of Plivo's messages may be it
+	ReasonNotFound       Reason = "not_found"       // Plivo does not list it after the full wait
+	ReasonDecidedSent    Reason = "decided_sent"    // a person said so
+	ReasonDecidedGiveUp  Reason = "decided_give_up" // a person said so
+	ReasonDecidedAgain   Reason = "decided_again"   // a person said so
 )
 
 var reasonWords = map[Reason]string{
@@ -36,6 +42,12 @@ var reasonWords = map[Reason]string{
 	ReasonBrokenAnswer:   "Plivo's answer could not be understood.",
 	ReasonWorkerLost:     "The worker stopped in the middle of the call to Plivo.",
 	ReasonReported:       "The delivery report said so.",
+	ReasonExpired:        "It could not be sent in time and would have come too late.",
+	ReasonAmbiguous:      "Plivo lists several messages that could be this one.",
+	ReasonNotFound:       "Plivo does not list the message after the full waiting time.",
+	ReasonDecidedSent:    "A person decided that it was sent.",
+	ReasonDecidedGiveUp:  "A person decided not to send it again.",
+	ReasonDecidedAgain:   "A person decided to send it again.",
 }
 
 // Words explains the reason in a sentence; "" for none.

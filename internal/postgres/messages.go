@@ -15,7 +15,7 @@ import (
 
 // messageColumns are read into a messageRow; the table is named m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
-    coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version,
+    coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
     m.next_attempt_at, m.created_at, m.updated_at, m.final_at`
 
 type messageRow struct {
@@ -30,6 +30,8 @@ type messageRow struct {
 	PlivoCode     string         `db:"plivo_code"`
 	Attempts      int            `db:"attempts"`
 	Version       int64          `db:"version"`
+	Held          bool           `db:"held"`
+	ExpiresAt     time.Time      `db:"expires_at"`
 	NextAttemptAt *time.Time     `db:"next_attempt_at"`
 	CreatedAt     time.Time      `db:"created_at"`
 	UpdatedAt     time.Time      `db:"updated_at"`
@@ -41,7 +43,7 @@ func (r messageRow) message() mms.Message {
 	return mms.Message{
 		ID: r.ID, Owner: r.UserID, Sender: mms.Number(r.Sender), Recipient: mms.Number(r.Recipient),
 		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
-		PlivoUUID: r.PlivoUUID, PlivoCode: r.PlivoCode, Attempts: r.Attempts, Version: r.Version,
+		PlivoUUID: r.PlivoUUID, PlivoCode: r.PlivoCode, Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
 	}
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,9 @@ func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
+	if err := store.SetPace(t.Context(), "+14155550100", 0); err != nil {
+		t.Fatal(err)
+	}
 	return store, addUser(t, store, "ada@example.com")
 }
 
@@ -43,10 +47,19 @@ func addUser(t *testing.T, store *postgres.Store, email string) uuid.UUID {
 	return user.ID
 }
 
+// lastRecipient makes every message go to another number, so that none has to
+// wait for another between the same two.
+var lastRecipient atomic.Int64
+
 func accept(t *testing.T, store *postgres.Store, owner uuid.UUID) mms.Message {
 	t.Helper()
+	return acceptFor(t, store, owner, mms.Number(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
+}
+
+func acceptFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.Number) mms.Message {
+	t.Helper()
 	m, err := store.Accept(t.Context(), mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123",
+		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: recipient,
 		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"},
 	})
 	if err != nil {
@@ -148,7 +161,7 @@ func TestAcceptStoresAllOfIt(t *testing.T) {
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
 	h := read(t, store, m)
-	if h.Sender != "+14155550100" || h.Recipient != "+14155550123" || h.Text != "Hello" ||
+	if h.Sender != "+14155550100" || h.Recipient != m.Recipient || h.Text != "Hello" ||
 		len(h.MediaURLs) != 2 || h.MediaURLs[0] != "https://example.com/b.jpg" || h.Version != 1 || h.NextAttemptAt == nil {
 		t.Errorf("stored message = %+v", h.Message)
 	}
@@ -194,7 +207,7 @@ func TestOutcomesOfAnAttempt(t *testing.T) {
 			return s.Requeue(context.Background(), ref, mms.Verdict{Outcome: mms.RefusedForNow, HTTPStatus: 429}, mms.Step{Wait: time.Hour, Reason: mms.ReasonRateLimited})
 		}, mms.Queued, begun + "refused_for_now>queued"},
 		"account trouble": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.Requeue(context.Background(), ref, mms.Verdict{Outcome: mms.AccountTrouble, HTTPStatus: 401}, mms.Step{Wait: time.Hour, Reason: mms.ReasonCredentials})
+			return s.Pause(context.Background(), ref, mms.Verdict{Outcome: mms.AccountTrouble, HTTPStatus: 401, Reason: mms.ReasonCredentials})
 		}, mms.Queued, begun + "account_trouble>queued"},
 		"refused": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.Fail(context.Background(), ref, mms.Verdict{Outcome: mms.Refused, HTTPStatus: 400, Detail: "no"}, mms.ReasonRefused)
@@ -258,9 +271,9 @@ func TestAMessageThatIsNotDueIsNotClaimed(t *testing.T) {
 	if _, ok, err := store.Claim(t.Context(), m.ID, token(), lease); err != nil || ok {
 		t.Errorf("Claim() = %v, %v, want false", ok, err)
 	}
-	wait, queued, err := store.DueIn(t.Context(), m.ID)
-	if err != nil || !queued || wait < 59*time.Minute || wait > time.Hour {
-		t.Errorf("DueIn() = %v, %v, %v, want about an hour", wait, queued, err)
+	o, err := store.Obstacle(t.Context(), m.ID)
+	if err != nil || o.NotDue < 59*time.Minute || o.NotDue > time.Hour {
+		t.Errorf("Obstacle() = %+v, %v, want about an hour", o, err)
 	}
 }
 

@@ -4,12 +4,13 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"postcard/internal/mms"
 )
 
 const takeForRelay = `
-UPDATE messages SET relay_at = now() + interval '30 seconds'
+UPDATE messages SET relay_at = now() + least(greatest(now() - created_at, interval '10 seconds'), interval '2 minutes')
 WHERE id IN (
     SELECT id FROM messages WHERE relay_at <= now() AND status = 'queued'
     ORDER BY relay_at LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -55,13 +56,23 @@ func (s *Store) NextGeneration(ctx context.Context, t mms.Task) (bool, error) {
 const noteRelayed = `
 WITH m AS (
     UPDATE messages SET version = version + 1, updated_at = now()
-    WHERE id = $1 AND status = 'queued' RETURNING id, status
+    WHERE id = ANY ($1) AND status = 'queued' RETURNING id, status
 )
 INSERT INTO message_events (message_id, kind, status) SELECT id, 'relayed', status FROM m`
 
-// NoteRelayed records that a message's task was missing from the queue and was
-// put there again.
-func (s *Store) NoteRelayed(ctx context.Context, id uuid.UUID) error {
-	_, err := s.db.ExecContext(ctx, noteRelayed, id)
-	return translate(err, "noting a relayed message")
+// NoteRelayed records that the messages' tasks were missing from the queue and
+// were put there again.
+func (s *Store) NoteRelayed(ctx context.Context, ids []uuid.UUID) error {
+	_, err := s.db.ExecContext(ctx, noteRelayed, pq.Array(ids))
+	return translate(err, "noting relayed messages")
+}
+
+const relayAll = `
+UPDATE messages SET relay_at = now() WHERE status = 'queued' AND relay_at > now() AND line IS DISTINCT FROM 'waiting'`
+
+// RelayAll makes the task of every queued message be looked at now: the queue
+// has lost its memory.
+func (s *Store) RelayAll(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, relayAll)
+	return translate(err, "having all tasks looked at")
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"postcard/internal/mms"
 	"postcard/internal/postgres"
 )
@@ -30,7 +32,7 @@ func TestTheRelayTakesWhatIsOverdueOnce(t *testing.T) {
 	if items, err := store.TakeForRelay(t.Context(), 10); err != nil || len(items) != 0 {
 		t.Errorf("TakeForRelay() again = %+v, %v, want none", items, err)
 	}
-	if err := store.NoteRelayed(t.Context(), m.ID); err != nil {
+	if err := store.NoteRelayed(t.Context(), []uuid.UUID{m.ID}); err != nil {
 		t.Fatal(err)
 	}
 	wantStory(t, read(t, store, m), mms.Queued, "accepted>queued relayed>queued")

@@ -64,3 +64,24 @@ func (s *Store) NoteReport(ctx context.Context, ref mms.AttemptRef, r mms.Report
 	_, err := s.db.ExecContext(ctx, noteReport, ref.MessageID, r.PlivoUUID, ref.Number, r.Words())
 	return translate(err, "noting a delivery report")
 }
+
+const noteDuplicate = `
+WITH a AS (
+    UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3
+    WHERE message_id = $1 AND number = $2 AND outcome = 'unknown' AND plivo_uuid IS NULL
+    RETURNING message_id, number
+), m AS (
+    UPDATE messages SET version = version + 1, updated_at = now()
+    FROM a WHERE id = a.message_id RETURNING id, status, a.number
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail) SELECT id, 'duplicate', status, number, $3 FROM m
+)
+SELECT count(*) FROM m`
+
+// NoteDuplicate records that Plivo had accepted an attempt that was given up
+// on. It reports false when that is known already.
+func (s *Store) NoteDuplicate(ctx context.Context, ref mms.AttemptRef, plivoUUID string) (bool, error) {
+	var changed int
+	err := s.db.GetContext(ctx, &changed, noteDuplicate, ref.MessageID, ref.Number, plivoUUID)
+	return changed == 1, translate(err, "noting a duplicate")
+}

@@ -12,15 +12,32 @@ import (
 	"postcard/internal/mms"
 )
 
+// claimMessage lets a message pass when it is due, in time and wanted; when its
+// sender's gate is open and nobody waits before it; and when nothing pauses
+// sending. Parameters: $1 message, $2 token, $3 lease in seconds. A gate of 0
+// seconds is always open, and not written to, so that nobody waits for its row.
+// A gate that does not exist is closed; StandInLine makes it.
 const claimMessage = `
-WITH m AS (
-    UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1,
+WITH target AS (
+    SELECT m.id, m.sender FROM messages m
+    WHERE m.id = $1 AND m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
+      AND (m.line = 'released' OR (
+          NOT EXISTS (SELECT FROM pauses)
+          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting')))
+    FOR UPDATE OF m
+), gate AS (
+    UPDATE gates SET released_until = '-infinity', next_at = clock_timestamp() + seconds * interval '1 second'
+    FROM target WHERE gates.name = target.sender AND seconds > 0 AND gates.next_at <= clock_timestamp()
+    RETURNING gates.name
+), m AS (
+    UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, line = NULL,
         next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
-    WHERE id = $1 AND status = 'queued' AND next_attempt_at <= now()
-    RETURNING *
+    FROM target WHERE messages.id = target.id AND (EXISTS (SELECT FROM gate)
+        OR EXISTS (SELECT FROM gates WHERE name = target.sender AND seconds = 0))
+    RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, number, token, sender, lease_until)
-    SELECT id, attempts, $2, sender, now() + $3 * interval '1 second' FROM m
+    SELECT id, attempts, $2, sender, clock_timestamp() + $3 * interval '1 second' FROM m
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt)
     SELECT id, 'attempt_started', status, attempts FROM m
@@ -29,10 +46,9 @@ SELECT m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `,
     (SELECT count(*) FROM attempts a WHERE a.message_id = m.id AND a.outcome = 'refused_for_now') AS refusals
 FROM m`
 
-// Claim takes a queued message that is due to status sending and begins an
-// attempt with the given token, which counts as lost after lease. It reports
-// false when the message is not there to be claimed: somebody else has it, it
-// is not wanted any more, or it is not due yet.
+// Claim takes a queued message to status sending and begins an attempt with the
+// given token, which counts as lost after lease. It reports false when the
+// message cannot be claimed now; Obstacle says why.
 func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
 	var row struct {
 		Attempts  int            `db:"attempts"`
@@ -43,7 +59,7 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 		Refusals  int            `db:"refusals"`
 	}
 	err := s.db.GetContext(ctx, &row, claimMessage, id, token, lease.Seconds())
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_unsettled_per_pair") {
 		return mms.Claim{}, false, nil
 	}
 	return mms.Claim{
@@ -51,20 +67,6 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 		Sender:     mms.Number(row.Sender), Recipient: mms.Number(row.Recipient),
 		Text: row.Text, MediaURLs: row.Media, Refusals: row.Refusals,
 	}, err == nil, translate(err, "claiming a message")
-}
-
-const selectDue = `
-SELECT extract(epoch FROM next_attempt_at - now()) FROM messages WHERE id = $1 AND status = 'queued'`
-
-// DueIn returns how long a queued message still has to wait, 0 when it is due,
-// and false when it is not queued.
-func (s *Store) DueIn(ctx context.Context, id uuid.UUID) (time.Duration, bool, error) {
-	var left float64
-	err := s.db.GetContext(ctx, &left, selectDue, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, false, nil
-	}
-	return max(0, seconds(left)), err == nil, translate(err, "reading when a message is due")
 }
 
 // The transitions that end an attempt share their two ends: finishAttempt
@@ -82,7 +84,8 @@ const (
 
 	finishAttempt = `, attempt AS (
     UPDATE attempts a SET outcome = $3, http_status = nullif($4, 0), api_id = $5, detail = $6,
-        plivo_uuid = nullif($7, ''), finished_at = coalesce(a.finished_at, clock_timestamp())
+        plivo_uuid = nullif($7, ''), finished_at = coalesce(a.finished_at, clock_timestamp()),
+        look_at = CASE WHEN $3 = 'unknown' THEN now() + interval '5 seconds' END
     FROM m WHERE a.message_id = m.id AND a.number = m.attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
@@ -91,10 +94,19 @@ const (
 SELECT count(*) FROM m`
 )
 
+// submitMessage takes evidence even for an attempt that was given up on, as
+// long as the next one has not begun: better to adopt than to send again. That
+// Plivo accepts messages ends any pause.
 const submitMessage = `
 WITH m AS (
-    UPDATE messages SET status = 'submitted', reason = '', plivo_uuid = $7, version = version + 1, updated_at = now()` +
-	guardAttempt + finishAttempt
+    UPDATE messages SET status = 'submitted', reason = '', plivo_uuid = $7, held = false, line = NULL,
+        next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
+    WHERE id = $1 AND attempts = $2 AND (status IN ('sending', 'in_doubt') OR (status = 'queued' AND EXISTS (
+        SELECT FROM attempts WHERE message_id = $1 AND number = $2 AND outcome = 'unknown')))
+    RETURNING *
+), resumed AS (
+    DELETE FROM pauses
+)` + finishAttempt
 
 // Submit records that Plivo accepted the attempt. It reports false when the
 // attempt is not the message's open one any more, e.g. because a delivery
@@ -105,7 +117,7 @@ func (s *Store) Submit(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (
 
 const requeueMessage = `
 WITH m AS (
-    UPDATE messages SET status = 'queued', reason = $10, version = version + 1, updated_at = now(),
+    UPDATE messages SET status = 'queued', reason = $10, held = false, version = version + 1, updated_at = now(),
         next_attempt_at = now() + $11 * interval '1 second',
         relay_at = now() + $11 * interval '1 second' + ` + relayGrace +
 	guardAttempt + finishAttempt
@@ -113,16 +125,27 @@ WITH m AS (
 // Requeue records that Plivo did not take the message this time, and when it
 // is due again. It reports false as Submit does.
 func (s *Store) Requeue(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error) {
-	kind := mms.EventRefusedForNow
-	if v.Outcome == mms.AccountTrouble {
-		kind = mms.EventAccountTrouble
-	}
-	return s.finish(ctx, "recording a refusal for now", requeueMessage, ref, v, kind, string(step.Reason), string(step.Reason), step.Wait.Seconds())
+	return s.finish(ctx, "recording a refusal for now", requeueMessage, ref, v, mms.EventRefusedForNow, string(step.Reason), string(step.Reason), step.Wait.Seconds())
+}
+
+const pauseSending = `
+WITH m AS (
+    UPDATE messages SET status = 'queued', reason = $10, held = false, version = version + 1, updated_at = now(),
+        next_attempt_at = now(), relay_at = 'infinity', line = 'waiting'` +
+	guardAttempt + `, pause AS (
+    INSERT INTO pauses (cause, detail, probe_at) SELECT $10, $6, now() + interval '10 seconds' FROM m
+    ON CONFLICT (cause) DO NOTHING
+)` + finishAttempt
+
+// Pause records that the account cannot send, puts the message back in line and
+// pauses all sending for that cause. It reports false as Submit does.
+func (s *Store) Pause(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error) {
+	return s.finish(ctx, "recording account trouble", pauseSending, ref, v, mms.EventAccountTrouble, string(v.Reason), string(v.Reason))
 }
 
 const failMessage = `
 WITH m AS (
-    UPDATE messages SET status = 'failed', reason = $10, version = version + 1, updated_at = now(), final_at = now()` +
+    UPDATE messages SET status = 'failed', reason = $10, held = false, version = version + 1, updated_at = now(), final_at = now()` +
 	guardAttempt + finishAttempt
 
 // Fail records that the message will not be sent. It reports false as Submit
@@ -161,7 +184,7 @@ WITH lapsed AS (
     FROM lapsed WHERE messages.id = lapsed.id
     RETURNING messages.id, messages.attempts, messages.status
 ), attempt AS (
-    UPDATE attempts a SET outcome = 'unknown', finished_at = now()
+    UPDATE attempts a SET outcome = 'unknown', finished_at = now(), look_at = now() + interval '5 seconds'
     FROM m WHERE a.message_id = m.id AND a.number = m.attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)

@@ -99,7 +99,7 @@ INSERT INTO throttles (key, tries, window_ends) VALUES ($1, 1, now() + $2 * inte
 ON CONFLICT (key) DO UPDATE SET
     tries       = CASE WHEN throttles.window_ends <= now() THEN 1 ELSE throttles.tries + 1 END,
     window_ends = CASE WHEN throttles.window_ends <= now() THEN EXCLUDED.window_ends ELSE throttles.window_ends END
-RETURNING tries, extract(epoch FROM window_ends - now())`
+RETURNING tries, extract(epoch FROM window_ends - clock_timestamp())`
 
 // Throttle counts one more try under the key and returns how long to wait when
 // there were more than limit in the current window, else 0.

@@ -72,6 +72,27 @@ func (c *Client) Ping(ctx context.Context) error {
 	return nil
 }
 
+// memory is a key that lives as long as the queue's tasks do: when it is gone,
+// Redis was emptied or restarted without its data, and the tasks are gone too.
+const memory = "postcard:memory"
+
+// Remembers reports whether Redis still has what Remind wrote.
+func (c *Client) Remembers(ctx context.Context) (bool, error) {
+	n, err := c.redis.Exists(ctx, memory).Result()
+	if err != nil {
+		return false, fmt.Errorf("asking Redis for its memory: %w", err)
+	}
+	return n == 1, nil
+}
+
+// Remind writes the key that Remembers asks for.
+func (c *Client) Remind(ctx context.Context) error {
+	if err := c.redis.Set(ctx, memory, "1", 0).Err(); err != nil {
+		return fmt.Errorf("writing Redis's memory: %w", err)
+	}
+	return nil
+}
+
 // Enqueue puts a task into the queue, to be looked at now. That it is there
 // already is fine.
 func (c *Client) Enqueue(ctx context.Context, t mms.Task) error {

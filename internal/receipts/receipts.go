@@ -19,12 +19,16 @@ var ErrMismatch = errors.New("the report is about another message")
 type Store interface {
 	AttemptByToken(ctx context.Context, token string) (ref mms.AttemptRef, plivoUUID string, err error)
 	Submit(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
+	NoteDuplicate(ctx context.Context, ref mms.AttemptRef, plivoUUID string) (bool, error)
 	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, to mms.Status) (bool, error)
 	NoteReport(ctx context.Context, ref mms.AttemptRef, r mms.Report) error
 }
 
 // Receipts applies delivery reports.
-type Receipts struct{ Store Store }
+type Receipts struct {
+	Store      Store
+	Duplicates func() // called for each message that is found to have been sent twice
+}
 
 // Apply applies one report. It returns mms.ErrNotFound for a token that no
 // attempt has, and ErrMismatch for a foreign UUID; nothing is changed then. A
@@ -37,14 +41,35 @@ func (rc Receipts) Apply(ctx context.Context, r mms.Report) error {
 	if known == "" {
 		// Only Plivo can have called the attempt's secret URL, so it has the
 		// message: this settles a doubt, or is quicker than the answer.
-		proof := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: r.PlivoUUID}
-		if _, err := rc.Store.Submit(ctx, ref, proof); err != nil {
-			return fmt.Errorf("adopting a reported message: %w", err)
+		if err := rc.adopt(ctx, ref, r.PlivoUUID); err != nil {
+			return err
 		}
 	} else if known != r.PlivoUUID {
 		return ErrMismatch
 	}
 	return rc.advance(ctx, ref, r)
+}
+
+// adopt binds the reported message to the attempt. An attempt that was given up
+// on and followed by another is the one case in which the recipient gets the
+// message twice: it is recorded as what it is.
+func (rc Receipts) adopt(ctx context.Context, ref mms.AttemptRef, plivoUUID string) error {
+	proof := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: plivoUUID}
+	adopted, err := rc.Store.Submit(ctx, ref, proof)
+	if err != nil {
+		return fmt.Errorf("adopting a reported message: %w", err)
+	}
+	if adopted {
+		return nil
+	}
+	duplicate, err := rc.Store.NoteDuplicate(ctx, ref, plivoUUID)
+	if err != nil {
+		return fmt.Errorf("noting a duplicate: %w", err)
+	}
+	if duplicate {
+		rc.Duplicates()
+	}
+	return nil
 }
 
 func (rc Receipts) advance(ctx context.Context, ref mms.AttemptRef, r mms.Report) error {

@@ -2,11 +2,13 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"postcard/internal/mms"
 )
@@ -25,32 +27,48 @@ type Relay struct {
 
 // RelayStore hands out queued messages whose task has to be looked at.
 type RelayStore interface {
+	RelayAll(ctx context.Context) error
 	TakeForRelay(ctx context.Context, limit int) ([]mms.RelayItem, error)
 	NextGeneration(ctx context.Context, t mms.Task) (bool, error)
-	NoteRelayed(ctx context.Context, id uuid.UUID) error
+	NoteRelayed(ctx context.Context, ids []uuid.UUID) error
 }
 
-// RelayQueue is the queue as the relay sees it.
+// RelayQueue is the queue as the relay sees it. Remembers reports whether the
+// queue still knows what Remind told it last.
 type RelayQueue interface {
-	Ping(ctx context.Context) error
+	Remembers(ctx context.Context) (bool, error)
+	Remind(ctx context.Context) error
 	Ensure(ctx context.Context, item mms.RelayItem) (mms.TaskState, error)
 }
 
+// relaysAtOnce is how many tasks are looked at side by side.
+const relaysAtOnce = 16
+
 // Sweep looks after all messages whose time for a look has come. While the
-// queue is away it takes none, so that all come up at once when it is back.
+// queue is away it takes none, so that all come up at once when it is back; and
+// when the queue has lost its memory, every queued message's time has come.
 func (r *Relay) Sweep(ctx context.Context) error {
-	for {
-		if err := r.Queue.Ping(ctx); err != nil {
+	remembers, err := r.Queue.Remembers(ctx)
+	if err != nil {
+		return err
+	}
+	if !remembers {
+		// The reminder comes last: a relay that dies in between leaves the
+		// work to the next.
+		if err := r.Store.RelayAll(ctx); err != nil {
 			return err
 		}
+		if err := r.Queue.Remind(ctx); err != nil {
+			return err
+		}
+	}
+	for {
 		items, err := r.Store.TakeForRelay(ctx, batch)
 		if err != nil {
 			return err
 		}
-		for _, item := range items {
-			if err := r.look(ctx, item); err != nil {
-				return err
-			}
+		if err := r.look(ctx, items); err != nil {
+			return err
 		}
 		if len(items) < batch {
 			return nil
@@ -58,26 +76,126 @@ func (r *Relay) Sweep(ctx context.Context) error {
 	}
 }
 
-func (r *Relay) look(ctx context.Context, item mms.RelayItem) error {
+// look ensures the items' tasks and notes which had been missing.
+func (r *Relay) look(ctx context.Context, items []mms.RelayItem) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(relaysAtOnce)
+	added := make([]bool, len(items))
+	for i, item := range items {
+		group.Go(func() (err error) {
+			added[i], err = r.ensure(groupCtx, item)
+			return err
+		})
+	}
+	err := group.Wait()
+	var ids []uuid.UUID
+	for i, item := range items {
+		if added[i] {
+			ids = append(ids, item.Task.MessageID)
+		}
+	}
+	if len(ids) == 0 {
+		return err
+	}
+	r.Logger.InfoContext(ctx, "messages put back into the queue", slog.Int("messages", len(ids)))
+	return errors.Join(err, r.Store.NoteRelayed(ctx, ids))
+}
+
+// ensure reports whether the item's task was missing and is there now.
+func (r *Relay) ensure(ctx context.Context, item mms.RelayItem) (bool, error) {
 	state, err := r.Queue.Ensure(ctx, item)
+	if err != nil || state != mms.TaskStuck {
+		return state == mms.TaskAdded, err
+	}
+	moved, err := r.Store.NextGeneration(ctx, item.Task)
+	if err != nil || !moved {
+		return false, err
+	}
+	item.Task.Generation++
+	state, err = r.Queue.Ensure(ctx, item)
+	return state == mms.TaskAdded, err
+}
+
+// Pacer lets messages out of the lines before their senders' gates, and probes
+// whether a pause is over. Any number of pacers may run side by side.
+type Pacer struct {
+	Store  LineStore
+	Queue  Enqueuer
+	Logger *slog.Logger
+
+	paused bool // as last seen
+}
+
+// LineStore keeps the lines.
+type LineStore interface {
+	Release(ctx context.Context, ahead time.Duration) ([]mms.Task, error)
+	Probe(ctx context.Context) ([]mms.Task, error)
+	Paused(ctx context.Context) ([]mms.Pause, error)
+}
+
+// Enqueuer puts tasks into the queue.
+type Enqueuer interface {
+	Enqueue(ctx context.Context, t mms.Task) error
+}
+
+// PacerInterval is how often lines are looked at, and releaseAhead how long
+// before its turn a message is let out, so that it stands ready at its gate.
+const (
+	PacerInterval = 100 * time.Millisecond
+	releaseAhead  = 300 * time.Millisecond
+)
+
+// Sweep lets out those whose turn it is. A task that cannot be enqueued is left
+// to the relay.
+func (p *Pacer) Sweep(ctx context.Context) error {
+	pauses, err := p.Store.Paused(ctx)
 	if err != nil {
 		return err
 	}
-	if state == mms.TaskStuck {
-		moved, err := r.Store.NextGeneration(ctx, item.Task)
-		if err != nil || !moved {
-			return err
-		}
-		item.Task.Generation++
-		if state, err = r.Queue.Ensure(ctx, item); err != nil {
+	p.notice(ctx, pauses)
+	let := func(ctx context.Context) ([]mms.Task, error) { return p.Store.Release(ctx, releaseAhead) }
+	if p.paused {
+		let = p.Store.Probe
+	}
+	tasks, err := let(ctx)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		if err := p.Queue.Enqueue(ctx, task); err != nil {
 			return err
 		}
 	}
-	if state != mms.TaskAdded {
-		return nil
+	return nil
+}
+
+// notice logs when a pause begins and when it is over.
+func (p *Pacer) notice(ctx context.Context, pauses []mms.Pause) {
+	if len(pauses) > 0 && !p.paused {
+		p.Logger.ErrorContext(ctx, "sending is paused until the Plivo account works again", slog.String("cause", string(pauses[0].Cause)))
 	}
-	r.Logger.InfoContext(ctx, "message put back into the queue", slog.Any("message_id", item.Task.MessageID))
-	return r.Store.NoteRelayed(ctx, item.Task.MessageID)
+	if len(pauses) == 0 && p.paused {
+		p.Logger.InfoContext(ctx, "sending goes on")
+	}
+	p.paused = len(pauses) > 0
+}
+
+// Expirer fails messages that could not be sent in time.
+type Expirer struct{ Store ExpiryStore }
+
+// ExpiryStore fails up to limit messages that could not be sent in time.
+type ExpiryStore interface {
+	Expire(ctx context.Context, limit int) (int, error)
+}
+
+// Sweep fails all that could not be sent in time.
+func (e Expirer) Sweep(ctx context.Context) error {
+	for {
+		n, err := e.Store.Expire(ctx, batch)
+		if err != nil || n < batch {
+			return err
+		}
+	}
 }
 
 // Lapses puts messages in doubt whose worker was lost in the middle of an
@@ -108,9 +226,10 @@ func (l *Lapses) Sweep(ctx context.Context) error {
 	}
 }
 
-// Every calls sweep at once and then at each interval, until ctx ends. A
-// failure is logged when it begins and when it is over, not each time.
-func Every(ctx context.Context, name string, interval time.Duration, logger *slog.Logger, sweep func(context.Context) error) {
+// Every calls sweep at once, then at each interval and whenever it is woken,
+// until ctx ends. A failure is logged when it begins and when it is over, not
+// each time. wake may be nil.
+func Every(ctx context.Context, name string, interval time.Duration, wake <-chan struct{}, logger *slog.Logger, sweep func(context.Context) error) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	failing := false
@@ -128,6 +247,7 @@ func Every(ctx context.Context, name string, interval time.Duration, logger *slo
 		failing = err != nil
 		select {
 		case <-ticker.C:
+		case <-wake:
 		case <-ctx.Done():
 			return
 		}

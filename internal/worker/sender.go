@@ -15,13 +15,16 @@ import (
 	"postcard/internal/mms"
 )
 
-// Store keeps messages and attempts. Of Submit, Requeue, Fail and Doubt, false
-// means that the attempt was settled by somebody else meanwhile.
+// Store keeps messages and attempts. Of Submit, Requeue, Pause, Fail and Doubt,
+// false means that the attempt was settled by somebody else meanwhile.
 type Store interface {
 	Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error)
-	DueIn(ctx context.Context, id uuid.UUID) (time.Duration, bool, error)
+	Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error)
+	StandInLine(ctx context.Context, id uuid.UUID) error
+	Expire(ctx context.Context, limit int) (int, error)
 	Submit(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
 	Requeue(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error)
+	Pause(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
 	Fail(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, reason mms.Reason) (bool, error)
 	Doubt(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
 }
@@ -51,6 +54,14 @@ const (
 
 	// storeWait is how long a task is put off when the database is away.
 	storeWait = 2 * time.Second
+
+	// pairWait is how long a task is put off while another message between the
+	// same two numbers is under way or in doubt.
+	pairWait = 2 * time.Second
+
+	// gateWait is the longest that a message released from the line waits here
+	// for its gate to open.
+	gateWait = time.Second
 )
 
 // Process looks at one message and, if it is due, makes one attempt. Once the
@@ -75,16 +86,41 @@ func (s *Sender) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 	return disposal(step)
 }
 
-// unclaimed tells a task that came too early from one that is stale or double.
+// unclaimed tells apart why a message could not be claimed: the task is stale
+// or double, it came too early, or the message has to wait for others.
 func (s *Sender) unclaimed(ctx context.Context, id uuid.UUID) mms.Disposal {
-	wait, queued, err := s.Store.DueIn(ctx, id)
-	if err != nil {
+	o, err := s.Store.Obstacle(ctx, id)
+	switch {
+	case err != nil:
+		return s.putOff(ctx, id, err)
+	case o.Gone:
+		return mms.Disposal{Kind: mms.TaskDone}
+	case o.Expired:
+		if _, err := s.Store.Expire(ctx, batch); err != nil {
+			return s.putOff(ctx, id, err)
+		}
+		return mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonExpired}
+	case o.NotDue > 0:
+		return mms.Disposal{Kind: mms.TaskPutOff, Wait: o.NotDue}
+	case o.PairBusy:
+		return mms.Disposal{Kind: mms.TaskPutOff, Wait: pairWait}
+	case o.Released && o.Gate < gateWait:
+		return s.awaitGate(ctx, id, max(o.Gate, time.Millisecond))
+	}
+	if err := s.Store.StandInLine(ctx, id); err != nil {
 		return s.putOff(ctx, id, err)
 	}
-	if queued {
-		return mms.Disposal{Kind: mms.TaskPutOff, Wait: wait}
-	}
 	return mms.Disposal{Kind: mms.TaskDone}
+}
+
+// awaitGate waits for the moment it takes until the gate opens, and tries again.
+func (s *Sender) awaitGate(ctx context.Context, id uuid.UUID, wait time.Duration) mms.Disposal {
+	select {
+	case <-time.After(wait):
+		return s.Process(ctx, id)
+	case <-ctx.Done():
+		return mms.Disposal{Kind: mms.TaskPutOff}
+	}
 }
 
 func (s *Sender) putOff(ctx context.Context, id uuid.UUID, err error) mms.Disposal {
@@ -134,6 +170,9 @@ func (s *Sender) transition(ctx context.Context, ref mms.AttemptRef, v mms.Verdi
 	case mms.Submitted:
 		return s.Store.Submit(ctx, ref, v)
 	case mms.Queued:
+		if step.Paused {
+			return s.Store.Pause(ctx, ref, v)
+		}
 		return s.Store.Requeue(ctx, ref, v, step)
 	case mms.Failed:
 		return s.Store.Fail(ctx, ref, v, step.Reason)
@@ -143,10 +182,10 @@ func (s *Sender) transition(ctx context.Context, ref mms.AttemptRef, v mms.Verdi
 }
 
 func disposal(step mms.Step) mms.Disposal {
-	switch step.Status {
-	case mms.Submitted:
+	switch {
+	case step.Status == mms.Submitted || step.Paused:
 		return mms.Disposal{Kind: mms.TaskDone}
-	case mms.Queued:
+	case step.Status == mms.Queued:
 		return mms.Disposal{Kind: mms.TaskRetry, Wait: step.Wait, Reason: step.Reason}
 	default:
 		return mms.Disposal{Kind: mms.TaskDead, Reason: step.Reason}

@@ -1,0 +1,218 @@
+package postgres_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+	"postcard/internal/postgres"
+)
+
+// doubt puts a new message in doubt and lets the time for a look come.
+func doubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef, string) {
+	t.Helper()
+	m := accept(t, store, owner)
+	c, secret := claim(t, store, m.ID)
+	if ok, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer}); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if _, err := store.DB().Exec(`UPDATE attempts SET look_at = now() WHERE message_id = $1`, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	return m, c.AttemptRef, secret
+}
+
+const doubtful = "accepted>queued attempt_started>sending in_doubt>in_doubt "
+
+func TestADoubtIsTakenByOneResolver(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref, _ := doubt(t, store, owner)
+	doubts, err := store.TakeDoubts(t.Context(), 10)
+	if err != nil || len(doubts) != 1 {
+		t.Fatalf("TakeDoubts() = %+v, %v, want 1", doubts, err)
+	}
+	d := doubts[0]
+	if d.AttemptRef != ref || d.Sender != m.Sender || d.Recipient != m.Recipient || d.Ended.Before(d.Begun) || d.Age > time.Minute || d.Crowded {
+		t.Errorf("doubt = %+v", d)
+	}
+	if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 0 {
+		t.Errorf("TakeDoubts() again = %+v, %v, want none", doubts, err)
+	}
+	if err := store.LookLater(t.Context(), ref, 0, "nothing yet"); err != nil {
+		t.Fatal(err)
+	}
+	if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 1 {
+		t.Errorf("TakeDoubts() after LookLater() = %+v, %v, want 1", doubts, err)
+	}
+	wantStory(t, read(t, store, m), mms.InDoubt, doubtful+"looked>in_doubt")
+}
+
+func TestEndsOfADoubt(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		settle func(*postgres.Store, mms.AttemptRef) (bool, error)
+		status mms.Status
+		story  string
+	}{
+		"found on its way": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
+			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "queued"})
+		}, mms.Submitted, "found>submitted"},
+		"found delivered": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
+			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "delivered"})
+		}, mms.Delivered, "found>submitted report>delivered"},
+		"not found": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
+			return s.ResendDoubt(t.Context(), ref)
+		}, mms.Queued, "not_found>queued"},
+		"held": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
+			return s.HoldDoubt(t.Context(), ref, mms.ReasonAmbiguous)
+		}, mms.InDoubt, "held>in_doubt"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			m, ref, _ := doubt(t, store, owner)
+			if ok, err := tt.settle(store, ref); err != nil || !ok {
+				t.Fatalf("settling = %v, %v, want true", ok, err)
+			}
+			wantStory(t, read(t, store, m), tt.status, doubtful+tt.story)
+			if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 0 {
+				t.Errorf("TakeDoubts() = %+v, %v, want none", doubts, err)
+			}
+			if ok, err := tt.settle(store, ref); err != nil || ok {
+				t.Errorf("settling again = %v, %v, want false", ok, err)
+			}
+		})
+	}
+}
+
+func TestLateEvidenceSparesTheSecondSending(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref, _ := doubt(t, store, owner)
+	if _, err := store.ResendDoubt(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := store.Submit(t.Context(), ref, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil || !ok {
+		t.Errorf("Submit() = %v, %v, want true", ok, err)
+	}
+	wantStory(t, read(t, store, m), mms.Submitted, doubtful+"not_found>queued submitted>submitted")
+}
+
+func TestEvidenceThatCameTooLateIsRecordedAsADuplicate(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, first, _ := doubt(t, store, owner)
+	if _, err := store.ResendDoubt(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, store, m.ID)
+	if ok, err := store.Submit(t.Context(), first, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil || ok {
+		t.Errorf("Submit() = %v, %v, want false", ok, err)
+	}
+	for _, want := range []bool{true, false} {
+		if ok, err := store.NoteDuplicate(t.Context(), first, "u-1"); err != nil || ok != want {
+			t.Errorf("NoteDuplicate() = %v, %v, want %v", ok, err, want)
+		}
+	}
+	wantStory(t, read(t, store, m), mms.Sending, doubtful+"not_found>queued attempt_started>sending duplicate>sending")
+}
+
+func TestARequeuedMessageIsNotTakenForProven(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m := accept(t, store, owner)
+	c, _ := claim(t, store, m.ID)
+	if _, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := store.Submit(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil || ok {
+		t.Errorf("Submit() of a refused attempt = %v, %v, want false", ok, err)
+	}
+}
+
+func TestDecisions(t *testing.T) {
+	t.Parallel()
+	for decision, want := range map[mms.Decision]mms.Status{mms.WasSent: mms.Sent, mms.SendAgain: mms.Queued, mms.GiveUp: mms.Failed} {
+		t.Run(string(decision), func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			m, ref, _ := doubt(t, store, owner)
+			if err := store.Decide(t.Context(), owner, m.ID, decision); !errors.Is(err, mms.ErrNotHeld) {
+				t.Errorf("deciding what is not held = %v, want ErrNotHeld", err)
+			}
+			if _, err := store.HoldDoubt(t.Context(), ref, mms.ReasonAmbiguous); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Decide(t.Context(), addUser(t, store, "eve@example.com"), m.ID, decision); !errors.Is(err, mms.ErrNotFound) {
+				t.Errorf("a stranger's decision = %v, want ErrNotFound", err)
+			}
+			var decided atomic.Int32
+			var group sync.WaitGroup
+			for range 5 {
+				group.Go(func() {
+					switch err := store.Decide(t.Context(), owner, m.ID, decision); {
+					case err == nil:
+						decided.Add(1)
+					case !errors.Is(err, mms.ErrNotHeld):
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			if decided.Load() != 1 {
+				t.Errorf("%d decisions were carried out, want 1", decided.Load())
+			}
+			wantStory(t, read(t, store, m), want, doubtful+"held>in_doubt decided>"+string(want))
+		})
+	}
+}
+
+func TestAHeldMessageNearbyCrowdsADoubt(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	first, second := acceptFor(t, store, owner, "+14155559998"), acceptFor(t, store, owner, "+14155559998")
+	for i, m := range []mms.Message{first, second} {
+		c, _ := claim(t, store, m.ID)
+		if _, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			if _, err := store.HoldDoubt(t.Context(), c.AttemptRef, mms.ReasonAmbiguous); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := store.DB().Exec(`UPDATE attempts SET look_at = now() WHERE message_id = $1`, second.ID); err != nil {
+		t.Fatal(err)
+	}
+	if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 1 || !doubts[0].Crowded {
+		t.Errorf("TakeDoubts() = %+v, %v, want one crowded doubt", doubts, err)
+	}
+}
+
+func TestListCallsAreSpacedForAllWorkersTogether(t *testing.T) {
+	t.Parallel()
+	store, _ := newStore(t)
+	var waits []time.Duration
+	for range 3 {
+		wait, err := store.ReserveListCall(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits = append(waits, wait)
+	}
+	if waits[0] > 100*time.Millisecond || waits[1] < 2*time.Second || waits[2] < 5*time.Second {
+		t.Errorf("waits = %v, want 0, then 3 s more each", waits)
+	}
+	known, err := store.KnownUUIDs(t.Context(), []string{"u-1"})
+	if err != nil || len(known) != 0 {
+		t.Errorf("KnownUUIDs() = %v, %v, want none", known, err)
+	}
+}

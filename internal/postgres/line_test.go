@@ -1,0 +1,253 @@
+package postgres_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+	"postcard/internal/postgres"
+)
+
+// tryClaim claims at a pace, and stands in line where it cannot, as a worker does.
+func tryClaim(t *testing.T, store *postgres.Store, id uuid.UUID) bool {
+	t.Helper()
+	_, ok, err := store.Claim(t.Context(), id, token(), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ok {
+		if err := store.StandInLine(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ok
+}
+
+func setPace(t *testing.T, store *postgres.Store, pace time.Duration) {
+	t.Helper()
+	if err := store.SetPace(t.Context(), "+14155550100", pace); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openGates lets the pace's time pass.
+func openGates(t *testing.T, store *postgres.Store) {
+	t.Helper()
+	if _, err := store.DB().Exec(`UPDATE gates SET next_at = now(), released_until = '-infinity'`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func release(t *testing.T, store *postgres.Store) []uuid.UUID {
+	t.Helper()
+	tasks, err := store.Release(t.Context(), 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []uuid.UUID
+	for _, task := range tasks {
+		ids = append(ids, task.MessageID)
+		if task.Generation < 2 {
+			t.Errorf("a released task has the generation of the old one: %+v", task)
+		}
+	}
+	return ids
+}
+
+func wantIDs(t *testing.T, what string, got []uuid.UUID, want ...uuid.UUID) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %v, want %v", what, got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+}
+
+func TestALineIsLetOutInOrderOneAtATime(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	var ids []uuid.UUID
+	for range 4 {
+		ids = append(ids, accept(t, store, owner).ID)
+	}
+	setPace(t, store, time.Hour)
+	if !tryClaim(t, store, ids[1]) {
+		t.Fatal("the first cannot pass an open gate")
+	}
+	for _, id := range []uuid.UUID{ids[3], ids[0], ids[2]} {
+		if tryClaim(t, store, id) {
+			t.Fatal("a second message passed the gate within the pace")
+		}
+	}
+	wantIDs(t, "released while the gate is closed", release(t, store))
+	for _, want := range []uuid.UUID{ids[0], ids[2], ids[3]} {
+		openGates(t, store)
+		wantIDs(t, "released", release(t, store), want)
+		wantIDs(t, "released again while one is on the way", release(t, store))
+		newcomer := accept(t, store, owner).ID
+		if want != ids[3] && tryClaim(t, store, newcomer) {
+			t.Error("a newcomer passed those in line")
+		}
+		if !tryClaim(t, store, want) {
+			t.Error("the released one cannot pass")
+		}
+	}
+}
+
+func TestAGateLetsNoTwoPassAtOnce(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	setPace(t, store, time.Hour)
+	var ids []uuid.UUID
+	for range 20 {
+		ids = append(ids, accept(t, store, owner).ID)
+	}
+	if _, err := store.DB().Exec(`UPDATE messages SET line = 'released' WHERE status = 'queued'`); err != nil {
+		t.Fatal(err)
+	}
+	var passed sync.Map
+	var group sync.WaitGroup
+	for _, id := range ids {
+		group.Go(func() {
+			if _, ok, err := store.Claim(t.Context(), id, token(), lease); err != nil {
+				t.Error(err)
+			} else if ok {
+				passed.Store(id, true)
+			}
+		})
+	}
+	group.Wait()
+	n := 0
+	passed.Range(func(any, any) bool { n++; return true })
+	if n != 1 {
+		t.Errorf("%d messages passed the gate at once, want 1", n)
+	}
+}
+
+func TestPlaceInLine(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	setPace(t, store, 4*time.Second)
+	first, second := accept(t, store, owner).ID, accept(t, store, owner).ID
+	for _, id := range []uuid.UUID{first, second} {
+		if err := store.StandInLine(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	place, ok, err := store.Place(t.Context(), owner, second)
+	if err != nil || !ok || place.Ahead != 1 || place.Wait < 4*time.Second || place.Wait > 5*time.Second {
+		t.Errorf("Place() = %+v, %v, %v, want 1 ahead and 4 s", place, ok, err)
+	}
+	if _, ok, err := store.Place(t.Context(), uuid.New(), second); err != nil || ok {
+		t.Errorf("a stranger sees the place: %v, %v", ok, err)
+	}
+}
+
+func TestTwoMessagesBetweenTheSameNumbersGoOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	first, second := acceptFor(t, store, owner, "+14155559999"), acceptFor(t, store, owner, "+14155559999")
+	c, _ := claim(t, store, first.ID)
+	if _, ok, err := store.Claim(t.Context(), second.ID, token(), lease); err != nil || ok {
+		t.Errorf("Claim() of the second = %v, %v, want false", ok, err)
+	}
+	if o, err := store.Obstacle(t.Context(), second.ID); err != nil || !o.PairBusy {
+		t.Errorf("Obstacle() = %+v, %v, want the pair busy", o, err)
+	}
+	if _, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := store.Claim(t.Context(), second.ID, token(), lease); err != nil || ok {
+		t.Errorf("Claim() beside a doubt = %v, %v, want false", ok, err)
+	}
+	if _, err := store.HoldDoubt(t.Context(), c.AttemptRef, mms.ReasonAmbiguous); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, store, second.ID) // what a person has to decide holds up nobody
+}
+
+func TestOnePauseStopsAllAndOneProbeShowsItsEnd(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	broke, other := accept(t, store, owner), accept(t, store, owner)
+	c, _ := claim(t, store, broke.ID)
+	trouble := mms.Verdict{Outcome: mms.AccountTrouble, Reason: mms.ReasonCredentials, HTTPStatus: 401, Detail: "no"}
+	if ok, err := store.Pause(t.Context(), c.AttemptRef, trouble); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	pauses, err := store.Paused(t.Context())
+	if err != nil || len(pauses) != 1 || pauses[0].Cause != mms.ReasonCredentials || pauses[0].Detail != "no" {
+		t.Errorf("Paused() = %+v, %v", pauses, err)
+	}
+	if tryClaim(t, store, other.ID) {
+		t.Error("a message was claimed during a pause")
+	}
+	wantIDs(t, "released during a pause", release(t, store))
+	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 0 {
+		t.Errorf("Probe() before its time = %v, %v", tasks, err)
+	}
+	if _, err := store.DB().Exec(`UPDATE pauses SET probe_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := store.Probe(t.Context())
+	if err != nil || len(tasks) != 1 || tasks[0].MessageID != broke.ID {
+		t.Fatalf("Probe() = %v, %v, want the oldest", tasks, err)
+	}
+	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 0 {
+		t.Errorf("Probe() again = %v, %v, want none yet", tasks, err)
+	}
+	c, _ = claim(t, store, broke.ID)
+	if _, err := store.Submit(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil {
+		t.Fatal(err)
+	}
+	if pauses, err := store.Paused(t.Context()); err != nil || len(pauses) != 0 {
+		t.Errorf("Paused() after an acceptance = %+v, %v, want none", pauses, err)
+	}
+	wantIDs(t, "released after the pause", release(t, store), other.ID)
+	claim(t, store, other.ID)
+}
+
+func TestAPersonEndsAPause(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	c, _ := claim(t, store, accept(t, store, owner).ID)
+	if _, err := store.Pause(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountTrouble, Reason: mms.ReasonCredit}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		if ended, err := store.Resume(t.Context(), mms.ReasonCredit); err != nil || ended != want {
+			t.Errorf("Resume() = %v, %v, want %v", ended, err, want)
+		}
+	}
+}
+
+func TestWhatIsTooLateFails(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	late, inTime := accept(t, store, owner), accept(t, store, owner)
+	if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, late.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := store.Claim(t.Context(), late.ID, token(), lease); err != nil || ok {
+		t.Errorf("Claim() of a late message = %v, %v, want false", ok, err)
+	}
+	if o, err := store.Obstacle(t.Context(), late.ID); err != nil || !o.Expired {
+		t.Errorf("Obstacle() = %+v, %v, want expired", o, err)
+	}
+	if n, err := store.Expire(t.Context(), 10); err != nil || n != 1 {
+		t.Errorf("Expire() = %d, %v, want 1", n, err)
+	}
+	h := read(t, store, late)
+	wantStory(t, h, mms.Failed, "accepted>queued expired>failed")
+	if !strings.Contains(h.Explain(), "too late") {
+		t.Errorf("the explanation is %q", h.Explain())
+	}
+	claim(t, store, inTime.ID)
+}

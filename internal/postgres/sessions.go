@@ -1,0 +1,68 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// Sessions keeps the sessions of scs, so that an emptied Redis logs nobody out.
+// It implements scs.CtxStore.
+type Sessions struct{ store *Store }
+
+// Sessions returns the session store of this database.
+func (s *Store) Sessions() *Sessions { return &Sessions{store: s} }
+
+const selectSession = `SELECT data FROM sessions WHERE token = $1 AND expiry > now()`
+
+// FindCtx returns the data of a session, and false when there is none.
+func (s *Sessions) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
+	var data []byte
+	err := s.store.db.GetContext(ctx, &data, selectSession, token)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	return data, err == nil, translate(err, "reading a session")
+}
+
+const upsertSession = `
+INSERT INTO sessions (token, data, expiry) VALUES ($1, $2, $3)
+ON CONFLICT (token) DO UPDATE SET data = EXCLUDED.data, expiry = EXCLUDED.expiry`
+
+// CommitCtx stores a session until its expiry.
+func (s *Sessions) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
+	_, err := s.store.db.ExecContext(ctx, upsertSession, token, data, expiry)
+	return translate(err, "storing a session")
+}
+
+const deleteSession = `DELETE FROM sessions WHERE token = $1`
+
+// DeleteCtx ends a session; that there is none is fine.
+func (s *Sessions) DeleteCtx(ctx context.Context, token string) error {
+	_, err := s.store.db.ExecContext(ctx, deleteSession, token)
+	return translate(err, "ending a session")
+}
+
+// Find, Commit and Delete are what scs asks for where it has no context.
+
+// Find is FindCtx without a context.
+func (s *Sessions) Find(token string) ([]byte, bool, error) {
+	return s.FindCtx(context.Background(), token)
+}
+
+// Commit is CommitCtx without a context.
+func (s *Sessions) Commit(token string, data []byte, expiry time.Time) error {
+	return s.CommitCtx(context.Background(), token, data, expiry)
+}
+
+// Delete is DeleteCtx without a context.
+func (s *Sessions) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
+
+const deleteExpiredSessions = `DELETE FROM sessions WHERE expiry < now()`
+
+// DeleteExpired removes the sessions that are over.
+func (s *Sessions) DeleteExpired(ctx context.Context) error {
+	_, err := s.store.db.ExecContext(ctx, deleteExpiredSessions)
+	return translate(err, "removing old sessions")
+}

@@ -1,0 +1,192 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"postcard/internal/mms"
+)
+
+// Resolver settles doubts by evidence: it looks for the attempts' messages in
+// Plivo's list. Delivery reports, which settle most doubts sooner, come in
+// elsewhere. Any number of resolvers may run side by side.
+type Resolver struct {
+	Store  DoubtStore
+	Plivo  Lister
+	Policy mms.DoubtPolicy
+	Logger *slog.Logger
+}
+
+// DoubtStore keeps doubts. TakeDoubts hands each to one caller for a while. Of
+// the settling methods, false means that somebody else was quicker.
+type DoubtStore interface {
+	TakeDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
+	KnownUUIDs(ctx context.Context, among []string) ([]string, error)
+	ReserveListCall(ctx context.Context) (wait time.Duration, err error)
+	LookLater(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error
+	AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error)
+	HoldDoubt(ctx context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error)
+	ResendDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error)
+}
+
+// Lister lists the outbound MMS that Plivo has from a span of time, one page
+// at a time.
+type Lister interface {
+	List(ctx context.Context, from, to time.Time, offset int) (page []mms.Listed, more bool, err error)
+}
+
+// retryLook is when a look that failed is tried again.
+const retryLook = 20 * time.Second
+
+// Sweep looks after all doubts whose time for a look has come. Those that lie
+// close together in time share one look at the list.
+func (r *Resolver) Sweep(ctx context.Context) error {
+	doubts, err := r.Store.TakeDoubts(ctx, batch)
+	if err != nil || len(doubts) == 0 {
+		return err
+	}
+	for _, group := range together(doubts) {
+		if err := r.settle(ctx, group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// together groups doubts whose windows overlap. A group grows to at most a few
+// minutes, so that its list stays short.
+func together(doubts []mms.Doubt) [][]mms.Doubt {
+	slices.SortFunc(doubts, func(a, b mms.Doubt) int { return a.Begun.Compare(b.Begun) })
+	const longest = 5 * time.Minute
+	var groups [][]mms.Doubt
+	for _, d := range doubts {
+		last := len(groups) - 1
+		from, _ := d.Window()
+		if last >= 0 {
+			begun, ended := span(groups[last])
+			if from.Before(ended) && from.Sub(begun) < longest {
+				groups[last] = append(groups[last], d)
+				continue
+			}
+		}
+		groups = append(groups, []mms.Doubt{d})
+	}
+	return groups
+}
+
+// span is the time that covers the windows of all doubts of a group.
+func span(group []mms.Doubt) (from, to time.Time) {
+	from, to = group[0].Window()
+	for _, d := range group[1:] {
+		begun, ended := d.Window()
+		if begun.Before(from) {
+			from = begun
+		}
+		if ended.After(to) {
+			to = ended
+		}
+	}
+	return from, to
+}
+
+// settle lists the group's time once and decides on each doubt. Only a
+// complete list counts as a look.
+func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
+	listed, err := r.list(ctx, group)
+	if err != nil {
+		r.Logger.WarnContext(ctx, "evidence about doubtful messages could not be had; they are looked at again", slog.Any("error", err))
+		for _, d := range group {
+			if err := r.Store.LookLater(ctx, d.AttemptRef, retryLook, ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, d := range group {
+		found := slices.DeleteFunc(slices.Clone(listed), func(l mms.Listed) bool { return !d.Matches(l) })
+		if err := r.decide(ctx, d, r.Policy.Resolve(d, found)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list returns what Plivo lists around the group, less what is known to belong
+// to other attempts.
+func (r *Resolver) list(ctx context.Context, group []mms.Doubt) ([]mms.Listed, error) {
+	from, to := span(group)
+	var all []mms.Listed
+	for more := true; more; {
+		if err := r.awaitListCall(ctx); err != nil {
+			return nil, err
+		}
+		var page []mms.Listed
+		var err error
+		if page, more, err = r.Plivo.List(ctx, from, to, len(all)); err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+	}
+	return r.unknown(ctx, all)
+}
+
+// awaitListCall keeps all workers together below Plivo's limit.
+func (r *Resolver) awaitListCall(ctx context.Context) error {
+	wait, err := r.Store.ReserveListCall(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// unknown takes out what belongs to other attempts, and what a list that moved
+// between two pages shows twice.
+func (r *Resolver) unknown(ctx context.Context, listed []mms.Listed) ([]mms.Listed, error) {
+	uuids := make([]string, len(listed))
+	for i, l := range listed {
+		uuids[i] = l.PlivoUUID
+	}
+	known, err := r.Store.KnownUUIDs(ctx, uuids)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, uuid := range known {
+		seen[uuid] = true
+	}
+	return slices.DeleteFunc(listed, func(l mms.Listed) bool {
+		twice := seen[l.PlivoUUID]
+		seen[l.PlivoUUID] = true
+		return twice
+	}), nil
+}
+
+func (r *Resolver) decide(ctx context.Context, d mms.Doubt, resolution mms.Resolution) error {
+	var settled bool
+	var err error
+	switch resolution.Kind {
+	case mms.Adopt:
+		settled, err = r.Store.AdoptListed(ctx, d.AttemptRef, resolution.Found)
+	case mms.HoldAmbiguous:
+		settled, err = r.Store.HoldDoubt(ctx, d.AttemptRef, mms.ReasonAmbiguous)
+	case mms.HoldByPolicy:
+		settled, err = r.Store.HoldDoubt(ctx, d.AttemptRef, mms.ReasonNotFound)
+	case mms.Resend:
+		settled, err = r.Store.ResendDoubt(ctx, d.AttemptRef)
+	default:
+		return r.Store.LookLater(ctx, d.AttemptRef, resolution.Wait, fmt.Sprintf("nothing found; next look in %s", resolution.Wait.Round(time.Second)))
+	}
+	if err != nil {
+		return err
+	}
+	r.Logger.InfoContext(ctx, "doubt settled", attemptAttrs(d.AttemptRef), slog.String("how", resolution.Kind.String()), slog.Bool("by_us", settled))
+	return nil
+}

@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// doubtStore plays the store and notes what is asked of it.
+type doubtStore struct {
+	doubts []mms.Doubt
+	known  []string
+	calls  []string
+}
+
+func (s *doubtStore) TakeDoubts(context.Context, int) ([]mms.Doubt, error) { return s.doubts, nil }
+func (s *doubtStore) KnownUUIDs(context.Context, []string) ([]string, error) {
+	return s.known, nil
+}
+func (s *doubtStore) ReserveListCall(context.Context) (time.Duration, error) { return 0, nil }
+
+func (s *doubtStore) LookLater(_ context.Context, ref mms.AttemptRef, wait time.Duration, note string) error {
+	s.note("later", ref, wait.String())
+	return nil
+}
+
+func (s *doubtStore) AdoptListed(_ context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
+	s.note("adopt", ref, found.PlivoUUID)
+	return true, nil
+}
+
+func (s *doubtStore) HoldDoubt(_ context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
+	s.note("hold", ref, string(reason))
+	return true, nil
+}
+
+func (s *doubtStore) ResendDoubt(_ context.Context, ref mms.AttemptRef) (bool, error) {
+	s.note("resend", ref, "")
+	return true, nil
+}
+
+func (s *doubtStore) note(what string, ref mms.AttemptRef, detail string) {
+	s.calls = append(s.calls, what+" "+ref.MessageID.String()[35:]+" "+detail)
+}
+
+// pages plays Plivo's list.
+type pages struct {
+	all   []mms.Listed
+	size  int
+	spans [][2]time.Time
+	err   error
+}
+
+func (p *pages) List(_ context.Context, from, to time.Time, offset int) ([]mms.Listed, bool, error) {
+	p.spans = append(p.spans, [2]time.Time{from, to})
+	end := min(offset+p.size, len(p.all))
+	return p.all[offset:end], end < len(p.all), p.err
+}
+
+var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
+
+// doubtAt is the nth doubt; its number tells recipients and messages apart.
+func doubtAt(n byte, begun time.Time, age time.Duration) mms.Doubt {
+	return mms.Doubt{
+		AttemptRef: mms.AttemptRef{MessageID: uuid.UUID{15: n}, Number: 1},
+		Sender:     "+14155550100", Recipient: mms.Number("+1415555012" + string('0'+n)),
+		Begun: begun, Ended: begun.Add(time.Second), Age: age,
+	}
+}
+
+func listedFor(d mms.Doubt, uuid string) mms.Listed {
+	return mms.Listed{PlivoUUID: uuid, From: string(d.Sender), To: string(d.Recipient), At: d.Begun}
+}
+
+func sweep(t *testing.T, store *doubtStore, list *pages) {
+	t.Helper()
+	r := &Resolver{Store: store, Plivo: list, Policy: mms.DoubtPolicy{Wait: time.Minute}, Logger: slog.New(slog.DiscardHandler)}
+	if err := r.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestResolverDecidesEachDoubtByItsOwnMatches(t *testing.T) {
+	t.Parallel()
+	found, missing, several := doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), time.Minute), doubtAt(3, noon.Add(2*time.Second), 0)
+	waiting, taken := doubtAt(4, noon.Add(3*time.Second), 0), doubtAt(5, noon.Add(4*time.Second), time.Minute)
+	store := &doubtStore{doubts: []mms.Doubt{several, waiting, found, missing, taken}, known: []string{"known"}}
+	list := &pages{size: 2, all: []mms.Listed{
+		listedFor(found, "a"), listedFor(several, "b"), listedFor(several, "c"), listedFor(taken, "known"),
+		listedFor(found, "a"), // a list that moved between two pages
+	}}
+	sweep(t, store, list)
+	want := []string{"adopt 1 a", "resend 2 ", "hold 3 ambiguous", "later 4 5s", "resend 5 "}
+	if diff := cmp.Diff(want, store.calls); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+	if len(list.spans) != 3 {
+		t.Errorf("%d pages were asked for, want 3: doubts close together share a look", len(list.spans))
+	}
+	if from, to := list.spans[0][0], list.spans[0][1]; from.After(noon.Add(-mms.ListSkew)) || to.Before(taken.Ended.Add(mms.ListSkew)) {
+		t.Errorf("the look went from %v to %v", from, to)
+	}
+}
+
+func TestResolverLooksApartWhereDoubtsLieApart(t *testing.T) {
+	t.Parallel()
+	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Hour), 0)}}
+	list := &pages{size: 20}
+	sweep(t, store, list)
+	if len(list.spans) != 2 || list.spans[0][1].Sub(list.spans[0][0]) > 5*time.Minute {
+		t.Errorf("looks = %v, want two short ones", list.spans)
+	}
+}
+
+func TestResolverDecidesNothingWithoutACompleteList(t *testing.T) {
+	t.Parallel()
+	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, time.Hour)}}
+	sweep(t, store, &pages{size: 20, err: errors.New("too many requests")})
+	if diff := cmp.Diff([]string{"later 1 20s"}, store.calls); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+}
