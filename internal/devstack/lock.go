@@ -18,7 +18,7 @@ func lock(path string) (unlock func(), err error) {
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		file.Close()
-		return nil, fmt.Errorf("Postcard runs already from %s; stop it first", filepath.Dir(path))
+		return nil, fmt.Errorf("another Postcard runs from %s; stop it first", filepath.Dir(path))
 	}
 	if err != nil {
 		file.Close()

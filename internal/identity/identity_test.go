@@ -155,7 +155,7 @@ func TestMatches(t *testing.T) {
 func TestFingerprint(t *testing.T) {
 	t.Parallel()
 	a, b := identity.PasswordHash("$2a$10$one"), identity.PasswordHash("$2a$10$two")
-	if a.Fingerprint() != a.Fingerprint() || a.Fingerprint() == b.Fingerprint() || strings.Contains(a.Fingerprint(), "one") {
+	if a.Fingerprint() == b.Fingerprint() || strings.Contains(a.Fingerprint(), "one") {
 		t.Errorf("fingerprints %q and %q", a.Fingerprint(), b.Fingerprint())
 	}
 }

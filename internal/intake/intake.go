@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"postcard/internal/failpoint"
 	"postcard/internal/mms"
 )
 
@@ -47,11 +48,14 @@ func (in *Intake) Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms
 	if err != nil {
 		return mms.Message{}, err
 	}
+	failpoint.Hit(failpoint.APIBeforeCommit)
 	message, err = in.Store.Accept(ctx, message)
 	if err != nil {
 		return mms.Message{}, fmt.Errorf("storing a message: %w", err)
 	}
+	failpoint.Hit(failpoint.APICommitted)
 	in.enqueue(ctx, message.ID)
+	failpoint.Hit(failpoint.APIEnqueued)
 	return message, nil
 }
 

@@ -19,6 +19,7 @@ type Number string
 // What can be wrong with a number; the texts are shown to people.
 var (
 	errNumberForm    = errors.New("must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123")
+	errNumberRead    = errors.New("must be a phone number, like (415) 555-0123, or with a plus sign and the country code, like +14155550123")
 	errNumberInvalid = errors.New("is not a phone number that exists: check the area code and the number of digits")
 )
 
@@ -38,7 +39,7 @@ func ParseNumber(s string) (Number, error) {
 func ReadNumber(s string) (Number, error) {
 	parsed, err := phonenumbers.Parse(strings.TrimSpace(s), "US")
 	if err != nil {
-		return "", errNumberForm
+		return "", errNumberRead
 	}
 	if parsed.GetExtension() != "" {
 		return "", errors.New("must not have an extension: picture messages reach phone numbers only")

@@ -110,7 +110,7 @@ func (x *exchange) answer(reply sent, err error) mms.Answer {
 	case x.status/100 == 2:
 		a.APIID, a.UUIDs, a.Err = reply.APIID, reply.MessageUUID, err
 		if len(reply.InvalidNumber) > 0 {
-			a.Err = errors.New("Plivo called the number invalid and yet accepted the request")
+			a.Err = errors.New("the number was called invalid and the request accepted all the same")
 		}
 	default:
 		a.APIID, a.Text = errorText(x.body)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"postcard/internal/failpoint"
 )
 
 // maxAnswer bounds what is read of an answer, in bytes. A real one has a few
@@ -41,6 +43,7 @@ func (x *exchange) observe(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { x.written.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { failpoint.Hit(failpoint.WorkerWritten) },
 	})
 }
 
@@ -90,6 +93,7 @@ type guarded struct {
 }
 
 func (g *guarded) Read(p []byte) (int, error) {
+	failpoint.Hit(failpoint.WorkerConnected)
 	if !g.exchange.mayWrite() {
 		g.exchange.withheld.Store(true)
 		return 0, errWithheld

@@ -36,8 +36,8 @@ WITH target AS (
         OR EXISTS (SELECT FROM gates WHERE name = target.sender AND seconds = 0))
     RETURNING messages.*
 ), attempt AS (
-    INSERT INTO attempts (message_id, number, token, sender, lease_until)
-    SELECT id, attempts, $2, sender, clock_timestamp() + $3 * interval '1 second' FROM m
+    INSERT INTO attempts (message_id, number, token, sender, started_at, lease_until)
+    SELECT id, attempts, $2, sender, clock_timestamp(), clock_timestamp() + $3 * interval '1 second' FROM m
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt)
     SELECT id, 'attempt_started', status, attempts FROM m

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"postcard/internal/failpoint"
 	"postcard/internal/mms"
 )
 
@@ -66,6 +67,9 @@ func (r *Relay) Sweep(ctx context.Context) error {
 		items, err := r.Store.TakeForRelay(ctx, batch)
 		if err != nil {
 			return err
+		}
+		if len(items) > 0 {
+			failpoint.Hit(failpoint.RelayTaken)
 		}
 		if err := r.look(ctx, items); err != nil {
 			return err

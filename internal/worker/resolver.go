@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"postcard/internal/failpoint"
 	"postcard/internal/mms"
 )
 
@@ -105,6 +106,7 @@ func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
 		}
 		return nil
 	}
+	failpoint.Hit(failpoint.ResolverListed)
 	for _, d := range group {
 		found := slices.DeleteFunc(slices.Clone(listed), func(l mms.Listed) bool { return !d.Matches(l) })
 		if err := r.decide(ctx, d, r.Policy.Resolve(d, found)); err != nil {

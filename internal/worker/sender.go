@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"postcard/internal/failpoint"
 	"postcard/internal/mms"
 )
 
@@ -68,6 +69,7 @@ const (
 // message is claimed it goes on to the end even when ctx is canceled: breaking
 // off in the middle of a call would leave the message in doubt.
 func (s *Sender) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
+	failpoint.Hit(failpoint.WorkerDequeued)
 	token := rand.Text() + rand.Text()
 	lease := s.Leases.begin(token)
 	defer lease.end()
@@ -78,11 +80,14 @@ func (s *Sender) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 	if !claimed {
 		return s.unclaimed(ctx, id)
 	}
+	failpoint.Hit(failpoint.WorkerClaimed)
 	ctx = context.WithoutCancel(ctx)
 	verdict := s.send(ctx, claim, lease)
+	failpoint.Hit(failpoint.WorkerAnswered)
 	step := s.Policy.Next(verdict, claim.Refusals)
 	s.log(ctx, claim, verdict, step)
 	s.record(ctx, claim.AttemptRef, verdict, step)
+	failpoint.Hit(failpoint.WorkerRecorded)
 	return disposal(step)
 }
 

@@ -1,0 +1,27 @@
+# What people type. `make help` lists it.
+
+.PHONY: help run smoke test check build
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+run: ## run all of Postcard here, until Ctrl-C
+	@go run ./cmd/dev
+
+smoke: ## bring everything up on free ports, send one simulated message, stop
+	@go run ./cmd/dev -smoke
+
+test: ## run every test, with servers and browser of its own
+	@go run ./cmd/dev -install
+	go test -race -shuffle=on -timeout 12m ./...
+
+check: ## formatting, vet, static analysis, tidy modules
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags failpoints ./internal/failpoint
+	go tool -modfile=tools/go.mod staticcheck ./...
+	go mod tidy -diff
+	go mod verify
+
+build: ## build the programs into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags=-s -o bin/ ./cmd/api ./cmd/worker ./cmd/postcard ./cmd/plivosim

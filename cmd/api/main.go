@@ -1,0 +1,35 @@
+// Command api serves the JSON API, the web pages, Plivo's callbacks and the
+// operators' dashboard. Its configuration is described in .env.example.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"postcard/internal/app"
+	"postcard/internal/config"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "api:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	vars, err := config.Environment()
+	if err != nil {
+		return err
+	}
+	c, err := config.ReadAPI(vars)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return app.RunAPI(ctx, c, app.NewLogger(os.Stderr, c.LogLevel, c.LogFormat))
+}

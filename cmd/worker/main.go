@@ -1,0 +1,35 @@
+// Command worker sends the messages that the api accepted. Run as many as
+// needed. Its configuration is described in .env.example.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"postcard/internal/app"
+	"postcard/internal/config"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	vars, err := config.Environment()
+	if err != nil {
+		return err
+	}
+	c, err := config.ReadWorker(vars)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return app.RunWorker(ctx, c, app.NewLogger(os.Stderr, c.LogLevel, c.LogFormat))
+}

@@ -1,0 +1,147 @@
+// Package app puts the two processes together: every part is made and wired by
+// hand in one flat list, and stopped in the opposite order. It decides nothing
+// that a part could decide.
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"postcard/internal/config"
+	"postcard/internal/httpapi"
+	"postcard/internal/httpkit"
+	"postcard/internal/identity"
+	"postcard/internal/intake"
+	"postcard/internal/mms"
+	"postcard/internal/plivo"
+	"postcard/internal/postgres"
+	"postcard/internal/queue"
+	"postcard/internal/receipts"
+	"postcard/internal/signin"
+	"postcard/internal/webhook"
+	"postcard/internal/webui"
+	"postcard/internal/worker"
+)
+
+const (
+	apiConnections  = 25 // to the database
+	sessionLifetime = 14 * 24 * time.Hour
+	sessionsSweep   = 10 * time.Minute
+	queuesPath      = "/admin/queues"
+	sessionCookie   = "postcard_session"
+)
+
+// RunAPI serves until ctx ends, then finishes the requests under way. It waits
+// for a database that is away at the start, and does not need Redis.
+func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
+	senders, err := sendersOf(c.Plivo)
+	if err != nil {
+		return err
+	}
+	rules := mms.Rules{Countries: c.Countries, Senders: senders, AllowPrivateMedia: c.AllowPrivateMedia}
+	store, err := openStore(ctx, string(c.DatabaseURL), apiConnections, logger)
+	if err != nil {
+		return err
+	}
+	defer closing(logger, "the database", store.Close)
+	if err := createFirstAdmin(ctx, c, store, logger); err != nil {
+		return err
+	}
+
+	redis, err := queue.Connect(string(c.RedisURL))
+	if err != nil {
+		return err
+	}
+	defer closing(logger, "Redis", redis.Close)
+	tasks := queue.NewClient(redis)
+	dashboard, err := queue.NewDashboard(string(c.RedisURL), queuesPath, c.QueuesWritable)
+	if err != nil {
+		return err
+	}
+	defer closing(logger, "the dashboard", dashboard.Close)
+
+	door, err := signin.New(store, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
+	if err != nil {
+		return err
+	}
+	in := &intake.Intake{Rules: rules, Store: store, Queue: tasks, Logger: logger}
+	pages, err := webui.New(webui.Options{
+		Door: door, Intake: in, Messages: store, Pauses: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	registry := newRegistry()
+	parts := apiParts{
+		config:    c,
+		logger:    logger,
+		registry:  registry,
+		door:      door,
+		pages:     pages,
+		dashboard: dashboard,
+		ready: readyz(
+			dependency{name: "postgres", ping: store.Ping, required: true},
+			dependency{name: "redis", ping: tasks.Ping},
+		),
+		api: httpapi.New(httpapi.Options{
+			Door: door, Intake: in, Messages: store, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
+			SessionCookie: sessionCookie, Logger: logger,
+		}),
+		webhook: webhook.New(webhook.Options{
+			Verifier: plivo.Verifier{AuthToken: string(c.Plivo.AuthToken), PublicURL: c.PublicURL},
+			Receipts: receipts.Receipts{Store: store, Duplicates: duplicateMetric(registry)},
+			Logger:   logger,
+		}),
+	}
+	logger.InfoContext(ctx, "api started", slog.String("addr", c.Addr), slog.Bool("simulated", c.Plivo.Simulated()))
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
+	group.Go(func() error {
+		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)
+	})
+	group.Go(func() error {
+		worker.Every(ctx, "removal of old sessions", sessionsSweep, nil, logger, store.Sessions().DeleteExpired)
+		return nil
+	})
+	return group.Wait()
+}
+
+func createFirstAdmin(ctx context.Context, c config.API, store *postgres.Store, logger *slog.Logger) error {
+	if c.AdminEmail == "" {
+		return nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("making a user id: %w", err)
+	}
+	admin, err := identity.NewUser(id, c.AdminEmail, string(c.AdminPassword), identity.Admin)
+	if err != nil {
+		return fmt.Errorf("ADMIN_EMAIL and ADMIN_PASSWORD: %w", err)
+	}
+	created, err := store.CreateFirstAdmin(ctx, admin)
+	if created {
+		logger.InfoContext(ctx, "created the first admin", slog.Any("user_id", id))
+	}
+	return err
+}
+
+func newSessions(store scs.Store, publicURL string) *scs.SessionManager {
+	sessions := scs.New()
+	sessions.Store = store
+	sessions.HashTokenInStore = true
+	sessions.Lifetime = sessionLifetime
+	sessions.Cookie.Name = sessionCookie
+	sessions.Cookie.HttpOnly = true
+	sessions.Cookie.SameSite = http.SameSiteLaxMode
+	sessions.Cookie.Secure = strings.HasPrefix(publicURL, "https://")
+	return sessions
+}

@@ -1,0 +1,15 @@
+package app
+
+import (
+	"io"
+	"log/slog"
+)
+
+// NewLogger makes a logger that writes to w, as JSON or as text for people.
+func NewLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}

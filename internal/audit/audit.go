@@ -1,0 +1,101 @@
+// Package audit holds Postcard's records against the provider's. It changes
+// nothing. What the records alone can show is checked by the store.
+package audit
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// Store is the record of all messages.
+type Store interface {
+	AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecord, error)
+}
+
+// Compare holds the provider's messages against our attempts, by the token in
+// the callback URL of each.
+func Compare(ctx context.Context, store Store, provider []mms.ProviderMessage) ([]mms.Finding, error) {
+	attempts, err := store.AttemptRecords(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := comparison{there: map[uuid.UUID]int{}, resent: map[uuid.UUID]int{}}
+	for _, message := range provider {
+		c.add(attempts, message)
+	}
+	return c.findings(attempts, provider), nil
+}
+
+// comparison counts what does not fit together.
+type comparison struct {
+	there  map[uuid.UUID]int // messages of ours by how often the provider has them
+	resent map[uuid.UUID]int
+	strangers, unlike, otherState,
+	unnoticed int
+}
+
+func (c *comparison) add(attempts map[string]mms.AttemptRecord, message mms.ProviderMessage) {
+	attempt, ok := attempts[message.Token]
+	if !ok {
+		c.strangers++
+		return
+	}
+	c.there[attempt.MessageID]++
+	c.resent[attempt.MessageID] = attempt.Resent
+	switch {
+	case attempt.Outcome != mms.Accepted && !open(attempt.Status) && attempt.Resent == 0:
+		c.unnoticed++
+	case attempt.Outcome == mms.Accepted && attempt.PlivoUUID != message.PlivoUUID:
+		c.unlike++
+	case attempt.Outcome == mms.Accepted && attempt.Resent == 0 && !sameState(attempt.Status, message.State):
+		c.otherState++
+	}
+}
+
+// open statuses may still come to agree with the provider's.
+func open(s mms.Status) bool { return s == mms.Sending || s == mms.InDoubt }
+
+// sameState compares our final status with the provider's; one that is not
+// final on either side is still on its way.
+func sameState(ours mms.Status, theirs string) bool {
+	reported, ok := mms.Reported(theirs)
+	return !ours.Final() || !ok || !reported.Final() || ours == reported
+}
+
+func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []mms.ProviderMessage) []mms.Finding {
+	uuids := map[string]bool{}
+	for _, message := range provider {
+		uuids[message.PlivoUUID] = true
+	}
+	missing := 0
+	for _, attempt := range attempts {
+		if attempt.Outcome == mms.Accepted && !uuids[attempt.PlivoUUID] {
+			missing++
+		}
+	}
+	twice, unexplained := 0, 0
+	for id, n := range c.there {
+		if n > 1 {
+			twice++
+			if n > 1+c.resent[id] {
+				unexplained++
+			}
+		}
+	}
+	must := func(invariant, what string, count int) mms.Finding {
+		return mms.Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
+	}
+	return []mms.Finding{
+		{Invariant: "I2", What: "messages at the provider", Count: len(provider)},
+		{Invariant: "I2", What: "of ours at the provider more than once", Count: twice},
+		must("I2", "of these, more often than the events explain", unexplained),
+		must("I2", "at the provider without an attempt of ours", c.strangers),
+		must("I2", "taken for not accepted, but at the provider", c.unnoticed),
+		must("I2", "taken for accepted, but not at the provider", missing),
+		must("I2", "known under another UUID than the provider's", c.unlike),
+		must("I3", "whose final status is not the provider's", c.otherState),
+	}
+}

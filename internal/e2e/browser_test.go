@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"postcard/internal/devstack"
+	"postcard/internal/plivosim"
+	"postcard/internal/testkit"
+)
+
+// api starts an api process and returns its address.
+func (r *rig) api(vars ...string) (*process, string) {
+	r.t.Helper()
+	port, err := devstack.FreePort()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	p := r.start("api", append([]string{
+		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), "SIGNUP=open",
+		"ADMIN_EMAIL=admin@example.com", "ADMIN_PASSWORD=correct horse",
+	}, vars...)...)
+	testkit.Eventually(r.t, "the api is ready", func() bool {
+		status, _, err := get(r.t.Context(), url+"/readyz")
+		return err == nil && status == http.StatusOK
+	})
+	return p, url
+}
+
+// browser starts a Chromium that reports what its pages complain about.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path, err := devstack.FindChromium()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := chromedp.NewContext(t.Context(),
+		chromedp.WithAllocatorOptions(append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))...),
+		chromedp.WithListener(func(event any) {
+			if e, ok := event.(*runtime.EventExceptionThrown); ok {
+				t.Errorf("a script failed: %s", e.ExceptionDetails.Text)
+			}
+		}))
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+type step = chromedp.Action[chromedp.Void]
+
+func do(t *testing.T, ctx context.Context, what string, steps ...step) {
+	t.Helper()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// ask runs an action that has a value.
+func ask[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T {
+	t.Helper()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// picture saves screenshots where POSTCARD_SCREENSHOTS names a folder.
+func picture(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	dir := os.Getenv("POSTCARD_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	for _, view := range []struct {
+		name   string
+		width  int64
+		scheme string
+	}{{"-phone", 390, "light"}, {"-dark", 1100, "dark"}, {"", 1100, "light"}} {
+		features := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: view.scheme}}}
+		if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, features); err != nil {
+			t.Fatal(err)
+		}
+		do(t, ctx, "resizing", chromedp.EmulateViewport(view.width, 700))
+		png := ask(t, ctx, chromedp.FullScreenshot(100))
+		if err := os.WriteFile(filepath.Join(dir, name+view.name+".png"), png, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAPersonSendsAPicture goes the whole way in a browser: sign up, log out,
+// log in, a first try with faults, then a message whose page reaches its final
+// status by itself, without being loaded again.
+func TestAPersonSendsAPicture(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{TimeScale: 0.5})
+	_, url := r.api()
+	ctx := browser(t)
+
+	do(t, ctx, "opening a page as a stranger", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#password`))
+	picture(t, ctx, "login")
+	do(t, ctx, "signing up", chromedp.Navigate(url+"/signup"),
+		chromedp.SendKeys(`#email`, "grace@example.com"), chromedp.SendKeys(`#password`, "short"), chromedp.Submit(`#password`), chromedp.WaitVisible(`#password-fault`))
+	picture(t, ctx, "signup-fault")
+	do(t, ctx, "signing up again", chromedp.SendKeys(`#password`, "long enough now"), chromedp.Submit(`#password`), chromedp.WaitVisible(`.empty`))
+	picture(t, ctx, "empty")
+	do(t, ctx, "logging out", chromedp.Click(`.who button`), chromedp.WaitVisible(`#password`))
+	do(t, ctx, "logging in for a page", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
+		chromedp.SendKeys(`#email`, "grace@example.com"), chromedp.SendKeys(`#password`, "long enough now"), chromedp.Submit(`#password`),
+		chromedp.WaitVisible(`form.postcard`))
+
+	do(t, ctx, "sending with faults", chromedp.SendKeys(`#to`, "12"), chromedp.SendKeys(`#text`, "Greetings"),
+		chromedp.SendKeys(`#media-0`, "ftp://example.com/x"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
+	picture(t, ctx, "compose-faults")
+	kept := ask(t, ctx, chromedp.Value(`#text`))
+	if faults := ask(t, ctx, chromedp.Text(`#summary`)); kept != "Greetings" || !strings.Contains(faults, "Recipient must be") || !strings.Contains(faults, "Picture must start") {
+		t.Errorf("kept %q, faults %q", kept, faults)
+	}
+
+	do(t, ctx, "sending", chromedp.SetValue(`#to`, "(416) 555-1234"), chromedp.SetValue(`#media-0`, url+"/static/postcard.svg"),
+		chromedp.Submit(`#to`), chromedp.WaitVisible(`#media-0-fault`))
+	do(t, ctx, "sending at last", chromedp.SetValue(`#media-0`, "https://example.com/picture.jpg"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#live`))
+	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	if flash := ask(t, ctx, chromedp.Text(`.notice.good`)); !strings.Contains(flash, "+1 416-555-1234") {
+		t.Errorf("the notice %q does not say what was made of the number", flash)
+	}
+	if status := ask(t, ctx, chromedp.Text(`#status`)); status != "Queued" {
+		t.Errorf("the status is %q before a worker runs, want Queued", status)
+	}
+	r.worker("")
+	do(t, ctx, "watching the message to its end", chromedp.WaitVisible(`#status.delivered`))
+	picture(t, ctx, "message")
+	if !ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded === true`)) {
+		t.Error("the page was loaded again")
+	}
+	do(t, ctx, "going to the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages .delivered`))
+	picture(t, ctx, "list")
+	do(t, ctx, "looking for the queues as no admin", chromedp.Navigate(url+"/admin/queues"), chromedp.WaitVisible(`h1`))
+	if title := ask(t, ctx, chromedp.Text(`h1`)); title != "Not found" {
+		t.Errorf("no admin sees %q", title)
+	}
+	picture(t, ctx, "not-found")
+}
+
+// TestAnAdminWatchesTheQueues opens asynqmon in a browser, under its own
+// policy, and sees a task that failed for good.
+func TestAnAdminWatchesTheQueues(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	if err := r.sim.SetFault(plivosim.Fault{Scenario: plivosim.RefusedDestination}); err != nil {
+		t.Fatal(err)
+	}
+	r.accept(1)
+	r.worker("")
+	r.awaitFinal()
+	_, url := r.api()
+	ctx := browser(t)
+	do(t, ctx, "logging in for the queues", chromedp.Navigate(url+"/admin/queues"), chromedp.WaitVisible(`#email`),
+		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
+		chromedp.WaitVisible(`//a[text()="messages"]`))
+	picture(t, ctx, "queues")
+	do(t, ctx, "opening the dead letters", chromedp.Navigate(url+"/admin/queues/queues/messages?status=archived"),
+		chromedp.WaitVisible(`//*[contains(text(), "refused_by_plivo")]`))
+	picture(t, ctx, "dead-letters")
+}

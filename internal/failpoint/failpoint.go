@@ -1,0 +1,19 @@
+// Package failpoint marks the places where the tests of faults kill a process.
+// Only programs built with the tag failpoints can be killed there; in all
+// others a mark is nothing.
+package failpoint
+
+// The places, named by what has just happened.
+const (
+	APIBeforeCommit = "api-before-commit"
+	APICommitted    = "api-committed"
+	APIEnqueued     = "api-enqueued"
+	RelayTaken      = "relay-taken"
+	WorkerDequeued  = "worker-dequeued"
+	WorkerClaimed   = "worker-claimed"
+	WorkerConnected = "worker-connected" // nothing of the request's body has been written
+	WorkerWritten   = "worker-written"   // the whole request has been written
+	WorkerAnswered  = "worker-answered"
+	WorkerRecorded  = "worker-recorded"
+	ResolverListed  = "resolver-listed"
+)

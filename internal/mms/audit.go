@@ -1,0 +1,28 @@
+package mms
+
+import "github.com/google/uuid"
+
+// Finding is the result of one check of an invariant.
+type Finding struct {
+	Invariant string // I1 to I8
+	What      string // what was counted, in plain words
+	Count     int
+	Broken    bool // the count must be 0 and is not
+}
+
+// AttemptRecord is an attempt as an audit compares it with Plivo's side.
+type AttemptRecord struct {
+	MessageID uuid.UUID
+	Number    int
+	PlivoUUID string
+	Outcome   Outcome
+	Status    Status // of the message
+	Resent    int    // times that the message was queued again after a doubt, by policy or by a person
+}
+
+// ProviderMessage is a message as Plivo, or its simulator, has it.
+type ProviderMessage struct {
+	PlivoUUID string
+	Token     string // of the attempt, from the callback URL; empty where the provider does not tell
+	State     string
+}

@@ -1,0 +1,62 @@
+package mms
+
+import "fmt"
+
+var eventTitles = map[EventKind]string{
+	EventAccepted:       "Taken on and stored",
+	EventAttemptStarted: "A worker began to hand it to Plivo",
+	EventSubmitted:      "Plivo has it",
+	EventRefusedForNow:  "Plivo did not take it this time",
+	EventAccountTrouble: "The Plivo account could not send it",
+	EventRefused:        "Plivo refused it",
+	EventInDoubt:        "It is not known whether Plivo has it",
+	EventReport:         "Plivo reported",
+	EventRelayed:        "Put back into the queue, where it was missing",
+	EventInLine:         "Waits for its turn: the sender's pace, or a pause",
+	EventExpired:        "Given up: too late to be sent",
+	EventLooked:         "Looked for it at Plivo",
+	EventFound:          "Found at Plivo",
+	EventNotFound:       "Not found at Plivo after the full wait: queued again",
+	EventHeld:           "Held for a person to decide",
+	EventDecided:        "Decided by a person",
+	EventDuplicate:      "An earlier attempt turned out to have reached Plivo: sent twice",
+}
+
+// Title is what happened, in plain words.
+func (k EventKind) Title() string {
+	if title, ok := eventTitles[k]; ok {
+		return title
+	}
+	return string(k)
+}
+
+// Words is the event's detail in plain words; "" where the title says it all.
+func (e Event) Words() string {
+	switch e.Kind {
+	case EventReport:
+		if e.Status == Delivered || e.Status == Sent {
+			return e.Status.Title()
+		}
+		return e.Detail
+	case EventFound, EventDuplicate:
+		return fmt.Sprintf("Plivo's UUID is %s", e.Detail)
+	default:
+		return Reason(e.Detail).Words()
+	}
+}
+
+var outcomeTitles = map[Outcome]string{
+	Accepted:       "Accepted",
+	RefusedForNow:  "Not taken this time",
+	Refused:        "Refused",
+	AccountTrouble: "Account trouble",
+	Unknown:        "Unknown",
+}
+
+// Title is the outcome in plain words; an attempt without one is under way.
+func (o Outcome) Title() string {
+	if title, ok := outcomeTitles[o]; ok {
+		return title
+	}
+	return "Under way"
+}

@@ -1,0 +1,162 @@
+package webui
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"postcard/internal/httpkit"
+	"postcard/internal/identity"
+	"postcard/internal/invalid"
+	"postcard/internal/mms"
+)
+
+// composePage is the form for a new message, with what was typed.
+type composePage struct {
+	To      string
+	From    string
+	Text    string
+	Media   []mediaInput
+	Senders []mms.Number
+	MaxText int
+	Summary []fault
+	Errors  map[string]string // by the id of the input
+	Error   string            // about the form as a whole
+}
+
+// mediaInput is one of the inputs for pictures.
+type mediaInput struct {
+	ID    string
+	Label string
+	Value string
+	Error string
+}
+
+// fault is one line of the summary, which leads to its input.
+type fault struct{ ID, Words string }
+
+// blankMedia is how many inputs for pictures a fresh form has; the script adds
+// more, up to mms.MaxMedia.
+const blankMedia = 3
+
+func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
+	show(p, w, r, http.StatusOK, "compose", frame{Title: "New message"}, p.newCompose("", "", "", nil, nil))
+}
+
+func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+	if !p.readForm(w, r) {
+		return
+	}
+	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
+	media := nonEmpty(r.PostForm["mediaUrl"])
+	draft := mms.Draft{To: to, From: from, Text: text, MediaURLs: media}
+	read, readErr := mms.ReadNumber(to)
+	if readErr == nil {
+		draft.To = string(read)
+	}
+	message, err := p.Intake.Accept(r.Context(), who.UserID, draft)
+	var faults invalid.Fields
+	if errors.As(err, &faults) && readErr != nil && to != "" {
+		faults = withRecipient(faults, readErr)
+	}
+	switch {
+	case err == nil:
+		p.Door.Flash(r.Context(), accepted(to, message))
+		http.Redirect(w, r, "/messages/"+message.ID.String(), http.StatusSeeOther)
+	case faults != nil:
+		body := p.newCompose(to, from, text, media, faults)
+		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
+	default:
+		p.notStored(w, r, p.newCompose(to, from, text, media, nil), err)
+	}
+}
+
+// withRecipient puts the form's own words, which know more spellings than the
+// API, in place of the API's.
+func withRecipient(faults invalid.Fields, err error) invalid.Fields {
+	for i, f := range faults {
+		if f.Name == "to" {
+			faults[i].Message = err.Error()
+		}
+	}
+	return faults
+}
+
+// accepted says what was made of the number where it was spelled otherwise.
+func accepted(typed string, m mms.Message) string {
+	if typed == string(m.Recipient) {
+		return "The message is stored and on its way."
+	}
+	return fmt.Sprintf("The message is stored and on its way. We read “%s” as %s.", typed, m.Recipient.International())
+}
+
+// notStored gives the form back: nothing that was typed is lost.
+func (p *Pages) notStored(w http.ResponseWriter, r *http.Request, body composePage, err error) {
+	p.Logger.ErrorContext(r.Context(), "a message could not be stored",
+		slog.String("request_id", httpkit.RequestID(r.Context())), slog.Any("error", err))
+	status := http.StatusInternalServerError
+	if errors.Is(err, mms.ErrUnavailable) {
+		status = http.StatusServiceUnavailable
+	}
+	body.Error = "The message could not be stored, and nothing was sent. Please try again."
+	show(p, w, r, status, "compose", frame{Title: "New message"}, body)
+}
+
+func nonEmpty(values []string) []string {
+	var out []string
+	for _, v := range values {
+		if v = strings.TrimSpace(v); v != "" {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (p *Pages) newCompose(to, from, text string, media []string, faults invalid.Fields) composePage {
+	c := composePage{To: to, From: from, Text: text, Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
+	for _, f := range faults {
+		id, label := inputOf(f.Name)
+		words := label + " " + f.Message
+		c.Summary = append(c.Summary, fault{ID: id, Words: words})
+		if c.Errors[id] == "" {
+			c.Errors[id] = words
+		}
+	}
+	for i := range max(blankMedia, len(media)) {
+		input := mediaInput{ID: mediaID(i), Label: mediaLabel(i), Error: c.Errors[mediaID(i)]}
+		if i < len(media) {
+			input.Value = media[i]
+		}
+		c.Media = append(c.Media, input)
+	}
+	return c
+}
+
+func mediaID(i int) string { return fmt.Sprintf("media-%d", i) }
+
+func mediaLabel(i int) string {
+	if i == 0 {
+		return "Picture"
+	}
+	return fmt.Sprintf("Picture %d", i+1)
+}
+
+// inputOf finds the input that a field of the API stands for on this page.
+func inputOf(field string) (id, label string) {
+	var i int
+	if _, err := fmt.Sscanf(field, "mediaUrls[%d]", &i); err == nil {
+		return mediaID(i), mediaLabel(i)
+	}
+	switch field {
+	case "to":
+		return "to", "Recipient"
+	case "from":
+		return "from", "Sender"
+	case "text":
+		return "text", "Text"
+	default:
+		return mediaID(0), mediaLabel(0)
+	}
+}

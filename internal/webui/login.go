@@ -1,0 +1,154 @@
+package webui
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"postcard/internal/httpkit"
+	"postcard/internal/identity"
+	"postcard/internal/invalid"
+	"postcard/internal/signin"
+)
+
+// credentials is the form for logging in and signing up. The password never
+// comes back.
+type credentials struct {
+	Email  string
+	Next   string // the path to go to afterwards
+	Faults invalid.Fields
+	Error  string // about the form as a whole
+}
+
+// toLogin sends a stranger to the login, to come back to the page asked for.
+func toLogin(w http.ResponseWriter, r *http.Request) {
+	next := "/messages"
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		next = r.URL.RequestURI()
+	}
+	http.Redirect(w, r, "/login?next="+url.QueryEscape(next), http.StatusSeeOther)
+}
+
+// localPath is next where that is a path on this site, else the list. Browsers
+// read // and /\ as the beginning of another host.
+func localPath(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") ||
+		strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
+		return "/messages"
+	}
+	return next
+}
+
+func (p *Pages) loginForm(w http.ResponseWriter, r *http.Request) {
+	p.credentialsForm(w, r, "login", "Log in")
+}
+
+func (p *Pages) signupForm(w http.ResponseWriter, r *http.Request) {
+	if !p.Door.SignupOpen() {
+		p.signupClosed(w, r)
+		return
+	}
+	p.credentialsForm(w, r, "signup", "Sign up")
+}
+
+func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, title string) {
+	next := localPath(r.URL.Query().Get("next"))
+	if _, ok := identity.PrincipalFrom(r.Context()); ok {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+		return
+	}
+	show(p, w, r, http.StatusOK, name, frame{Title: title}, credentials{Next: next})
+}
+
+func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
+	if !p.readForm(w, r) {
+		return
+	}
+	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
+	_, err := p.Door.Login(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
+	if errors.Is(err, signin.ErrWrong) {
+		form.Error = "The email or the password is wrong."
+		show(p, w, r, http.StatusUnprocessableEntity, "login", frame{Title: "Log in"}, form)
+		return
+	}
+	p.entered(w, r, "login", "Log in", form, err)
+}
+
+func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
+	if !p.readForm(w, r) {
+		return
+	}
+	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
+	_, err := p.Door.SignUp(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
+	if errors.Is(err, identity.ErrEmailTaken) {
+		form.Faults.Add("email", "taken", "belongs to a user already: log in instead")
+		err = form.Faults
+	}
+	if errors.As(err, &form.Faults) {
+		show(p, w, r, http.StatusUnprocessableEntity, "signup", frame{Title: "Sign up"}, form)
+		return
+	}
+	if errors.Is(err, signin.ErrClosed) {
+		p.signupClosed(w, r)
+		return
+	}
+	p.entered(w, r, "signup", "Sign up", form, err)
+}
+
+func (p *Pages) signupClosed(w http.ResponseWriter, r *http.Request) {
+	p.showError(w, r, http.StatusForbidden, "Sign-up is closed", "Please ask the operator of this installation to add you as a user.")
+}
+
+// entered goes on to where the user wanted to go, or says why not.
+func (p *Pages) entered(w http.ResponseWriter, r *http.Request, name, title string, form credentials, err error) {
+	var tooMany signin.TooManyError
+	switch {
+	case err == nil:
+		http.Redirect(w, r, form.Next, http.StatusSeeOther)
+	case errors.As(err, &tooMany):
+		seconds := int(math.Ceil(tooMany.RetryAfter.Seconds()))
+		w.Header().Set("Retry-After", strconv.Itoa(seconds))
+		minutes := int(math.Ceil(float64(seconds) / 60))
+		form.Error = fmt.Sprintf("Too many attempts. Please try again in %d %s.", minutes, plural(minutes, "minute"))
+		show(p, w, r, http.StatusTooManyRequests, name, frame{Title: title}, form)
+	default:
+		p.failed(w, r, err)
+	}
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
+	if err := p.Door.Logout(r.Context()); err != nil {
+		p.failed(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+// maxForm bounds the body of a form, in bytes.
+const maxForm = 64 << 10
+
+// readForm reads a form, or answers why not.
+func (p *Pages) readForm(w http.ResponseWriter, r *http.Request) bool {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	err := r.ParseForm()
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		p.showError(w, r, http.StatusRequestEntityTooLarge, "Too long", "The form may hold 64 KiB at most. Nothing was sent.")
+	case err != nil:
+		p.showError(w, r, http.StatusBadRequest, "Not understood", "The form could not be read. Nothing was sent.")
+	}
+	return err == nil
+}

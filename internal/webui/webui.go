@@ -1,0 +1,121 @@
+// Package webui is the web face: pages rendered on the server that work without
+// JavaScript. It decides nothing about messages or people; it shows what the
+// heart says and hands on what was typed.
+package webui
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"postcard/internal/identity"
+	"postcard/internal/mms"
+	"postcard/internal/signin"
+)
+
+// Intake takes messages on; faults of a draft come back as invalid.Fields.
+type Intake interface {
+	Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error)
+}
+
+// Messages reads an owner's messages, and carries out decisions about them.
+type Messages interface {
+	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
+	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error)
+	Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error)
+	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
+}
+
+// Pauses tells why nothing is sent at present, and ends that by an admin's word.
+type Pauses interface {
+	Paused(ctx context.Context) ([]mms.Pause, error)
+	Resume(ctx context.Context, cause mms.Reason) (bool, error)
+}
+
+// Options wire the pages.
+type Options struct {
+	Door      *signin.Service
+	Intake    Intake
+	Messages  Messages
+	Pauses    Pauses
+	Senders   []mms.Number
+	Simulated bool // messages go to a simulator, and every page says so
+	Logger    *slog.Logger
+}
+
+// Pages serves the web face. Whoever mounts it has put the door's middleware,
+// the check against foreign sites and the security headers in front.
+type Pages struct {
+	Options
+	router    chi.Router
+	templates templates
+	static    static
+}
+
+// New makes the pages.
+func New(o Options) (*Pages, error) {
+	p := &Pages{Options: o}
+	var err error
+	if p.static, err = loadStatic(); err != nil {
+		return nil, err
+	}
+	if p.templates, err = p.parse(); err != nil {
+		return nil, err
+	}
+	p.router = p.routes()
+	return p, nil
+}
+
+// ServeHTTP answers for all paths of the pages.
+func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.router.ServeHTTP(w, r) }
+
+func (p *Pages) routes() chi.Router {
+	r := chi.NewRouter()
+	r.NotFound(p.NotFound)
+	r.MethodNotAllowed(p.methodNotAllowed)
+	both := func(path string, handler http.HandlerFunc) {
+		r.Get(path, handler)
+		r.Head(path, handler)
+	}
+	both("/", p.home)
+	both("/static/*", p.static.ServeHTTP)
+	both("/favicon.ico", p.favicon)
+	both("/login", p.loginForm)
+	r.Post("/login", p.login)
+	both("/signup", p.signupForm)
+	r.Post("/signup", p.signup)
+	r.Post("/logout", p.logout)
+	both("/messages", p.forUsers(p.list))
+	both("/messages/new", p.forUsers(p.composeForm))
+	r.Post("/messages/new", p.forUsers(p.compose))
+	both("/messages/{id}", p.forUsers(p.message))
+	r.Post("/messages/{id}/decision", p.forUsers(p.decide))
+	r.Post("/admin/resume", p.forUsers(p.resume))
+	return r
+}
+
+// handler answers for somebody who is logged in.
+type handler func(w http.ResponseWriter, r *http.Request, who identity.Principal)
+
+// forUsers sends others to the login, from where they come back.
+func (p *Pages) forUsers(h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, ok := identity.PrincipalFrom(r.Context())
+		if !ok {
+			toLogin(w, r)
+			return
+		}
+		h(w, r, who)
+	}
+}
+
+func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, "/messages", http.StatusSeeOther)
+}
+
+func (p *Pages) favicon(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, p.static.url("postcard.svg"), http.StatusFound)
+}
