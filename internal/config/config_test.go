@@ -70,6 +70,7 @@ func TestReadWorkerDefaults(t *testing.T) {
 	want := config.Worker{
 		Shared:      config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
 		MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
+		DoubtWait: 3 * time.Minute, DoubtPolicy: "resend",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -118,16 +119,23 @@ func TestFaults(t *testing.T) {
 			},
 		},
 		"worker, not of the type": {
-			readWorker, complete("WORKER_CONCURRENCY", "token-hush", "SEND_TIMEOUT", "30", "MAX_ATTEMPTS", "8.5", "WORKER_METRICS_ADDR", "x"), []string{
+			readWorker, complete("WORKER_CONCURRENCY", "token-hush", "SEND_TIMEOUT", "30", "MAX_ATTEMPTS", "8.5", "WORKER_METRICS_ADDR", "x",
+				"SENDER_RATE", "many", "DOUBT_WAIT", "long"), []string{
+				"DOUBT_WAIT must be a duration like 30s or 5m",
 				"MAX_ATTEMPTS must be a whole number",
+				"SENDER_RATE must be a number",
 				"SEND_TIMEOUT must be a duration like 30s or 5m",
 				"WORKER_CONCURRENCY must be a whole number",
 				"WORKER_METRICS_ADDR must be an address like :8080 or 127.0.0.1:8080",
 			},
 		},
 		"worker, out of range": {
-			readWorker, complete("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0"), []string{
+			readWorker, complete("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0",
+				"SENDER_RATE", "-1", "DOUBT_WAIT", "2h", "DOUBT_POLICY", "hope"), []string{
+				"DOUBT_POLICY must be resend or hold",
+				"DOUBT_WAIT must be from 0s to 1h",
 				"MAX_ATTEMPTS must be from 1 to 100",
+				"SENDER_RATE must be 0 or more messages a minute",
 				"SEND_TIMEOUT must be from 1s to 5m",
 				"WORKER_CONCURRENCY must be from 1 to 100",
 			},

@@ -56,6 +56,8 @@ func form(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[int]():
 		return "a whole number"
+	case reflect.TypeFor[float64](), reflect.TypeFor[*float64]():
+		return "a number"
 	case reflect.TypeFor[bool]():
 		return "true or false"
 	case reflect.TypeFor[time.Duration]():

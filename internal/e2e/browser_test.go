@@ -127,7 +127,7 @@ func TestAPersonSendsAPicture(t *testing.T) {
 		chromedp.SendKeys(`#media-0`, "ftp://example.com/x"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
 	picture(t, ctx, "compose-faults")
 	kept := ask(t, ctx, chromedp.Value(`#text`))
-	if faults := ask(t, ctx, chromedp.Text(`#summary`)); kept != "Greetings" || !strings.Contains(faults, "Recipient must be") || !strings.Contains(faults, "Picture must start") {
+	if faults := ask(t, ctx, chromedp.Text(`#summary`)); kept != "Greetings" || !strings.Contains(faults, "Recipient is not a phone number") || !strings.Contains(faults, "Picture must start") {
 		t.Errorf("kept %q, faults %q", kept, faults)
 	}
 

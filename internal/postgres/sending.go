@@ -28,7 +28,7 @@ WITH target AS (
 ), gate AS (
     UPDATE gates SET released_until = '-infinity', next_at = clock_timestamp() + seconds * interval '1 second'
     FROM target WHERE gates.name = target.sender AND seconds > 0 AND gates.next_at <= clock_timestamp()
-    RETURNING gates.name
+    RETURNING gates.next_at - seconds * interval '1 second' AS passed
 ), m AS (
     UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, line = NULL,
         next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
@@ -37,7 +37,7 @@ WITH target AS (
     RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, number, token, sender, started_at, lease_until)
-    SELECT id, attempts, $2, sender, clock_timestamp(), clock_timestamp() + $3 * interval '1 second' FROM m
+    SELECT id, attempts, $2, sender, coalesce((SELECT passed FROM gate), clock_timestamp()), clock_timestamp() + $3 * interval '1 second' FROM m
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt)
     SELECT id, 'attempt_started', status, attempts FROM m
