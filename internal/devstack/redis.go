@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/alicebob/miniredis/v2"
@@ -70,6 +72,9 @@ func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 	if err := r.account.ownDir(r.dir); err != nil {
 		return nil, err
 	}
+	if err := r.stopLeftover(ctx); err != nil {
+		return nil, err
+	}
 	if r.port, err = FreePort(); err != nil {
 		return nil, err
 	}
@@ -94,7 +99,7 @@ func (r *Redis) startMini() error {
 func (r *Redis) startOnPort(ctx context.Context) error {
 	r.URL = "redis://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) + "/0"
 	args := []string{
-		"--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--protected-mode", "yes", "--dir", r.dir, "--save", "",
+		"--pidfile", r.pidFile(), "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--protected-mode", "yes", "--dir", r.dir, "--save", "",
 		"--appendonly", yesNo(r.options.AOF), "--appendfsync", "everysec", "--databases", "16",
 	}
 	if r.options.Throwaway {
@@ -109,6 +114,41 @@ func (r *Redis) startOnPort(ctx context.Context) error {
 		return errors.Join(err, r.server.kill())
 	}
 	return nil
+}
+
+func (r *Redis) pidFile() string { return filepath.Join(r.dir, "redis.pid") }
+
+// stopLeftover stops a server that a killed launcher left behind on our data:
+// two must not write to the same files.
+func (r *Redis) stopLeftover(ctx context.Context) error {
+	content, err := os.ReadFile(r.pidFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for a Redis left behind: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil || !isRedis(pid) {
+		return nil // long gone
+	}
+	r.options.Logger.InfoContext(ctx, "stopping a Redis that an earlier run left behind")
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stopping a Redis left behind: %w", err)
+	}
+	return await(ctx, "the end of a Redis left behind", func(context.Context) error {
+		if isRedis(pid) {
+			return errors.New("it still runs")
+		}
+		return nil
+	})
+}
+
+// isRedis asks ps, which Linux and macOS have, whether the process is a Redis:
+// its number may be another's by now.
+func isRedis(pid int) bool {
+	out, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && (strings.Contains(string(out), "redis-server") || strings.Contains(string(out), "valkey-server"))
 }
 
 func yesNo(b bool) string {
