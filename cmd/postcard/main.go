@@ -3,6 +3,7 @@
 //	postcard migrate                        bring the database's schema up to date
 //	postcard user add EMAIL [--admin]       add a user; the password is read from standard input
 //	postcard user passwd EMAIL              change a password; read from standard input
+//	postcard verify [--simulator URL]       check the promises against the records; exit 1 when one is broken
 //	postcard healthcheck URL                exit 0 when the URL answers 200
 //
 // It reads DATABASE_URL from the environment or .env.
@@ -22,6 +23,8 @@ const usage = `Usage:
   postcard migrate                    bring the database's schema up to date
   postcard user add EMAIL [--admin]   add a user; the password is read from standard input
   postcard user passwd EMAIL          change a password; read from standard input
+  postcard verify [--simulator URL]   check the promises against the records, and against
+                                      a simulator's ledger; exit 1 when one is broken
   postcard healthcheck URL            exit 0 when the URL answers 200
 
 DATABASE_URL is read from the environment or from the file .env.
@@ -54,6 +57,10 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return addUser(ctx, args[2:], in, out)
 	case len(args) == 3 && args[0] == "user" && args[1] == "passwd":
 		return changePassword(ctx, args[2], in, out)
+	case len(args) == 1 && args[0] == "verify":
+		return verify(ctx, "", out)
+	case len(args) == 3 && args[0] == "verify" && args[1] == "--simulator":
+		return verify(ctx, args[2], out)
 	case len(args) == 2 && args[0] == "healthcheck":
 		return healthcheck(ctx, args[1])
 	default:

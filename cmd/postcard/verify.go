@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"postcard/internal/audit"
+	"postcard/internal/mms"
+)
+
+// verify prints every check with its count and fails when a promise is broken.
+func verify(ctx context.Context, simulator string, out io.Writer) error {
+	store, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	findings, err := store.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	if simulator != "" {
+		ledger, err := readLedger(ctx, simulator)
+		if err != nil {
+			return err
+		}
+		compared, err := audit.Compare(ctx, store, ledger)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, compared...)
+	}
+	return report(findings, out)
+}
+
+func report(findings []mms.Finding, out io.Writer) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	broken := 0
+	for _, f := range findings {
+		mark := ""
+		if f.Broken {
+			mark = "BROKEN"
+			broken++
+		}
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", f.Invariant, f.Count, f.What, mark)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("printing the findings: %w", err)
+	}
+	if broken > 0 {
+		return fmt.Errorf("%d checks are broken", broken)
+	}
+	_, err := fmt.Fprintln(out, "All promises are kept.")
+	return err
+}
+
+// readLedger asks a simulator for what it truly accepted.
+func readLedger(ctx context.Context, simulator string) ([]mms.ProviderMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(simulator, "/")+"/sim/ledger", nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the simulator's URL: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("asking the simulator for its ledger: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("asking the simulator for its ledger: %s", response.Status)
+	}
+	var entries []struct {
+		UUID        string `json:"uuid"`
+		CallbackURL string `json:"callbackUrl"`
+		State       string `json:"state"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&entries); err != nil {
+		return nil, errors.Join(errors.New("reading the simulator's ledger"), err)
+	}
+	messages := make([]mms.ProviderMessage, len(entries))
+	for i, e := range entries {
+		messages[i] = mms.ProviderMessage{PlivoUUID: e.UUID, Token: path.Base(e.CallbackURL), State: e.State}
+	}
+	return messages, nil
+}
