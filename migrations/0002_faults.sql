@@ -15,6 +15,7 @@ ALTER TABLE messages
 CREATE UNIQUE INDEX messages_one_unsettled_per_pair ON messages (sender, recipient)
     WHERE status = 'sending' OR (status = 'in_doubt' AND NOT held);
 CREATE INDEX messages_in_line ON messages (sender, id) WHERE line = 'waiting';
+CREATE INDEX messages_open ON messages (status) WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted');
 CREATE INDEX messages_to_expire ON messages (expires_at) WHERE status = 'queued';
 
 -- A person may say that a doubtful message was sent, without knowing its UUID.

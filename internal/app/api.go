@@ -87,7 +87,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		door:      door,
 		pages:     pages,
 		dashboard: dashboard,
-		ready: readyz(
+		ready: readyz(store,
 			dependency{name: "postgres", ping: store.Ping, required: true},
 			dependency{name: "redis", ping: tasks.Ping},
 		),

@@ -9,6 +9,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"postcard/internal/mms"
 )
 
 // dependency is a server that a process needs to be ready.
@@ -24,7 +26,7 @@ const healthTimeout = 2 * time.Second
 // readyz answers 200 while all required dependencies answer, else 503, and
 // says of each whether it does. It gives no reasons: it asks nobody who they
 // are.
-func readyz(dependencies ...dependency) http.HandlerFunc {
+func readyz(p pauses, dependencies ...dependency) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status, states := http.StatusOK, map[string]string{}
 		for _, d := range dependencies {
@@ -38,10 +40,32 @@ func readyz(dependencies ...dependency) http.HandlerFunc {
 			}
 			cancel()
 		}
+		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+		states["sending"] = sendingState(ctx, p)
+		cancel()
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(states) // the client may be gone
+	}
+}
+
+// pauses tells why nothing is sent at present. It does not make a process less
+// ready: what is accepted meanwhile is sent afterwards.
+type pauses interface {
+	Paused(ctx context.Context) ([]mms.Pause, error)
+}
+
+// sendingState is "ok", or the cause of a pause.
+func sendingState(ctx context.Context, p pauses) string {
+	paused, err := p.Paused(ctx)
+	switch {
+	case err != nil:
+		return "unknown"
+	case len(paused) > 0:
+		return "paused: " + string(paused[0].Cause)
+	default:
+		return "ok"
 	}
 }
 

@@ -1,12 +1,15 @@
 package app
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"postcard/internal/mms"
+	"postcard/internal/postgres"
 )
 
 func newRegistry() *prometheus.Registry {
@@ -41,4 +44,50 @@ func duplicateMetric(registry *prometheus.Registry) func() {
 	})
 	registry.MustRegister(duplicates)
 	return duplicates.Inc
+}
+
+// figures are read from the database when somebody asks for metrics.
+type figures struct {
+	store  *postgres.Store
+	logger *slog.Logger
+}
+
+var (
+	messagesFigure = prometheus.NewDesc("postcard_messages", "Messages that are not with a carrier yet, by status.", []string{"status"}, nil)
+	inLineFigure   = prometheus.NewDesc("postcard_messages_in_line", "Queued messages that wait for their sender's turn or the end of a pause.", nil, nil)
+	heldFigure     = prometheus.NewDesc("postcard_messages_held", "Doubtful messages that wait for a person.", nil, nil)
+	pausedFigure   = prometheus.NewDesc("postcard_sending_paused", "1 while the account's trouble pauses sending, by cause.", []string{"cause"}, nil)
+)
+
+// Describe lists the figures.
+func (figures) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{messagesFigure, inLineFigure, heldFigure, pausedFigure} {
+		out <- d
+	}
+}
+
+// Collect reads the figures. While the database is away there are none.
+func (f figures) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	counts, err := f.store.Figures(ctx)
+	if err != nil {
+		f.logger.WarnContext(ctx, "figures cannot be read", slog.Any("error", err))
+		return
+	}
+	gauge := func(d *prometheus.Desc, value int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
+	}
+	for status, n := range counts.Messages {
+		gauge(messagesFigure, n, string(status))
+	}
+	gauge(inLineFigure, counts.InLine)
+	gauge(heldFigure, counts.Held)
+	paused, err := f.store.Paused(ctx)
+	if err != nil {
+		f.logger.WarnContext(ctx, "pauses cannot be read", slog.Any("error", err))
+	}
+	for _, p := range paused {
+		gauge(pausedFigure, 1, string(p.Cause))
+	}
 }

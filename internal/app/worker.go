@@ -48,6 +48,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		return err
 	}
 	registry := newRegistry()
+	registry.MustRegister(figures{store: store, logger: logger})
 	leases := worker.NewLeases(store)
 	sender := &worker.Sender{
 		Store:       store,
@@ -205,7 +206,7 @@ func closing(logger *slog.Logger, what string, close func() error) {
 
 // workerHealth asks for both servers: without either, a worker can do nothing.
 func workerHealth(store *postgres.Store, tasks *queue.Client) http.HandlerFunc {
-	return readyz(
+	return readyz(store,
 		dependency{name: "postgres", ping: store.Ping, required: true},
 		dependency{name: "redis", ping: tasks.Ping, required: true},
 	)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,6 +114,12 @@ func TestAccountTroublePausesAllAndEndsByItself(t *testing.T) {
 			})
 			if n := len(r.sim.Requests()); n > 2 {
 				t.Errorf("Plivo was asked %d times during the trouble, want 1 and perhaps a probe", n)
+			}
+			if _, body, err := get(t.Context(), worker.metrics+"/readyz"); err != nil || !strings.Contains(body, "paused") {
+				t.Errorf("/readyz says %q, %v, and nothing of the pause", body, err)
+			}
+			if _, body, err := get(t.Context(), worker.metrics+"/metrics"); err != nil || !strings.Contains(body, "postcard_sending_paused{") || !strings.Contains(body, "postcard_messages_in_line 31") {
+				t.Errorf("the metrics say nothing of the pause, %v", err)
 			}
 			if n := r.count(`SELECT count(*) FROM messages WHERE status = 'failed'`); n != 0 {
 				t.Errorf("%d messages failed for the account's trouble", n)

@@ -139,6 +139,7 @@ type process struct {
 	command *exec.Cmd
 	ended   chan struct{}
 	log     string
+	metrics string // the URL of the listener for operators
 }
 
 // start starts a program with more variables than all need. It is ended with
@@ -153,7 +154,7 @@ func (r *rig) start(program string, vars ...string) *process {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p := &process{t: r.t, ended: make(chan struct{}), log: filepath.Join(r.t.TempDir(), fmt.Sprintf("%s-%d.log", program, r.logs.Add(1)))}
+	p := &process{t: r.t, ended: make(chan struct{}), metrics: fmt.Sprintf("http://127.0.0.1:%d", port), log: filepath.Join(r.t.TempDir(), fmt.Sprintf("%s-%d.log", program, r.logs.Add(1)))}
 	log, err := os.Create(p.log)
 	if err != nil {
 		r.t.Fatal(err)

@@ -128,6 +128,8 @@ type fakeMessages struct {
 	mu        sync.Mutex
 	histories map[uuid.UUID]mms.History
 	reads     map[uuid.UUID]int // of whole messages
+	place     mms.Place         // of every message; zero for none
+	decided   mms.Decision      // the last
 	err       error
 }
 
@@ -153,7 +155,7 @@ func (f *fakeMessages) readsOf(id uuid.UUID) int {
 }
 
 func (f *fakeMessages) Accept(_ context.Context, m mms.Message) (mms.Message, error) {
-	m.CreatedAt, m.UpdatedAt = noon, noon
+	m.CreatedAt, m.UpdatedAt, m.ExpiresAt = noon, noon, noon.Add(3*time.Hour)
 	if f.err == nil {
 		f.put(mms.History{Message: m})
 	}
@@ -194,6 +196,30 @@ func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) 
 		}
 	}
 	return list[:min(len(list), p.Limit)], len(list) > p.Limit, f.err
+}
+
+func (f *fakeMessages) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.place, f.place != mms.Place{}, nil
+}
+
+// Decide lets a held message go, and no other.
+func (f *fakeMessages) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h, ok := f.histories[id]
+	switch {
+	case f.err != nil:
+		return f.err
+	case !ok || h.Owner != owner:
+		return mms.ErrNotFound
+	case !h.Held:
+		return mms.ErrNotHeld
+	}
+	h.Held, f.decided = false, d
+	f.histories[id] = h
+	return nil
 }
 
 // nowhere is a queue that takes everything.

@@ -25,12 +25,15 @@ type Intake interface {
 	Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error)
 }
 
-// Messages reads an owner's messages; another's are mms.ErrNotFound. Version
-// is cheap, for clients that only ask whether there is news.
+// Messages reads an owner's messages and carries out decisions about them;
+// another's are mms.ErrNotFound. Version is cheap, for clients that only ask
+// whether there is news.
 type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
 	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error)
+	Place(ctx context.Context, owner, id uuid.UUID) (place mms.Place, waiting bool, err error)
+	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 }
 
 // Options wire the API.
@@ -59,6 +62,7 @@ func New(o Options) http.Handler {
 	a.registerAccount()
 	a.registerSend()
 	a.registerMessages()
+	a.registerDecision()
 	router.Get("/openapi.json", serveDescription(a.huma.OpenAPI()))
 	router.NotFound(notFound)
 	router.MethodNotAllowed(methodNotAllowed(router))

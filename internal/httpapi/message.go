@@ -23,6 +23,8 @@ type Message struct {
 	Reason        mms.Reason `json:"reason,omitempty" doc:"Why it failed or waits, as a code; the explanation has the words." example:"rate_limited"`
 	PlivoUUID     string     `json:"plivoUuid,omitempty" doc:"Plivo's id of the message, once Plivo has it."`
 	PlivoCode     string     `json:"plivoCode,omitempty" doc:"Plivo's error code, as it came."`
+	Held          bool       `json:"held,omitempty" doc:"Whether it waits for your decision; see decideMessage."`
+	ExpiresAt     time.Time  `json:"expiresAt" doc:"After this it is not sent any more, and fails."`
 	NextAttemptAt *time.Time `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due, while queued."`
 	Version       int64      `json:"version" doc:"Grows with every event."`
 	CreatedAt     time.Time  `json:"createdAt" doc:"When it was taken on."`
@@ -50,9 +52,16 @@ type Event struct {
 	Detail  string        `json:"detail,omitempty" doc:"Further words."`
 }
 
+// Line is a message's place among those that wait for its sender's turn.
+type Line struct {
+	Ahead       int     `json:"ahead" doc:"Messages before it."`
+	WaitSeconds float64 `json:"waitSeconds" doc:"About how long it will take."`
+}
+
 // History is a message with all that happened to it, oldest first.
 type History struct {
 	Message
+	Line     *Line     `json:"line,omitempty" doc:"Its place in line, while it waits for its sender's turn."`
 	Attempts []Attempt `json:"attempts" nullable:"false" doc:"The calls to Plivo, oldest first."`
 	Events   []Event   `json:"events" nullable:"false" doc:"All that happened, oldest first."`
 }
@@ -65,7 +74,7 @@ func (a *api) message(m mms.Message) Message {
 		StatusURL: a.PublicURL + messagePath(m.ID),
 		To:        m.Recipient, From: m.Sender, Text: m.Text, MediaURLs: append([]string{}, m.MediaURLs...),
 		Reason: m.Reason, PlivoUUID: m.PlivoUUID, PlivoCode: m.PlivoCode,
-		NextAttemptAt: utc(m.NextAttemptAt), Version: m.Version,
+		Held: m.Held, ExpiresAt: m.ExpiresAt.UTC(), NextAttemptAt: utc(m.NextAttemptAt), Version: m.Version,
 		CreatedAt: m.CreatedAt.UTC(), UpdatedAt: m.UpdatedAt.UTC(), FinalAt: utc(m.FinalAt),
 	}
 }

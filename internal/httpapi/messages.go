@@ -66,7 +66,15 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 	if err != nil {
 		return nil, err
 	}
-	return &messageOutput{Status: http.StatusOK, ETag: etag(history.Version), Body: a.history(history)}, nil
+	place, waiting, err := a.Messages.Place(ctx, who.UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	body := a.history(history)
+	if waiting {
+		body.Line = &Line{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds()}
+	}
+	return &messageOutput{Status: http.StatusOK, ETag: etag(history.Version), Body: body}, nil
 }
 
 // parseID takes an id in the one form that it is given out in: any other path

@@ -24,7 +24,7 @@ func undelivered(owner uuid.UUID) mms.History {
 		Message: mms.Message{
 			ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
 			MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Undelivered, Reason: mms.ReasonReported,
-			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final,
+			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final, ExpiresAt: at(180),
 		},
 		AttemptList: []mms.Attempt{
 			{Number: 1, Sender: "+14155550100", StartedAt: at(1), FinishedAt: &finished, Outcome: mms.RefusedForNow, HTTPStatus: 429, Detail: "slow down"},
@@ -49,7 +49,7 @@ func TestGetMessage(t *testing.T) {
 		"statusUrl":   "/api/messages/" + h.ID.String(),
 		"to":          "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},
 		"reason": "reported", "plivoUuid": "plivo-uuid", "plivoCode": "30", "version": 5.0,
-		"createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:03:00Z", "finalAt": "2026-03-01T11:03:00Z",
+		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:03:00Z", "finalAt": "2026-03-01T11:03:00Z",
 		"attempts": []any{
 			map[string]any{
 				"number": 1.0, "startedAt": "2026-03-01T11:01:00Z", "finishedAt": "2026-03-01T11:02:00Z",

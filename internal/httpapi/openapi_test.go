@@ -89,7 +89,7 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 	slices.Sort(served)
 	want := []string{
 		"GET /api/me", "GET /api/messages", "GET /api/messages/{id}",
-		"POST /api/login", "POST /api/logout", "POST /api/send-mms", "POST /api/signup",
+		"POST /api/login", "POST /api/logout", "POST /api/messages/{id}/decision", "POST /api/send-mms", "POST /api/signup",
 	}
 	if diff := cmp.Diff(want, described); diff != "" {
 		t.Errorf("described: %s", diff)

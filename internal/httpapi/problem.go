@@ -81,6 +81,7 @@ var kinds = []struct {
 	{signin.ErrWrong, http.StatusUnauthorized, "The email or the password is wrong."},
 	{signin.ErrClosed, http.StatusForbidden, "Sign-up is closed. An operator can add users."},
 	{mms.ErrNotFound, http.StatusNotFound, "There is no such message."},
+	{mms.ErrNotHeld, http.StatusConflict, "The message is not held for a decision, or somebody has decided already."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The database cannot be reached at present. Try again in a moment."},
 }
 

@@ -81,7 +81,7 @@ var problemWords = map[int]string{
 	http.StatusUnauthorized:          "Nobody is logged in, or the email or the password is wrong.",
 	http.StatusForbidden:             "Sign-up is closed.",
 	http.StatusNotFound:              "There is no such message, or it belongs to somebody else.",
-	http.StatusConflict:              "The email belongs to a user already.",
+	http.StatusConflict:              "It is too late: the email belongs to a user already, or the message is not held (any more).",
 	http.StatusRequestEntityTooLarge: "The body is larger than 64 KiB.",
 	http.StatusUnsupportedMediaType:  "The body is not declared as application/json.",
 	http.StatusTooManyRequests:       "Too many attempts.",

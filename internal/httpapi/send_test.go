@@ -32,7 +32,7 @@ func TestSend(t *testing.T) {
 		"statusUrl":   "https://postcard.example.com/api/messages/" + id,
 		"to":          "+14155550123", "from": "+14155550100", "text": "hello",
 		"mediaUrls": []any{"https://example.com/a.jpg"},
-		"createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:00:00Z",
+		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:00:00Z",
 		"simulated": false,
 	}
 	if diff := cmp.Diff(want, body); diff != "" {

@@ -10,6 +10,13 @@ type Finding struct {
 	Broken    bool // the count must be 0 and is not
 }
 
+// Figures count the messages that are not with a carrier yet.
+type Figures struct {
+	Messages map[Status]int // queued, sending, in doubt, submitted
+	InLine   int            // of the queued, waiting for their sender's turn or the end of a pause
+	Held     int            // of the doubtful, waiting for a person
+}
+
 // AttemptRecord is an attempt as an audit compares it with Plivo's side.
 type AttemptRecord struct {
 	MessageID uuid.UUID

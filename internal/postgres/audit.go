@@ -45,6 +45,30 @@ var checks = []check{
 		) a JOIN gates g ON g.name = a.sender WHERE a.gap < (g.seconds * 0.99) * interval '1 second'`, false},
 }
 
+const selectFigures = `
+SELECT status, count(*) AS messages, count(*) FILTER (WHERE line = 'waiting') AS in_line, count(*) FILTER (WHERE held) AS held
+FROM messages WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted') GROUP BY status`
+
+// Figures counts the messages that are not with a carrier yet.
+func (s *Store) Figures(ctx context.Context) (mms.Figures, error) {
+	var rows []struct {
+		Status   string `db:"status"`
+		Messages int    `db:"messages"`
+		InLine   int    `db:"in_line"`
+		Held     int    `db:"held"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, selectFigures); err != nil {
+		return mms.Figures{}, translate(err, "counting messages")
+	}
+	figures := mms.Figures{Messages: map[mms.Status]int{mms.Queued: 0, mms.Sending: 0, mms.InDoubt: 0, mms.Submitted: 0}}
+	for _, row := range rows {
+		figures.Messages[mms.Status(row.Status)] = row.Messages
+		figures.InLine += row.InLine
+		figures.Held += row.Held
+	}
+	return figures, nil
+}
+
 const acceptedTwice = `SELECT message_id FROM attempts WHERE outcome = 'accepted' GROUP BY message_id HAVING count(*) > 1`
 
 // illegalSteps counts consecutive events between whose statuses no transition

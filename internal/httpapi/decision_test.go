@@ -1,0 +1,64 @@
+package httpapi_test
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+
+	"postcard/internal/mms"
+)
+
+func TestDecision(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	h := undelivered(s.users.users[0].ID)
+	h.Status, h.FinalAt, h.Held = mms.InDoubt, nil, true
+	s.messages.put(h)
+	path := "/api/messages/" + h.ID.String() + "/decision"
+
+	steps := []struct {
+		name   string
+		who    *client
+		path   string
+		body   string
+		status int
+	}{
+		{"stranger", s.stranger(), path, `{"decision":"give_up"}`, http.StatusUnauthorized},
+		{"somebody else", s.loggedIn(bobEmail), path, `{"decision":"give_up"}`, http.StatusNotFound},
+		{"no such id", s.ada(), "/api/messages/1/decision", `{"decision":"give_up"}`, http.StatusNotFound},
+		{"no such decision", s.ada(), path, `{"decision":"perhaps"}`, http.StatusBadRequest},
+		{"no decision", s.ada(), path, `{}`, http.StatusBadRequest},
+		{"more than a decision", s.ada(), path, `{"decision":"give_up","x":1}`, http.StatusBadRequest},
+		{"the owner", s.ada(), path, `{"decision":"send_again"}`, http.StatusNoContent},
+		{"the owner again", s.ada(), path, `{"decision":"give_up"}`, http.StatusConflict},
+	}
+	for _, step := range steps {
+		if got := step.who.do("POST", step.path, step.body); got.status != step.status {
+			t.Errorf("%s: %d, want %d; %s", step.name, got.status, step.status, got.body)
+		}
+	}
+	if s.messages.decided != mms.SendAgain {
+		t.Errorf("decided %q, want the first decision alone", s.messages.decided)
+	}
+	s.messages.err = errors.New("broken")
+	if got := s.ada().do("POST", path, `{"decision":"give_up"}`); got.status != http.StatusInternalServerError {
+		t.Errorf("a broken store: %d, want 500", got.status)
+	}
+}
+
+func TestPlaceInLine(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	h := undelivered(s.users.users[0].ID)
+	s.messages.put(h)
+	s.messages.place = mms.Place{Ahead: 2, Wait: 8_500_000_000}
+	got := decode[struct {
+		Line struct {
+			Ahead       int
+			WaitSeconds float64
+		}
+	}](t, s.ada().do("GET", "/api/messages/"+h.ID.String(), ""))
+	if got.Line.Ahead != 2 || got.Line.WaitSeconds != 8.5 {
+		t.Errorf("line = %+v, want 2 ahead and 8.5 s", got.Line)
+	}
+}
