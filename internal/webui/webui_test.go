@@ -1,0 +1,486 @@
+package webui_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/google/uuid"
+
+	"postcard/internal/identity"
+	"postcard/internal/mms"
+	"postcard/internal/signin"
+	"postcard/internal/webui"
+)
+
+// world plays everything behind the pages, in memory.
+type world struct {
+	mu       sync.Mutex
+	users    []identity.User
+	messages map[uuid.UUID]mms.History
+	place    mms.Place
+	more     bool
+	pauses   []mms.Pause
+	decided  mms.Decision
+	throttle time.Duration
+	err      error // of every call about messages
+	rules    mms.Rules
+}
+
+func (w *world) user(is func(identity.User) bool) (identity.User, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, u := range w.users {
+		if is(u) {
+			return u, nil
+		}
+	}
+	return identity.User{}, identity.ErrNoUser
+}
+
+func (w *world) UserByEmail(_ context.Context, email string) (identity.User, error) {
+	return w.user(func(u identity.User) bool { return u.Email == email })
+}
+
+func (w *world) UserByID(_ context.Context, id uuid.UUID) (identity.User, error) {
+	return w.user(func(u identity.User) bool { return u.ID == id })
+}
+
+func (w *world) CreateUser(ctx context.Context, u identity.User) error {
+	if _, err := w.UserByEmail(ctx, u.Email); err == nil {
+		return identity.ErrEmailTaken
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.users = append(w.users, u)
+	return nil
+}
+
+func (w *world) Throttle(context.Context, [32]byte, int, time.Duration) (time.Duration, error) {
+	return w.throttle, nil
+}
+func (w *world) Unthrottle(context.Context, [32]byte) error { return nil }
+
+func (w *world) Accept(_ context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error) {
+	if w.err != nil {
+		return mms.Message{}, w.err
+	}
+	m, err := w.rules.Check(d, uuid.Must(uuid.NewV7()), owner)
+	if err == nil {
+		w.messages[m.ID] = mms.History{Message: m}
+	}
+	return m, err
+}
+
+func (w *world) Message(_ context.Context, owner, id uuid.UUID) (mms.History, error) {
+	h, ok := w.messages[id]
+	if w.err == nil && (!ok || h.Owner != owner) {
+		return h, mms.ErrNotFound
+	}
+	return h, w.err
+}
+
+func (w *world) Messages(_ context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error) {
+	for _, h := range w.messages {
+		if h.Owner == owner && (p.Status == "" || p.Status == h.Status) {
+			list = append(list, h.Message)
+		}
+	}
+	return list, w.more, w.err
+}
+
+func (w *world) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, error) {
+	return w.place, w.place != mms.Place{}, w.err
+}
+
+func (w *world) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
+	if h := w.messages[id]; w.err == nil && h.Owner != owner {
+		return mms.ErrNotFound
+	} else if w.err == nil && !h.Held {
+		return mms.ErrNotHeld
+	}
+	w.decided = d
+	return w.err
+}
+
+func (w *world) Paused(context.Context) ([]mms.Pause, error) { return w.pauses, nil }
+
+func (w *world) Resume(_ context.Context, cause mms.Reason) (bool, error) {
+	ended := len(w.pauses) > 0 && w.pauses[0].Cause == cause
+	if ended {
+		w.pauses = nil
+	}
+	return ended, w.err
+}
+
+// browser keeps a cookie between requests.
+type browser struct {
+	t       *testing.T
+	handler http.Handler
+	cookie  *http.Cookie
+}
+
+type answer struct {
+	status   int
+	location string
+	header   http.Header
+	body     string
+}
+
+// correctHorse is the hash of everybody's password, made once: hashing is slow
+// by design.
+var correctHorse = sync.OnceValue(func() identity.PasswordHash {
+	hash, err := identity.HashPassword("correct horse")
+	if err != nil {
+		panic(err)
+	}
+	return hash
+})
+
+func newWorld(t *testing.T, signup bool) (*world, *browser) {
+	t.Helper()
+	w := &world{messages: map[uuid.UUID]mms.History{}, rules: mms.Rules{Countries: []string{"US"}, Senders: []mms.Number{"+14155550100", "+14155550101"}}}
+	for _, u := range []struct {
+		email string
+		role  identity.Role
+	}{{"ada@example.com", identity.Sender}, {"root@example.com", identity.Admin}} {
+		w.users = append(w.users, identity.User{ID: uuid.Must(uuid.NewV7()), Email: u.email, Role: u.role, PasswordHash: correctHorse()})
+	}
+	sessions := scs.New()
+	sessions.Store = memstore.NewWithCleanupInterval(0)
+	door, err := signin.New(w, w, sessions, signup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := webui.New(webui.Options{
+		Door: door, Intake: w, Messages: w, Pauses: w, Senders: w.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, &browser{t: t, handler: door.Middleware(pages.Unavailable)(pages)}
+}
+
+func (b *browser) do(method, target string, form url.Values) answer {
+	b.t.Helper()
+	r := httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if b.cookie != nil {
+		r.AddCookie(b.cookie)
+	}
+	w := httptest.NewRecorder()
+	b.handler.ServeHTTP(w, r)
+	for _, cookie := range w.Result().Cookies() {
+		b.cookie = cookie
+	}
+	got := answer{w.Code, w.Header().Get("Location"), w.Header(), w.Body.String()}
+	b.check(method+" "+target, got)
+	return got
+}
+
+func (b *browser) get(target string) answer { b.t.Helper(); return b.do("GET", target, nil) }
+
+func (b *browser) post(target string, pairs ...string) answer {
+	b.t.Helper()
+	form := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		form.Add(pairs[i], pairs[i+1])
+	}
+	return b.do("POST", target, form)
+}
+
+func (b *browser) login(email string) *browser {
+	b.t.Helper()
+	if got := b.post("/login", "email", email, "password", "correct horse"); got.status != http.StatusSeeOther {
+		b.t.Fatalf("login: %d %s", got.status, got.body)
+	}
+	return b
+}
+
+// inline is what our policy would stop a browser from running.
+var inline = regexp.MustCompile(`(?i)<script>|<style|\son[a-z]+=|\sstyle=|javascript:`)
+
+// check holds for every page.
+func (b *browser) check(what string, got answer) {
+	b.t.Helper()
+	if !strings.HasPrefix(got.header.Get("Content-Type"), "text/html") || got.status/100 == 3 {
+		return
+	}
+	if found := inline.FindString(got.body); found != "" {
+		b.t.Errorf("%s: the page has inline %q", what, found)
+	}
+	if strings.Count(got.body, "<h1>") != 1 || !strings.Contains(got.body, `<html lang="en">`) {
+		b.t.Errorf("%s: not one heading and a language", what)
+	}
+	if got.header.Get("Cache-Control") != "no-store" {
+		b.t.Errorf("%s: may be cached", what)
+	}
+	if !strings.Contains(got.body, "Simulated:") {
+		b.t.Errorf("%s: does not say that it is simulated", what)
+	}
+}
+
+func (b *browser) want(what string, got answer, status int, contains ...string) {
+	b.t.Helper()
+	if got.status != status {
+		b.t.Errorf("%s: %d, want %d", what, got.status, status)
+	}
+	for _, words := range contains {
+		if !strings.Contains(got.body, words) {
+			b.t.Errorf("%s: the page lacks %q", what, words)
+		}
+	}
+}
+
+func TestStrangersLogInAndComeBack(t *testing.T) {
+	t.Parallel()
+	_, b := newWorld(t, false)
+	got := b.get("/messages/new?x=1")
+	if got.status != http.StatusSeeOther || got.location != "/login?next=%2Fmessages%2Fnew%3Fx%3D1" {
+		t.Errorf("a stranger is sent to %q with %d", got.location, got.status)
+	}
+	b.want("the login", b.get(got.location), http.StatusOK, `value="/messages/new?x=1"`)
+	wrong := b.post("/login", "email", "ada@example.com", "password", "nonsense", "next", "/messages/new")
+	b.want("a wrong password", wrong, http.StatusUnprocessableEntity, "email or the password is wrong", `value="ada@example.com"`)
+	if strings.Contains(wrong.body, "nonsense") {
+		t.Error("the password comes back")
+	}
+	if got := b.post("/login", "email", "ada@example.com", "password", "correct horse", "next", "/messages/new?x=1"); got.location != "/messages/new?x=1" {
+		t.Errorf("after the login one comes to %q", got.location)
+	}
+	if got := b.get("/login"); got.location != "/messages" {
+		t.Errorf("somebody who is logged in is sent to %q", got.location)
+	}
+	b.post("/logout")
+	if got := b.get("/messages"); got.status != http.StatusSeeOther {
+		t.Errorf("after the logout: %d, want a redirect", got.status)
+	}
+}
+
+func TestLoginLeadsNowhereElse(t *testing.T) {
+	t.Parallel()
+	_, b := newWorld(t, false)
+	for _, next := range []string{
+		"//evil.example", `/\evil.example`, "https://evil.example", "evil.example", "javascript:alert(1)", "/\t/evil.example", "", "/%0d%0aX: y\r\n", `\\evil.example`,
+	} {
+		b.cookie = nil
+		got := b.post("/login", "email", "ada@example.com", "password", "correct horse", "next", next)
+		if got.location != "/messages" && got.location != "/%0d%0aX:%20y" {
+			t.Errorf("next=%q leads to %q", next, got.location)
+		}
+	}
+}
+
+func TestTooManyLogins(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	w.throttle = 90 * time.Second
+	got := b.post("/login", "email", "ada@example.com", "password", "correct horse")
+	b.want("too many", got, http.StatusTooManyRequests, "in 2 minutes")
+	if got.header.Get("Retry-After") != "90" {
+		t.Errorf("Retry-After is %q, want 90", got.header.Get("Retry-After"))
+	}
+}
+
+func TestSignup(t *testing.T) {
+	t.Parallel()
+	_, closed := newWorld(t, false)
+	closed.want("a closed sign-up", closed.get("/signup"), http.StatusForbidden, "closed")
+	closed.want("a form for a closed sign-up", closed.post("/signup", "email", "x@example.com", "password", "long enough"), http.StatusForbidden, "closed")
+	_, b := newWorld(t, true)
+	b.want("the form", b.get("/signup"), http.StatusOK, `name="password"`)
+	b.want("a short password", b.post("/signup", "email", "new@example.com", "password", "short"), http.StatusUnprocessableEntity, "Password must be at least 10", `value="new@example.com"`)
+	b.want("a taken email", b.post("/signup", "email", "ada@example.com", "password", "long enough"), http.StatusUnprocessableEntity, "belongs to a user already")
+	if got := b.post("/signup", "email", "new@example.com", "password", "long enough"); got.location != "/messages" {
+		t.Errorf("after the sign-up: %d to %q", got.status, got.location)
+	}
+	b.want("the list", b.get("/messages"), http.StatusOK, "Nothing sent yet", "new@example.com")
+}
+
+func TestComposeKeepsWhatWasTyped(t *testing.T) {
+	t.Parallel()
+	_, b := newWorld(t, false)
+	b.login("ada@example.com")
+	b.want("the form", b.get("/messages/new"), http.StatusOK, `id="media-2"`, "Choose for me")
+	const hostile = `<script>alert(1)</script>"'>`
+	got := b.post("/messages/new", "to", hostile, "text", hostile, "mediaUrl", hostile, "mediaUrl", "", "mediaUrl", "https://ok.example.com/x.jpg", "from", "+14155550101")
+	b.want("faults", got, http.StatusUnprocessableEntity, "Nothing was sent yet", `href="#to"`, `href="#media-0"`, "Recipient must be a phone number, like (415) 555-0123",
+		`id="media-1" name="mediaUrl" type="url" inputmode="url" value="https://ok.example.com/x.jpg"`, `<option value="&#43;14155550101" selected>`)
+	if strings.Contains(got.body, "<script>alert") || strings.Count(got.body, "&lt;script&gt;alert(1)") != 3 {
+		t.Error("what was typed is not escaped, or not kept")
+	}
+	long := b.post("/messages/new", "to", "4155550123", "text", strings.Repeat("x", 70<<10))
+	b.want("a body too large", long, http.StatusRequestEntityTooLarge, "64 KiB")
+}
+
+func TestComposeReadsUsualSpellings(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	got := b.post("/messages/new", "to", "(415) 555-0123", "text", "Hi", "mediaUrl", "https://example.com/a.jpg")
+	if got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, "/messages/") || len(w.messages) != 1 {
+		t.Fatalf("sending: %d to %q", got.status, got.location)
+	}
+	b.want("the message", b.get(got.location), http.StatusOK, "We read “(415) 555-0123” as &#43;1 415-555-0123", "waits for a worker", `http-equiv="refresh"`)
+	if again := b.get(got.location); strings.Contains(again.body, "We read") {
+		t.Error("the notice is shown twice")
+	}
+}
+
+func TestAStoreThatFailsLosesNoInput(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	for err, status := range map[error]int{errors.New("secret inside"): 500, fmt.Errorf("x: %w", mms.ErrUnavailable): 503} {
+		w.err = err
+		got := b.post("/messages/new", "to", "4155550123", "text", "Keep me", "mediaUrl", "https://example.com/a.jpg")
+		b.want("sending", got, status, "Keep me", "nothing was sent", `value="4155550123"`)
+		id := uuid.NewString()
+		for _, page := range []answer{got, b.get("/messages"), b.get("/messages/" + id), b.post("/messages/"+id+"/decision", "decision", "give_up")} {
+			if page.status != status || strings.Contains(page.body, "secret inside") {
+				t.Errorf("a page: %d, want %d, or it tells of the inside", page.status, status)
+			}
+		}
+	}
+}
+
+// told is a message with everything a page can show.
+func told(owner uuid.UUID, status mms.Status) mms.History {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	later := now.Add(1500 * time.Millisecond)
+	h := mms.History{Message: mms.Message{
+		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "<b>Hi</b>",
+		MediaURLs: []string{"https://example.com/a.jpg?<x>"}, Status: status, Reason: mms.ReasonNoAnswer, PlivoUUID: "plivo-1", PlivoCode: "30",
+		Attempts: 1, Version: 7, CreatedAt: now, NextAttemptAt: &later,
+	}}
+	h.AttemptList = []mms.Attempt{{Number: 1, StartedAt: now, FinishedAt: &later, Outcome: mms.Unknown, HTTPStatus: 500, Detail: "<i>temporary failure</i>"}, {Number: 2, StartedAt: now}}
+	h.Events = []mms.Event{{At: now, Kind: mms.EventAccepted, Status: mms.Queued}, {At: later, Kind: mms.EventInDoubt, Status: mms.InDoubt, Attempt: 1, Detail: "no_answer"}}
+	return h
+}
+
+func TestMessagePageOfEveryStatus(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	for _, status := range mms.Statuses() {
+		h := told(w.users[0].ID, status)
+		w.messages[h.ID] = h
+		got := b.get("/messages/" + h.ID.String())
+		b.want(string(status), got, http.StatusOK, status.Title(), "&lt;b&gt;Hi&lt;/b&gt;", "plivo-1", "1.5s", "Taken on and stored", "no answer came back", "&lt;i&gt;temporary")
+		if polls := !strings.Contains(got.body, "data-final"); polls == status.Final() {
+			t.Errorf("%s: the page follows: %v", status, polls)
+		}
+		b.want("the list", b.get("/messages?status="+string(status)), http.StatusOK, `class="status `+string(status)+`"`)
+	}
+}
+
+func TestPlaceInLine(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	h := told(w.users[0].ID, mms.Queued)
+	w.messages[h.ID] = h
+	for words, place := range map[string]mms.Place{
+		"3 messages ahead, about 2 minutes.": {Ahead: 3, Wait: 61 * time.Second},
+		"1 message ahead, about 1 minute.":   {Ahead: 1, Wait: 10 * time.Second},
+		"It is next in line.":                {Wait: time.Second},
+	} {
+		w.place = place
+		b.want("a place", b.get("/messages/"+h.ID.String()), http.StatusOK, words)
+	}
+}
+
+func TestDecisions(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	h := told(w.users[0].ID, mms.InDoubt)
+	h.Held = true
+	w.messages[h.ID] = h
+	path := "/messages/" + h.ID.String()
+	b.want("the choice", b.get(path), http.StatusOK, "It was sent", "Send it again", "Give up")
+	b.want("nonsense", b.post(path+"/decision", "decision", "perhaps"), http.StatusBadRequest, "no such decision")
+	if got := b.post(path+"/decision", "decision", "send_again"); got.location != path || w.decided != mms.SendAgain {
+		t.Errorf("decided %q, sent to %q", w.decided, got.location)
+	}
+	h.Held = false
+	w.messages[h.ID] = h
+	b.post(path+"/decision", "decision", "give_up")
+	b.want("too late", b.get(path), http.StatusOK, "nothing to decide any more")
+}
+
+func TestNobodySeesAnothersMessage(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	h := told(uuid.New(), mms.Delivered)
+	w.messages[h.ID] = h
+	for _, got := range []answer{
+		b.get("/messages/" + h.ID.String()), b.post("/messages/"+h.ID.String()+"/decision", "decision", "give_up"),
+		b.get("/messages/" + uuid.NewString()), b.get("/messages/1"), b.get("/nowhere"), b.get("/messages?status=gone"), b.get("/messages?before=1"),
+	} {
+		b.want("what is not there", got, http.StatusNotFound, "no such page")
+	}
+	b.want("a method that is not there", b.do("DELETE", "/messages", nil), http.StatusMethodNotAllowed, "cannot be used")
+}
+
+func TestAdminsSeePausesAndEndThem(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	w.pauses = []mms.Pause{{Cause: mms.ReasonCredentials, Detail: "<no>", Since: time.Now()}}
+	b.login("ada@example.com")
+	if got := b.get("/messages"); strings.Contains(got.body, "Sending is paused") {
+		t.Error("somebody who is no admin sees the pause")
+	}
+	b.want("ending it as no admin", b.post("/admin/resume", "cause", string(mms.ReasonCredentials)), http.StatusNotFound)
+	b.post("/logout")
+	b.login("root@example.com")
+	b.want("the pause", b.get("/messages"), http.StatusOK, "Sending is paused", "credentials", "&lt;no&gt;", "Go on now", "/admin/queues")
+	b.post("/admin/resume", "cause", string(mms.ReasonCredentials))
+	b.want("afterwards", b.get("/messages"), http.StatusOK, "Sending goes on.")
+}
+
+func TestOlderMessages(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	h := told(w.users[0].ID, mms.Sent)
+	w.messages[h.ID], w.more = h, true
+	b.want("the first page", b.get("/messages?status=sent"), http.StatusOK, "/messages?before="+h.ID.String()+"&amp;status=sent")
+	w.more = false
+	b.want("the last page", b.get("/messages?before="+h.ID.String()), http.StatusOK, "Newest")
+}
+
+func TestStaticFiles(t *testing.T) {
+	t.Parallel()
+	_, b := newWorld(t, false)
+	page := b.get("/login")
+	for _, name := range []string{"postcard.css", "postcard.js", "postcard.svg"} {
+		address := regexp.MustCompile(`/static/` + regexp.QuoteMeta(name) + `\?v=[0-9a-f]+`).FindString(page.body)
+		got := b.get(address)
+		if got.status != http.StatusOK || !strings.Contains(got.header.Get("Cache-Control"), "immutable") || got.header.Get("ETag") == "" {
+			t.Errorf("%s: %d, %v", address, got.status, got.header)
+		}
+		if plain := b.get("/static/" + name); plain.header.Get("Cache-Control") != "" {
+			t.Errorf("%s without its version may be kept for ever", name)
+		}
+	}
+	for _, path := range []string{"/static/", "/static/x.css", "/static/../webui.go"} {
+		if got := b.get(path); got.status != http.StatusNotFound {
+			t.Errorf("%s: %d, want 404", path, got.status)
+		}
+	}
+}
