@@ -25,6 +25,14 @@ type Listed struct {
 	Code      string
 }
 
+// ListQuery asks for the outbound MMS that Plivo lists from a span of time.
+type ListQuery struct {
+	From, To  time.Time
+	Sender    Number // only from it; empty for all. Plivo may ignore both numbers,
+	Recipient Number // only to it; so what comes back has to be filtered again.
+	Offset    int
+}
+
 // ListSkew widens the time in which an attempt's message is looked for: our
 // clock and Plivo's are not the same.
 const ListSkew = time.Minute

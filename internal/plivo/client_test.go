@@ -270,6 +270,75 @@ func TestSendHoldsBackWhatIsNotOursAnyMore(t *testing.T) {
 	}
 }
 
+func TestListFindsWhatWasSent(t *testing.T) {
+	t.Parallel()
+	sim, url := newSimulator(t)
+	client := newClient(t, url, authToken)
+	begun := time.Now()
+	for range plivo.PageSize + 1 {
+		if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
+			t.Fatalf("verdict = %+v", v)
+		}
+	}
+	q := mms.ListQuery{From: begun.Add(-time.Minute), To: time.Now().Add(time.Minute), Sender: "+14155550100", Recipient: recipient}
+	first, more, err := client.List(t.Context(), q)
+	if err != nil || !more || len(first) != plivo.PageSize {
+		t.Fatalf("the first page has %d, more %v, %v", len(first), more, err)
+	}
+	q.Offset = len(first)
+	second, more, err := client.List(t.Context(), q)
+	if err != nil || more || len(second) != 1 {
+		t.Fatalf("the second page has %d, more %v, %v", len(second), more, err)
+	}
+	uuids := map[string]bool{}
+	for _, l := range append(first, second...) {
+		uuids[l.PlivoUUID] = true
+		if l.From != "14155550100" || l.To != "14155550123" || l.At.Before(begun.Add(-time.Second)) || l.State == "" || l.Code != "" {
+			t.Errorf("listed: %+v", l)
+		}
+	}
+	for _, e := range sim.Ledger() {
+		if !uuids[e.UUID] {
+			t.Errorf("%s is not listed", e.UUID)
+		}
+	}
+	q.Recipient, q.Offset = "+14155550199", 0
+	if others, _, err := client.List(t.Context(), q); err != nil || len(others) != 0 {
+		t.Errorf("messages to another number: %v, %v", others, err)
+	}
+}
+
+// TestListThatIsNotWhole refuses what could hide a message.
+func TestListThatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	for name, serve := range map[string]http.HandlerFunc{
+		"too many requests": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
+		"server error":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusInternalServerError) },
+		"empty":             func(http.ResponseWriter, *http.Request) {},
+		"no list":           func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) },
+		"cut":               func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"objects":[{"message_`)) },
+		"a time unread": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"objects":[{"message_time":"noon"}]}`))
+		},
+		"nobody there": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		server := httptest.NewServer(serve)
+		t.Cleanup(server.Close)
+		if list, _, err := newClient(t, server.URL, authToken).List(t.Context(), mms.ListQuery{}); err == nil {
+			t.Errorf("%s: %v without an error", name, list)
+		}
+	}
+	odd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"objects":[{"message_uuid":"u","message_time":"2026-01-15 15:50:30+05:30","error_code":30,"new":true}]}`))
+	}))
+	t.Cleanup(odd.Close)
+	list, _, err := newClient(t, odd.URL, authToken).List(t.Context(), mms.ListQuery{})
+	want := []mms.Listed{{PlivoUUID: "u", At: time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC), Code: "30"}}
+	if diff := cmp.Diff(want, list); diff != "" || err != nil {
+		t.Errorf("a list with a number for a code (-want +got):\n%s%v", diff, err)
+	}
+}
+
 func TestErrorTextInEveryShape(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ body, want string }{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"postcard/internal/mms"
@@ -20,6 +21,8 @@ type listParams struct {
 	To        string `url:"message_time__lte"`
 	Direction string `url:"message_direction"`
 	Type      string `url:"message_type"`
+	Sender    string `url:"from_number,omitempty"`
+	Recipient string `url:"to_number,omitempty"`
 }
 
 // PageSize is the most that Plivo lists at a time (Plivo docs, list all messages).
@@ -51,14 +54,14 @@ func (a *anything) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// List returns a page of the outbound MMS that Plivo lists between two times,
-// beginning at offset, and whether there may be more behind it. Plivo allows
-// 20 such calls a minute per account.
-func (c *Client) List(ctx context.Context, from, to time.Time, offset int) ([]mms.Listed, bool, error) {
+// List returns a page of what Plivo lists, and whether there may be more behind
+// it. Plivo allows 20 such calls a minute per account.
+func (c *Client) List(ctx context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
 	seen := exchange{mayWrite: func() bool { return true }}
 	request, err := c.sdk.NewRequest(http.MethodGet, listParams{
-		Limit: PageSize, Offset: offset, Direction: "outbound", Type: "mms",
-		From: from.UTC().Format(listTime), To: to.UTC().Format(listTime),
+		Limit: PageSize, Offset: q.Offset, Direction: "outbound", Type: "mms",
+		From: q.From.UTC().Format(listTime), To: q.To.UTC().Format(listTime),
+		Sender: strings.TrimPrefix(string(q.Sender), "+"), Recipient: strings.TrimPrefix(string(q.Recipient), "+"),
 	}, "Message")
 	if err != nil {
 		return nil, false, fmt.Errorf("writing a list request: %w", err)

@@ -36,7 +36,7 @@ type DoubtStore interface {
 // Lister lists the outbound MMS that Plivo has from a span of time, one page
 // at a time.
 type Lister interface {
-	List(ctx context.Context, from, to time.Time, offset int) (page []mms.Listed, more bool, err error)
+	List(ctx context.Context, q mms.ListQuery) (page []mms.Listed, more bool, err error)
 }
 
 // retryLook is when a look that failed is tried again.
@@ -116,10 +116,35 @@ func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
 	return nil
 }
 
+// few doubts are asked for one by one, by their numbers; many together, by
+// their time alone.
+const few = 3
+
 // list returns what Plivo lists around the group, less what is known to belong
 // to other attempts.
 func (r *Resolver) list(ctx context.Context, group []mms.Doubt) ([]mms.Listed, error) {
 	from, to := span(group)
+	queries := []mms.ListQuery{{From: from, To: to}}
+	if len(group) <= few {
+		queries = nil
+		for _, d := range group {
+			from, to := d.Window()
+			queries = append(queries, mms.ListQuery{From: from, To: to, Sender: d.Sender, Recipient: d.Recipient})
+		}
+	}
+	var all []mms.Listed
+	for _, q := range queries {
+		listed, err := r.pages(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, listed...)
+	}
+	return r.unknown(ctx, all)
+}
+
+// pages asks for all pages of a query.
+func (r *Resolver) pages(ctx context.Context, q mms.ListQuery) ([]mms.Listed, error) {
 	var all []mms.Listed
 	for more := true; more; {
 		if err := r.awaitListCall(ctx); err != nil {
@@ -127,12 +152,13 @@ func (r *Resolver) list(ctx context.Context, group []mms.Doubt) ([]mms.Listed, e
 		}
 		var page []mms.Listed
 		var err error
-		if page, more, err = r.Plivo.List(ctx, from, to, len(all)); err != nil {
+		q.Offset = len(all)
+		if page, more, err = r.Plivo.List(ctx, q); err != nil {
 			return nil, err
 		}
 		all = append(all, page...)
 	}
-	return r.unknown(ctx, all)
+	return all, nil
 }
 
 // awaitListCall keeps all workers together below Plivo's limit.

@@ -56,12 +56,15 @@ type pages struct {
 	size  int
 	spans [][2]time.Time
 	err   error
+
+	numbers []mms.Number // that were asked for
 }
 
-func (p *pages) List(_ context.Context, from, to time.Time, offset int) ([]mms.Listed, bool, error) {
-	p.spans = append(p.spans, [2]time.Time{from, to})
-	end := min(offset+p.size, len(p.all))
-	return p.all[offset:end], end < len(p.all), p.err
+func (p *pages) List(_ context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
+	p.spans = append(p.spans, [2]time.Time{q.From, q.To})
+	p.numbers = append(p.numbers, q.Recipient)
+	end := min(q.Offset+p.size, len(p.all))
+	return p.all[q.Offset:end], end < len(p.all), p.err
 }
 
 var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
@@ -116,6 +119,9 @@ func TestResolverLooksApartWhereDoubtsLieApart(t *testing.T) {
 	sweep(t, store, list)
 	if len(list.spans) != 2 || list.spans[0][1].Sub(list.spans[0][0]) > 5*time.Minute {
 		t.Errorf("looks = %v, want two short ones", list.spans)
+	}
+	if diff := cmp.Diff([]mms.Number{"+14155550121", "+14155550122"}, list.numbers); diff != "" {
+		t.Errorf("numbers asked for, where doubts are few (-want +got):\n%s", diff)
 	}
 }
 
