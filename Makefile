@@ -1,6 +1,6 @@
 # What people type. `make help` lists it.
 
-.PHONY: help run smoke test check build
+.PHONY: help run smoke test check build soak
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -25,3 +25,6 @@ check: ## formatting, vet, static analysis, tidy modules
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags=-s -o bin/ ./cmd/api ./cmd/worker ./cmd/postcard ./cmd/plivosim
+
+soak: ## 20,000 messages while everything breaks at random; takes minutes
+	go test -tags soak -count=1 -timeout 40m -run TestSoak -v ./internal/e2e

@@ -1,0 +1,200 @@
+// Package archtest holds the direction of imports: ARCHITECTURE.md's table, as
+// a test.
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "postcard/"
+
+// allowed are the packages of ours that each may import. A package that is not
+// listed here has to be entered, with thought.
+var allowed = map[string][]string{
+	"migrations":         {},
+	"internal/invalid":   {},
+	"internal/config":    {},
+	"internal/failpoint": {},
+	"internal/httpkit":   {},
+	"internal/plivosim":  {},
+	"internal/devstack":  {},
+	"internal/mms":       {"internal/invalid"},
+	"internal/identity":  {"internal/invalid"},
+	"internal/postgres":  {"internal/mms", "internal/identity", "migrations"},
+	"internal/queue":     {"internal/mms"},
+	"internal/plivo":     {"internal/mms", "internal/failpoint"},
+	"internal/intake":    {"internal/mms", "internal/failpoint"},
+	"internal/worker":    {"internal/mms", "internal/failpoint"},
+	"internal/receipts":  {"internal/mms"},
+	"internal/audit":     {"internal/mms"},
+	"internal/signin":    {"internal/identity", "internal/invalid"},
+	"internal/httpapi":   {"internal/mms", "internal/identity", "internal/invalid", "internal/signin", "internal/httpkit"},
+	"internal/webui":     {"internal/mms", "internal/identity", "internal/invalid", "internal/signin", "internal/httpkit"},
+	"internal/webhook":   {"internal/mms", "internal/plivo", "internal/receipts"},
+	"internal/testkit":   {"internal/devstack", "internal/postgres"},
+	"internal/app":       {"internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/receipts", "internal/signin", "internal/webhook", "internal/webui", "internal/worker"},
+	"internal/archtest":  {},
+	"internal/e2e":       {},
+	"cmd/api":            {"internal/app", "internal/config"},
+	"cmd/worker":         {"internal/app", "internal/config"},
+	"cmd/postcard":       {"internal/audit", "internal/config", "internal/identity", "internal/mms", "internal/postgres"},
+	"cmd/plivosim":       {"internal/plivosim"},
+	"cmd/dev":            {"internal/app", "internal/config", "internal/devstack", "internal/plivosim"},
+}
+
+// only are the packages of ours that may import a package of others, because
+// they exist to hide it.
+var only = map[string][]string{
+	"github.com/hibiken/asynq":      {"internal/queue"},
+	"github.com/hibiken/asynqmon":   {"internal/queue"},
+	"github.com/plivo/plivo-go/v7":  {"internal/plivo"},
+	"github.com/jmoiron/sqlx":       {"internal/postgres"},
+	"github.com/lib/pq":             {"internal/postgres", "internal/devstack", "internal/testkit"},
+	"github.com/caarlos0/env/v11":   {"internal/config"},
+	"github.com/danielgtaylor/huma": {"internal/httpapi"},
+}
+
+// neverLinked must not be part of the programs that run in production.
+var neverLinked = []string{
+	module + "internal/plivosim", module + "internal/devstack", module + "internal/testkit",
+	"github.com/alicebob/miniredis", "github.com/fergusstrange/embedded-postgres", "github.com/chromedp", "testing",
+}
+
+// listed is what `go list -json` says of a package.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T, args ...string) []listed {
+	t.Helper()
+	command := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, args...)...)
+	command.Dir = "../.."
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []listed
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// breaches are the imports of a package that the rules forbid, in words.
+func breaches(p listed) []string {
+	var found []string
+	name := strings.TrimPrefix(p.ImportPath, module)
+	may, known := allowed[name]
+	if !known {
+		return []string{name + " is not in the table of what may import what"}
+	}
+	for _, imported := range p.Imports {
+		ours, isOurs := strings.CutPrefix(imported, module)
+		if isOurs && !slices.Contains(may, ours) {
+			found = append(found, fmt.Sprintf("%s imports %s, which its place in the house does not allow", name, ours))
+		}
+		for theirs, keepers := range only {
+			if (imported == theirs || strings.HasPrefix(imported, theirs+"/")) && !slices.Contains(keepers, name) {
+				found = append(found, fmt.Sprintf("%s imports %s, which only %s may", name, imported, strings.Join(keepers, ", ")))
+			}
+		}
+	}
+	return found
+}
+
+func TestImportsPointDown(t *testing.T) {
+	t.Parallel()
+	packages := list(t, "./...")
+	if len(packages) < len(allowed)-2 {
+		t.Fatalf("only %d packages were listed", len(packages))
+	}
+	for _, p := range packages {
+		for _, breach := range breaches(p) {
+			t.Error(breach)
+		}
+	}
+}
+
+func TestProductionLinksNoTestCode(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "./cmd/api", "./cmd/worker") {
+		for _, dependency := range p.Deps {
+			for _, never := range neverLinked {
+				if dependency == never || strings.HasPrefix(dependency, never+"/") {
+					t.Errorf("%s links %s", p.ImportPath, dependency)
+				}
+			}
+		}
+	}
+}
+
+func TestTheRulesCanFail(t *testing.T) {
+	t.Parallel()
+	for name, p := range map[string]listed{
+		"the heart with SQL":    {ImportPath: "postcard/internal/mms", Imports: []string{"github.com/lib/pq"}},
+		"upwards":               {ImportPath: "postcard/internal/mms", Imports: []string{"postcard/internal/worker"}},
+		"past the queue":        {ImportPath: "postcard/internal/worker", Imports: []string{"github.com/hibiken/asynq"}},
+		"a room nobody knows":   {ImportPath: "postcard/internal/util"},
+		"an SDK's inner folder": {ImportPath: "postcard/internal/webui", Imports: []string{"github.com/danielgtaylor/huma/v2/adapters/humachi"}},
+	} {
+		if len(breaches(p)) == 0 {
+			t.Errorf("%s is allowed", name)
+		}
+	}
+	fine := listed{ImportPath: "postcard/internal/mms", Imports: []string{"time", "postcard/internal/invalid"}}
+	if found := breaches(fine); len(found) != 0 {
+		t.Errorf("what is allowed is refused: %v", found)
+	}
+}
+
+// TestEveryVariableIsExplained compares the configuration's code with the file
+// that people copy.
+func TestEveryVariableIsExplained(t *testing.T) {
+	t.Parallel()
+	code := variables(t, "../config/config.go", `env:"([A-Z_]+)`)
+	example := variables(t, "../../.env.example", `(?m)^#? ?([A-Z][A-Z_]+)=`)
+	for _, name := range code {
+		if !slices.Contains(example, name) {
+			t.Errorf("%s is read, and .env.example does not explain it", name)
+		}
+	}
+	for _, name := range example {
+		if !slices.Contains(code, name) {
+			t.Errorf("%s is explained, and nothing reads it", name)
+		}
+	}
+}
+
+func variables(t *testing.T, path, pattern string) []string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(content), -1) {
+		names = append(names, match[1])
+	}
+	if len(names) < 10 {
+		t.Fatalf("only %d variables were found in %s", len(names), path)
+	}
+	return names
+}
