@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -102,15 +104,7 @@ func TestTheErrorOfAServerThatDoesNotStartHasItsLog(t *testing.T) {
 
 func TestRedisForgetsOnlyWhenTold(t *testing.T) {
 	t.Parallel()
-	r, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{StateDir: stateDir(t), AOF: true, RequireReal: true, Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	r := startRedis(t, stateDir(t))
 	o, err := redis.ParseURL(r.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -130,32 +124,114 @@ func TestRedisForgetsOnlyWhenTold(t *testing.T) {
 	}
 }
 
-// TestARedisLeftBehindIsStopped plays a launcher that was killed: its server
-// runs on, on the same files.
-func TestARedisLeftBehindIsStopped(t *testing.T) {
-	t.Parallel()
-	dir := stateDir(t)
-	options := devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, Logger: quiet()}
-	left, err := devstack.StartRedis(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := devstack.StartRedis(t.Context(), options)
+func startRedis(t *testing.T, dir string) *devstack.Redis {
+	t.Helper()
+	r, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := again.Stop(context.Background()); err != nil {
+		if err := r.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	o, err := redis.ParseURL(left.URL)
+	return r
+}
+
+func pingRedis(t *testing.T, url string) error {
+	t.Helper()
+	o, err := redis.ParseURL(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := redis.NewClient(o)
-	t.Cleanup(func() { client.Close() })
-	if client.Ping(t.Context()).Err() == nil {
-		t.Error("the server left behind still runs")
+	defer client.Close()
+	return client.Ping(t.Context()).Err()
+}
+
+// TestServersLeftBehindAreStopped plays a launcher that was killed: its servers
+// run on, on the same files.
+func TestServersLeftBehindAreStopped(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	left := startRedis(t, dir)
+	leftPostgres := startPostgres(t, dir)
+	left.Abandon()
+	leftPostgres.Abandon()
+	startRedis(t, dir)
+	startPostgres(t, dir)
+	if pingRedis(t, left.URL) == nil {
+		t.Error("the Redis left behind still runs")
+	}
+	if pingPostgres(t, leftPostgres.URL) == nil {
+		t.Error("the Postgres left behind still runs")
+	}
+}
+
+func pingPostgres(t *testing.T, url string) error {
+	t.Helper()
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	return db.PingContext(t.Context())
+}
+
+// TestAnotherLaunchersRedisIsLeftAlone has one that uses a Postgres of its
+// owner's, so that only Redis stands in the folder.
+func TestAnotherLaunchersRedisIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	first := startRedis(t, dir)
+	_, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, Logger: quiet()})
+	if err == nil || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("a second start on the same folder: %v, want a clear refusal", err)
+	}
+	if err := pingRedis(t, first.URL); err != nil {
+		t.Errorf("the first launcher's Redis: %v", err)
+	}
+}
+
+// TestAProcessThatInheritedTheNumberIsLeftAlone has stale files that name a
+// process of somebody else's.
+func TestAProcessThatInheritedTheNumberIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	other := exec.Command("sleep", "600")
+	other.Args = []string{"redis-server postgres", "600"}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = other.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = other.Process.Kill()
+		<-ended
+	})
+	for _, stop := range []func(context.Context) error{startRedis(t, dir).Stop, startPostgres(t, dir).Stop} {
+		if err := stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pid := strconv.Itoa(other.Process.Pid)
+	data := filepath.Join(dir, "postgres", "data")
+	for path, content := range map[string]string{
+		filepath.Join(dir, "redis", "redis.pid"): pid + "\n",
+		filepath.Join(data, "postmaster.pid"):    pid + "\n" + data + "\n1\n1\n\n127.0.0.1\n\nready\n",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startRedis(t, dir)
+	startPostgres(t, dir)
+	select {
+	case <-ended:
+		t.Fatal("a process of somebody else's was ended")
+	default:
 	}
 }

@@ -83,7 +83,7 @@ func (p *Postgres) prepare(ctx context.Context) (err error) {
 	if err := os.MkdirAll(p.options.StateDir, 0o711); err != nil {
 		return fmt.Errorf("making the state folder: %w", err)
 	}
-	if p.unlock, err = lock(filepath.Join(p.options.StateDir, "lock")); err != nil {
+	if p.unlock, err = lock(filepath.Join(p.options.StateDir, "postgres.lock")); err != nil {
 		return err
 	}
 	home := filepath.Join(p.options.StateDir, "postgres")
@@ -205,22 +205,24 @@ func (p *Postgres) run(ctx context.Context, name string, args ...string) (string
 
 // stopLeftover stops a server that a killed launcher left behind on our data.
 func (p *Postgres) stopLeftover(ctx context.Context) error {
-	pidFile, err := os.ReadFile(filepath.Join(p.data, "postmaster.pid"))
+	path := filepath.Join(p.data, "postmaster.pid")
+	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("looking for a server left behind: %w", err)
 	}
-	// The first two lines are the process and its data folder. pg_ctl knows
-	// whether the process is a server at all, and Postgres clears away the file
-	// of one that is dead.
-	lines := strings.SplitN(string(pidFile), "\n", 3)
-	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
-	if err != nil || syscall.Kill(pid, 0) != nil {
-		return nil
+	first, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return nil // dead: Postgres clears its file away
 	}
-	if _, err := p.run(ctx, "pg_ctl", "status", "-D", p.data); err != nil {
+	if !runs(pid, "postgres", p.data) {
+		// Postgres would take the heir of the number for its own and not start.
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("removing the trace of a dead server: %w", err)
+		}
 		return nil
 	}
 	p.options.Logger.InfoContext(ctx, "stopping a Postgres that an earlier run left behind")

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -37,7 +36,8 @@ type Redis struct {
 	account *account
 	dir     string
 	port    int
-	server  *server              // nil where the server is not ours
+	server  *server // nil where the server is not ours
+	unlock  func()
 	mini    *miniredis.Miniredis // nil where Redis is real
 }
 
@@ -64,26 +64,37 @@ func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 		}
 		return r, r.startMini()
 	}
-	var err error
-	if r.account, err = serverAccount(); err != nil {
-		return nil, err
-	}
-	r.dir = filepath.Join(o.StateDir, "redis")
-	if err := r.account.ownDir(r.dir); err != nil {
-		return nil, err
-	}
-	if err := r.stopLeftover(ctx); err != nil {
-		return nil, err
-	}
-	if r.port, err = FreePort(); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.startOnPort(ctx); err != nil {
+		r.unlock()
 		return nil, err
 	}
 	r.Durable = o.AOF
 	r.Source = fmt.Sprintf("a private one in %s, port %d", r.dir, r.port)
 	return r, nil
+}
+
+// prepare takes the state folder and chooses a port.
+func (r *Redis) prepare(ctx context.Context) (err error) {
+	if r.account, err = serverAccount(); err != nil {
+		return err
+	}
+	r.dir = filepath.Join(r.options.StateDir, "redis")
+	if err := r.account.ownDir(r.dir); err != nil {
+		return err
+	}
+	if r.unlock, err = lock(filepath.Join(r.options.StateDir, "redis.lock")); err != nil {
+		return err
+	}
+	if err = r.stopLeftover(ctx); err == nil {
+		r.port, err = FreePort()
+	}
+	if err != nil {
+		r.unlock()
+	}
+	return err
 }
 
 func (r *Redis) startMini() error {
@@ -100,6 +111,7 @@ func (r *Redis) startOnPort(ctx context.Context) error {
 	r.URL = "redis://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) + "/0"
 	args := []string{
 		"--pidfile", r.pidFile(), "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--protected-mode", "yes", "--dir", r.dir, "--save", "",
+		"--set-proc-title", "no", // so that stopLeftover knows it by its folder
 		"--appendonly", yesNo(r.options.AOF), "--appendfsync", "everysec", "--databases", "16",
 	}
 	if r.options.Throwaway {
@@ -129,7 +141,8 @@ func (r *Redis) stopLeftover(ctx context.Context) error {
 		return fmt.Errorf("looking for a Redis left behind: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil || !isRedis(pid) {
+	left := func() bool { return runs(pid, filepath.Base(redisProgram()), r.dir) }
+	if err != nil || !left() {
 		return nil // long gone
 	}
 	r.options.Logger.InfoContext(ctx, "stopping a Redis that an earlier run left behind")
@@ -137,18 +150,11 @@ func (r *Redis) stopLeftover(ctx context.Context) error {
 		return fmt.Errorf("stopping a Redis left behind: %w", err)
 	}
 	return await(ctx, "the end of a Redis left behind", func(context.Context) error {
-		if isRedis(pid) {
+		if left() {
 			return errors.New("it still runs")
 		}
 		return nil
 	})
-}
-
-// isRedis asks ps, which Linux and macOS have, whether the process is a Redis:
-// its number may be another's by now.
-func isRedis(pid int) bool {
-	out, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
-	return err == nil && (strings.Contains(string(out), "redis-server") || strings.Contains(string(out), "valkey-server"))
 }
 
 func yesNo(b bool) string {
@@ -168,7 +174,8 @@ func (r *Redis) ping(ctx context.Context) error {
 	return client.Ping(ctx).Err()
 }
 
-// Stop stops a server of ours; another's is left alone.
+// Stop stops a server of ours and releases its state folder; another's is left
+// alone.
 func (r *Redis) Stop(ctx context.Context) error {
 	if r.mini != nil {
 		r.mini.Close()
@@ -176,6 +183,7 @@ func (r *Redis) Stop(ctx context.Context) error {
 	if r.server == nil {
 		return nil
 	}
+	defer r.unlock()
 	return r.server.stop(ctx, syscall.SIGTERM)
 }
 

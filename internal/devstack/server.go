@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -150,4 +151,12 @@ func (s *server) signal(signal syscall.Signal) error {
 		return fmt.Errorf("signalling %s: %w", filepath.Base(s.command.Path), err)
 	}
 	return nil
+}
+
+// runs reports whether the process is the program working in the folder. It
+// asks ps, which Linux and macOS have: the number of a process that has ended
+// may be another's by now.
+func runs(pid int, program, folder string) bool {
+	out, err := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && strings.Contains(string(out), program) && strings.Contains(string(out), folder)
 }

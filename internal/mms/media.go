@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of a message. Plivo docs, MMS: up to 10 attachments, 1,600
@@ -23,7 +24,7 @@ func checkMediaURL(raw string, allowPrivate bool) error {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
 	}
 	u, err := url.Parse(raw)
-	if err != nil || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return errors.New("must be a URL like https://example.com/picture.jpg, without spaces")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {

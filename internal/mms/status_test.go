@@ -1,0 +1,139 @@
+package mms
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestTransitions(t *testing.T) {
+	t.Parallel()
+	reachable := map[Status]bool{Scheduled: true, Queued: true} // where messages begin
+	for _, from := range Statuses() {
+		for _, to := range Statuses() {
+			if from.CanBecome(to) != slices.Contains(Before(to), from) {
+				t.Errorf("Before(%s) and CanBecome disagree about %s", to, from)
+			}
+			if from.CanBecome(to) {
+				reachable[to] = true
+			}
+			if from.Final() && from.CanBecome(to) && (from != Undelivered || to != Delivered) {
+				t.Errorf("%s is final and may become %s", from, to)
+			}
+		}
+		if !from.Known() {
+			t.Errorf("%s is not known", from)
+		}
+	}
+	for _, s := range Statuses() {
+		if !reachable[s] {
+			t.Errorf("%s cannot be reached", s)
+		}
+	}
+	if Status("gone").Known() {
+		t.Error("a made-up status is known")
+	}
+}
+
+func TestReported(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]Status{
+		"sent": Sent, "delivered": Delivered, "undelivered": Undelivered, "rejected": Undelivered, "failed": Failed,
+		"queued": "", "read": "", "": "", "DELIVERED": "",
+	} {
+		if got, ok := Reported(state); got != want || ok != (want != "") {
+			t.Errorf("Reported(%q) = %q, %v, want %q", state, got, ok, want)
+		}
+	}
+}
+
+func TestEverythingHasWords(t *testing.T) {
+	t.Parallel()
+	for _, s := range Statuses() {
+		if s.Title() == "" || (Message{Status: s}).Explain() == "" || (Message{Status: s, Attempts: 1, Reason: ReasonRateLimited}).Explain() == "" {
+			t.Errorf("%s has no words", s)
+		}
+	}
+	for name, value := range constants(t) {
+		switch {
+		case strings.HasPrefix(name, "Reason") && (Reason(value).Words() == value || Reason(value).Words() == ""):
+			t.Errorf("%s has no words", name)
+		case strings.HasPrefix(name, "Event") && EventKind(value).Title() == value:
+			t.Errorf("%s has no title", name)
+		}
+	}
+	if Outcome("").Title() != "Under way" || Unknown.Title() == "Under way" {
+		t.Error("outcomes have no titles")
+	}
+	if EventKind("new").Title() != "new" || Reason("new").Words() != "new" || Reason("").Words() != "" {
+		t.Error("what is not known is not shown as it came")
+	}
+}
+
+// constants are the string constants of this package by their names.
+func constants(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, file := range files {
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addConstants(found, tree)
+	}
+	if len(found) < 30 {
+		t.Fatalf("only %d constants were found", len(found))
+	}
+	return found
+}
+
+func addConstants(found map[string]string, tree *ast.File) {
+	ast.Inspect(tree, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for i, name := range spec.Names {
+			if i < len(spec.Values) {
+				if literal, ok := spec.Values[i].(*ast.BasicLit); ok && literal.Kind == token.STRING {
+					found[name.Name], _ = strconv.Unquote(literal.Value)
+				}
+			}
+		}
+		return true
+	})
+}
+
+func TestPlivoCodes(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]string{
+		"30": "spam", "000": "No reason", "": "No reason", "4711": "4711, whose meaning is not published",
+	} {
+		if got := PlivoCodeWords(code); !strings.Contains(got, want) {
+			t.Errorf("PlivoCodeWords(%q) = %q, want something of %q", code, got, want)
+		}
+	}
+}
+
+func TestReportsInShort(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]Report{
+		"sent":                  {State: "sent", Code: "000"},
+		"failed, code 30":       {State: "failed", Code: "30"},
+		"odd":                   {State: "o\x00d\xffd"},
+		strings.Repeat("x", 32): {State: strings.Repeat("x", 99)},
+	} {
+		if got := r.Words(); got != want {
+			t.Errorf("Words() = %q, want %q", got, want)
+		}
+	}
+}
