@@ -34,9 +34,13 @@ func (s *stack) greet(w io.Writer) {
     curl -s -b /tmp/postcard-cookies -H 'Content-Type: application/json' \
       -d '{"to":"+14155550123","text":"Greetings!","mediaUrl":"https://example.com/picture.jpg"}' %[1]s/api/send-mms
 
+  Check that every promise is kept:
+
+    DATABASE_URL='%[4]s' go run ./cmd/postcard verify
+
   Ctrl-C stops everything.
 
-`, url, email, password)
+`, url, email, password, s.postgres.URL)
 }
 
 func (s *stack) plivo() string {

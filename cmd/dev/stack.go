@@ -62,13 +62,13 @@ func (s *stack) up(ctx context.Context, o options) error {
 	logger := app.NewLogger(os.Stderr, slog.LevelInfo, "text")
 	var err error
 	s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{
-		URL: o.vars["DATABASE_URL"], StateDir: o.stateDir, Throwaway: o.throwaway, AllowInstall: true, Logger: logger,
+		URL: o.vars["DATABASE_URL"], StateDir: o.stateDir, Throwaway: o.throwaway, DieWithUs: o.throwaway, AllowInstall: true, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	s.redis, err = devstack.StartRedis(ctx, devstack.RedisOptions{
-		URL: o.vars["REDIS_URL"], StateDir: o.stateDir, AOF: !o.throwaway, Logger: logger,
+		URL: o.vars["REDIS_URL"], StateDir: o.stateDir, AOF: !o.throwaway, DieWithUs: o.throwaway, Logger: logger,
 	})
 	if err != nil {
 		return err

@@ -26,7 +26,8 @@ import (
 type PostgresOptions struct {
 	URL          string // of a server that is there already; empty: bring one
 	StateDir     string // where a server of our own keeps its data
-	Throwaway    bool   // trade durability for speed, and let the server die with us
+	Throwaway    bool   // trade durability for speed
+	DieWithUs    bool   // let the server end when this process does
 	AllowInstall bool   // install or download server programs where there are none
 	Logger       *slog.Logger
 }
@@ -190,7 +191,7 @@ func (p *Postgres) writeOwned(path, content string) error {
 
 // run runs one of Postgres' programs to its end.
 func (p *Postgres) run(ctx context.Context, name string, args ...string) (string, error) {
-	command := p.account.command(p.options.Throwaway, filepath.Join(p.bin, name), args...)
+	command := p.account.command(p.options.DieWithUs, filepath.Join(p.bin, name), args...)
 	var out strings.Builder
 	command.Stdout, command.Stderr = &out, &out
 	err := onStableThread(command.Start)
@@ -261,7 +262,7 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 	}
 	logPath := filepath.Join(p.options.StateDir, "postgres.log")
-	command := p.account.command(p.options.Throwaway, filepath.Join(p.bin, "postgres"), args...)
+	command := p.account.command(p.options.DieWithUs, filepath.Join(p.bin, "postgres"), args...)
 	if p.server, err = launch(command, logPath); err != nil {
 		return err
 	}

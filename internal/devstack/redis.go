@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type RedisOptions struct {
 	StateDir    string // where a server of our own keeps its data
 	AOF         bool   // keep data over a restart
 	RequireReal bool   // fail rather than stand in with miniredis
-	Throwaway   bool   // let the server die with us, and give it many databases
+	Databases   int    // how many logical ones; 0 for the usual 16
+	DieWithUs   bool   // let the server end when this process does
 	Logger      *slog.Logger
 }
 
@@ -112,12 +114,9 @@ func (r *Redis) startOnPort(ctx context.Context) error {
 	args := []string{
 		"--pidfile", r.pidFile(), "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--protected-mode", "yes", "--dir", r.dir, "--save", "",
 		"--set-proc-title", "no", // so that stopLeftover knows it by its folder
-		"--appendonly", yesNo(r.options.AOF), "--appendfsync", "everysec", "--databases", "16",
+		"--appendonly", yesNo(r.options.AOF), "--appendfsync", "everysec", "--databases", strconv.Itoa(cmp.Or(r.options.Databases, 16)),
 	}
-	if r.options.Throwaway {
-		args[len(args)-1] = "1024"
-	}
-	command := r.account.command(r.options.Throwaway, redisProgram(), args...)
+	command := r.account.command(r.options.DieWithUs, redisProgram(), args...)
 	var err error
 	if r.server, err = launch(command, filepath.Join(r.options.StateDir, "redis.log")); err != nil {
 		return err

@@ -82,6 +82,16 @@ func (a *account) command(dieWithUs bool, path string, args ...string) *exec.Cmd
 	return command
 }
 
+// StartBound starts a program that ends when this process does, where the kernel
+// offers that.
+func StartBound(command *exec.Cmd) error {
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	dieWithParent(command.SysProcAttr)
+	return onStableThread(command.Start)
+}
+
 // launch starts a server that writes to the log file.
 func launch(command *exec.Cmd, logPath string) (*server, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

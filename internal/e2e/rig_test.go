@@ -168,7 +168,7 @@ func (r *rig) start(program string, vars ...string) *process {
 		"PUBLIC_URL=" + r.webhook.URL, "SENDER_RATE=0", "SEND_TIMEOUT=3s", "DOUBT_WAIT=3s",
 		fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", port), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", port),
 	}, vars...)
-	if err := p.command.Start(); err != nil {
+	if err := devstack.StartBound(p.command); err != nil {
 		r.t.Fatal(err)
 	}
 	go func() {

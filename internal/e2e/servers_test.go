@@ -19,7 +19,7 @@ import (
 // has committed it must still have after a kill.
 func ownPostgres(t *testing.T) *devstack.Postgres {
 	t.Helper()
-	server, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{StateDir: testkit.StateDir(t), Logger: slog.New(slog.DiscardHandler)})
+	server, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{StateDir: testkit.StateDir(t), DieWithUs: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func ownPostgres(t *testing.T) *devstack.Postgres {
 func ownRedis(t *testing.T) *devstack.Redis {
 	t.Helper()
 	server, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{
-		StateDir: testkit.StateDir(t), RequireReal: true, Throwaway: true, Logger: slog.New(slog.DiscardHandler),
+		StateDir: testkit.StateDir(t), RequireReal: true, DieWithUs: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

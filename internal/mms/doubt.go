@@ -33,6 +33,10 @@ type ListQuery struct {
 	Offset    int
 }
 
+// ListPage is how many messages Plivo lists at a time, at most (Plivo docs, list
+// all messages).
+const ListPage = 20
+
 // ListSkew widens the time in which an attempt's message is looked for: our
 // clock and Plivo's are not the same.
 const ListSkew = time.Minute

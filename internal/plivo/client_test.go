@@ -275,14 +275,14 @@ func TestListFindsWhatWasSent(t *testing.T) {
 	sim, url := newSimulator(t)
 	client := newClient(t, url, authToken)
 	begun := time.Now()
-	for range plivo.PageSize + 1 {
+	for range mms.ListPage + 1 {
 		if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
 			t.Fatalf("verdict = %+v", v)
 		}
 	}
 	q := mms.ListQuery{From: begun.Add(-time.Minute), To: time.Now().Add(time.Minute), Sender: "+14155550100", Recipient: recipient}
 	first, more, err := client.List(t.Context(), q)
-	if err != nil || !more || len(first) != plivo.PageSize {
+	if err != nil || !more || len(first) != mms.ListPage {
 		t.Fatalf("the first page has %d, more %v, %v", len(first), more, err)
 	}
 	q.Offset = len(first)

@@ -25,9 +25,6 @@ type listParams struct {
 	Recipient string `url:"to_number,omitempty"`
 }
 
-// PageSize is the most that Plivo lists at a time (Plivo docs, list all messages).
-const PageSize = 20
-
 const listTime = "2006-01-02 15:04:05.000000"
 
 type listed struct {
@@ -59,7 +56,7 @@ func (a *anything) UnmarshalJSON(data []byte) error {
 func (c *Client) List(ctx context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
 	seen := exchange{mayWrite: func() bool { return true }}
 	request, err := c.sdk.NewRequest(http.MethodGet, listParams{
-		Limit: PageSize, Offset: q.Offset, Direction: "outbound", Type: "mms",
+		Limit: mms.ListPage, Offset: q.Offset, Direction: "outbound", Type: "mms",
 		From: q.From.UTC().Format(listTime), To: q.To.UTC().Format(listTime),
 		Sender: strings.TrimPrefix(string(q.Sender), "+"), Recipient: strings.TrimPrefix(string(q.Recipient), "+"),
 	}, "Message")
@@ -81,7 +78,7 @@ func (c *Client) List(ctx context.Context, q mms.ListQuery) ([]mms.Listed, bool,
 			return nil, false, err
 		}
 	}
-	return messages, len(messages) == PageSize, nil
+	return messages, len(messages) == mms.ListPage, nil
 }
 
 // message fails where the time cannot be read: without it a match could be

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,15 +12,31 @@ import (
 	"postcard/internal/mms"
 )
 
-const takeDoubts = `
-WITH taken AS (
-    UPDATE attempts SET look_at = now() + interval '1 minute'
-    WHERE (message_id, number) IN (
-        SELECT message_id, number FROM attempts WHERE look_at <= now()
-        ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED
-    )
-    RETURNING *
-)
+// resolveLock is the number of the lock that the one resolver at work holds.
+const resolveLock = 7_077_001
+
+// ResolveAlone calls resolve unless another process is at it. The lock is a
+// session's of its own, so that it goes with the process.
+func (s *Store) ResolveAlone(ctx context.Context, resolve func(context.Context) error) error {
+	conn, err := s.db.Connx(ctx)
+	if err != nil {
+		return translate(err, "connecting for the resolver's lock")
+	}
+	defer conn.Close()
+	var alone bool
+	if err := conn.GetContext(ctx, &alone, `SELECT pg_try_advisory_lock($1)`, resolveLock); err != nil || !alone {
+		return translate(err, "taking the resolver's lock")
+	}
+	err = resolve(ctx)
+	_, unlockErr := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, resolveLock)
+	if unlockErr != nil {
+		// A connection that still holds the lock must not go back to the pool.
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	return errors.Join(err, translate(unlockErr, "releasing the resolver's lock"))
+}
+
+const dueDoubts = `
 SELECT t.message_id, t.number, t.sender, m.recipient, t.started_at, t.finished_at,
     extract(epoch FROM now() - t.finished_at) AS age,
     EXISTS (
@@ -26,7 +44,8 @@ SELECT t.message_id, t.number, t.sender, m.recipient, t.started_at, t.finished_a
         WHERE o.sender = m.sender AND o.recipient = m.recipient AND o.held AND o.id <> m.id
           AND a.started_at > t.started_at - interval '10 minutes'
     ) AS crowded
-FROM taken t JOIN messages m ON m.id = t.message_id AND m.attempts = t.number AND m.status = 'in_doubt' AND NOT m.held`
+FROM attempts t JOIN messages m ON m.id = t.message_id AND m.attempts = t.number AND m.status = 'in_doubt' AND NOT m.held
+WHERE t.look_at <= now() ORDER BY t.started_at LIMIT $1`
 
 type doubtRow struct {
 	MessageID  uuid.UUID `db:"message_id"`
@@ -39,12 +58,12 @@ type doubtRow struct {
 	Crowded    bool      `db:"crowded"`
 }
 
-// TakeDoubts returns up to limit doubts whose time for a look has come. Each
-// comes up again in a minute unless something is said about it before.
-func (s *Store) TakeDoubts(ctx context.Context, limit int) ([]mms.Doubt, error) {
+// DueDoubts returns up to limit doubts whose time for a look has come, the
+// oldest first.
+func (s *Store) DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error) {
 	var rows []doubtRow
-	if err := s.db.SelectContext(ctx, &rows, takeDoubts, limit); err != nil {
-		return nil, translate(err, "taking doubts")
+	if err := s.db.SelectContext(ctx, &rows, dueDoubts, limit); err != nil {
+		return nil, translate(err, "reading doubts")
 	}
 	doubts := make([]mms.Doubt, len(rows))
 	for i, row := range rows {
@@ -55,6 +74,15 @@ func (s *Store) TakeDoubts(ctx context.Context, limit int) ([]mms.Doubt, error) 
 		}
 	}
 	return doubts, nil
+}
+
+const countAttempts = `SELECT count(*) FROM attempts WHERE started_at BETWEEN $1 AND $2`
+
+// AttemptsBetween counts the attempts begun in a span of time.
+func (s *Store) AttemptsBetween(ctx context.Context, from, to time.Time) (int, error) {
+	var n int
+	err := s.db.GetContext(ctx, &n, countAttempts, from, to)
+	return n, translate(err, "counting attempts")
 }
 
 const selectKnownUUIDs = `SELECT plivo_uuid FROM attempts WHERE plivo_uuid = ANY ($1)`

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -29,28 +30,59 @@ func doubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, m
 
 const doubtful = "accepted>queued attempt_started>sending in_doubt>in_doubt "
 
-func TestADoubtIsTakenByOneResolver(t *testing.T) {
+func TestADoubtComesUpWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref, _ := doubt(t, store, owner)
-	doubts, err := store.TakeDoubts(t.Context(), 10)
+	doubts, err := store.DueDoubts(t.Context(), 10)
 	if err != nil || len(doubts) != 1 {
-		t.Fatalf("TakeDoubts() = %+v, %v, want 1", doubts, err)
+		t.Fatalf("DueDoubts() = %+v, %v, want 1", doubts, err)
 	}
 	d := doubts[0]
 	if d.AttemptRef != ref || d.Sender != m.Sender || d.Recipient != m.Recipient || d.Ended.Before(d.Begun) || d.Age > time.Minute || d.Crowded {
 		t.Errorf("doubt = %+v", d)
 	}
-	if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 0 {
-		t.Errorf("TakeDoubts() again = %+v, %v, want none", doubts, err)
-	}
-	if err := store.LookLater(t.Context(), ref, 0, "nothing yet"); err != nil {
+	if err := store.LookLater(t.Context(), ref, time.Minute, "nothing yet"); err != nil {
 		t.Fatal(err)
 	}
-	if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 1 {
-		t.Errorf("TakeDoubts() after LookLater() = %+v, %v, want 1", doubts, err)
+	if doubts, err := store.DueDoubts(t.Context(), 10); err != nil || len(doubts) != 0 {
+		t.Errorf("DueDoubts() after a look = %+v, %v, want none", doubts, err)
+	}
+	if err := store.LookLater(t.Context(), ref, 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if doubts, err := store.DueDoubts(t.Context(), 10); err != nil || len(doubts) != 1 {
+		t.Errorf("DueDoubts() after LookLater() = %+v, %v, want 1", doubts, err)
 	}
 	wantStory(t, read(t, store, m), mms.InDoubt, doubtful+"looked>in_doubt")
+	if n, err := store.AttemptsBetween(t.Context(), d.Begun, d.Begun); err != nil || n != 1 {
+		t.Errorf("AttemptsBetween() = %d, %v, want 1", n, err)
+	}
+	if n, err := store.AttemptsBetween(t.Context(), d.Begun.Add(time.Second), d.Begun.Add(time.Hour)); err != nil || n != 0 {
+		t.Errorf("AttemptsBetween() of a later time = %d, %v, want 0", n, err)
+	}
+}
+
+func TestOneResolverAtATime(t *testing.T) {
+	t.Parallel()
+	store, _ := newStore(t)
+	inner, after := 0, 0
+	count := func(n *int) func(context.Context) error {
+		return func(context.Context) error { *n++; return nil }
+	}
+	err := store.ResolveAlone(t.Context(), func(ctx context.Context) error {
+		return store.ResolveAlone(ctx, count(&inner))
+	})
+	if err != nil || inner != 0 {
+		t.Errorf("a second resolver beside the first: ran %d times, %v", inner, err)
+	}
+	broken := errors.New("broken")
+	if err := store.ResolveAlone(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("ResolveAlone() = %v, want the resolver's own error", err)
+	}
+	if err := store.ResolveAlone(t.Context(), count(&after)); err != nil || after != 1 {
+		t.Errorf("a resolver after one that failed: ran %d times, %v", after, err)
+	}
 }
 
 func TestEndsOfADoubt(t *testing.T) {
@@ -82,8 +114,8 @@ func TestEndsOfADoubt(t *testing.T) {
 				t.Fatalf("settling = %v, %v, want true", ok, err)
 			}
 			wantStory(t, read(t, store, m), tt.status, doubtful+tt.story)
-			if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 0 {
-				t.Errorf("TakeDoubts() = %+v, %v, want none", doubts, err)
+			if doubts, err := store.DueDoubts(t.Context(), 10); err != nil || len(doubts) != 0 {
+				t.Errorf("DueDoubts() = %+v, %v, want none", doubts, err)
 			}
 			if ok, err := tt.settle(store, ref); err != nil || ok {
 				t.Errorf("settling again = %v, %v, want false", ok, err)
@@ -192,8 +224,8 @@ func TestAHeldMessageNearbyCrowdsADoubt(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE attempts SET look_at = now() WHERE message_id = $1`, second.ID); err != nil {
 		t.Fatal(err)
 	}
-	if doubts, err := store.TakeDoubts(t.Context(), 10); err != nil || len(doubts) != 1 || !doubts[0].Crowded {
-		t.Errorf("TakeDoubts() = %+v, %v, want one crowded doubt", doubts, err)
+	if doubts, err := store.DueDoubts(t.Context(), 10); err != nil || len(doubts) != 1 || !doubts[0].Crowded {
+		t.Errorf("DueDoubts() = %+v, %v, want one crowded doubt", doubts, err)
 	}
 }
 

@@ -117,7 +117,7 @@ func postgresServer() (*devstack.Postgres, error) {
 		return nil, err
 	}
 	server, err := devstack.StartPostgres(ctx, devstack.PostgresOptions{
-		StateDir: servers.dir, Throwaway: true, Logger: slog.New(slog.DiscardHandler),
+		StateDir: servers.dir, Throwaway: true, DieWithUs: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func redisServer() (*devstack.Redis, error) {
 		return nil, err
 	}
 	server, err := devstack.StartRedis(ctx, devstack.RedisOptions{
-		StateDir: servers.dir, RequireReal: true, Throwaway: true, Logger: slog.New(slog.DiscardHandler),
+		StateDir: servers.dir, RequireReal: true, Databases: 1024, DieWithUs: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	servers.redis = server
 	return server, err

@@ -13,7 +13,7 @@ import (
 
 // Resolver settles doubts by evidence: it looks for the attempts' messages in
 // Plivo's list. Delivery reports, which settle most doubts sooner, come in
-// elsewhere. Any number of resolvers may run side by side.
+// elsewhere. Of all resolvers one works at a time: they share Plivo's limit.
 type Resolver struct {
 	Store  DoubtStore
 	Plivo  Lister
@@ -21,10 +21,12 @@ type Resolver struct {
 	Logger *slog.Logger
 }
 
-// DoubtStore keeps doubts. TakeDoubts hands each to one caller for a while. Of
-// the settling methods, false means that somebody else was quicker.
+// DoubtStore keeps doubts. ResolveAlone calls resolve unless another process is
+// at it. Of the settling methods, false means that somebody else was quicker.
 type DoubtStore interface {
-	TakeDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
+	ResolveAlone(ctx context.Context, resolve func(context.Context) error) error
+	DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
+	AttemptsBetween(ctx context.Context, from, to time.Time) (int, error)
 	KnownUUIDs(ctx context.Context, among []string) ([]string, error)
 	ReserveListCall(ctx context.Context) (wait time.Duration, err error)
 	LookLater(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error
@@ -33,8 +35,8 @@ type DoubtStore interface {
 	ResendDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error)
 }
 
-// Lister lists the outbound MMS that Plivo has from a span of time, one page
-// at a time.
+// Lister lists the outbound MMS that Plivo has from a span of time, in pages of
+// mms.ListPage.
 type Lister interface {
 	List(ctx context.Context, q mms.ListQuery) (page []mms.Listed, more bool, err error)
 }
@@ -42,40 +44,38 @@ type Lister interface {
 // retryLook is when a look that failed is tried again.
 const retryLook = 20 * time.Second
 
-// Sweep looks after all doubts whose time for a look has come. Those that lie
-// close together in time share one look at the list.
+// Sweep looks after all doubts whose time for a look has come, the oldest
+// first.
 func (r *Resolver) Sweep(ctx context.Context) error {
-	doubts, err := r.Store.TakeDoubts(ctx, batch)
-	if err != nil || len(doubts) == 0 {
-		return err
-	}
-	for _, group := range together(doubts) {
-		if err := r.settle(ctx, group); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// together groups doubts whose windows overlap. A group grows to at most a few
-// minutes, so that its list stays short.
-func together(doubts []mms.Doubt) [][]mms.Doubt {
-	slices.SortFunc(doubts, func(a, b mms.Doubt) int { return a.Begun.Compare(b.Begun) })
-	const longest = 5 * time.Minute
-	var groups [][]mms.Doubt
-	for _, d := range doubts {
-		last := len(groups) - 1
-		from, _ := d.Window()
-		if last >= 0 {
-			begun, ended := span(groups[last])
-			if from.Before(ended) && from.Sub(begun) < longest {
-				groups[last] = append(groups[last], d)
-				continue
+	return r.Store.ResolveAlone(ctx, func(ctx context.Context) error {
+		for {
+			// They are read anew for each look: it takes seconds, in which
+			// delivery reports settle others.
+			doubts, err := r.Store.DueDoubts(ctx, batch)
+			if err != nil || len(doubts) == 0 {
+				return err
+			}
+			if err := r.settle(ctx, oldest(doubts)); err != nil {
+				return err
 			}
 		}
-		groups = append(groups, []mms.Doubt{d})
+	})
+}
+
+// oldest returns the oldest doubt and those that could share a look with it:
+// their windows overlap, and all lie within a few minutes.
+func oldest(doubts []mms.Doubt) []mms.Doubt {
+	slices.SortFunc(doubts, func(a, b mms.Doubt) int { return a.Begun.Compare(b.Begun) })
+	const longest = 5 * time.Minute
+	begun, _ := doubts[0].Window()
+	for i, d := range doubts {
+		from, _ := d.Window()
+		_, ended := span(doubts[:max(i, 1)])
+		if from.After(ended) || from.Sub(begun) > longest {
+			return doubts[:i]
+		}
 	}
-	return groups
+	return doubts
 }
 
 // span is the time that covers the windows of all doubts of a group.
@@ -93,10 +93,14 @@ func span(group []mms.Doubt) (from, to time.Time) {
 	return from, to
 }
 
-// settle lists the group's time once and decides on each doubt. Only a
-// complete list counts as a look.
+// settle asks Plivo once about the oldest of the group, or about all of it, and
+// decides on each doubt asked about. Only a complete list counts as a look.
 func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
-	listed, err := r.list(ctx, group)
+	query, group, err := r.cheapest(ctx, group)
+	if err != nil {
+		return err
+	}
+	listed, err := r.list(ctx, query)
 	if err != nil {
 		r.Logger.WarnContext(ctx, "evidence about doubtful messages could not be had; they are looked at again", slog.Any("error", err))
 		for _, d := range group {
@@ -116,31 +120,30 @@ func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
 	return nil
 }
 
-// few doubts are asked for one by one, by their numbers; many together, by
-// their time alone.
-const few = 3
-
-// list returns what Plivo lists around the group, less what is known to belong
-// to other attempts.
-func (r *Resolver) list(ctx context.Context, group []mms.Doubt) ([]mms.Listed, error) {
+// cheapest chooses the question that settles the group with the fewest calls:
+// one for each doubt, by its numbers, of which only the oldest is asked now; or
+// for all at once, by their time, in as many pages as we sent messages then.
+func (r *Resolver) cheapest(ctx context.Context, group []mms.Doubt) (mms.ListQuery, []mms.Doubt, error) {
 	from, to := span(group)
-	queries := []mms.ListQuery{{From: from, To: to}}
-	if len(group) <= few {
-		queries = nil
-		for _, d := range group {
-			from, to := d.Window()
-			queries = append(queries, mms.ListQuery{From: from, To: to, Sender: d.Sender, Recipient: d.Recipient})
-		}
+	sent, err := r.Store.AttemptsBetween(ctx, from, to)
+	if err != nil {
+		return mms.ListQuery{}, nil, err
 	}
-	var all []mms.Listed
-	for _, q := range queries {
-		listed, err := r.pages(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, listed...)
+	if len(group) > 1+sent/mms.ListPage {
+		return mms.ListQuery{From: from, To: to}, group, nil
 	}
-	return r.unknown(ctx, all)
+	first := group[0]
+	from, to = first.Window()
+	return mms.ListQuery{From: from, To: to, Sender: first.Sender, Recipient: first.Recipient}, group[:1], nil
+}
+
+// list returns what Plivo lists, less what is known to belong to other attempts.
+func (r *Resolver) list(ctx context.Context, q mms.ListQuery) ([]mms.Listed, error) {
+	listed, err := r.pages(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return r.unknown(ctx, listed)
 }
 
 // pages asks for all pages of a query.

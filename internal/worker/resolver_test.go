@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,12 +16,24 @@ import (
 
 // doubtStore plays the store and notes what is asked of it.
 type doubtStore struct {
-	doubts []mms.Doubt
+	doubts []mms.Doubt // those that are due
+	sent   int         // attempts in any span of time
 	known  []string
 	calls  []string
 }
 
-func (s *doubtStore) TakeDoubts(context.Context, int) ([]mms.Doubt, error) { return s.doubts, nil }
+func (s *doubtStore) ResolveAlone(ctx context.Context, resolve func(context.Context) error) error {
+	return resolve(ctx)
+}
+
+func (s *doubtStore) DueDoubts(context.Context, int) ([]mms.Doubt, error) {
+	return slices.Clone(s.doubts), nil
+}
+
+func (s *doubtStore) AttemptsBetween(context.Context, time.Time, time.Time) (int, error) {
+	return s.sent, nil
+}
+
 func (s *doubtStore) KnownUUIDs(context.Context, []string) ([]string, error) {
 	return s.known, nil
 }
@@ -47,6 +60,7 @@ func (s *doubtStore) ResendDoubt(_ context.Context, ref mms.AttemptRef) (bool, e
 }
 
 func (s *doubtStore) note(what string, ref mms.AttemptRef, detail string) {
+	s.doubts = slices.DeleteFunc(s.doubts, func(d mms.Doubt) bool { return d.AttemptRef == ref })
 	s.calls = append(s.calls, what+" "+ref.MessageID.String()[35:]+" "+detail)
 }
 
@@ -122,6 +136,23 @@ func TestResolverLooksApartWhereDoubtsLieApart(t *testing.T) {
 	}
 	if diff := cmp.Diff([]mms.Number{"+14155550121", "+14155550122"}, list.numbers); diff != "" {
 		t.Errorf("numbers asked for, where doubts are few (-want +got):\n%s", diff)
+	}
+}
+
+// TestResolverAsksForWhatIsCheapest has two doubts close together, in a quiet
+// time and in a busy one.
+func TestResolverAsksForWhatIsCheapest(t *testing.T) {
+	t.Parallel()
+	for sent, looks := range map[int]int{2: 1, mms.ListPage - 1: 1, mms.ListPage: 2, 5000: 2} {
+		store := &doubtStore{sent: sent, doubts: []mms.Doubt{doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), 0)}}
+		list := &pages{size: mms.ListPage}
+		sweep(t, store, list)
+		if len(list.spans) != looks {
+			t.Errorf("among %d messages: %d looks, want %d", sent, len(list.spans), looks)
+		}
+		if diff := cmp.Diff([]string{"later 1 5s", "later 2 5s"}, store.calls); diff != "" {
+			t.Errorf("among %d messages: decisions (-want +got):\n%s", sent, diff)
+		}
 	}
 }
 

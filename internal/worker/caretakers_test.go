@@ -1,0 +1,281 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// books plays both the store and the queue of a caretaker, and notes in words
+// what is asked of them.
+type books struct {
+	forgotten bool // the queue has lost its memory
+	queueDown bool
+	pages     [][]mms.RelayItem // that are due, a sweep's page each
+	states    map[string]mms.TaskState
+	movedOn   bool
+	pauses    []mms.Pause
+	full      int // how many full batches of work there are
+	mu        sync.Mutex
+	calls     []string
+}
+
+func (b *books) note(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, fmt.Sprintf(format, args...))
+}
+
+func (b *books) Remembers(context.Context) (bool, error) {
+	if b.queueDown {
+		return false, errDown
+	}
+	return !b.forgotten, nil
+}
+
+func (b *books) Remind(context.Context) error   { b.note("remind"); return nil }
+func (b *books) RelayAll(context.Context) error { b.note("relay all"); return nil }
+
+func (b *books) TakeForRelay(context.Context, int) ([]mms.RelayItem, error) {
+	if len(b.pages) == 0 {
+		return nil, nil
+	}
+	page := b.pages[0]
+	b.pages = b.pages[1:]
+	return page, nil
+}
+
+func (b *books) NextGeneration(_ context.Context, t mms.Task) (bool, error) {
+	b.note("next generation of %s", name(t))
+	return !b.movedOn, nil
+}
+
+func (b *books) NoteRelayed(_ context.Context, ids []uuid.UUID) error {
+	var names []string
+	for _, id := range ids {
+		names = append(names, id.String()[35:])
+	}
+	b.note("relayed %s", strings.Join(names, ","))
+	return nil
+}
+
+// Ensure knows tasks by the last digit of their message, and generation.
+func (b *books) Ensure(_ context.Context, item mms.RelayItem) (mms.TaskState, error) {
+	b.note("ensure %s in %s", name(item.Task), item.Wait)
+	state, ok := b.states[name(item.Task)]
+	if !ok {
+		return 0, errors.New("the queue broke off")
+	}
+	return state, nil
+}
+
+func name(t mms.Task) string { return fmt.Sprintf("%s:%d", t.MessageID.String()[35:], t.Generation) }
+
+func item(n byte, wait time.Duration) mms.RelayItem {
+	return mms.RelayItem{Task: mms.Task{MessageID: uuid.UUID{15: n}, Generation: 1}, Wait: wait}
+}
+
+func (b *books) sorted() []string {
+	slices.Sort(b.calls)
+	return b.calls
+}
+
+func newRelay(b *books) *Relay {
+	return &Relay{Store: b, Queue: b, Logger: slog.New(slog.DiscardHandler)}
+}
+
+func TestRelayPutsBackWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	b := &books{
+		pages: [][]mms.RelayItem{{item(1, 0), item(2, time.Minute), item(3, 0), item(4, 0)}},
+		states: map[string]mms.TaskState{
+			"1:1": mms.TaskAdded, "2:1": mms.TaskPresent, "3:1": mms.TaskStuck, "3:2": mms.TaskAdded, "4:1": mms.TaskStuck, "4:2": mms.TaskPresent,
+		},
+	}
+	if err := newRelay(b).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"ensure 1:1 in 0s", "ensure 2:1 in 1m0s", "ensure 3:1 in 0s", "ensure 3:2 in 0s", "ensure 4:1 in 0s", "ensure 4:2 in 0s",
+		"next generation of 3:1", "next generation of 4:1", "relayed 1,3",
+	}
+	if diff := cmp.Diff(want, b.sorted()); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+func TestRelayLeavesAMessageThatMovedOn(t *testing.T) {
+	t.Parallel()
+	b := &books{pages: [][]mms.RelayItem{{item(1, 0)}}, states: map[string]mms.TaskState{"1:1": mms.TaskStuck}, movedOn: true}
+	if err := newRelay(b).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"ensure 1:1 in 0s", "next generation of 1:1"}, b.sorted()); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+func TestRelayTakesNothingWhileTheQueueIsAway(t *testing.T) {
+	t.Parallel()
+	b := &books{queueDown: true, pages: [][]mms.RelayItem{{item(1, 0)}}}
+	if err := newRelay(b).Sweep(t.Context()); !errors.Is(err, errDown) {
+		t.Errorf("Sweep() = %v, want the queue's error", err)
+	}
+	if len(b.pages) != 1 {
+		t.Error("messages were taken, and come up again only later")
+	}
+}
+
+// TestRelayReactsToLostMemory wants the reminder last: a relay that dies before
+// it leaves the work to the next.
+func TestRelayReactsToLostMemory(t *testing.T) {
+	t.Parallel()
+	b := &books{forgotten: true}
+	if err := newRelay(b).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"relay all", "remind"}, b.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+func TestRelayNotesWhatItDidBeforeTheQueueBrokeOff(t *testing.T) {
+	t.Parallel()
+	b := &books{pages: [][]mms.RelayItem{{item(1, 0)}, nil}, states: map[string]mms.TaskState{"1:1": mms.TaskAdded}}
+	relay := newRelay(b)
+	if err := relay.look(t.Context(), []mms.RelayItem{item(1, 0), item(9, 0)}); err == nil {
+		t.Error("the error of the queue was lost")
+	}
+	// Which of the two came first is open; one that was added is noted.
+	added := slices.Contains(b.calls, "ensure 1:1 in 0s")
+	if noted := slices.Contains(b.calls, "relayed 1"); noted != added {
+		t.Errorf("added: %v, noted: %v", added, noted)
+	}
+}
+
+func TestRelayGoesOnToTheLastPage(t *testing.T) {
+	t.Parallel()
+	full := make([]mms.RelayItem, batch)
+	for i := range full {
+		full[i] = item(2, 0)
+	}
+	b := &books{pages: [][]mms.RelayItem{full, full, {item(2, 0)}}, states: map[string]mms.TaskState{"2:1": mms.TaskPresent}}
+	if err := newRelay(b).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.calls) != 2*batch+1 {
+		t.Errorf("%d tasks were looked at, want %d", len(b.calls), 2*batch+1)
+	}
+}
+
+func (b *books) Release(_ context.Context, ahead time.Duration) ([]mms.Task, error) {
+	b.note("release %s ahead", ahead)
+	return []mms.Task{item(1, 0).Task, item(2, 0).Task}, nil
+}
+
+func (b *books) Probe(context.Context) ([]mms.Task, error) {
+	b.note("probe")
+	return []mms.Task{item(3, 0).Task}, nil
+}
+
+func (b *books) Paused(context.Context) ([]mms.Pause, error) { return b.pauses, nil }
+
+func (b *books) Enqueue(_ context.Context, t mms.Task) error {
+	b.note("enqueue %s", name(t))
+	return nil
+}
+
+func TestPacerProbesDuringAPause(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	b := &books{}
+	pacer := &Pacer{Store: b, Queue: b, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	broke := []mms.Pause{{Cause: mms.ReasonCredit}}
+	for _, b.pauses = range [][]mms.Pause{nil, broke, broke, nil} {
+		if err := pacer.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := []string{"release 300ms ahead", "enqueue 1:1", "enqueue 2:1"}
+	probe := []string{"probe", "enqueue 3:1"}
+	if diff := cmp.Diff(slices.Concat(release, probe, probe, release), b.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	if begins, ends := strings.Count(log.String(), "sending is paused"), strings.Count(log.String(), "sending goes on"); begins != 1 || ends != 1 {
+		t.Errorf("the pause was logged %d times and its end %d times:\n%s", begins, ends, log.String())
+	}
+}
+
+// some is how much work of a full-batch kind is left.
+func (b *books) some(what string) (int, error) {
+	b.note("%s", what)
+	b.full--
+	if b.full >= 0 {
+		return batch, nil
+	}
+	return 1, nil
+}
+
+func (b *books) Expire(context.Context, int) (int, error)      { return b.some("expire") }
+func (b *books) DoubtLapsed(context.Context, int) (int, error) { return b.some("doubt") }
+
+func TestCaretakersGoOnUntilAllIsDone(t *testing.T) {
+	t.Parallel()
+	b := &books{full: 2}
+	if err := (Expirer{Store: b}).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.full = 1
+	if err := (&Lapses{Store: b, Logger: slog.New(slog.DiscardHandler)}).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"expire", "expire", "expire", "doubt", "doubt"}, b.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+func TestEvery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		ctx, cancel := context.WithCancel(t.Context())
+		wake := make(chan struct{})
+		begun := time.Now()
+		var at []time.Duration
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			Every(ctx, "relay", time.Minute, wake, slog.New(slog.NewTextHandler(&log, nil)), func(context.Context) error {
+				at = append(at, time.Since(begun))
+				if len(at) == 2 || len(at) == 3 {
+					return errDown
+				}
+				return nil
+			})
+		}()
+		time.Sleep(30 * time.Second)
+		wake <- struct{}{}
+		time.Sleep(3 * time.Minute)
+		cancel()
+		<-ended
+		want := []time.Duration{0, 30 * time.Second, time.Minute, 2 * time.Minute, 3 * time.Minute}
+		if diff := cmp.Diff(want, at); diff != "" {
+			t.Errorf("sweeps (-want +got):\n%s", diff)
+		}
+		if failed, mended := strings.Count(log.String(), "cannot work"), strings.Count(log.String(), "works again"); failed != 1 || mended != 1 {
+			t.Errorf("the failure was logged %d times and its end %d times:\n%s", failed, mended, log.String())
+		}
+	})
+}
