@@ -1,0 +1,335 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"postcard/internal/mms"
+	"postcard/internal/queue"
+	"postcard/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// rig is a queue of the test's own, with asynq's own view of it beside ours.
+type rig struct {
+	url       string
+	redis     redis.UniversalClient
+	client    *queue.Client
+	inspector *asynq.Inspector
+}
+
+func newRig(t *testing.T) rig {
+	t.Helper()
+	url := testkit.Redis(t)
+	c, err := queue.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return rig{url, c, queue.NewClient(c), asynq.NewInspectorFromRedisClient(c)}
+}
+
+func task() mms.Task { return mms.Task{MessageID: uuid.Must(uuid.NewV7()), Generation: 1} }
+
+// serve works on tasks until the test ends.
+func (r rig) serve(t *testing.T, process func(context.Context, uuid.UUID) mms.Disposal) {
+	t.Helper()
+	server := queue.NewServer(r.redis, process, queue.ServerOptions{
+		Concurrency: 4, ShutdownTimeout: 5 * time.Second, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+}
+
+func (r rig) info(t *testing.T, task mms.Task) *asynq.TaskInfo {
+	t.Helper()
+	info, err := r.inspector.GetTaskInfo(queue.Name, task.MessageID.String()+":1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func TestATaskCarriesTheIDAndNothingElse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	task := task()
+	for range 3 { // to enqueue it again is harmless
+		if err := r.client.Enqueue(t.Context(), task); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queues, err := r.inspector.GetQueueInfo(queue.Name)
+	if err != nil || queues.Size != 1 {
+		t.Fatalf("the queue has %+v, %v, want one task", queues, err)
+	}
+	if got := r.info(t, task).Payload; string(got) != task.MessageID.String() {
+		t.Errorf("payload = %q, want the message's id", got)
+	}
+}
+
+func TestAProcessGetsTheMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	got := make(chan uuid.UUID, 1)
+	r.serve(t, func(_ context.Context, id uuid.UUID) mms.Disposal { got <- id; return mms.Disposal{} })
+	task := task()
+	if err := r.client.Enqueue(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case id := <-got:
+		if id != task.MessageID {
+			t.Errorf("got %s, want %s", id, task.MessageID)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the task was not worked on")
+	}
+	testkit.Eventually(t, "the task is gone", func() bool {
+		_, err := r.inspector.GetTaskInfo(queue.Name, task.MessageID.String()+":1")
+		return errors.Is(err, asynq.ErrTaskNotFound)
+	})
+}
+
+func TestDisposals(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		disposal mms.Disposal
+		state    asynq.TaskState
+		retried  int
+		words    string
+	}{
+		"retry":   {mms.Disposal{Kind: mms.TaskRetry, Wait: time.Hour, Reason: mms.ReasonRateLimited}, asynq.TaskStateRetry, 1, "rate_limited"},
+		"put off": {mms.Disposal{Kind: mms.TaskPutOff, Wait: time.Hour}, asynq.TaskStateRetry, 0, "put off"},
+		"dead":    {mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonRefused}, asynq.TaskStateArchived, 0, "refused_by_plivo"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { return tt.disposal })
+			task := task()
+			if err := r.client.Enqueue(t.Context(), task); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, "the task is "+tt.state.String(), func() bool { return r.info(t, task).State == tt.state })
+			info := r.info(t, task)
+			if info.Retried != tt.retried || !strings.HasPrefix(info.LastErr, tt.words) {
+				t.Errorf("task retried %d times for %q, want %d for %q", info.Retried, info.LastErr, tt.retried, tt.words)
+			}
+			if wait := time.Until(info.NextProcessAt); tt.state == asynq.TaskStateRetry && (wait < 59*time.Minute || wait > 61*time.Minute) {
+				t.Errorf("next look in %v, want an hour", wait)
+			}
+		})
+	}
+}
+
+func TestATaskThatNamesNoMessageIsDead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { t.Error("it was worked on"); return mms.Disposal{} })
+	foreign, err := asynq.NewClientFromRedisClient(r.redis).Enqueue(asynq.NewTask("mms:send", []byte("nonsense")), asynq.Queue(queue.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the task is archived", func() bool {
+		info, err := r.inspector.GetTaskInfo(queue.Name, foreign.ID)
+		return err == nil && info.State == asynq.TaskStateArchived
+	})
+}
+
+func TestAPanicIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { panic("a fault of ours") })
+	task := task()
+	if err := r.client.Enqueue(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the task waits for another look", func() bool { return r.info(t, task).State == asynq.TaskStateRetry })
+}
+
+func TestEnsure(t *testing.T) {
+	t.Parallel()
+	busy := make(chan struct{})
+	tests := map[string]struct {
+		prepare func(*testing.T, rig, mms.Task)
+		want    mms.TaskState
+	}{
+		"missing": {func(*testing.T, rig, mms.Task) {}, mms.TaskAdded},
+		"pending": {func(t *testing.T, r rig, task mms.Task) { enqueue(t, r, task) }, mms.TaskPresent},
+		"scheduled": {func(t *testing.T, r rig, task mms.Task) {
+			if _, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: task, Wait: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.TaskPresent},
+		"waiting for a retry": {func(t *testing.T, r rig, task mms.Task) {
+			r.serve(t, func(context.Context, uuid.UUID) mms.Disposal {
+				return mms.Disposal{Kind: mms.TaskPutOff, Wait: time.Hour}
+			})
+			enqueue(t, r, task)
+			testkit.Eventually(t, "it waits", func() bool { return r.info(t, task).State == asynq.TaskStateRetry })
+		}, mms.TaskPresent},
+		"archived by hand": {func(t *testing.T, r rig, task mms.Task) {
+			enqueue(t, r, task)
+			if err := r.inspector.ArchiveTask(queue.Name, task.MessageID.String()+":1"); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.TaskStuck},
+		"active": {func(t *testing.T, r rig, task mms.Task) {
+			r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { <-busy; return mms.Disposal{} })
+			t.Cleanup(func() { close(busy) })
+			enqueue(t, r, task)
+			testkit.Eventually(t, "it is active", func() bool { return r.info(t, task).State == asynq.TaskStateActive })
+		}, mms.TaskStuck},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, task := newRig(t), task()
+			tt.prepare(t, r, task)
+			got, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: task})
+			if err != nil || got != tt.want {
+				t.Errorf("Ensure() = %v, %v, want %v", got, err, tt.want)
+			}
+			next := mms.Task{MessageID: task.MessageID, Generation: 2}
+			if got, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: next}); err != nil || got != mms.TaskAdded {
+				t.Errorf("Ensure() of the next generation = %v, %v, want it added", got, err)
+			}
+		})
+	}
+}
+
+func enqueue(t *testing.T, r rig, task mms.Task) {
+	t.Helper()
+	if err := r.client.Enqueue(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	remembers := func(want bool) {
+		t.Helper()
+		if got, err := r.client.Remembers(t.Context()); err != nil || got != want {
+			t.Errorf("Remembers() = %v, %v, want %v", got, err, want)
+		}
+	}
+	remembers(false)
+	if err := r.client.Remind(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	remembers(true)
+	if err := r.redis.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	remembers(false)
+}
+
+func TestARedisThatIsAway(t *testing.T) {
+	t.Parallel()
+	c, err := queue.Connect("redis://127.0.0.1:1/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	client := queue.NewClient(c)
+	_, remembersErr := client.Remembers(t.Context())
+	_, ensureErr := client.Ensure(t.Context(), mms.RelayItem{Task: task()})
+	for what, err := range map[string]error{
+		"Ping": client.Ping(t.Context()), "Enqueue": client.Enqueue(t.Context(), task()),
+		"Remembers": remembersErr, "Ensure": ensureErr, "Remind": client.Remind(t.Context()),
+	} {
+		if err == nil {
+			t.Errorf("%s() succeeded without a Redis", what)
+		}
+	}
+}
+
+func TestAURLThatIsNotRedis(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2secret"
+	for _, url := range []string{"", "http://user:" + secret + "@localhost/", "redis://user:" + secret + "@local host:99/%zz"} {
+		_, connectErr := queue.Connect(url)
+		_, dashboardErr := queue.NewDashboard(url, "/q", false)
+		for _, err := range []error{connectErr, dashboardErr} {
+			if err == nil || !strings.Contains(err.Error(), "REDIS_URL") || strings.Contains(err.Error(), secret) {
+				t.Errorf("for %q the error is %v; it has to name the variable and no password", url, err)
+			}
+		}
+	}
+}
+
+func TestTheDashboardShowsAndChangesOnlyIfAllowed(t *testing.T) {
+	t.Parallel()
+	for _, writable := range []bool{false, true} {
+		r, task := newRig(t), task()
+		enqueue(t, r, task)
+		dashboard, err := queue.NewDashboard(r.url, "/admin/queues", writable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(method, path string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			dashboard.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/admin/queues"+path, nil))
+			return w
+		}
+		if w := ask(http.MethodGet, "/api/queues/messages/pending_tasks"); w.Code != http.StatusOK || !bytes.Contains(w.Body.Bytes(), []byte(task.MessageID.String())) {
+			t.Errorf("the pending tasks are %d %s", w.Code, w.Body)
+		}
+		ask(http.MethodDelete, "/api/queues/messages/pending_tasks/"+task.MessageID.String()+":1")
+		_, err = r.inspector.GetTaskInfo(queue.Name, task.MessageID.String()+":1")
+		if deleted := errors.Is(err, asynq.ErrTaskNotFound); deleted != writable {
+			t.Errorf("writable %v: deleted %v", writable, deleted)
+		}
+		if err := dashboard.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestStopFinishesWhatIsUnderWay has a task that is being worked on when the
+// server is told to stop.
+func TestStopFinishesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var finished atomic.Bool
+	server := queue.NewServer(r.redis, func(context.Context, uuid.UUID) mms.Disposal {
+		close(begun)
+		<-goOn
+		finished.Store(true)
+		return mms.Disposal{}
+	}, queue.ServerOptions{Concurrency: 1, ShutdownTimeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	enqueue(t, r, task())
+	<-begun
+	stopped := make(chan struct{})
+	go func() {
+		server.Stop()
+		close(stopped)
+	}()
+	close(goOn)
+	<-stopped
+	if !finished.Load() {
+		t.Error("the server stopped in the middle of a task")
+	}
+}
