@@ -1,6 +1,6 @@
 # What people type. `make help` lists it.
 
-.PHONY: help run smoke test check build soak
+.PHONY: help run smoke test check build faults
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -26,5 +26,6 @@ check: ## formatting, vet, static analysis, tidy modules
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags=-s -o bin/ ./cmd/api ./cmd/worker ./cmd/postcard ./cmd/plivosim
 
-soak: ## 20,000 messages while everything breaks at random; takes minutes
-	go test -tags soak -count=1 -timeout 40m -run TestSoak -v ./internal/e2e
+faults: ## every fault three times, then 20,000 messages while everything breaks at random; takes half an hour
+	go test -count=3 -timeout 30m ./internal/e2e
+	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestTenThousand' -v ./internal/e2e

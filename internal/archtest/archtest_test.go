@@ -3,12 +3,14 @@
 package archtest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -142,6 +144,35 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 					t.Errorf("%s links %s", p.ImportPath, dependency)
 				}
 			}
+		}
+	}
+}
+
+// readsClock are the files that may ask for the time of their own machine. No
+// decision about a message rests on it: clocks of several machines differ, and
+// all times of messages are the database's.
+var readsClock = map[string]string{
+	"internal/worker/leases.go":  "how long this process has not renewed, by its monotonic clock",
+	"internal/worker/sender.go":  "how long a call took",
+	"internal/httpkit/watch.go":  "how long a request took",
+	"internal/plivo/client.go":   "a Retry-After that is a date",
+	"internal/testkit/wait.go":   "deadlines of tests",
+}
+
+func TestClocksDecideNothing(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../*/*/*.go")
+	if err != nil || len(files) < 100 {
+		t.Fatalf("%d files were found, %v", len(files), err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.ToSlash(strings.TrimPrefix(file, "../../"))
+		if bytes.Contains(content, []byte("time."+"Now()")) && readsClock[name] == "" && !strings.HasSuffix(name, "_test.go") {
+			t.Errorf("%s reads the clock of its machine; a time that decides has to be the database's", name)
 		}
 	}
 }

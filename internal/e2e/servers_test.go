@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"postcard/internal/devstack"
 	"postcard/internal/mms"
 	"postcard/internal/plivosim"
+	"postcard/internal/postgres"
 	"postcard/internal/queue"
 	"postcard/internal/testkit"
 )
@@ -84,12 +87,14 @@ func TestARedisThatIsAwayStopsNobodyFromSubmitting(t *testing.T) {
 	t.Parallel()
 	server := ownRedis(t)
 	r := newRigOn(t, plivosim.Config{}, testkit.Database(t), server.URL)
-	r.worker("").awaitLog("worker started")
+	w := r.worker("")
+	w.awaitLog("worker started")
 	messages := r.accept(3)
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	messages = append(messages, r.acceptTo("+14165551901"), r.acceptTo("+14165551902"))
+	w.awaitLog("the relay cannot work at present")
 	if err := server.Restart(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -175,12 +180,14 @@ func TestAPostgresThatIsKilledLosesNothing(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
-	r.worker("").awaitLog("worker started")
+	w := r.worker("")
+	w.awaitLog("worker started")
 	messages := r.accept(100)
 	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) > 5 })
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	w.awaitLog("the pacer cannot work at present")
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -202,4 +209,82 @@ func TestAPostgresThatIsRestartedLosesNothing(t *testing.T) {
 	}
 	messages = append(messages, r.acceptTo("+14165551903"))
 	r.drained(messages)
+}
+
+// TestAPostgresWithoutConnectionsToSpare lets somebody else take all of them.
+func TestAPostgresWithoutConnectionsToSpare(t *testing.T) {
+	t.Parallel()
+	server := ownPostgres(t)
+	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
+	messages := r.accept(30)
+	giveBack := takeAllConnections(t, server.URL)
+	latecomer, err := postgres.Open(server.URL, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { latecomer.Close() })
+	if err := latecomer.Ping(t.Context()); !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("a connection too many: %v, want ErrUnavailable", err)
+	}
+	r.worker("").awaitLog("waiting for the database")
+	giveBack()
+	r.drained(messages)
+}
+
+func takeAllConnections(t *testing.T, url string) (giveBack func()) {
+	t.Helper()
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken []*sql.Conn
+	giveBack = func() {
+		for _, connection := range taken {
+			connection.Close()
+		}
+		db.Close()
+	}
+	for {
+		connection, err := db.Conn(t.Context())
+		if err != nil {
+			return giveBack
+		}
+		taken = append(taken, connection)
+	}
+}
+
+// TestASerializableDatabase has Postgres roll back what would have gone well.
+func TestASerializableDatabase(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	r := newRigOn(t, plivosim.Config{}, database, testkit.Redis(t))
+	if _, err := r.store.DB().Exec(`DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET default_transaction_isolation = serializable'; END $$`); err != nil {
+		t.Fatal(err)
+	}
+	messages := r.accept(60)
+	r.worker("")
+	r.worker("")
+	r.drained(messages)
+}
+
+// TestAWorkerOnANewerSchema has been overtaken by a migration that it does not
+// know.
+func TestAWorkerOnANewerSchema(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	w := r.worker("")
+	w.awaitLog("worker started")
+	messages := r.accept(20)
+	for _, statement := range []string{
+		`ALTER TABLE messages ADD COLUMN added_later text`,
+		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`,
+	} {
+		if _, err := r.store.DB().Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	messages = append(messages, r.acceptTo("+14165551904"))
+	r.drained(messages)
+	r.worker("").awaitLog("worker started")
+	r.drained(append(messages, r.acceptTo("+14165551905")))
 }

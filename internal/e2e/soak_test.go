@@ -5,6 +5,8 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,7 +44,8 @@ var soakFaults = []plivosim.Fault{
 // faults end and holds the books against each other.
 func TestSoak(t *testing.T) {
 	postgres, redis := ownPostgres(t), ownRedis(t)
-	r := newRigOn(t, plivosim.Config{ListRate: -1}, postgres.URL, redis.URL)
+	seed := soakSeed(t)
+	r := newRigOn(t, plivosim.Config{ListRate: -1, Seed: seed}, postgres.URL, redis.URL)
 	for _, fault := range soakFaults {
 		if err := r.sim.SetFault(fault); err != nil {
 			t.Fatal(err)
@@ -58,7 +61,7 @@ func TestSoak(t *testing.T) {
 		defer close(done)
 		acceptMany(t, r, &accepted)
 	}()
-	breakThings(t, r, workers, done, func(round int) {
+	breakThings(t, r, seed, workers, done, func(round int) {
 		switch round % 6 {
 		case 2:
 			if err := redisClient(t, r.redis).FlushAll(t.Context()).Err(); err != nil {
@@ -88,6 +91,57 @@ func TestSoak(t *testing.T) {
 	r.verify(len(r.sim.Ledger()))
 }
 
+// soakSeed decides which faults come and whom they hit. POSTCARD_SEED plays a
+// soak again, as far as the machine's own timing allows.
+func soakSeed(t *testing.T) uint64 {
+	seed := rand.Uint64()
+	if given := os.Getenv("POSTCARD_SEED"); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatalf("POSTCARD_SEED: %v", err)
+		}
+	}
+	t.Logf("POSTCARD_SEED=%d", seed)
+	return seed
+}
+
+// TestTenThousandQueuedMessagesAndAnEmptiedRedis has all of them back in the
+// queue, or past it, within a minute.
+func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
+	r := newRigOn(t, plivosim.Config{}, ownPostgres(t).URL, ownRedis(t).URL)
+	const messages = 10_000
+	var group sync.WaitGroup
+	for side := range 8 {
+		group.Go(func() {
+			for n := side; n < messages; n += 8 {
+				draft := mms.Draft{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
+				if _, err := r.intake.Accept(t.Context(), r.owner, draft); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	redis := redisClient(t, r.redis)
+	if n := redis.LLen(t.Context(), "asynq:{messages}:pending").Val(); n != messages {
+		t.Fatalf("%d tasks are in the queue, want %d", n, messages)
+	}
+	if err := redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	emptied := time.Now()
+	r.worker("")
+	testkit.EventuallyWithin(t, time.Minute, "all messages are on their way again", func() bool {
+		return r.count(`SELECT count(*) FROM messages m WHERE status = 'queued' AND NOT EXISTS (
+			SELECT FROM message_events e WHERE e.message_id = m.id AND e.kind = 'relayed')`) == 0
+	})
+	t.Logf("all on their way %v after Redis was emptied", time.Since(emptied).Round(time.Millisecond))
+	testkit.EventuallyWithin(t, 10*time.Minute, "all messages are final", func() bool {
+		return r.count(`SELECT count(*) FROM messages WHERE final_at IS NULL`) == 0
+	})
+	r.verify(messages)
+}
+
 // acceptMany takes messages on from several sides. What the store refuses while
 // it is away was not accepted, and is given up.
 func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
@@ -109,12 +163,13 @@ func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
 
 // breakThings kills workers and breaks servers until the messages are accepted
 // and most are sent, at least for a minute.
-func breakThings(t *testing.T, r *rig, workers []*process, accepted <-chan struct{}, more func(round int)) {
+func breakThings(t *testing.T, r *rig, seed uint64, workers []*process, accepted <-chan struct{}, more func(round int)) {
+	random := rand.New(rand.NewPCG(seed, 0))
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
 	for round := 0; round < 60; round++ {
 		<-ticker.C
-		victim := rand.IntN(len(workers))
+		victim := random.IntN(len(workers))
 		workers[victim].end()
 		workers[victim] = r.worker("")
 		more(round)

@@ -66,7 +66,8 @@ func translate(err error, doing string) error {
 }
 
 // isUnavailable recognises lost connections, and the SQLSTATE classes 08
-// (connection), 53 (out of resources), 57P (shutting down, starting up).
+// (connection), 40 (rolled back for another transaction's sake), 53 (out of
+// resources), 57P (shutting down, starting up).
 func isUnavailable(err error) bool {
 	var netErr net.Error
 	if errors.As(err, &netErr) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn) ||
@@ -78,7 +79,12 @@ func isUnavailable(err error) bool {
 		return false
 	}
 	state := pqErr.SQLState()
-	return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
+	for _, class := range []string{"08", "40", "53", "57P"} {
+		if strings.HasPrefix(state, class) {
+			return true
+		}
+	}
+	return false
 }
 
 // violates reports whether err is the breach of the named constraint.
