@@ -3,10 +3,12 @@
 //	postcard migrate                        bring the database's schema up to date
 //	postcard user add EMAIL [--admin]       add a user; the password is read from standard input
 //	postcard user passwd EMAIL              change a password; read from standard input
-//	postcard verify [--simulator URL]       check the promises against the records; exit 1 when one is broken
+//	postcard verify                         check the promises against the records; exit 1 when one is broken
+//	postcard verify --plivo DURATION        check them also against what Plivo lists from that long ago
+//	postcard verify --simulator URL         check them also against a simulator's ledger
 //	postcard healthcheck URL                exit 0 when the URL answers 200
 //
-// It reads DATABASE_URL from the environment or .env.
+// It reads DATABASE_URL, and for --plivo the PLIVO variables, from the environment or .env.
 package main
 
 import (
@@ -23,8 +25,10 @@ const usage = `Usage:
   postcard migrate                    bring the database's schema up to date
   postcard user add EMAIL [--admin]   add a user; the password is read from standard input
   postcard user passwd EMAIL          change a password; read from standard input
-  postcard verify [--simulator URL]   check the promises against the records, and against
-                                      a simulator's ledger; exit 1 when one is broken
+  postcard verify                     check the promises against the records; exit 1 when one is broken
+  postcard verify --plivo DURATION    check them also against what Plivo lists from that long
+                                      ago, e.g. 24h; 400 messages take a minute, as Plivo allows
+  postcard verify --simulator URL     check them also against a simulator's ledger
   postcard healthcheck URL            exit 0 when the URL answers 200
 
 DATABASE_URL is read from the environment or from the file .env.
@@ -58,9 +62,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case len(args) == 3 && args[0] == "user" && args[1] == "passwd":
 		return changePassword(ctx, args[2], in, out)
 	case len(args) == 1 && args[0] == "verify":
-		return verify(ctx, "", out)
+		return verify(ctx, out, nil)
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--simulator":
-		return verify(ctx, args[2], out)
+		return verify(ctx, out, againstLedger(args[2]))
+	case len(args) == 3 && args[0] == "verify" && args[1] == "--plivo":
+		return verify(ctx, out, againstPlivo(args[2]))
 	case len(args) == 2 && args[0] == "healthcheck":
 		return healthcheck(ctx, args[1])
 	default:

@@ -13,11 +13,18 @@ import (
 	"time"
 
 	"postcard/internal/audit"
+	"postcard/internal/config"
 	"postcard/internal/mms"
+	"postcard/internal/plivo"
+	"postcard/internal/postgres"
+	"postcard/internal/worker"
 )
 
+// comparison holds our records against somebody else's.
+type comparison func(ctx context.Context, store *postgres.Store) ([]mms.Finding, error)
+
 // verify prints every check with its count and fails when a promise is broken.
-func verify(ctx context.Context, simulator string, out io.Writer) error {
+func verify(ctx context.Context, out io.Writer, compare comparison) error {
 	store, err := open(ctx)
 	if err != nil {
 		return err
@@ -27,18 +34,55 @@ func verify(ctx context.Context, simulator string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if simulator != "" {
-		ledger, err := readLedger(ctx, simulator)
-		if err != nil {
-			return err
-		}
-		compared, err := audit.Compare(ctx, store, ledger)
+	if compare != nil {
+		compared, err := compare(ctx, store)
 		if err != nil {
 			return err
 		}
 		findings = append(findings, compared...)
 	}
 	return report(findings, out)
+}
+
+func againstLedger(simulator string) comparison {
+	return func(ctx context.Context, store *postgres.Store) ([]mms.Finding, error) {
+		ledger, err := readLedger(ctx, simulator)
+		if err != nil {
+			return nil, err
+		}
+		return audit.CompareLedger(ctx, store, ledger)
+	}
+}
+
+func againstPlivo(since string) comparison {
+	return func(ctx context.Context, store *postgres.Store) ([]mms.Finding, error) {
+		back, err := time.ParseDuration(since)
+		if err != nil || back <= 0 {
+			return nil, fmt.Errorf("--plivo must be a duration like 90m or 24h, not %q", since)
+		}
+		vars, err := config.Environment()
+		if err != nil {
+			return nil, err
+		}
+		account, err := config.ReadPlivo(vars)
+		if err != nil {
+			return nil, err
+		}
+		client, err := plivo.New(plivo.Options{AuthID: account.AuthID, AuthToken: string(account.AuthToken), BaseURL: account.BaseURL, MaxConns: 1})
+		if err != nil {
+			return nil, err
+		}
+		to, err := store.Now(ctx)
+		if err != nil {
+			return nil, err
+		}
+		from := to.Add(-back)
+		listed, err := worker.ListAll(ctx, client, store, mms.ListQuery{From: from, To: to})
+		if err != nil {
+			return nil, err
+		}
+		return audit.CompareListed(ctx, store, listed, from, to)
+	}
 }
 
 func report(findings []mms.Finding, out io.Writer) error {
@@ -63,7 +107,7 @@ func report(findings []mms.Finding, out io.Writer) error {
 }
 
 // readLedger asks a simulator for what it truly accepted.
-func readLedger(ctx context.Context, simulator string) ([]mms.ProviderMessage, error) {
+func readLedger(ctx context.Context, simulator string) ([]mms.LedgerEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(simulator, "/")+"/sim/ledger", nil)
@@ -86,9 +130,9 @@ func readLedger(ctx context.Context, simulator string) ([]mms.ProviderMessage, e
 	if err := json.NewDecoder(response.Body).Decode(&entries); err != nil {
 		return nil, errors.Join(errors.New("reading the simulator's ledger"), err)
 	}
-	messages := make([]mms.ProviderMessage, len(entries))
+	messages := make([]mms.LedgerEntry, len(entries))
 	for i, e := range entries {
-		messages[i] = mms.ProviderMessage{PlivoUUID: e.UUID, Token: path.Base(e.CallbackURL), State: e.State}
+		messages[i] = mms.LedgerEntry{PlivoUUID: e.UUID, Token: path.Base(e.CallbackURL), State: e.State}
 	}
 	return messages, nil
 }

@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"cmd/api":            {"internal/app", "internal/config"},
 	"cmd/worker":         {"internal/app", "internal/config"},
-	"cmd/postcard":       {"internal/audit", "internal/config", "internal/identity", "internal/mms", "internal/postgres"},
+	"cmd/postcard":       {"internal/audit", "internal/config", "internal/identity", "internal/mms", "internal/plivo", "internal/postgres", "internal/worker"},
 	"cmd/plivosim":       {"internal/plivosim"},
 	"cmd/dev":            {"internal/app", "internal/config", "internal/devstack", "internal/plivosim"},
 }
@@ -152,11 +152,11 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 // decision about a message rests on it: clocks of several machines differ, and
 // all times of messages are the database's.
 var readsClock = map[string]string{
-	"internal/worker/leases.go":  "how long this process has not renewed, by its monotonic clock",
-	"internal/worker/sender.go":  "how long a call took",
-	"internal/httpkit/watch.go":  "how long a request took",
-	"internal/plivo/client.go":   "a Retry-After that is a date",
-	"internal/testkit/wait.go":   "deadlines of tests",
+	"internal/worker/leases.go": "how long this process has not renewed, by its monotonic clock",
+	"internal/worker/sender.go": "how long a call took",
+	"internal/httpkit/watch.go": "how long a request took",
+	"internal/plivo/client.go":  "a Retry-After that is a date",
+	"internal/testkit/wait.go":  "deadlines of tests",
 }
 
 func TestClocksDecideNothing(t *testing.T) {

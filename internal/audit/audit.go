@@ -4,6 +4,7 @@ package audit
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,9 +16,9 @@ type Store interface {
 	AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecord, error)
 }
 
-// Compare holds the provider's messages against our attempts, by the token in
-// the callback URL of each.
-func Compare(ctx context.Context, store Store, provider []mms.ProviderMessage) ([]mms.Finding, error) {
+// CompareLedger holds a simulator's ledger against our attempts, by the token
+// in the callback URL of each.
+func CompareLedger(ctx context.Context, store Store, provider []mms.LedgerEntry) ([]mms.Finding, error) {
 	attempts, err := store.AttemptRecords(ctx)
 	if err != nil {
 		return nil, err
@@ -37,7 +38,7 @@ type comparison struct {
 	unnoticed int
 }
 
-func (c *comparison) add(attempts map[string]mms.AttemptRecord, message mms.ProviderMessage) {
+func (c *comparison) add(attempts map[string]mms.AttemptRecord, message mms.LedgerEntry) {
 	attempt, ok := attempts[message.Token]
 	if !ok {
 		c.strangers++
@@ -65,7 +66,7 @@ func sameState(ours mms.Status, theirs string) bool {
 	return !ours.Final() || !ok || !reported.Final() || ours == reported
 }
 
-func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []mms.ProviderMessage) []mms.Finding {
+func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []mms.LedgerEntry) []mms.Finding {
 	uuids := map[string]bool{}
 	for _, message := range provider {
 		uuids[message.PlivoUUID] = true
@@ -85,9 +86,6 @@ func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []
 			}
 		}
 	}
-	must := func(invariant, what string, count int) mms.Finding {
-		return mms.Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
-	}
 	return []mms.Finding{
 		{Invariant: "I2", What: "messages at the provider", Count: len(provider)},
 		{Invariant: "I2", What: "of ours at the provider more than once", Count: twice},
@@ -98,4 +96,47 @@ func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []
 		must("I2", "known under another UUID than the provider's", c.unlike),
 		must("I3", "whose final status is not the provider's", c.otherState),
 	}
+}
+
+// settling is how long Plivo's list may lag behind (seen up to about a minute;
+// not documented), and how far our clock and Plivo's may lie apart.
+const settling = 5 * time.Minute
+
+// CompareListed holds what Plivo lists from a span of time against our attempts,
+// by the UUIDs. Others may send through the same account: what is listed and not
+// ours is a figure, not a fault.
+func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, to time.Time) ([]mms.Finding, error) {
+	attempts, err := store.AttemptRecords(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at := map[string]mms.Listed{}
+	for _, l := range listed {
+		at[l.PlivoUUID] = l
+	}
+	ours, missing, otherState := 0, 0, 0
+	for _, attempt := range attempts {
+		l, there := at[attempt.PlivoUUID]
+		switch {
+		case attempt.Outcome != mms.Accepted:
+		case there:
+			ours++
+			if attempt.Resent == 0 && !sameState(attempt.Status, l.State) {
+				otherState++
+			}
+		case attempt.Begun.After(from.Add(settling)) && attempt.Begun.Before(to.Add(-settling)):
+			missing++
+		}
+	}
+	return []mms.Finding{
+		{Invariant: "I2", What: "messages that Plivo lists", Count: len(at)},
+		{Invariant: "I2", What: "of these, not ours as far as we know", Count: len(at) - ours},
+		must("I2", "taken for accepted, but not listed by Plivo", missing),
+		must("I3", "whose final status is not the one that Plivo lists", otherState),
+	}, nil
+}
+
+// must is a finding that is broken unless it is 0.
+func must(invariant, what string, count int) mms.Finding {
+	return mms.Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
 }

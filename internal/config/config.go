@@ -130,7 +130,17 @@ func ReadWorker(vars map[string]string) (Worker, error) {
 	return c, report(unread, c.check())
 }
 
-// ReadDatabaseURL reads the one variable that the operator's tool needs.
+// ReadPlivo reads and checks how to reach the Plivo account, like ReadAPI.
+func ReadPlivo(vars map[string]string) (Plivo, error) {
+	var c Plivo
+	unread, err := parse(&c, vars)
+	if err != nil {
+		return c, err
+	}
+	return c, report(unread, c.check())
+}
+
+// ReadDatabaseURL reads the one variable that the operator's tool always needs.
 func ReadDatabaseURL(vars map[string]string) (Secret, error) {
 	return Secret(vars["DATABASE_URL"]), report(nil, checkURL("DATABASE_URL", vars["DATABASE_URL"], "postgres", "postgresql"))
 }

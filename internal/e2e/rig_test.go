@@ -303,11 +303,11 @@ func (r *rig) verify(atPlivo int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var provider []mms.ProviderMessage
+	var provider []mms.LedgerEntry
 	for _, e := range r.sim.Ledger() {
-		provider = append(provider, mms.ProviderMessage{PlivoUUID: e.UUID, Token: filepath.Base(e.CallbackURL), State: string(e.State)})
+		provider = append(provider, mms.LedgerEntry{PlivoUUID: e.UUID, Token: filepath.Base(e.CallbackURL), State: string(e.State)})
 	}
-	compared, err := audit.Compare(r.t.Context(), r.store, provider)
+	compared, err := audit.CompareLedger(r.t.Context(), r.store, provider)
 	if err != nil {
 		r.t.Fatal(err)
 	}

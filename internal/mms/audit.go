@@ -1,6 +1,10 @@
 package mms
 
-import "github.com/google/uuid"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // Finding is the result of one check of an invariant.
 type Finding struct {
@@ -21,15 +25,16 @@ type Figures struct {
 type AttemptRecord struct {
 	MessageID uuid.UUID
 	Number    int
+	Begun     time.Time
 	PlivoUUID string
 	Outcome   Outcome
 	Status    Status // of the message
 	Resent    int    // times that the message was queued again after a doubt, by policy or by a person
 }
 
-// ProviderMessage is a message as Plivo, or its simulator, has it.
-type ProviderMessage struct {
+// LedgerEntry is a message as the simulator has it: Plivo itself tells less.
+type LedgerEntry struct {
 	PlivoUUID string
-	Token     string // of the attempt, from the callback URL; empty where the provider does not tell
+	Token     string // of the attempt, from the callback URL
 	State     string
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
@@ -104,7 +105,7 @@ func (s *Store) Audit(ctx context.Context) ([]mms.Finding, error) {
 }
 
 const selectAttemptRecords = `
-SELECT a.token, a.message_id, a.number, coalesce(a.plivo_uuid, '') AS plivo_uuid, coalesce(a.outcome, '') AS outcome, m.status,
+SELECT a.token, a.message_id, a.number, a.started_at, coalesce(a.plivo_uuid, '') AS plivo_uuid, coalesce(a.outcome, '') AS outcome, m.status,
     (SELECT count(*) FROM message_events e WHERE e.message_id = m.id
      AND (e.kind = 'not_found' OR (e.kind = 'decided' AND e.detail = 'decided_again'))) AS resent
 FROM attempts a JOIN messages m ON m.id = a.message_id`
@@ -116,6 +117,7 @@ func (s *Store) AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecor
 		Token     string    `db:"token"`
 		MessageID uuid.UUID `db:"message_id"`
 		Number    int       `db:"number"`
+		StartedAt time.Time `db:"started_at"`
 		PlivoUUID string    `db:"plivo_uuid"`
 		Outcome   string    `db:"outcome"`
 		Status    string    `db:"status"`
@@ -127,7 +129,7 @@ func (s *Store) AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecor
 	records := make(map[string]mms.AttemptRecord, len(rows))
 	for _, r := range rows {
 		records[r.Token] = mms.AttemptRecord{
-			MessageID: r.MessageID, Number: r.Number, PlivoUUID: r.PlivoUUID,
+			MessageID: r.MessageID, Number: r.Number, Begun: r.StartedAt, PlivoUUID: r.PlivoUUID,
 			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Resent: r.Resent,
 		}
 	}

@@ -52,6 +52,13 @@ func (s *Store) Ping(ctx context.Context) error {
 	return translate(s.db.PingContext(ctx), "pinging the database")
 }
 
+// Now is the database's time, the one that counts.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	err := s.db.GetContext(ctx, &now, `SELECT now()`)
+	return now, translate(err, "asking for the database's time")
+}
+
 // translate wraps err with what was being done, and adds mms.ErrUnavailable
 // where the database could not be reached or broke off.
 func translate(err error, doing string) error {

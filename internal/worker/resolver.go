@@ -28,7 +28,7 @@ type DoubtStore interface {
 	DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
 	AttemptsBetween(ctx context.Context, from, to time.Time) (int, error)
 	KnownUUIDs(ctx context.Context, among []string) ([]string, error)
-	ReserveListCall(ctx context.Context) (wait time.Duration, err error)
+	ListGate
 	LookLater(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error
 	AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error)
 	HoldDoubt(ctx context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error)
@@ -139,43 +139,40 @@ func (r *Resolver) cheapest(ctx context.Context, group []mms.Doubt) (mms.ListQue
 
 // list returns what Plivo lists, less what is known to belong to other attempts.
 func (r *Resolver) list(ctx context.Context, q mms.ListQuery) ([]mms.Listed, error) {
-	listed, err := r.pages(ctx, q)
+	listed, err := ListAll(ctx, r.Plivo, r.Store, q)
 	if err != nil {
 		return nil, err
 	}
 	return r.unknown(ctx, listed)
 }
 
-// pages asks for all pages of a query.
-func (r *Resolver) pages(ctx context.Context, q mms.ListQuery) ([]mms.Listed, error) {
+// ListGate says how long to wait before the next call of Plivo's list, so that
+// all processes together stay below Plivo's limit.
+type ListGate interface {
+	ReserveListCall(ctx context.Context) (wait time.Duration, err error)
+}
+
+// ListAll asks for all pages of a query, as fast as the gate lets it.
+func ListAll(ctx context.Context, plivo Lister, gate ListGate, q mms.ListQuery) ([]mms.Listed, error) {
 	var all []mms.Listed
 	for more := true; more; {
-		if err := r.awaitListCall(ctx); err != nil {
+		wait, err := gate.ReserveListCall(ctx)
+		if err != nil {
 			return nil, err
 		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 		var page []mms.Listed
-		var err error
 		q.Offset = len(all)
-		if page, more, err = r.Plivo.List(ctx, q); err != nil {
+		if page, more, err = plivo.List(ctx, q); err != nil {
 			return nil, err
 		}
 		all = append(all, page...)
 	}
 	return all, nil
-}
-
-// awaitListCall keeps all workers together below Plivo's limit.
-func (r *Resolver) awaitListCall(ctx context.Context) error {
-	wait, err := r.Store.ReserveListCall(ctx)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // unknown takes out what belongs to other attempts, and what a list that moved
