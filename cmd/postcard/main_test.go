@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -162,7 +163,7 @@ func (b *books) send() (mms.AttemptRef, mms.Verdict) {
 	b.sent++
 	m, err := b.store.Accept(b.t.Context(), mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: b.owner, Sender: sender, Recipient: mms.Number(fmt.Sprintf("+1416555%04d", b.sent)),
-		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"},
+		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour,
 	})
 	if err != nil {
 		b.t.Fatal(err)

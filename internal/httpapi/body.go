@@ -64,7 +64,7 @@ func wrongBody(rule, message string) error {
 }
 
 // decodeObject fills the fields of the struct at dest, which are of type
-// string or []string, from a JSON object with exactly their names. Unlike
+// string, []string or *int, from a JSON object with exactly their names. Unlike
 // json.Unmarshal it refuses broken UTF-8 instead of replacing it, names in
 // another case, names that come twice, and null.
 func decodeObject(body []byte, dest any) error {

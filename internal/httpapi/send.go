@@ -21,6 +21,7 @@ type SendRequest struct {
 	MediaURL  string   `json:"mediaUrl,omitempty" doc:"Where Plivo fetches the picture: http or https, reachable from the internet." format:"uri" maxLength:"2000" example:"https://example.com/picture.jpg"`
 	MediaURLs []string `json:"mediaUrls,omitempty" doc:"Several pictures, in place of mediaUrl." minItems:"1" maxItems:"10" maxLength:"2000" format:"uri" nullable:"false"`
 	From      string   `json:"from,omitempty" doc:"One of this installation's sender numbers. Left out, Postcard chooses, and chooses the same one for a recipient every time." pattern:"^\\+[1-9][0-9]{6,14}$"`
+	ValidFor  *int     `json:"validFor,omitempty" doc:"For how many seconds it may wait to be sent. What cannot be sent in time fails and is not sent late." minimum:"60" maximum:"259200" default:"10800"`
 }
 
 // TransformSchema adds what tags cannot say.
@@ -65,7 +66,7 @@ func (a *api) send(ctx context.Context, who identity.Principal, in *sendInput) (
 		return nil, err
 	}
 	message, err := a.Intake.Accept(ctx, who.UserID, mms.Draft{
-		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs,
+		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, ValidFor: body.ValidFor,
 	})
 	if err != nil {
 		return nil, err

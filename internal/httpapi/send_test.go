@@ -73,7 +73,7 @@ func faults(field, rule, message string, more ...string) []httpapi.FieldError {
 
 const (
 	wordsE164     = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
-	wordsUnknown  = "is not known here; known are to, text, mediaUrl, mediaUrls, from"
+	wordsUnknown  = "is not known here; known are to, text, mediaUrl, mediaUrls, from, validFor"
 	wordsHalf     = "contains half of a character (an unpaired surrogate)"
 	wordsNoTo     = "is missing: the recipient's phone number"
 	wordsNoMedia  = "is missing: a picture message needs at least one picture"
@@ -126,8 +126,12 @@ func TestSendBadBodies(t *testing.T) {
 			faults("mediaUrls[1]", "type", "must be a string, not null", "mediaUrls[2]", "type", "must be a string, not a boolean",
 				"mediaUrls[3]", "utf8", wordsHalf),
 		},
-		"a list that is null": {`{"mediaUrls":null}`, faults("mediaUrls", "type", "must be a list of strings, not null")},
-		"nothing":             {`{}`, faults("to", "required", wordsNoTo, "mediaUrl", "required", wordsNoMedia)},
+		"numbers that are none": {`{"validFor":"60"}`, faults("validFor", "type", "must be a whole number, not a string")},
+		"a number that is null": {`{"validFor":null}`, faults("validFor", "type", "must be a whole number, not null")},
+		"a broken number":       {`{"validFor":60.5}`, faults("validFor", "type", "must be a whole number")},
+		"a number beyond all":   {`{"validFor":1e99}`, faults("validFor", "type", "must be a whole number")},
+		"a list that is null":   {`{"mediaUrls":null}`, faults("mediaUrls", "type", "must be a list of strings, not null")},
+		"nothing":               {`{}`, faults("to", "required", wordsNoTo, "mediaUrl", "required", wordsNoMedia)},
 		"each field breaks its rule": {
 			`{"to":"123","text":"` + strings.Repeat("x", mms.MaxText+1) + `","mediaUrl":"ftp://x"}`,
 			faults("to", "e164", wordsE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",

@@ -15,6 +15,10 @@ func set(field reflect.Value, name string, raw json.RawMessage, faults *invalid.
 		field.SetString(stringIn(raw, name, faults))
 		return
 	}
+	if field.Kind() == reflect.Pointer {
+		field.Set(reflect.ValueOf(wholeNumber(raw, name, faults)))
+		return
+	}
 	var elements []json.RawMessage
 	if raw[0] != '[' || json.Unmarshal(raw, &elements) != nil {
 		faults.Add(name, "type", "must be a list of strings, not "+kindOf(raw))
@@ -28,6 +32,17 @@ func set(field reflect.Value, name string, raw json.RawMessage, faults *invalid.
 		list = append(list, stringIn(element, name+"["+strconv.Itoa(i)+"]", faults))
 	}
 	field.Set(reflect.ValueOf(list))
+}
+
+func wholeNumber(raw json.RawMessage, name string, faults *invalid.Fields) *int {
+	n := new(int)
+	switch {
+	case kindOf(raw) != "a number":
+		faults.Add(name, "type", "must be a whole number, not "+kindOf(raw))
+	case json.Unmarshal(raw, n) != nil:
+		faults.Add(name, "type", "must be a whole number")
+	}
+	return n
 }
 
 func stringIn(raw json.RawMessage, name string, faults *invalid.Fields) string {

@@ -71,7 +71,7 @@ func TestAccept(t *testing.T) {
 	}
 	want := mms.Message{
 		ID: got.ID, Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
-		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, Version: 7,
+		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

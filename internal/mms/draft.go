@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -20,7 +21,15 @@ type Draft struct {
 	Text      string   // may be empty
 	MediaURL  string   // the one picture ...
 	MediaURLs []string // ... or several; not both
+	ValidFor  *int     // for how many seconds it may wait to be sent; nil for DefaultValidFor
 }
+
+// What would come too late is not sent at all.
+const (
+	DefaultValidFor = 3 * time.Hour
+	MinValidFor     = time.Minute
+	MaxValidFor     = 72 * time.Hour
+)
 
 // Rules are what this installation allows.
 type Rules struct {
@@ -37,6 +46,7 @@ func (r Rules) Check(d Draft, id, owner uuid.UUID) (Message, error) {
 	sender := r.checkSender(d.From, recipient, &faults)
 	text := checkText(d.Text, &faults)
 	media := r.checkMedia(d, &faults)
+	validFor := checkValidFor(d.ValidFor, &faults)
 	if err := faults.Err(); err != nil {
 		return Message{}, err
 	}
@@ -44,7 +54,7 @@ func (r Rules) Check(d Draft, id, owner uuid.UUID) (Message, error) {
 		ID: id, Owner: owner,
 		Sender: sender, Recipient: recipient,
 		Text: text, MediaURLs: media,
-		Status: Queued, Version: 1,
+		Status: Queued, Version: 1, ValidFor: validFor,
 	}, nil
 }
 
@@ -110,6 +120,18 @@ func checkText(text string, faults *invalid.Fields) string {
 		faults.Add("text", "max_length", fmt.Sprintf("must be at most %d characters long (it has %d)", MaxText, n))
 	}
 	return text
+}
+
+func checkValidFor(seconds *int, faults *invalid.Fields) time.Duration {
+	if seconds == nil {
+		return DefaultValidFor
+	}
+	least, most := int(MinValidFor.Seconds()), int(MaxValidFor.Seconds())
+	if *seconds < least || *seconds > most {
+		faults.Add("validFor", "range", fmt.Sprintf("must be from %d to %d seconds", least, most))
+		return 0
+	}
+	return time.Duration(*seconds) * time.Second
 }
 
 func (r Rules) checkMedia(d Draft, faults *invalid.Fields) []string {

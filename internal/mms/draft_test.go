@@ -3,9 +3,11 @@ package mms
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,6 +30,19 @@ func check(d Draft) (Message, []string) {
 		list = append(list, f.Name+" "+f.Rule)
 	}
 	return m, list
+}
+
+func TestHowLongAMessageMayWait(t *testing.T) {
+	t.Parallel()
+	rules := Rules{Countries: []string{"US"}, Senders: []Number{"+14155550100"}}
+	for seconds, want := range map[int]time.Duration{
+		59: 0, 60: MinValidFor, 7200: 2 * time.Hour, 259_200: MaxValidFor, 259_201: 0, 0: 0, -1: 0, math.MaxInt: 0, math.MinInt: 0,
+	} {
+		m, err := rules.Check(Draft{To: "+14155550123", MediaURL: "https://example.com/a.jpg", ValidFor: &seconds}, uuid.Nil, uuid.Nil)
+		if m.ValidFor != want || (err == nil) != (want != 0) || err != nil && !strings.Contains(err.Error(), "validFor") {
+			t.Errorf("valid for %d seconds = %v, %v; want %v", seconds, m.ValidFor, err, want)
+		}
+	}
 }
 
 func TestCheckMakesAMessage(t *testing.T) {

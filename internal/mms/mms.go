@@ -35,13 +35,14 @@ type Message struct {
 	Text          string   // may be empty
 	MediaURLs     []string // 1 to MaxMedia, in the order given
 	Status        Status
-	Reason        Reason // why it failed or waits; empty when there is nothing to say
-	PlivoUUID     string // empty until Plivo has it
-	PlivoCode     string // Plivo's error code as it came; empty when there was none
-	Attempts      int    // calls to Plivo begun so far
-	Held          bool   // in doubt, and its owner has to decide
-	ExpiresAt     time.Time
-	Version       int64 // grows with every event
+	Reason        Reason        // why it failed or waits; empty when there is nothing to say
+	PlivoUUID     string        // empty until Plivo has it
+	PlivoCode     string        // Plivo's error code as it came; empty when there was none
+	Attempts      int           // calls to Plivo begun so far
+	Held          bool          // in doubt, and its owner has to decide
+	ValidFor      time.Duration // how long it may wait, said when it is accepted; then ExpiresAt tells
+	ExpiresAt     time.Time     // not sent later than this
+	Version       int64         // grows with every event
 	NextAttemptAt *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time

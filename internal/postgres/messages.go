@@ -54,8 +54,8 @@ const relayGrace = "interval '10 seconds'"
 
 const acceptMessage = `
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, relay_at)
-    VALUES ($1, $2, $3, $4, $5, 'queued', now(), now() + ` + relayGrace + `)
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, relay_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, 'queued', now(), now() + ` + relayGrace + `, now() + $7 * interval '1 second')
     RETURNING *
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
@@ -70,7 +70,7 @@ SELECT ` + messageColumns + `, $6::text[] AS media FROM m`
 func (s *Store) Accept(ctx context.Context, m mms.Message) (mms.Message, error) {
 	var row messageRow
 	err := s.db.GetContext(ctx, &row, acceptMessage,
-		m.ID, m.Owner, string(m.Sender), string(m.Recipient), m.Text, pq.Array(m.MediaURLs))
+		m.ID, m.Owner, string(m.Sender), string(m.Recipient), m.Text, pq.Array(m.MediaURLs), m.ValidFor.Seconds())
 	return row.message(), translate(err, "accepting a message")
 }
 

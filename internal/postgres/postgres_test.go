@@ -60,7 +60,7 @@ func acceptFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient m
 	t.Helper()
 	m, err := store.Accept(t.Context(), mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: recipient,
-		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"},
+		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"}, ValidFor: time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
