@@ -182,8 +182,8 @@ func (b *books) send() (mms.AttemptRef, mms.Verdict) {
 
 func (b *books) submit(ref mms.AttemptRef, v mms.Verdict) {
 	b.t.Helper()
-	if done, err := b.store.Submit(b.t.Context(), ref, v); err != nil || !done {
-		b.t.Fatalf("submitting: %v, %v", done, err)
+	if got, err := b.store.Accepted(b.t.Context(), ref, v, mms.EventSubmitted); err != nil || got != mms.Adopted {
+		b.t.Fatalf("submitting: %v, %v", got, err)
 	}
 }
 

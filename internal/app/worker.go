@@ -58,6 +58,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		SendTimeout: c.SendTimeout,
 		Leases:      leases,
 		Observe:     attemptMetrics(registry),
+		Duplicates:  duplicateMetric(registry),
 		Logger:      logger,
 	}
 	relay := &worker.Relay{Store: store, Queue: tasks, Logger: logger}

@@ -52,7 +52,7 @@ func TestCheckMakesAMessage(t *testing.T) {
 	got, faults := check(d)
 	want := Message{
 		ID: uuid.UUID{15: 1}, Owner: uuid.UUID{15: 2}, Sender: "+14155550100", Recipient: "+14155550123",
-		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Version: 1,
+		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Version: 1, ValidFor: DefaultValidFor,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || faults != nil {
 		t.Errorf("Check() (-want +got):\n%s%v", diff, faults)

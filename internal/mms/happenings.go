@@ -19,7 +19,7 @@ var eventTitles = map[EventKind]string{
 	EventNotFound:       "Not found at Plivo after the full wait: queued again",
 	EventHeld:           "Held for a person to decide",
 	EventDecided:        "Decided by a person",
-	EventDuplicate:      "An earlier attempt turned out to have reached Plivo: sent twice",
+	EventDuplicate:      "Two attempts turned out to have reached Plivo: sent twice",
 }
 
 // Title is what happened, in plain words.

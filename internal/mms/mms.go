@@ -100,7 +100,7 @@ const (
 	EventNotFound       EventKind = "not_found"       // Plivo does not have it, as far as can be known: queued again
 	EventHeld           EventKind = "held"            // a person has to decide
 	EventDecided        EventKind = "decided"         // a person decided
-	EventDuplicate      EventKind = "duplicate"       // an attempt we had given up on turned out to have been accepted
+	EventDuplicate      EventKind = "duplicate"       // Plivo turned out to have it twice
 )
 
 // Page asks for one page of an owner's messages, newest first.

@@ -14,6 +14,17 @@ type AttemptRef struct {
 	Number    int
 }
 
+// Acceptance is what a proof that Plivo accepted an attempt means for its
+// message.
+type Acceptance int
+
+// What a proof can mean.
+const (
+	NothingNew Acceptance = iota // it is known already
+	Adopted                      // the message is at Plivo, which was not known before
+	Duplicate                    // the message is at Plivo once more than was known
+)
+
 // Claim is a message that one worker, and no other, is about to hand to Plivo.
 type Claim struct {
 	AttemptRef

@@ -28,20 +28,26 @@ func Statuses() []Status { return slices.Clone(statuses) }
 // Known reports whether s is one of the statuses.
 func (s Status) Known() bool { return slices.Contains(statuses, s) }
 
-// Final reports whether the message's story is over. A final status may still
-// be corrected upwards by a late delivery report (undelivered to delivered).
+// Final reports whether the message's story is over, as far as is known. Late
+// proof or a late delivery report may still correct it.
 func (s Status) Final() bool {
 	return s == Delivered || s == Undelivered || s == Failed || s == Canceled
 }
 
-// next holds every legal transition.
+// next holds every legal transition. Up to submitted it is us who know. Proof
+// that Plivo has the message then wins over whatever we believed, also after a
+// failure: an answer was lost, and comes to light late. From submitted on it is
+// Plivo who knows; its states have one order, so that reports lead to the same
+// end whichever comes first.
 var next = map[Status][]Status{
 	Scheduled:   {Queued, Canceled},
-	Queued:      {Sending, Submitted, Canceled, Failed}, // Submitted: late evidence about an attempt that was given up on
+	Queued:      {Sending, Canceled, Failed, Submitted},
 	Sending:     {Submitted, Queued, Failed, InDoubt},
-	InDoubt:     {Submitted, Queued, Sent, Failed}, // Sent: only by a person's word
-	Submitted:   {Sent, Delivered, Undelivered, Failed},
-	Sent:        {Delivered, Undelivered},
+	InDoubt:     {Submitted, Queued, Failed, Sent}, // Sent: only by a person's word
+	Canceled:    {Submitted},
+	Submitted:   {Sent, Failed, Undelivered, Delivered},
+	Sent:        {Failed, Undelivered, Delivered},
+	Failed:      {Undelivered, Delivered, Submitted},
 	Undelivered: {Delivered},
 }
 

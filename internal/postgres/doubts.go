@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql/driver"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,30 +9,6 @@ import (
 
 	"postcard/internal/mms"
 )
-
-// resolveLock is the number of the lock that the one resolver at work holds.
-const resolveLock = 7_077_001
-
-// ResolveAlone calls resolve unless another process is at it. The lock is a
-// session's of its own, so that it goes with the process.
-func (s *Store) ResolveAlone(ctx context.Context, resolve func(context.Context) error) error {
-	conn, err := s.db.Connx(ctx)
-	if err != nil {
-		return translate(err, "connecting for the resolver's lock")
-	}
-	defer conn.Close()
-	var alone bool
-	if err := conn.GetContext(ctx, &alone, `SELECT pg_try_advisory_lock($1)`, resolveLock); err != nil || !alone {
-		return translate(err, "taking the resolver's lock")
-	}
-	err = resolve(ctx)
-	_, unlockErr := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, resolveLock)
-	if unlockErr != nil {
-		// A connection that still holds the lock must not go back to the pool.
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-	}
-	return errors.Join(err, translate(unlockErr, "releasing the resolver's lock"))
-}
 
 const dueDoubts = `
 SELECT t.message_id, t.number, t.sender, m.recipient, t.started_at, t.finished_at,
@@ -145,13 +119,12 @@ WITH m AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, 'held', status, attempts, $3 FROM m
 )
-SELECT count(*) FROM m`
+SELECT id FROM m`
 
 // HoldDoubt leaves a doubt to a person.
 func (s *Store) HoldDoubt(ctx context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, holdDoubt, ref.MessageID, ref.Number, string(reason))
-	return changed == 1, translate(err, "holding a doubt")
+	changed, err := s.change(ctx, "holding a doubt", holdDoubt, ref.MessageID, ref.Number, string(reason))
+	return changed == 1, err
 }
 
 // requeueDoubt takes a doubtful message back into the queue; the attempt stays
@@ -168,37 +141,21 @@ WITH m AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, 'not_found', status, attempts, 'not_found' FROM m
 )
-SELECT count(pg_notify('relay', '')::text) FROM m`
+SELECT id FROM m, pg_notify('relay', '')`
 
 // ResendDoubt queues a message again that Plivo is shown not to have, as far as
 // can be known.
 func (s *Store) ResendDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, requeueDoubt, ref.MessageID, ref.Number)
-	return changed == 1, translate(err, "queueing a doubtful message again")
+	changed, err := s.change(ctx, "queueing a doubtful message again", requeueDoubt, ref.MessageID, ref.Number)
+	return changed == 1, err
 }
-
-const adoptListed = `
-WITH m AS (
-    UPDATE messages SET status = 'submitted', reason = '', plivo_uuid = $3, held = false, version = version + 1, updated_at = now()
-    WHERE id = $1 AND attempts = $2 AND status = 'in_doubt'
-    RETURNING id, status, attempts
-), attempt AS (
-    UPDATE attempts a SET look_at = NULL, outcome = 'accepted', plivo_uuid = $3
-    FROM m WHERE a.message_id = m.id AND a.number = m.attempts
-), event AS (
-    INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'found', status, attempts, $3 FROM m
-)
-SELECT count(*) FROM m`
 
 // AdoptListed settles a doubt with the one message of Plivo's that it can be,
 // and takes over the state that Plivo lists for it.
 func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, adoptListed, ref.MessageID, ref.Number, found.PlivoUUID)
-	if err != nil || changed == 0 {
-		return false, translate(err, "adopting a listed message")
+	got, err := s.Accepted(ctx, ref, mms.Verdict{PlivoUUID: found.PlivoUUID}, mms.EventFound)
+	if err != nil || got != mms.Adopted {
+		return false, err
 	}
 	to, ok := mms.Reported(found.State)
 	if !ok {
@@ -218,7 +175,7 @@ WITH m AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, 'decided', status, attempts, $4 FROM m
 )
-SELECT count(*) FROM m`
+SELECT id FROM m`
 
 const resendByPerson = `
 WITH m AS (
@@ -231,24 +188,25 @@ WITH m AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, 'decided', status, attempts, 'decided_again' FROM m
 )
-SELECT count(pg_notify('relay', '')::text) FROM m`
+SELECT id FROM m, pg_notify('relay', '')`
 
 // Decide carries out the owner's decision about a held message. It returns
 // mms.ErrNotHeld when there is nothing to decide (any more), and
 // mms.ErrNotFound for another's message.
 func (s *Store) Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error {
+	const doing = "carrying out a decision"
 	var changed int
 	var err error
 	switch d {
 	case mms.WasSent:
-		err = s.db.GetContext(ctx, &changed, closeDoubt, id, owner, string(mms.Sent), string(mms.ReasonDecidedSent))
+		changed, err = s.change(ctx, doing, closeDoubt, id, owner, string(mms.Sent), string(mms.ReasonDecidedSent))
 	case mms.GiveUp:
-		err = s.db.GetContext(ctx, &changed, closeDoubt, id, owner, string(mms.Failed), string(mms.ReasonDecidedGiveUp))
+		changed, err = s.change(ctx, doing, closeDoubt, id, owner, string(mms.Failed), string(mms.ReasonDecidedGiveUp))
 	default:
-		err = s.db.GetContext(ctx, &changed, resendByPerson, id, owner)
+		changed, err = s.change(ctx, doing, resendByPerson, id, owner)
 	}
 	if err != nil {
-		return translate(err, "carrying out a decision")
+		return err
 	}
 	if changed == 1 {
 		return nil

@@ -1,8 +1,9 @@
 package postgres_test
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,28 +64,6 @@ func TestADoubtComesUpWhenItIsDue(t *testing.T) {
 	}
 }
 
-func TestOneResolverAtATime(t *testing.T) {
-	t.Parallel()
-	store, _ := newStore(t)
-	inner, after := 0, 0
-	count := func(n *int) func(context.Context) error {
-		return func(context.Context) error { *n++; return nil }
-	}
-	err := store.ResolveAlone(t.Context(), func(ctx context.Context) error {
-		return store.ResolveAlone(ctx, count(&inner))
-	})
-	if err != nil || inner != 0 {
-		t.Errorf("a second resolver beside the first: ran %d times, %v", inner, err)
-	}
-	broken := errors.New("broken")
-	if err := store.ResolveAlone(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
-		t.Errorf("ResolveAlone() = %v, want the resolver's own error", err)
-	}
-	if err := store.ResolveAlone(t.Context(), count(&after)); err != nil || after != 1 {
-		t.Errorf("a resolver after one that failed: ran %d times, %v", after, err)
-	}
-}
-
 func TestEndsOfADoubt(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -131,41 +110,149 @@ func TestLateEvidenceSparesTheSecondSending(t *testing.T) {
 	if _, err := store.ResendDoubt(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := store.Submit(t.Context(), ref, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil || !ok {
+	if ok, err := adopt(t.Context(), store, ref, "u-1"); err != nil || !ok {
 		t.Errorf("Submit() = %v, %v, want true", ok, err)
 	}
 	wantStory(t, read(t, store, m), mms.Submitted, doubtful+"not_found>queued submitted>submitted")
 }
 
-func TestEvidenceThatCameTooLateIsRecordedAsADuplicate(t *testing.T) {
+// TestProofWinsOverWhatWeBelieved has an attempt in doubt, given up on, and what
+// became of its message since.
+func TestProofWinsOverWhatWeBelieved(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, first, _ := doubt(t, store, owner)
-	if _, err := store.ResendDoubt(t.Context(), first); err != nil {
-		t.Fatal(err)
+	const again = doubtful + "not_found>queued "
+	tests := map[string]struct {
+		since  func(*testing.T, *postgres.Store, mms.Message)
+		status mms.Status // with the proof
+		story  string
+	}{
+		"queued again": {func(*testing.T, *postgres.Store, mms.Message) {}, mms.Submitted, again + "submitted>submitted"},
+		"the next attempt is under way": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			claim(t, s, m.ID)
+		}, mms.Submitted, again + "attempt_started>sending submitted>submitted"},
+		"the next attempt was refused for now": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			c, _ := claim(t, s, m.ID)
+			if _, err := s.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{}); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Submitted, again + "attempt_started>sending refused_for_now>queued submitted>submitted"},
+		"the next attempt is in doubt": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			c, _ := claim(t, s, m.ID)
+			if _, err := s.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Submitted, again + "attempt_started>sending in_doubt>in_doubt submitted>submitted"},
+		"the next attempt was refused for good": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			c, _ := claim(t, s, m.ID)
+			if _, err := s.Fail(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Refused}, mms.ReasonRefused); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Submitted, again + "attempt_started>sending refused>failed submitted>submitted"},
+		"the next attempt was accepted": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			c, _ := claim(t, s, m.ID)
+			if _, err := adopt(t.Context(), s, c.AttemptRef, "u-2"); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Submitted, again + "attempt_started>sending submitted>submitted duplicate>submitted"},
+		"it expired": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			if _, err := s.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, m.ID); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Expire(t.Context(), 10); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Submitted, again + "expired>failed submitted>submitted"},
 	}
-	claim(t, store, m.ID)
-	if ok, err := store.Submit(t.Context(), first, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil || ok {
-		t.Errorf("Submit() = %v, %v, want false", ok, err)
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			m, first, _ := doubt(t, store, owner)
+			if _, err := store.ResendDoubt(t.Context(), first); err != nil {
+				t.Fatal(err)
+			}
+			tt.since(t, store, m)
+			for _, want := range []mms.Acceptance{proofOf(tt.story), mms.NothingNew} {
+				got, err := store.Accepted(t.Context(), first, mms.Verdict{PlivoUUID: "u-1"}, mms.EventSubmitted)
+				if err != nil || got != want {
+					t.Errorf("Accepted() = %v, %v, want %v", got, err, want)
+				}
+			}
+			h := read(t, store, m)
+			wantStory(t, h, tt.status, tt.story)
+			if h.FinalAt != nil || h.Held || h.NextAttemptAt != nil {
+				t.Errorf("the message is not simply on its way: %+v", h.Message)
+			}
+			if _, claimed, err := store.Claim(t.Context(), m.ID, token(), time.Minute); err != nil || claimed {
+				t.Errorf("Claim() of what Plivo has = %v, %v, want false", claimed, err)
+			}
+		})
 	}
-	for _, want := range []bool{true, false} {
-		if ok, err := store.NoteDuplicate(t.Context(), first, "u-1"); err != nil || ok != want {
-			t.Errorf("NoteDuplicate() = %v, %v, want %v", ok, err, want)
-		}
-	}
-	wantStory(t, read(t, store, m), mms.Sending, doubtful+"not_found>queued attempt_started>sending duplicate>sending")
 }
 
-func TestARequeuedMessageIsNotTakenForProven(t *testing.T) {
+func proofOf(story string) mms.Acceptance {
+	if strings.Contains(story, "duplicate") {
+		return mms.Duplicate
+	}
+	return mms.Adopted
+}
+
+// TestAnOvertakenAttemptIsClosed has proof about the first attempt come while
+// the second is under way.
+func TestAnOvertakenAttemptIsClosed(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*postgres.Store, mms.AttemptRef) error{
+		"refused": func(s *postgres.Store, ref mms.AttemptRef) error {
+			ok, err := s.Fail(t.Context(), ref, mms.Verdict{Outcome: mms.Refused, Reason: mms.ReasonRefused}, mms.ReasonRefused)
+			if ok {
+				return errors.New("Fail() = true for a message that Plivo has")
+			}
+			return err
+		},
+		"worker lost": func(s *postgres.Store, ref mms.AttemptRef) error {
+			if _, err := s.DB().Exec(`UPDATE attempts SET lease_until = now() WHERE number = 2`); err != nil {
+				return err
+			}
+			n, err := s.DoubtLapsed(t.Context(), 10)
+			if n != 0 {
+				return fmt.Errorf("DoubtLapsed() = %d", n)
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			m, first, _ := doubt(t, store, owner)
+			if _, err := store.ResendDoubt(t.Context(), first); err != nil {
+				t.Fatal(err)
+			}
+			second, _ := claim(t, store, m.ID)
+			if _, err := adopt(t.Context(), store, first, "u-1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := end(store, second.AttemptRef); err != nil {
+				t.Error(err)
+			}
+			h := read(t, store, m)
+			if h.Status != mms.Submitted || h.AttemptList[1].FinishedAt == nil || h.AttemptList[1].Outcome == "" {
+				t.Errorf("message %s, second attempt %+v", h.Status, h.AttemptList[1])
+			}
+		})
+	}
+}
+
+func TestProofIsOfOneAttempt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
-	c, _ := claim(t, store, m.ID)
-	if _, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{}); err != nil {
-		t.Fatal(err)
+	_, first, _ := doubt(t, store, owner)
+	_, other, _ := doubt(t, store, owner)
+	if ok, err := adopt(t.Context(), store, first, "u-1"); err != nil || !ok {
+		t.Fatalf("Accepted() = %v, %v", ok, err)
 	}
-	if ok, err := store.Submit(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil || ok {
-		t.Errorf("Submit() of a refused attempt = %v, %v, want false", ok, err)
+	got, err := store.Accepted(t.Context(), other, mms.Verdict{PlivoUUID: "u-1"}, mms.EventFound)
+	if err != nil || got != mms.NothingNew {
+		t.Errorf("the same proof for another attempt = %v, %v, want nothing", got, err)
 	}
 }
 

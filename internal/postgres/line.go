@@ -178,14 +178,12 @@ WITH due AS (
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'expired', status FROM m
 )
-SELECT count(*) FROM m`
+SELECT id FROM m`
 
 // Expire fails up to limit queued messages that could not be sent in time, and
 // returns how many.
 func (s *Store) Expire(ctx context.Context, limit int) (int, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, expireQueued, limit)
-	return changed, translate(err, "expiring messages")
+	return s.change(ctx, "expiring messages", expireQueued, limit)
 }
 
 const selectPauses = `SELECT cause, detail, since FROM pauses ORDER BY since`

@@ -204,7 +204,7 @@ func TestOnePauseStopsAllAndOneProbeShowsItsEnd(t *testing.T) {
 		t.Errorf("Probe() again = %v, %v, want none yet", tasks, err)
 	}
 	c, _ = claim(t, store, broke.ID)
-	if _, err := store.Submit(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil {
+	if _, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil {
 		t.Fatal(err)
 	}
 	if pauses, err := store.Paused(t.Context()); err != nil || len(pauses) != 0 {

@@ -67,7 +67,7 @@ func TestReportsMoveAMessageForwardOnly(t *testing.T) {
 	if err != nil || ref != c.AttemptRef || known != "" {
 		t.Errorf("AttemptByToken() = %v, %q, %v", ref, known, err)
 	}
-	if _, err := store.Submit(t.Context(), ref, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u-1"}); err != nil {
+	if _, err := adopt(t.Context(), store, ref, "u-1"); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
@@ -78,8 +78,9 @@ func TestReportsMoveAMessageForwardOnly(t *testing.T) {
 		{mms.Sent, "u-2", false}, // another message's
 		{mms.Sent, "u-1", true},
 		{mms.Sent, "u-1", false},
-		{mms.Undelivered, "u-1", true},
+		{mms.Failed, "u-1", true},
 		{mms.Sent, "u-1", false},
+		{mms.Undelivered, "u-1", true},
 		{mms.Failed, "u-1", false},
 		{mms.Delivered, "u-1", true},
 		{mms.Undelivered, "u-1", false},
@@ -91,7 +92,7 @@ func TestReportsMoveAMessageForwardOnly(t *testing.T) {
 		}
 	}
 	h := read(t, store, m)
-	wantStory(t, h, mms.Delivered, "accepted>queued attempt_started>sending submitted>submitted report>sent report>undelivered report>delivered")
+	wantStory(t, h, mms.Delivered, "accepted>queued attempt_started>sending submitted>submitted report>sent report>failed report>undelivered report>delivered")
 	if h.FinalAt == nil || time.Since(*h.FinalAt) > time.Hour {
 		t.Errorf("final at %v", h.FinalAt)
 	}

@@ -34,22 +34,21 @@ WITH m AS (
     UPDATE messages SET status = $4, plivo_code = $5, reason = CASE WHEN $4 = 'failed' THEN 'reported' ELSE '' END,
         version = version + 1, updated_at = now(),
         final_at = CASE WHEN $4 IN ('delivered', 'undelivered', 'failed') THEN now() END
-    WHERE id = $1 AND attempts = $2 AND plivo_uuid = $3 AND status = ANY ($6)
-    RETURNING id, status, attempts
+    WHERE id = $1 AND plivo_uuid = $3 AND status = ANY ($6)
+    RETURNING id, status
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'report', status, attempts, $7 FROM m
+    SELECT id, 'report', status, $2, $7 FROM m
 )
-SELECT count(*) FROM m`
+SELECT id FROM m`
 
 // ApplyReport takes the attempt's message to the reported status, from one of
 // the statuses that may come before it. It reports false when the message is
-// that far already.
+// that far already, or is another of Plivo's than the one reported on.
 func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, to mms.Status) (bool, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, applyReport,
+	changed, err := s.change(ctx, "applying a delivery report", applyReport,
 		ref.MessageID, ref.Number, r.PlivoUUID, string(to), r.Code, pq.Array(mms.Before(to)), r.Words())
-	return changed == 1, translate(err, "applying a delivery report")
+	return changed == 1, err
 }
 
 const noteReport = `
@@ -63,25 +62,4 @@ INSERT INTO message_events (message_id, kind, status, attempt, detail) SELECT id
 func (s *Store) NoteReport(ctx context.Context, ref mms.AttemptRef, r mms.Report) error {
 	_, err := s.db.ExecContext(ctx, noteReport, ref.MessageID, r.PlivoUUID, ref.Number, r.Words())
 	return translate(err, "noting a delivery report")
-}
-
-const noteDuplicate = `
-WITH a AS (
-    UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3
-    WHERE message_id = $1 AND number = $2 AND outcome = 'unknown' AND plivo_uuid IS NULL
-    RETURNING message_id, number
-), m AS (
-    UPDATE messages SET version = version + 1, updated_at = now()
-    FROM a WHERE id = a.message_id RETURNING id, status, a.number
-), event AS (
-    INSERT INTO message_events (message_id, kind, status, attempt, detail) SELECT id, 'duplicate', status, number, $3 FROM m
-)
-SELECT count(*) FROM m`
-
-// NoteDuplicate records that Plivo had accepted an attempt that was given up
-// on. It reports false when that is known already.
-func (s *Store) NoteDuplicate(ctx context.Context, ref mms.AttemptRef, plivoUUID string) (bool, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, noteDuplicate, ref.MessageID, ref.Number, plivoUUID)
-	return changed == 1, translate(err, "noting a duplicate")
 }

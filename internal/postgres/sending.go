@@ -72,7 +72,8 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 // The transitions that end an attempt share their two ends: finishAttempt
 // follows a statement that changed the message and returned it as m, and
 // writes what the attempt came to and the event. Its parameters: $1 message,
-// $2 attempt number, $3 outcome, $4 HTTP status, $5 API id, $6 detail, $7 UUID.
+// $2 attempt number, $3 outcome, $4 HTTP status, $5 API id, $6 detail, $7 event,
+// $8 the event's detail.
 //
 // An attempt whose outcome is unknown may still be settled: the answer came
 // late, but it is evidence.
@@ -84,71 +85,111 @@ const (
 
 	finishAttempt = `, attempt AS (
     UPDATE attempts a SET outcome = $3, http_status = nullif($4, 0), api_id = $5, detail = $6,
-        plivo_uuid = nullif($7, ''), finished_at = coalesce(a.finished_at, clock_timestamp()),
+        finished_at = coalesce(a.finished_at, clock_timestamp()),
         look_at = CASE WHEN $3 = 'unknown' THEN now() + interval '5 seconds' END
-    FROM m WHERE a.message_id = m.id AND a.number = m.attempts
+    FROM m WHERE a.message_id = m.id AND a.number = $2
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, $8, status, attempts, $9 FROM m
+    SELECT id, $7, status, $2, $8 FROM m
 )
-SELECT count(*) FROM m`
+SELECT id FROM m`
 )
 
-// submitMessage takes evidence even for an attempt that was given up on, as
-// long as the next one has not begun: better to adopt than to send again. That
-// Plivo accepts messages ends any pause.
-const submitMessage = `
-WITH m AS (
-    UPDATE messages SET status = 'submitted', reason = '', plivo_uuid = $7, held = false, line = NULL,
-        next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
-    WHERE id = $1 AND attempts = $2 AND (status IN ('sending', 'in_doubt') OR (status = 'queued' AND EXISTS (
-        SELECT FROM attempts WHERE message_id = $1 AND number = $2 AND outcome = 'unknown')))
-    RETURNING *
+// closeAttempt finishes an attempt that decides nothing about its message any
+// more, because evidence about another was quicker.
+const closeAttempt = `
+WITH attempt AS (
+    UPDATE attempts SET outcome = $3, http_status = nullif($4, 0), api_id = $5, detail = $6, finished_at = clock_timestamp()
+    WHERE message_id = $1 AND number = $2 AND outcome IS NULL RETURNING message_id
+), m AS (
+    UPDATE messages SET version = version + 1, updated_at = now()
+    FROM attempt WHERE id = attempt.message_id RETURNING id, status
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, $7, status, $2, $8 FROM m
+)
+SELECT id FROM m`
+
+// acceptAttempt takes any proof that Plivo has accepted an attempt. Unless the
+// message is known to be there already it becomes that message, wherever it
+// stands: better to adopt late than to send again. A second acceptance is
+// recorded as the duplicate it is. A 202 also shows that the account works.
+const acceptAttempt = `
+WITH a AS (
+    UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3, http_status = coalesce(nullif($4, 0), http_status),
+        api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END, detail = '', look_at = NULL,
+        finished_at = coalesce(finished_at, clock_timestamp())
+    WHERE message_id = $1 AND number = $2 AND plivo_uuid IS NULL
+    RETURNING message_id
+), m AS (
+    UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,
+        plivo_uuid = coalesce(plivo_uuid, $3),
+        reason = CASE WHEN plivo_uuid IS NULL THEN '' ELSE reason END,
+        status = CASE WHEN plivo_uuid IS NULL AND status <> 'sent' THEN 'submitted' ELSE status END,
+        final_at = CASE WHEN plivo_uuid IS NULL THEN NULL ELSE final_at END
+    FROM a WHERE id = a.message_id
+    RETURNING id, status, plivo_uuid = $3 AS adopted
 ), resumed AS (
-    DELETE FROM pauses
-)` + finishAttempt
+    DELETE FROM pauses WHERE $4 / 100 = 2
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, CASE WHEN adopted THEN $6 ELSE 'duplicate' END, status, $2,
+        CASE WHEN adopted AND $6 = 'submitted' THEN '' ELSE $3 END FROM m
+)
+SELECT adopted FROM m`
 
-// Submit records that Plivo accepted the attempt. It reports false when the
-// attempt is not the message's open one any more, e.g. because a delivery
-// report was quicker than the answer.
-func (s *Store) Submit(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error) {
-	return s.finish(ctx, "recording an accepted attempt", submitMessage, ref, v, mms.EventSubmitted, "")
+// Accepted records the proof v that Plivo accepted an attempt, as an event of
+// the given kind.
+func (s *Store) Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error) {
+	var adopted bool
+	err := s.db.GetContext(ctx, &adopted, acceptAttempt, ref.MessageID, ref.Number, v.PlivoUUID, v.HTTPStatus, v.APIID, string(kind))
+	switch {
+	case errors.Is(err, sql.ErrNoRows) || violates(err, "attempts_plivo_uuid_key"):
+		return mms.NothingNew, nil
+	case err != nil:
+		return mms.NothingNew, translate(err, "recording an accepted attempt")
+	case adopted:
+		return mms.Adopted, nil
+	default:
+		return mms.Duplicate, nil
+	}
 }
 
 const requeueMessage = `
 WITH m AS (
-    UPDATE messages SET status = 'queued', reason = $10, held = false, version = version + 1, updated_at = now(),
-        next_attempt_at = now() + $11 * interval '1 second',
-        relay_at = now() + $11 * interval '1 second' + ` + relayGrace +
+    UPDATE messages SET status = 'queued', reason = $9, held = false, version = version + 1, updated_at = now(),
+        next_attempt_at = now() + $10 * interval '1 second',
+        relay_at = now() + $10 * interval '1 second' + ` + relayGrace +
 	guardAttempt + finishAttempt
 
 // Requeue records that Plivo did not take the message this time, and when it
-// is due again. It reports false as Submit does.
+// is due again. It reports false when the attempt is not the message's open one
+// any more, because evidence was quicker; its outcome is recorded all the same.
 func (s *Store) Requeue(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error) {
 	return s.finish(ctx, "recording a refusal for now", requeueMessage, ref, v, mms.EventRefusedForNow, string(step.Reason), string(step.Reason), step.Wait.Seconds())
 }
 
 const pauseSending = `
 WITH m AS (
-    UPDATE messages SET status = 'queued', reason = $10, held = false, version = version + 1, updated_at = now(),
+    UPDATE messages SET status = 'queued', reason = $9, held = false, version = version + 1, updated_at = now(),
         next_attempt_at = now(), relay_at = 'infinity', line = 'waiting'` +
 	guardAttempt + `, pause AS (
-    INSERT INTO pauses (cause, detail, probe_at) SELECT $10, $6, now() + interval '10 seconds' FROM m
+    INSERT INTO pauses (cause, detail, probe_at) SELECT $9, $6, now() + interval '10 seconds' FROM m
     ON CONFLICT (cause) DO NOTHING
 )` + finishAttempt
 
 // Pause records that the account cannot send, puts the message back in line and
-// pauses all sending for that cause. It reports false as Submit does.
+// pauses all sending for that cause. It reports false as Requeue does.
 func (s *Store) Pause(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error) {
 	return s.finish(ctx, "recording account trouble", pauseSending, ref, v, mms.EventAccountTrouble, string(v.Reason), string(v.Reason))
 }
 
 const failMessage = `
 WITH m AS (
-    UPDATE messages SET status = 'failed', reason = $10, held = false, version = version + 1, updated_at = now(), final_at = now()` +
+    UPDATE messages SET status = 'failed', reason = $9, held = false, version = version + 1, updated_at = now(), final_at = now()` +
 	guardAttempt + finishAttempt
 
-// Fail records that the message will not be sent. It reports false as Submit
+// Fail records that the message will not be sent. It reports false as Requeue
 // does.
 func (s *Store) Fail(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, reason mms.Reason) (bool, error) {
 	return s.finish(ctx, "recording a failure", failMessage, ref, v, mms.EventRefused, string(reason), string(reason))
@@ -156,22 +197,33 @@ func (s *Store) Fail(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, rea
 
 const doubtMessage = `
 WITH m AS (
-    UPDATE messages SET status = 'in_doubt', reason = $10, version = version + 1, updated_at = now()
+    UPDATE messages SET status = 'in_doubt', reason = $9, version = version + 1, updated_at = now()
     WHERE id = $1 AND attempts = $2 AND status = 'sending'
     RETURNING *
 )` + finishAttempt
 
 // Doubt records that it is not known whether Plivo has the message. It reports
-// false as Submit does.
+// false as Requeue does.
 func (s *Store) Doubt(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error) {
 	return s.finish(ctx, "recording a doubt", doubtMessage, ref, v, mms.EventInDoubt, string(v.Reason), string(v.Reason))
 }
 
 func (s *Store) finish(ctx context.Context, doing, query string, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind, detail string, more ...any) (bool, error) {
-	args := append([]any{ref.MessageID, ref.Number, string(v.Outcome), v.HTTPStatus, v.APIID, v.Detail, v.PlivoUUID, string(kind), detail}, more...)
-	var changed int
-	err := s.db.GetContext(ctx, &changed, query, args...)
-	return changed == 1, translate(err, doing)
+	args := []any{ref.MessageID, ref.Number, string(v.Outcome), v.HTTPStatus, v.APIID, v.Detail, string(kind), detail}
+	changed, err := s.change(ctx, doing, query, append(args, more...)...)
+	if err != nil || changed > 0 {
+		return changed > 0, err
+	}
+	_, err = s.change(ctx, doing, closeAttempt, args...)
+	return false, err
+}
+
+// change runs a statement that returns the ids of the messages it changed, and
+// counts them.
+func (s *Store) change(ctx context.Context, doing, query string, args ...any) (int, error) {
+	var ids []uuid.UUID
+	err := s.db.SelectContext(ctx, &ids, query, args...)
+	return len(ids), translate(err, doing)
 }
 
 const doubtLapsed = `
@@ -190,14 +242,21 @@ WITH lapsed AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, 'in_doubt', status, attempts, 'worker_lost' FROM m
 )
-SELECT count(*) FROM m`
+SELECT id FROM m`
+
+// closeLapsed finishes lost attempts of messages that are not being sent any
+// more, because evidence about another attempt was quicker.
+const closeLapsed = `
+UPDATE attempts a SET outcome = 'unknown', finished_at = now() FROM messages m
+WHERE m.id = a.message_id AND a.outcome IS NULL AND a.lease_until < now() AND (m.status <> 'sending' OR m.attempts <> a.number)`
 
 // DoubtLapsed puts up to limit messages in doubt whose worker was lost in the
 // middle of an attempt, and returns how many.
 func (s *Store) DoubtLapsed(ctx context.Context, limit int) (int, error) {
-	var changed int
-	err := s.db.GetContext(ctx, &changed, doubtLapsed, limit)
-	return changed, translate(err, "looking for lost attempts")
+	if _, err := s.db.ExecContext(ctx, closeLapsed); err != nil {
+		return 0, translate(err, "closing lost attempts")
+	}
+	return s.change(ctx, "looking for lost attempts", doubtLapsed, limit)
 }
 
 const renewLeases = `

@@ -18,8 +18,7 @@ var ErrMismatch = errors.New("the report is about another message")
 // Store keeps attempts and messages.
 type Store interface {
 	AttemptByToken(ctx context.Context, token string) (ref mms.AttemptRef, plivoUUID string, err error)
-	Submit(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
-	NoteDuplicate(ctx context.Context, ref mms.AttemptRef, plivoUUID string) (bool, error)
+	Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error)
 	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, to mms.Status) (bool, error)
 	NoteReport(ctx context.Context, ref mms.AttemptRef, r mms.Report) error
 }
@@ -50,23 +49,15 @@ func (rc Receipts) Apply(ctx context.Context, r mms.Report) error {
 	return rc.advance(ctx, ref, r)
 }
 
-// adopt binds the reported message to the attempt. An attempt that was given up
-// on and followed by another is the one case in which the recipient gets the
-// message twice: it is recorded as what it is.
+// adopt binds the reported message to the attempt. That an attempt which was
+// given up on and followed by another had been accepted after all is the one
+// case in which the recipient gets the message twice.
 func (rc Receipts) adopt(ctx context.Context, ref mms.AttemptRef, plivoUUID string) error {
-	proof := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: plivoUUID}
-	adopted, err := rc.Store.Submit(ctx, ref, proof)
+	got, err := rc.Store.Accepted(ctx, ref, mms.Verdict{PlivoUUID: plivoUUID}, mms.EventSubmitted)
 	if err != nil {
 		return fmt.Errorf("adopting a reported message: %w", err)
 	}
-	if adopted {
-		return nil
-	}
-	duplicate, err := rc.Store.NoteDuplicate(ctx, ref, plivoUUID)
-	if err != nil {
-		return fmt.Errorf("noting a duplicate: %w", err)
-	}
-	if duplicate {
+	if got == mms.Duplicate {
 		rc.Duplicates()
 	}
 	return nil

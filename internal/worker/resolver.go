@@ -21,10 +21,10 @@ type Resolver struct {
 	Logger *slog.Logger
 }
 
-// DoubtStore keeps doubts. ResolveAlone calls resolve unless another process is
-// at it. Of the settling methods, false means that somebody else was quicker.
+// DoubtStore keeps doubts. InTurn calls work unless another process is at the
+// work of that name. Of the settling methods, false means that somebody else was quicker.
 type DoubtStore interface {
-	ResolveAlone(ctx context.Context, resolve func(context.Context) error) error
+	InTurn(ctx context.Context, name string, work func(context.Context) error) error
 	DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
 	AttemptsBetween(ctx context.Context, from, to time.Time) (int, error)
 	KnownUUIDs(ctx context.Context, among []string) ([]string, error)
@@ -47,7 +47,10 @@ const retryLook = 20 * time.Second
 // Sweep looks after all doubts whose time for a look has come, the oldest
 // first.
 func (r *Resolver) Sweep(ctx context.Context) error {
-	return r.Store.ResolveAlone(ctx, func(ctx context.Context) error {
+	if doubts, err := r.Store.DueDoubts(ctx, 1); err != nil || len(doubts) == 0 {
+		return err
+	}
+	return r.Store.InTurn(ctx, "resolver", func(ctx context.Context) error {
 		for {
 			// They are read anew for each look: it takes seconds, in which
 			// delivery reports settle others.

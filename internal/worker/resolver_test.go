@@ -22,8 +22,8 @@ type doubtStore struct {
 	calls  []string
 }
 
-func (s *doubtStore) ResolveAlone(ctx context.Context, resolve func(context.Context) error) error {
-	return resolve(ctx)
+func (s *doubtStore) InTurn(ctx context.Context, _ string, work func(context.Context) error) error {
+	return work(ctx)
 }
 
 func (s *doubtStore) DueDoubts(context.Context, int) ([]mms.Doubt, error) {

@@ -16,14 +16,14 @@ import (
 	"postcard/internal/mms"
 )
 
-// Store keeps messages and attempts. Of Submit, Requeue, Pause, Fail and Doubt,
-// false means that the attempt was settled by somebody else meanwhile.
+// Store keeps messages and attempts. Of Requeue, Pause, Fail and Doubt, false
+// means that the attempt was settled by somebody else meanwhile.
 type Store interface {
 	Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error)
 	Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error)
 	StandInLine(ctx context.Context, id uuid.UUID) error
 	Expire(ctx context.Context, limit int) (int, error)
-	Submit(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
+	Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error)
 	Requeue(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error)
 	Pause(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
 	Fail(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, reason mms.Reason) (bool, error)
@@ -44,6 +44,7 @@ type Sender struct {
 	SendTimeout time.Duration             // for one call to Plivo
 	Leases      *Leases
 	Observe     func(v mms.Verdict, took time.Duration)
+	Duplicates  func() // called for each message that is found to have been sent twice
 	Logger      *slog.Logger
 }
 
@@ -173,7 +174,11 @@ func (s *Sender) record(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, 
 func (s *Sender) transition(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error) {
 	switch step.Status {
 	case mms.Submitted:
-		return s.Store.Submit(ctx, ref, v)
+		got, err := s.Store.Accepted(ctx, ref, v, mms.EventSubmitted)
+		if got == mms.Duplicate {
+			s.Duplicates()
+		}
+		return got != mms.NothingNew, err
 	case mms.Queued:
 		if step.Paused {
 			return s.Store.Pause(ctx, ref, v)

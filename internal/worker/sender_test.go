@@ -31,6 +31,7 @@ type store struct {
 	failures   int  // how many records fail
 	late       bool // the attempt was settled by somebody else
 	renewFails bool
+	duplicate  bool // the message turns out to be at Plivo already
 	calls      []string
 }
 
@@ -77,8 +78,15 @@ func (s *store) record(format string, args ...any) (bool, error) {
 	return !s.late, nil
 }
 
-func (s *store) Submit(_ context.Context, r mms.AttemptRef, v mms.Verdict) (bool, error) {
-	return s.record("submit %d %s", r.Number, v.PlivoUUID)
+func (s *store) Accepted(_ context.Context, r mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error) {
+	if s.duplicate {
+		return mms.Duplicate, nil
+	}
+	recorded, err := s.record("%s %d %s", kind, r.Number, v.PlivoUUID)
+	if recorded {
+		return mms.Adopted, err
+	}
+	return mms.NothingNew, err
 }
 
 func (s *store) Requeue(_ context.Context, r mms.AttemptRef, _ mms.Verdict, step mms.Step) (bool, error) {
@@ -119,7 +127,7 @@ func newSender(s *store, w wire) *Sender {
 		Store: s, Plivo: w, Policy: mms.RetryPolicy{MaxAttempts: 3, Jitter: func() float64 { return 0 }},
 		CallbackURL: func(token string) string { return "https://postcard.example/" + token },
 		SendTimeout: 30 * time.Second, Leases: NewLeases(s),
-		Observe: func(mms.Verdict, time.Duration) {}, Logger: slog.New(slog.DiscardHandler),
+		Observe: func(mms.Verdict, time.Duration) {}, Duplicates: func() { s.note("duplicate") }, Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -131,7 +139,7 @@ func TestWhatBecomesOfAnAttempt(t *testing.T) {
 		recorded string
 		want     mms.Disposal
 	}{
-		"accepted":        {mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"}, 0, "submit 3 u", mms.Disposal{}},
+		"accepted":        {mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"}, 0, "submitted 3 u", mms.Disposal{}},
 		"refused":         {mms.Verdict{Outcome: mms.Refused, Reason: mms.ReasonRefused}, 0, "fail 3 refused_by_plivo", mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonRefused}},
 		"refused for now": {mms.Verdict{Outcome: mms.RefusedForNow, Reason: mms.ReasonRateLimited}, 1, "requeue 3 rate_limited 4s", mms.Disposal{Kind: mms.TaskRetry, Wait: 4 * time.Second, Reason: mms.ReasonRateLimited}},
 		"once too often":  {mms.Verdict{Outcome: mms.RefusedForNow, Reason: mms.ReasonRateLimited}, 2, "fail 3 attempts_used_up", mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonAttemptsUsedUp}},
@@ -207,7 +215,7 @@ func TestAReleasedMessageWaitsForItsGate(t *testing.T) {
 		s := &store{unclaimed: 2, obstacle: mms.Obstacle{Released: true, Gate: 300 * time.Millisecond}}
 		begun := time.Now()
 		newSender(s, answers(mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"})).Process(t.Context(), message)
-		if diff := cmp.Diff([]string{"claim", "submit 3 u"}, s.calls); diff != "" {
+		if diff := cmp.Diff([]string{"claim", "submitted 3 u"}, s.calls); diff != "" {
 			t.Errorf("calls (-want +got):\n%s", diff)
 		}
 		if waited := time.Since(begun); waited != 600*time.Millisecond {
@@ -241,7 +249,7 @@ func TestAStoppingWorkerFinishesItsCall(t *testing.T) {
 		return mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"}
 	})
 	sender.Process(ctx, message)
-	if diff := cmp.Diff([]string{"claim", "submit 3 u"}, s.calls); diff != "" {
+	if diff := cmp.Diff([]string{"claim", "submitted 3 u"}, s.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 }
@@ -255,7 +263,7 @@ func TestAnOutcomeIsHeldUntilTheDatabaseHasIt(t *testing.T) {
 			calls++
 			return mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"}
 		}).Process(t.Context(), message)
-		if diff := cmp.Diff([]string{"claim", "submit 3 u"}, s.calls); diff != "" {
+		if diff := cmp.Diff([]string{"claim", "submitted 3 u"}, s.calls); diff != "" {
 			t.Errorf("calls (-want +got):\n%s", diff)
 		}
 		if calls != 1 {
@@ -279,6 +287,15 @@ func TestAnOutcomeThatCannotBeRecordedIsLogged(t *testing.T) {
 			t.Errorf("the log has to have the UUID and no phone number:\n%s", log.String())
 		}
 	})
+}
+
+func TestADuplicateIsCounted(t *testing.T) {
+	t.Parallel()
+	s := &store{duplicate: true}
+	newSender(s, answers(mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"})).Process(t.Context(), message)
+	if diff := cmp.Diff([]string{"claim", "duplicate"}, s.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
 }
 
 func TestALateOutcomeIsNoError(t *testing.T) {
