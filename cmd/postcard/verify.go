@@ -132,7 +132,7 @@ func readLedger(ctx context.Context, simulator string) ([]mms.LedgerEntry, error
 	}
 	messages := make([]mms.LedgerEntry, len(entries))
 	for i, e := range entries {
-		messages[i] = mms.LedgerEntry{PlivoUUID: e.UUID, Token: path.Base(e.CallbackURL), State: e.State}
+		messages[i] = mms.LedgerEntry{PlivoUUID: e.UUID, Token: strings.TrimPrefix(path.Base(e.CallbackURL), "."), State: e.State}
 	}
 	return messages, nil
 }

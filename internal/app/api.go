@@ -96,7 +96,8 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			SessionCookie: sessionCookie, Logger: logger,
 		}),
 		webhook: webhook.New(webhook.Options{
-			Verifier: plivo.Verifier{AuthToken: string(c.Plivo.AuthToken), PublicURL: c.PublicURL},
+			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), PublicURL: c.PublicURL},
+			Count:    callbackMetric(registry),
 			Receipts: receipts.Receipts{Store: store, Duplicates: duplicateMetric(registry)},
 			Logger:   logger,
 		}),
@@ -113,6 +114,15 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+// callbackTokens are those that callbacks may be signed with.
+func callbackTokens(c config.Plivo) []string {
+	tokens := []string{string(c.AuthToken)}
+	if c.OldToken != "" {
+		tokens = append(tokens, string(c.OldToken))
+	}
+	return tokens
 }
 
 func createFirstAdmin(ctx context.Context, c config.API, store *postgres.Store, logger *slog.Logger) error {

@@ -46,6 +46,16 @@ func duplicateMetric(registry *prometheus.Registry) func() {
 	return duplicates.Inc
 }
 
+// callbackMetric counts Plivo's calls to us.
+func callbackMetric(registry *prometheus.Registry) func(result string) {
+	callbacks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postcard_callbacks_total",
+		Help: "Plivo's calls to us, by what became of them. A growing forged means that PUBLIC_URL or the auth token is not what Plivo uses, or that somebody tries.",
+	}, []string{"result"})
+	registry.MustRegister(callbacks)
+	return func(result string) { callbacks.WithLabelValues(result).Inc() }
+}
+
 // figures are read from the database when somebody asks for metrics.
 type figures struct {
 	store  *postgres.Store

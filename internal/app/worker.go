@@ -69,6 +69,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		Store: store, Plivo: client, Logger: logger,
 		Policy: mms.DoubtPolicy{Wait: c.DoubtWait, Hold: c.DoubtPolicy == "hold"},
 	}
+	poller := &worker.Poller{Store: store, Plivo: client, Wait: reportWait(c), Logger: logger}
 	if err := setPaces(ctx, c, store); err != nil {
 		return err
 	}
@@ -97,6 +98,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	caretaker("watch over leases", time.Second, nil, lapses.Sweep)
 	caretaker("watch over expiry", 5*time.Second, nil, expirer.Sweep)
 	caretaker("resolver", time.Second, nil, resolver.Sweep)
+	caretaker("report poller", time.Second, nil, poller.Sweep)
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, workerHealth(store, tasks)), logger)
 	})
@@ -133,6 +135,17 @@ func setPaces(ctx context.Context, c config.Worker, store *postgres.Store) error
 	}
 	return nil
 }
+
+// reportWait is how long to wait for a delivery report before asking.
+func reportWait(c config.Worker) time.Duration {
+	if c.PublicURL == "" {
+		return unreportedWait
+	}
+	return c.ReportWait
+}
+
+// unreportedWait is reportWait where Plivo cannot reach us.
+const unreportedWait = 5 * time.Second
 
 // sendersOf reads the numbers to send from.
 func sendersOf(c config.Plivo) ([]mms.Number, error) {

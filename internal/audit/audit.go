@@ -17,15 +17,23 @@ type Store interface {
 }
 
 // CompareLedger holds a simulator's ledger against our attempts, by the token
-// in the callback URL of each.
+// in the callback URL of each, or by the UUID where there is no such URL.
 func CompareLedger(ctx context.Context, store Store, provider []mms.LedgerEntry) ([]mms.Finding, error) {
 	attempts, err := store.AttemptRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c := comparison{there: map[uuid.UUID]int{}, resent: map[uuid.UUID]int{}}
+	byUUID := map[string]mms.AttemptRecord{}
+	for _, attempt := range attempts {
+		byUUID[attempt.PlivoUUID] = attempt
+	}
 	for _, message := range provider {
-		c.add(attempts, message)
+		attempt, ok := attempts[message.Token]
+		if message.Token == "" {
+			attempt, ok = byUUID[message.PlivoUUID]
+		}
+		c.add(attempt, ok, message)
 	}
 	return c.findings(attempts, provider), nil
 }
@@ -38,9 +46,8 @@ type comparison struct {
 	unnoticed int
 }
 
-func (c *comparison) add(attempts map[string]mms.AttemptRecord, message mms.LedgerEntry) {
-	attempt, ok := attempts[message.Token]
-	if !ok {
+func (c *comparison) add(attempt mms.AttemptRecord, ours bool, message mms.LedgerEntry) {
+	if !ours {
 		c.strangers++
 		return
 	}

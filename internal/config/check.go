@@ -98,6 +98,9 @@ func (c *Worker) check() []error {
 	if c.DoubtWait < 0 || c.DoubtWait > time.Hour {
 		faults = append(faults, fmt.Errorf("DOUBT_WAIT must be from 0s to 1h"))
 	}
+	if c.ReportWait < time.Second || c.ReportWait > time.Hour {
+		faults = append(faults, fmt.Errorf("REPORT_WAIT must be from 1s to 1h"))
+	}
 	if c.DoubtPolicy != "resend" && c.DoubtPolicy != "hold" {
 		faults = append(faults, fmt.Errorf("DOUBT_POLICY must be resend or hold"))
 	}

@@ -37,7 +37,8 @@ type Shared struct {
 type Plivo struct {
 	AuthID    string   `env:"PLIVO_AUTH_ID"`
 	AuthToken Secret   `env:"PLIVO_AUTH_TOKEN"`
-	Senders   []string `env:"PLIVO_SENDER_NUMBER"` // E.164, one or more
+	OldToken  Secret   `env:"PLIVO_AUTH_TOKEN_PREVIOUS"` // still taken for signatures of callbacks
+	Senders   []string `env:"PLIVO_SENDER_NUMBER"`       // E.164, one or more
 	BaseURL   string   `env:"PLIVO_BASE_URL" envDefault:"https://api.plivo.com"`
 }
 
@@ -67,6 +68,7 @@ type Worker struct {
 	MaxAttempts int           `env:"MAX_ATTEMPTS" envDefault:"8"`
 	SenderRate  *float64      `env:"SENDER_RATE"`                      // messages a minute for each sender; 0: no limit; not set: what Plivo carries for its kind
 	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`       // for evidence about a lost answer
+	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`     // with no delivery report for this long, Plivo is asked
 	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"resend"` // resend or hold, when none came
 }
 

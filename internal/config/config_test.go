@@ -70,7 +70,7 @@ func TestReadWorkerDefaults(t *testing.T) {
 	want := config.Worker{
 		Shared:      config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
 		MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
-		DoubtWait: 3 * time.Minute, DoubtPolicy: "resend",
+		DoubtWait: 3 * time.Minute, ReportWait: 10 * time.Minute, DoubtPolicy: "resend",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

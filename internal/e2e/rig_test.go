@@ -123,11 +123,11 @@ func (r *rig) startSimulator(config plivosim.Config) {
 }
 
 func (r *rig) startWebhook() {
-	verifier := plivo.Verifier{AuthToken: authToken}
+	verifier := plivo.Verifier{Tokens: []string{authToken}}
 	r.webhook = httptest.NewUnstartedServer(nil)
 	verifier.PublicURL = "http://" + r.webhook.Listener.Addr().String()
 	r.webhook.Config.Handler = webhook.New(webhook.Options{
-		Verifier: verifier, Receipts: receipts.Receipts{Store: r.store, Duplicates: func() {}}, Logger: slog.New(slog.DiscardHandler),
+		Verifier: verifier, Receipts: receipts.Receipts{Store: r.store, Duplicates: func() {}}, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
 	})
 	r.webhook.Start()
 	r.t.Cleanup(r.webhook.Close)
@@ -305,7 +305,7 @@ func (r *rig) verify(atPlivo int) {
 	}
 	var provider []mms.LedgerEntry
 	for _, e := range r.sim.Ledger() {
-		provider = append(provider, mms.LedgerEntry{PlivoUUID: e.UUID, Token: filepath.Base(e.CallbackURL), State: string(e.State)})
+		provider = append(provider, mms.LedgerEntry{PlivoUUID: e.UUID, Token: strings.TrimPrefix(filepath.Base(e.CallbackURL), "."), State: string(e.State)})
 	}
 	compared, err := audit.CompareLedger(r.t.Context(), r.store, provider)
 	if err != nil {

@@ -70,7 +70,7 @@ func messagePath(id uuid.UUID) string { return messagesPath + "/" + id.String() 
 
 func (a *api) message(m mms.Message) Message {
 	return Message{
-		ID: m.ID, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), Final: m.Status.Final(),
+		ID: m.ID, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), Final: m.Final(),
 		StatusURL: a.PublicURL + messagePath(m.ID),
 		To:        m.Recipient, From: m.Sender, Text: m.Text, MediaURLs: append([]string{}, m.MediaURLs...),
 		Reason: m.Reason, PlivoUUID: m.PlivoUUID, PlivoCode: m.PlivoCode,

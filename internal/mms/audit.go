@@ -35,6 +35,6 @@ type AttemptRecord struct {
 // LedgerEntry is a message as the simulator has it: Plivo itself tells less.
 type LedgerEntry struct {
 	PlivoUUID string
-	Token     string // of the attempt, from the callback URL
+	Token     string // of the attempt, from the callback URL; empty where it has none
 	State     string
 }

@@ -23,6 +23,12 @@ type Listed struct {
 	At        time.Time
 	State     string
 	Code      string
+	Details
+}
+
+// Report is what Plivo says of the message, as a report.
+func (l Listed) Report() Report {
+	return Report{PlivoUUID: l.PlivoUUID, State: l.State, Code: l.Code, Proven: true, Details: l.Details}
 }
 
 // ListQuery asks for the outbound MMS that Plivo lists from a span of time.

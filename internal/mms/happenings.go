@@ -11,6 +11,8 @@ var eventTitles = map[EventKind]string{
 	EventRefused:        "Plivo refused it",
 	EventInDoubt:        "It is not known whether Plivo has it",
 	EventReport:         "Plivo reported",
+	EventAsked:          "No report came: asked Plivo",
+	EventClosed:         "No further report is expected",
 	EventRelayed:        "Put back into the queue, where it was missing",
 	EventInLine:         "Waits for its turn: the sender's pace, or a pause",
 	EventExpired:        "Given up: too late to be sent",
@@ -33,7 +35,7 @@ func (k EventKind) Title() string {
 // Words is the event's detail in plain words; "" where the title says it all.
 func (e Event) Words() string {
 	switch e.Kind {
-	case EventReport:
+	case EventReport, EventAsked:
 		if e.Status == Delivered || e.Status == Sent {
 			return e.Status.Title()
 		}

@@ -46,8 +46,13 @@ type Message struct {
 	NextAttemptAt *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
-	FinalAt       *time.Time
+	FinalAt       *time.Time // since when its story is over
+	Details
 }
+
+// Final reports whether the message's story is over, as far as is known: its
+// status is final, or no further report is expected.
+func (m Message) Final() bool { return m.FinalAt != nil }
 
 // Attempt is one call to Plivo.
 type Attempt struct {
@@ -92,6 +97,8 @@ const (
 	EventRefused        EventKind = "refused"         // Plivo will not take it
 	EventInDoubt        EventKind = "in_doubt"        // Plivo may or may not have it
 	EventReport         EventKind = "report"          // a delivery report came
+	EventAsked          EventKind = "asked"           // Plivo was asked, and told
+	EventClosed         EventKind = "closed"          // no further report is expected
 	EventRelayed        EventKind = "relayed"         // its task was missing from the queue and was put there again
 	EventInLine         EventKind = "in_line"         // it waits for its sender's turn, or for the end of a pause
 	EventExpired        EventKind = "expired"         // it could not be sent in time

@@ -47,6 +47,31 @@ type Report struct {
 	PlivoUUID string
 	State     string // as Plivo named it
 	Code      string // Plivo's error code; empty when none was given
+	Proven    bool   // Plivo vouches for every field: it signed them, or was asked
+	Details
+}
+
+// Details are what Plivo tells beside the state; each may be missing.
+type Details struct {
+	Units      *int
+	Cost       string     // in US dollars, decimal
+	SentAt     *time.Time // when Plivo handed it to the carrier, by Plivo's clock
+	ReportedAt *time.Time // when the carrier's receipt came, by Plivo's clock
+}
+
+// Silent is a message at Plivo of which nothing has been heard for a while.
+type Silent struct {
+	AttemptRef
+	PlivoUUID string
+	Sender    Number
+	Recipient Number
+}
+
+// Matches reports whether what Plivo has under the message's UUID can be the
+// message. Plivo may mask digits of the recipient (Plivo docs, data redaction).
+func (s Silent) Matches(l Listed) bool {
+	to := digits(l.To)
+	return digits(l.From) == digits(string(s.Sender)) && (to == digits(string(s.Recipient)) || strings.ContainsFunc(to, func(r rune) bool { return r < '0' || r > '9' }))
 }
 
 // maxState bounds what is kept of a state or code that Plivo named.
@@ -56,10 +81,13 @@ const maxState = 32
 func (r Report) Words() string {
 	words := clip(r.State, maxState)
 	if r.Code != "" && r.Code != "000" {
-		words += ", code " + clip(r.Code, maxState)
+		words += ", code " + r.ShortCode()
 	}
 	return words
 }
+
+// ShortCode is the error code, cut to what is kept of it.
+func (r Report) ShortCode() string { return clip(r.Code, maxState) }
 
 // clip makes s storable: valid UTF-8 without NUL, at most limit bytes.
 func clip(s string, limit int) string {

@@ -86,8 +86,14 @@ func (m Message) Explain() string {
 	case InDoubt:
 		return "Plivo may or may not have the message. " + m.Reason.Words() + " It is held, because sending it again could reach the recipient twice."
 	case Submitted:
+		if m.Final() {
+			return "Plivo took the message and never said what became of it."
+		}
 		return "Plivo has the message and will hand it to the carrier."
 	case Sent:
+		if m.Final() {
+			return "The carrier has the message. No word came that it arrived; in the US and Canada this is usual."
+		}
 		return "The carrier has the message. In the US and Canada this is often the last word we get."
 	case Delivered:
 		return "The carrier confirmed that the message arrived."
@@ -138,6 +144,10 @@ var plivoCodeWords = map[string]string{
 	"900":  "The Plivo account had no credit left.",
 	"1000": "Plivo gave no reason.",
 }
+
+// OptedOutCode is Plivo's error code for a recipient who has opted out of
+// messages from the sender.
+const OptedOutCode = "200"
 
 // PlivoCodeWords explains a Plivo error code in a sentence.
 func PlivoCodeWords(code string) string {

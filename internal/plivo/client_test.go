@@ -2,6 +2,7 @@ package plivo_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"postcard/internal/mms"
 	"postcard/internal/plivo"
 	"postcard/internal/plivosim"
+	"postcard/internal/testkit"
 )
 
 const (
@@ -336,6 +338,69 @@ func TestListThatIsNotWhole(t *testing.T) {
 	want := []mms.Listed{{PlivoUUID: "u", At: time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC), Code: "30"}}
 	if diff := cmp.Diff(want, list); diff != "" || err != nil {
 		t.Errorf("a list with a number for a code (-want +got):\n%s%v", diff, err)
+	}
+}
+
+func TestGet(t *testing.T) {
+	t.Parallel()
+	sim, url := newSimulator(t)
+	client := newClient(t, url, authToken)
+	v := client.Send(t.Context(), submission())
+	if v.Outcome != mms.Accepted {
+		t.Fatalf("verdict = %+v", v)
+	}
+	testkit.Eventually(t, "the message is delivered", func() bool { return sim.Ledger()[0].State == plivosim.StateDelivered })
+	got, err := client.Get(t.Context(), v.PlivoUUID)
+	if err != nil || got.SentAt == nil || got.Units == nil {
+		t.Fatalf("Get() = %+v, %v", got, err)
+	}
+	one := 1
+	want := mms.Listed{
+		PlivoUUID: v.PlivoUUID, From: "14155550100", To: "14155550123", State: "delivered",
+		Details: mms.Details{Units: &one, Cost: "0.01600", SentAt: got.SentAt},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Get() (-want +got):\n%s", diff)
+	}
+	if _, err := client.Get(t.Context(), "00000000-0000-0000-0000-000000000000"); !errors.Is(err, mms.ErrNotFound) {
+		t.Errorf("Get() of an unknown UUID = %v, want ErrNotFound", err)
+	}
+}
+
+// TestGetTakesWhatItCanRead has fields of other types than documented.
+func TestGetTakesWhatItCanRead(t *testing.T) {
+	t.Parallel()
+	const unit = 2
+	units := unit
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		want   *mms.Listed
+	}{
+		"numbers and booleans": {200, `{"message_uuid":"u","message_state":"failed","error_code":200,"units":2,"total_amount":0.016,"log":false,"message_time":false}`,
+			&mms.Listed{PlivoUUID: "u", State: "failed", Code: "200", Details: mms.Details{Units: &units, Cost: "0.016"}}},
+		"nonsense amounts": {200, `{"message_uuid":"u","message_state":"sent","units":-1,"total_amount":"1e9","message_sent_time":"soon"}`, &mms.Listed{PlivoUUID: "u", State: "sent"}},
+		"another message":  {200, `{"message_uuid":"v","message_state":"sent"}`, nil},
+		"cut":              {200, `{"message_uuid":"u","mess`, nil},
+		"empty":            {200, ``, nil},
+		"no content":       {204, ``, nil},
+		"refused":          {429, `too many requests`, nil},
+		"their failure":    {500, ``, nil},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(tt.status)
+			_, _ = w.Write([]byte(tt.body))
+		}))
+		t.Cleanup(server.Close)
+		got, err := newClient(t, server.URL, authToken).Get(t.Context(), "u")
+		if tt.want == nil && err == nil {
+			t.Errorf("%s: %+v without an error", name, got)
+		}
+		if tt.want != nil {
+			if diff := cmp.Diff(*tt.want, got); diff != "" || err != nil {
+				t.Errorf("%s: (-want +got):\n%s%v", name, diff, err)
+			}
+		}
 	}
 }
 

@@ -31,9 +31,12 @@ type listed struct {
 	MessageUUID string   `json:"message_uuid"`
 	FromNumber  string   `json:"from_number"`
 	ToNumber    string   `json:"to_number"`
-	MessageTime string   `json:"message_time"`
+	MessageTime anything `json:"message_time"`
 	State       string   `json:"message_state"`
 	ErrorCode   anything `json:"error_code"`
+	Units       anything `json:"units"`
+	TotalAmount anything `json:"total_amount"`
+	SentTime    anything `json:"message_sent_time"`
 }
 
 // anything takes a JSON string, number, boolean or null: one field of another
@@ -81,18 +84,47 @@ func (c *Client) List(ctx context.Context, q mms.ListQuery) ([]mms.Listed, bool,
 	return messages, len(messages) == mms.ListPage, nil
 }
 
+// Get returns one message as Plivo has it, or mms.ErrNotFound.
+func (c *Client) Get(ctx context.Context, plivoUUID string) (mms.Listed, error) {
+	seen := exchange{mayWrite: func() bool { return true }}
+	request, err := c.sdk.NewRequest(http.MethodGet, nil, "Message/%s", plivoUUID)
+	if err != nil {
+		return mms.Listed{}, fmt.Errorf("writing a request for a message: %w", err)
+	}
+	var reply listed
+	err = c.sdk.ExecuteRequest(request.WithContext(seen.observe(ctx)), &reply)
+	switch {
+	case seen.status == http.StatusNotFound:
+		return mms.Listed{}, mms.ErrNotFound
+	case seen.status != 0 && seen.status != http.StatusOK:
+		return mms.Listed{}, fmt.Errorf("asking Plivo for a message: it answered %d", seen.status)
+	case err != nil:
+		return mms.Listed{}, fmt.Errorf("asking Plivo for a message: %w", withoutURL(err))
+	case reply.MessageUUID != plivoUUID:
+		return mms.Listed{}, errors.New("asking Plivo for a message: it answered about another")
+	}
+	return reply.fields(), nil
+}
+
 // message fails where the time cannot be read: without it a match could be
 // missed, and a message sent twice.
 func (o listed) message() (mms.Listed, error) {
-	at, err := parseTime(o.MessageTime)
-	if err != nil {
-		return mms.Listed{}, err
+	m := o.fields()
+	var err error
+	m.At, err = parseTime(string(o.MessageTime))
+	return m, err
+}
+
+// fields is all but the time.
+func (o listed) fields() mms.Listed {
+	m := mms.Listed{
+		PlivoUUID: o.MessageUUID, From: o.FromNumber, To: o.ToNumber, State: o.State, Code: string(o.ErrorCode),
+		Details: details(string(o.Units), string(o.TotalAmount), string(o.SentTime), ""),
 	}
-	m := mms.Listed{PlivoUUID: o.MessageUUID, From: o.FromNumber, To: o.ToNumber, At: at, State: o.State, Code: string(o.ErrorCode)}
 	if m.Code == "000" {
 		m.Code = ""
 	}
-	return m, nil
+	return m
 }
 
 // parseTime reads the forms that Plivo shows: with the account's offset, with

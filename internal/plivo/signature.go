@@ -15,42 +15,85 @@ import (
 // ErrSignature says that a callback is not shown to come from Plivo.
 var ErrSignature = errors.New("the signature does not match")
 
-// Headers of signature scheme V3 (Plivo docs, voice signature validation; live
-// messaging traffic is reported to carry them). The Ma form is made with the
-// main account's token, the plain one with that of the account that sent.
+// Headers of the two signature schemes (Plivo docs, signature validation). The
+// Ma form is made with the main account's token, the plain one with that of the
+// account that sent. By the docs messaging callbacks carry V2; live traffic is
+// reported to carry V3.
 const (
 	headerV3     = "X-Plivo-Signature-V3"
 	headerMaV3   = "X-Plivo-Signature-Ma-V3"
 	headerNonce3 = "X-Plivo-Signature-V3-Nonce"
+	headerV2     = "X-Plivo-Signature-V2"
+	headerMaV2   = "X-Plivo-Signature-Ma-V2"
+	headerNonce2 = "X-Plivo-Signature-V2-Nonce"
+)
+
+// Scheme is how a callback was signed.
+type Scheme int
+
+// The schemes. V2 covers the path of the URL and no field.
+const (
+	V2 Scheme = iota + 2
+	V3
 )
 
 // Verifier checks that callbacks were signed with the account's token for the
 // URL that we gave to Plivo.
 type Verifier struct {
-	AuthToken string
-	PublicURL string // scheme://host[:port][/path] as Plivo was told it, without a trailing slash
+	Tokens    []string // any of them may have signed: there are two while they are rotated
+	PublicURL string   // scheme://host[:port][/path] as Plivo was told it, without a trailing slash
 }
 
-// Verify checks the signature of a request whose form fields are given, or
-// returns ErrSignature. It goes by the configured public URL: the request's
-// own idea of its host may be a proxy's, or forged.
-func (v Verifier) Verify(r *http.Request, form url.Values) error {
-	nonce := r.Header.Get(headerNonce3)
-	if v.AuthToken == "" || nonce == "" {
-		return ErrSignature
-	}
+// Verify checks the signature of a request whose form fields are given (none for
+// a GET) and returns its scheme, or ErrSignature. It goes by the configured
+// public URL: the request's own idea of its host may be a proxy's, or forged.
+// With any header of V3, V3 alone decides: a bad one must not fall back to V2.
+func (v Verifier) Verify(r *http.Request, form url.Values) (Scheme, error) {
 	uri := v.PublicURL + r.URL.EscapedPath()
 	if r.URL.RawQuery != "" {
 		uri += "?" + r.URL.RawQuery
 	}
-	want, err := signV3(v.AuthToken, r.Method, uri, nonce, form)
-	if err != nil {
-		return ErrSignature
+	scheme, given, nonce := V2, [][]string{r.Header.Values(headerMaV2), r.Header.Values(headerV2)}, r.Header.Get(headerNonce2)
+	if has(r.Header, headerV3, headerMaV3, headerNonce3) {
+		scheme, given, nonce = V3, [][]string{r.Header.Values(headerMaV3), r.Header.Values(headerV3)}, r.Header.Get(headerNonce3)
 	}
-	if matches(r.Header.Values(headerMaV3), want) || matches(r.Header.Values(headerV3), want) {
-		return nil
+	if nonce == "" {
+		return 0, ErrSignature
 	}
-	return ErrSignature
+	for _, token := range v.Tokens {
+		want, err := sign(scheme, token, r.Method, uri, nonce, form)
+		if err != nil || token == "" {
+			return 0, ErrSignature
+		}
+		if matches(given[0], want) || matches(given[1], want) {
+			return scheme, nil
+		}
+	}
+	return 0, ErrSignature
+}
+
+func has(header http.Header, names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return len(header.Values(name)) > 0 })
+}
+
+func sign(scheme Scheme, token, method, uri, nonce string, form url.Values) (string, error) {
+	if scheme == V2 {
+		return signV2(token, uri, nonce), nil
+	}
+	return signV3(token, method, uri, nonce, form)
+}
+
+// signV2 computes a signature over the URL without query and fragment.
+func signV2(token, uri, nonce string) string {
+	base, _, _ := strings.Cut(uri, "#")
+	base, _, _ = strings.Cut(base, "?")
+	return mac(token, base+nonce)
+}
+
+func mac(token, message string) string {
+	h := hmac.New(sha256.New, []byte(token))
+	h.Write([]byte(message))
+	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
 // matches compares in constant time with each of the comma-separated
@@ -85,9 +128,7 @@ func signV3(token, method, uri, nonce string, form url.Values) (string, error) {
 	} else {
 		message = postBase(base, query, form)
 	}
-	mac := hmac.New(sha256.New, []byte(token))
-	mac.Write([]byte(message + "." + nonce))
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
+	return mac(token, message+"."+nonce), nil
 }
 
 // postBase is the URL with its query sorted, and the form fields without any

@@ -80,29 +80,51 @@ func TestSignV3Vectors(t *testing.T) {
 	}
 }
 
+func TestSignV2Vectors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ token, uri, nonce, want string }{
+		{"my_auth_token", "https://answer.url", "12345", "ehV3IKhLysWBxC1sy8INm0qGoQYdYsHwuoKjsX7FsXc="},                                              // O1
+		{"FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},             // a third party's
+		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="}, // T6
+		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e#x?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
+	} {
+		if got := signV2(tt.token, tt.uri, tt.nonce); got != tt.want {
+			t.Errorf("signV2(%q) = %q, want %q", tt.uri, got, tt.want)
+		}
+	}
+}
+
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	const good = "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="
-	verifier := Verifier{AuthToken: vectorToken, PublicURL: "https://mms.example.com"}
+	good2 := signV2(vectorToken, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce)
+	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
 	tests := map[string]struct {
 		verifier Verifier
 		headers  map[string]string
 		form     url.Values
-		ok       bool
+		want     Scheme
 	}{
-		"main account":          {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), true},
-		"sending account":       {verifier, map[string]string{headerV3: good, headerNonce3: vectorNonce}, reportFields(), true},
-		"either matches":        {verifier, map[string]string{headerMaV3: "no", headerV3: good, headerNonce3: vectorNonce}, reportFields(), true},
-		"several, with spaces":  {verifier, map[string]string{headerMaV3: "bm8= , " + good, headerNonce3: vectorNonce}, reportFields(), true},
-		"wrong signature":       {verifier, map[string]string{headerMaV3: "no" + good, headerNonce3: vectorNonce}, reportFields(), false},
-		"empty signature":       {verifier, map[string]string{headerMaV3: "", headerNonce3: vectorNonce}, reportFields(), false},
-		"no signature":          {verifier, map[string]string{headerNonce3: vectorNonce}, reportFields(), false},
-		"no nonce":              {verifier, map[string]string{headerMaV3: good}, reportFields(), false},
-		"another nonce":         {verifier, map[string]string{headerMaV3: good, headerNonce3: "1"}, reportFields(), false},
-		"a field changed":       {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, fields("Status", "sent"), false},
-		"no token configured":   {Verifier{PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), false},
-		"another public URL":    {Verifier{AuthToken: vectorToken, PublicURL: "http://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), false},
-		"V2 alone is not taken": {verifier, map[string]string{"X-Plivo-Signature-V2": good, "X-Plivo-Signature-V2-Nonce": vectorNonce}, reportFields(), false},
+		"main account":          {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"sending account":       {verifier, map[string]string{headerV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"either matches":        {verifier, map[string]string{headerMaV3: "no", headerV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"several, with spaces":  {verifier, map[string]string{headerMaV3: "bm8= , " + good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"wrong signature":       {verifier, map[string]string{headerMaV3: "no" + good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"empty signature":       {verifier, map[string]string{headerMaV3: "", headerNonce3: vectorNonce}, reportFields(), 0},
+		"no signature":          {verifier, map[string]string{headerNonce3: vectorNonce}, reportFields(), 0},
+		"no nonce":              {verifier, map[string]string{headerMaV3: good}, reportFields(), 0},
+		"another nonce":         {verifier, map[string]string{headerMaV3: good, headerNonce3: "1"}, reportFields(), 0},
+		"a field changed":       {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, fields("Status", "sent"), 0},
+		"no token configured":   {Verifier{PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"another public URL":    {Verifier{Tokens: []string{vectorToken}, PublicURL: "http://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"an old token":          {Verifier{Tokens: []string{"new", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"an empty token":        {Verifier{Tokens: []string{"", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"V2":                    {verifier, map[string]string{headerV2: good2, headerNonce2: vectorNonce}, reportFields(), V2},
+		"V2, main account":      {verifier, map[string]string{headerMaV2: "x," + good2, headerNonce2: vectorNonce}, fields("Status", "sent"), V2},
+		"V2, wrong":             {verifier, map[string]string{headerV2: good, headerNonce2: vectorNonce}, reportFields(), 0},
+		"V2 without a nonce":    {verifier, map[string]string{headerV2: good2}, reportFields(), 0},
+		"bad V3 beside good V2": {verifier, map[string]string{headerV3: "bm8=", headerNonce3: vectorNonce, headerV2: good2, headerNonce2: vectorNonce}, reportFields(), 0},
+		"V3's nonce beside V2":  {verifier, map[string]string{headerNonce3: vectorNonce, headerV2: good2, headerNonce2: vectorNonce}, reportFields(), 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -112,8 +134,8 @@ func TestVerify(t *testing.T) {
 			for header, value := range tt.headers {
 				r.Header.Set(header, value)
 			}
-			if err := tt.verifier.Verify(r, tt.form); (err == nil) != tt.ok {
-				t.Errorf("Verify() = %v, want ok %v", err, tt.ok)
+			if got, err := tt.verifier.Verify(r, tt.form); got != tt.want || (err == nil) != (tt.want != 0) {
+				t.Errorf("Verify() = %v, %v, want %v", got, err, tt.want)
 			}
 		})
 	}
@@ -143,8 +165,15 @@ func FuzzVerify(f *testing.F) {
 		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{}}
 		r.Header.Set(headerMaV3, signature)
 		r.Header.Set(headerNonce3, nonce)
-		if err := (Verifier{AuthToken: vectorToken, PublicURL: "https://mms.example.com"}).Verify(r, form); err == nil {
+		verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
+		if _, err := verifier.Verify(r, form); err == nil {
 			t.Errorf("a made-up signature %q was accepted", signature)
+		}
+		r.Header = http.Header{}
+		r.Header.Set(headerV2, signature)
+		r.Header.Set(headerNonce2, nonce)
+		if _, err := verifier.Verify(r, form); err == nil {
+			t.Errorf("a made-up V2 signature %q was accepted", signature)
 		}
 	})
 }

@@ -75,7 +75,14 @@ const (
 	listInterval = 3100 * time.Millisecond
 )
 
-const reserveListCall = `
+// getGate paces our questions about single messages, far below the 300 requests
+// in 5 seconds that an account may make (Plivo docs, account limits).
+const (
+	getGate     = "plivo-get"
+	getInterval = 50 * time.Millisecond
+)
+
+const reserveCall = `
 INSERT INTO gates (name, seconds, next_at) VALUES ($1, $2, clock_timestamp() + $2 * interval '1 second')
 ON CONFLICT (name) DO UPDATE SET
     next_at = greatest(gates.next_at, clock_timestamp()) + EXCLUDED.seconds * interval '1 second'
@@ -84,9 +91,18 @@ RETURNING extract(epoch FROM next_at - clock_timestamp()) - seconds`
 // ReserveListCall returns how long to wait before the next call of Plivo's
 // list, for all workers together.
 func (s *Store) ReserveListCall(ctx context.Context) (time.Duration, error) {
+	return s.reserve(ctx, listGate, listInterval)
+}
+
+// ReserveGetCall is ReserveListCall for questions about single messages.
+func (s *Store) ReserveGetCall(ctx context.Context) (time.Duration, error) {
+	return s.reserve(ctx, getGate, getInterval)
+}
+
+func (s *Store) reserve(ctx context.Context, gate string, interval time.Duration) (time.Duration, error) {
 	var wait float64
-	err := s.db.GetContext(ctx, &wait, reserveListCall, listGate, listInterval.Seconds())
-	return max(0, seconds(wait)), translate(err, "reserving a list call")
+	err := s.db.GetContext(ctx, &wait, reserveCall, gate, interval.Seconds())
+	return max(0, seconds(wait)), translate(err, "reserving a call of Plivo")
 }
 
 const lookLater = `
@@ -157,11 +173,7 @@ func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.L
 	if err != nil || got != mms.Adopted {
 		return false, err
 	}
-	to, ok := mms.Reported(found.State)
-	if !ok {
-		return true, nil
-	}
-	_, err = s.ApplyReport(ctx, ref, mms.Report{PlivoUUID: found.PlivoUUID, State: found.State, Code: found.Code}, to)
+	_, err = s.ApplyReport(ctx, ref, found.Report(), mms.EventAsked)
 	return true, err
 }
 

@@ -76,7 +76,7 @@ func TestEndsOfADoubt(t *testing.T) {
 		}, mms.Submitted, "found>submitted"},
 		"found delivered": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "delivered"})
-		}, mms.Delivered, "found>submitted report>delivered"},
+		}, mms.Delivered, "found>submitted asked>delivered"},
 		"not found": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.ResendDoubt(t.Context(), ref)
 		}, mms.Queued, "not_found>queued"},

@@ -16,7 +16,7 @@ import (
 // messageColumns are read into a messageRow; the table is named m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
-    m.next_attempt_at, m.created_at, m.updated_at, m.final_at`
+    m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at`
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
@@ -36,6 +36,10 @@ type messageRow struct {
 	CreatedAt     time.Time      `db:"created_at"`
 	UpdatedAt     time.Time      `db:"updated_at"`
 	FinalAt       *time.Time     `db:"final_at"`
+	Units         *int           `db:"units"`
+	Cost          string         `db:"cost"`
+	SentAt        *time.Time     `db:"carrier_sent_at"`
+	ReportedAt    *time.Time     `db:"carrier_report_at"`
 	Media         pq.StringArray `db:"media"`
 }
 
@@ -45,6 +49,7 @@ func (r messageRow) message() mms.Message {
 		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
 		PlivoUUID: r.PlivoUUID, PlivoCode: r.PlivoCode, Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
+		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
@@ -29,37 +30,124 @@ func (s *Store) AttemptByToken(ctx context.Context, token string) (mms.AttemptRe
 	return mms.AttemptRef{MessageID: row.MessageID, Number: row.Number}, row.PlivoUUID, translate(err, "reading an attempt by its token")
 }
 
+// applyReport moves the message on if its status may come before the reported
+// one, and keeps what else was told, whenever it was told. $5 lists the statuses
+// that may come before. A state that Postcard does not know ($3 is empty) moves
+// nothing and is noted once. An opt-out is remembered.
 const applyReport = `
-WITH m AS (
-    UPDATE messages SET status = $4, plivo_code = $5, reason = CASE WHEN $4 = 'failed' THEN 'reported' ELSE '' END,
-        version = version + 1, updated_at = now(),
-        final_at = CASE WHEN $4 IN ('delivered', 'undelivered', 'failed') THEN now() END
-    WHERE id = $1 AND plivo_uuid = $3 AND status = ANY ($6)
-    RETURNING id, status
+WITH old AS (
+    SELECT id, status = ANY ($5) AS moves, $3 = '' AND NOT EXISTS (
+        SELECT FROM message_events WHERE message_id = $1 AND kind = $6 AND detail = $7) AS notes
+    FROM messages WHERE id = $1 AND plivo_uuid = $2 FOR UPDATE
+), m AS (
+    UPDATE messages SET version = version + (moves OR notes)::int,
+        updated_at = CASE WHEN moves OR notes THEN now() ELSE updated_at END,
+        status = CASE WHEN moves THEN $3 ELSE status END,
+        plivo_code = CASE WHEN moves THEN $4 ELSE plivo_code END,
+        reason = CASE WHEN NOT moves THEN reason WHEN $3 = 'failed' THEN 'reported' ELSE '' END,
+        final_at = CASE WHEN NOT moves THEN final_at WHEN $3 IN ('delivered', 'undelivered', 'failed') THEN now() END,
+        check_at = CASE WHEN NOT moves THEN check_at WHEN $3 NOT IN ('delivered', 'undelivered', 'failed') THEN now() END,
+        units = coalesce($8, units), cost = coalesce($9::numeric, cost),
+        carrier_sent_at = coalesce($10, carrier_sent_at), carrier_report_at = coalesce($11, carrier_report_at)
+    FROM old WHERE messages.id = old.id AND (moves OR notes
+        OR (units, cost, carrier_sent_at, carrier_report_at) IS DISTINCT FROM
+           (coalesce($8, units), coalesce($9::numeric, cost), coalesce($10, carrier_sent_at), coalesce($11, carrier_report_at)))
+    RETURNING messages.id, status, sender, recipient, moves, moves OR notes AS told
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'report', status, $2, $7 FROM m
+    SELECT id, $6, status, $12, $7 FROM m WHERE told
+), opted_out AS (
+    INSERT INTO suppressions (sender, recipient, reason) SELECT sender, recipient, 'plivo_code_200' FROM m
+    WHERE moves AND $4 = '` + mms.OptedOutCode + `' AND $3 IN ('failed', 'undelivered')
+    ON CONFLICT DO NOTHING
 )
-SELECT id FROM m`
+SELECT id FROM m WHERE told`
 
-// ApplyReport takes the attempt's message to the reported status, from one of
-// the statuses that may come before it. It reports false when the message is
-// that far already, or is another of Plivo's than the one reported on.
-func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, to mms.Status) (bool, error) {
+// ApplyReport takes the attempt's message to the reported status, unless it is
+// that far already or is another of Plivo's than the one reported on, and keeps
+// what else the report tells. The event is of the given kind. It reports whether
+// there is news.
+func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
+	to, known := mms.Reported(r.State)
+	before := mms.Before(to)
+	if r.State == "queued" { // that Plivo has it is known already
+		to, known = "queued", true
+	}
+	if !known {
+		before = nil
+	}
 	changed, err := s.change(ctx, "applying a delivery report", applyReport,
-		ref.MessageID, ref.Number, r.PlivoUUID, string(to), r.Code, pq.Array(mms.Before(to)), r.Words())
+		ref.MessageID, r.PlivoUUID, string(to), r.ShortCode(), pq.Array(before), string(kind), r.Words(),
+		r.Units, nullIfEmpty(r.Cost), r.SentAt, r.ReportedAt, ref.Number)
 	return changed == 1, err
 }
 
-const noteReport = `
-WITH m AS (
-    UPDATE messages SET version = version + 1, updated_at = now()
-    WHERE id = $1 AND plivo_uuid = $2 RETURNING id, status
-)
-INSERT INTO message_events (message_id, kind, status, attempt, detail) SELECT id, 'report', status, $3, $4 FROM m`
+const checkSoon = `UPDATE messages SET check_at = '-infinity' WHERE id = $1 AND plivo_uuid IS NOT NULL`
 
-// NoteReport records a delivery report whose state Postcard does not know.
-func (s *Store) NoteReport(ctx context.Context, ref mms.AttemptRef, r mms.Report) error {
-	_, err := s.db.ExecContext(ctx, noteReport, ref.MessageID, r.PlivoUUID, ref.Number, r.Words())
-	return translate(err, "noting a delivery report")
+// CheckSoon has Plivo asked about the attempt's message at once.
+func (s *Store) CheckSoon(ctx context.Context, ref mms.AttemptRef) error {
+	_, err := s.db.ExecContext(ctx, checkSoon, ref.MessageID)
+	return translate(err, "having Plivo asked about a message")
+}
+
+// takeSilent takes messages of which nothing has been heard for $1 seconds, and
+// makes each wait longer than the last time.
+const takeSilent = `
+WITH due AS (
+    SELECT id FROM messages WHERE check_at <= now() - $1 * interval '1 second'
+    ORDER BY check_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), m AS (
+    UPDATE messages SET check_at = CASE WHEN final_at IS NULL THEN now() + least(now() - updated_at, interval '30 minutes') END
+    FROM due WHERE messages.id = due.id
+    RETURNING messages.id, sender, recipient, plivo_uuid
+)
+SELECT m.id, a.number, m.plivo_uuid, m.sender, m.recipient FROM m JOIN attempts a ON a.plivo_uuid = m.plivo_uuid`
+
+// TakeSilent returns up to limit messages at Plivo of which nothing has been
+// heard for a while. Each comes up again, later every time, until it is final.
+func (s *Store) TakeSilent(ctx context.Context, wait time.Duration, limit int) ([]mms.Silent, error) {
+	var rows []struct {
+		ID        uuid.UUID `db:"id"`
+		Number    int       `db:"number"`
+		PlivoUUID string    `db:"plivo_uuid"`
+		Sender    string    `db:"sender"`
+		Recipient string    `db:"recipient"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, takeSilent, wait.Seconds(), limit); err != nil {
+		return nil, translate(err, "taking silent messages")
+	}
+	silent := make([]mms.Silent, len(rows))
+	for i, r := range rows {
+		silent[i] = mms.Silent{
+			AttemptRef: mms.AttemptRef{MessageID: r.ID, Number: r.Number}, PlivoUUID: r.PlivoUUID,
+			Sender: mms.Number(r.Sender), Recipient: mms.Number(r.Recipient),
+		}
+	}
+	return silent, nil
+}
+
+const closeSilent = `
+WITH due AS (
+    SELECT id FROM messages WHERE check_at IS NOT NULL AND status IN ('submitted', 'sent') AND final_at IS NULL
+      AND updated_at < now() - $1 * interval '1 second'
+    LIMIT $2 FOR UPDATE SKIP LOCKED
+), m AS (
+    UPDATE messages SET final_at = now(), check_at = NULL, version = version + 1, updated_at = now()
+    FROM due WHERE messages.id = due.id RETURNING messages.id, status
+), event AS (
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'closed', status FROM m
+)
+SELECT id FROM m`
+
+// CloseSilent closes up to limit messages of which nothing has been heard for
+// so long that no further report is expected, and returns how many.
+func (s *Store) CloseSilent(ctx context.Context, silence time.Duration, limit int) (int, error) {
+	return s.change(ctx, "closing silent messages", closeSilent, silence.Seconds(), limit)
+}
+
+func nullIfEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }

@@ -123,6 +123,7 @@ WITH a AS (
     RETURNING message_id
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,
+        check_at = CASE WHEN plivo_uuid IS NULL THEN now() ELSE check_at END,
         plivo_uuid = coalesce(plivo_uuid, $3),
         reason = CASE WHEN plivo_uuid IS NULL THEN '' ELSE reason END,
         status = CASE WHEN plivo_uuid IS NULL AND status <> 'sent' THEN 'submitted' ELSE status END,

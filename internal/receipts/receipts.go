@@ -15,12 +15,13 @@ import (
 // attempt it was sent for.
 var ErrMismatch = errors.New("the report is about another message")
 
-// Store keeps attempts and messages.
+// Store keeps attempts and messages. CheckSoon has Plivo asked about a message
+// at once.
 type Store interface {
 	AttemptByToken(ctx context.Context, token string) (ref mms.AttemptRef, plivoUUID string, err error)
 	Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error)
-	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, to mms.Status) (bool, error)
-	NoteReport(ctx context.Context, ref mms.AttemptRef, r mms.Report) error
+	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error)
+	CheckSoon(ctx context.Context, ref mms.AttemptRef) error
 }
 
 // Receipts applies delivery reports.
@@ -37,14 +38,15 @@ func (rc Receipts) Apply(ctx context.Context, r mms.Report) error {
 	if err != nil {
 		return fmt.Errorf("finding the attempt of a report: %w", err)
 	}
+	if known != "" && known != r.PlivoUUID {
+		return ErrMismatch
+	}
 	if known == "" {
 		// Only Plivo can have called the attempt's secret URL, so it has the
 		// message: this settles a doubt, or is quicker than the answer.
 		if err := rc.adopt(ctx, ref, r.PlivoUUID); err != nil {
 			return err
 		}
-	} else if known != r.PlivoUUID {
-		return ErrMismatch
 	}
 	return rc.advance(ctx, ref, r)
 }
@@ -63,18 +65,16 @@ func (rc Receipts) adopt(ctx context.Context, ref mms.AttemptRef, plivoUUID stri
 	return nil
 }
 
+// advance takes the message on to the reported state. A final state that is not
+// proven is only a reason to ask Plivo.
 func (rc Receipts) advance(ctx context.Context, ref mms.AttemptRef, r mms.Report) error {
-	if r.State == "queued" {
-		return nil // that Plivo has it is all this says
-	}
-	to, ok := mms.Reported(r.State)
-	if !ok {
-		if err := rc.Store.NoteReport(ctx, ref, r); err != nil {
-			return fmt.Errorf("noting a report of an unknown state: %w", err)
+	if to, _ := mms.Reported(r.State); to.Final() && !r.Proven {
+		if err := rc.Store.CheckSoon(ctx, ref); err != nil {
+			return fmt.Errorf("having a report checked: %w", err)
 		}
 		return nil
 	}
-	if _, err := rc.Store.ApplyReport(ctx, ref, r, to); err != nil {
+	if _, err := rc.Store.ApplyReport(ctx, ref, r, mms.EventReport); err != nil {
 		return fmt.Errorf("applying a report: %w", err)
 	}
 	return nil

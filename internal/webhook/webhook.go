@@ -23,13 +23,14 @@ type Receipts interface {
 
 // Verifier checks a callback's signature over its URL and form fields.
 type Verifier interface {
-	Verify(r *http.Request, form url.Values) error
+	Verify(r *http.Request, form url.Values) (plivo.Scheme, error)
 }
 
 // Options wire the webhook.
 type Options struct {
 	Verifier Verifier
 	Receipts Receipts
+	Count    func(result string) // called once for each callback
 	Logger   *slog.Logger
 }
 
@@ -39,10 +40,12 @@ func StatusPath(token string) string { return "/webhooks/plivo/status/" + token 
 // maxReport bounds the body of a callback, in bytes; a real one has below 1 KiB.
 const maxReport = 64 << 10
 
-// New makes the handler, to be mounted at the root.
+// New makes the handler, to be mounted at the root. We ask Plivo to POST, and
+// take its GET as well.
 func New(o Options) http.Handler {
 	r := chi.NewRouter()
 	r.Post(StatusPath("{token}"), o.status)
+	r.Get(StatusPath("{token}"), o.status)
 	return r
 }
 
@@ -51,33 +54,43 @@ func New(o Options) http.Handler {
 func (o Options) status(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxReport)
 	if err := r.ParseForm(); err != nil {
-		http.Error(w, "the form cannot be read", http.StatusBadRequest)
+		o.refuse(w, r, "unreadable", http.StatusBadRequest, errors.New("the form cannot be read"))
 		return
 	}
-	if err := o.Verifier.Verify(r, r.PostForm); err != nil {
-		o.Logger.WarnContext(r.Context(), "delivery report refused", slog.Any("error", err))
-		http.Error(w, "forbidden", http.StatusForbidden)
-		return
-	}
-	report, err := plivo.DecodeReport(chi.URLParam(r, "token"), r.PostForm)
+	scheme, err := o.Verifier.Verify(r, r.PostForm)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		o.refuse(w, r, "forged", http.StatusForbidden, err)
 		return
 	}
+	// r.Form has the fields of a POST before those of the query.
+	report, err := plivo.DecodeReport(chi.URLParam(r, "token"), r.Form)
+	if err != nil {
+		o.refuse(w, r, "unreadable", http.StatusBadRequest, err)
+		return
+	}
+	report.Proven = scheme == plivo.V3
 	o.answer(w, r, o.Receipts.Apply(r.Context(), report))
 }
 
 func (o Options) answer(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case err == nil:
+		o.Count("applied")
 		w.WriteHeader(http.StatusOK)
 	case errors.Is(err, mms.ErrNotFound):
-		http.Error(w, "not found", http.StatusNotFound)
+		o.refuse(w, r, "unknown", http.StatusNotFound, errors.New("no attempt has this token"))
 	case errors.Is(err, receipts.ErrMismatch):
-		o.Logger.WarnContext(r.Context(), "delivery report refused", slog.Any("error", err))
-		http.Error(w, "forbidden", http.StatusForbidden)
+		o.refuse(w, r, "mismatch", http.StatusForbidden, receipts.ErrMismatch)
 	default:
+		o.Count("failed")
 		o.Logger.ErrorContext(r.Context(), "delivery report not applied; Plivo will send it again", slog.Any("error", err))
 		http.Error(w, "try again", http.StatusInternalServerError)
 	}
+}
+
+// refuse answers a callback that changes nothing.
+func (o Options) refuse(w http.ResponseWriter, r *http.Request, result string, status int, why error) {
+	o.Count(result)
+	o.Logger.WarnContext(r.Context(), "delivery report refused", slog.String("result", result), slog.Any("error", why))
+	http.Error(w, why.Error(), status)
 }

@@ -78,7 +78,7 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		body.Place = placeWords(place)
 	}
 	slices.Reverse(body.Events)
-	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Status.Final()}
+	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
 	show(p, w, r, http.StatusOK, "message", f, body)
 }
 

@@ -163,10 +163,8 @@ func ListAll(ctx context.Context, plivo Lister, gate ListGate, q mms.ListQuery) 
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
 		}
 		var page []mms.Listed
 		q.Offset = len(all)

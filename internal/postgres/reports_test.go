@@ -1,0 +1,272 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+	"postcard/internal/postgres"
+)
+
+// submitted is a message that Plivo has under the UUID "u-1".
+func submitted(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+	t.Helper()
+	m := accept(t, store, owner)
+	c, _ := claim(t, store, m.ID)
+	if ok, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil || !ok {
+		t.Fatalf("adopting: %v, %v", ok, err)
+	}
+	return m, c.AttemptRef
+}
+
+const begun = "accepted>queued attempt_started>sending submitted>submitted"
+
+// report applies a report and wants it to be news, or not.
+func report(t *testing.T, store *postgres.Store, ref mms.AttemptRef, r mms.Report, news bool) {
+	t.Helper()
+	changed, err := store.ApplyReport(t.Context(), ref, r, mms.EventReport)
+	if err != nil || changed != news {
+		t.Errorf("report %s for %s: %v, %v, want %v", r.Words(), r.PlivoUUID, changed, err, news)
+	}
+}
+
+func TestAnAttemptIsFoundByItsToken(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m := accept(t, store, owner)
+	c, secret := claim(t, store, m.ID)
+	if _, _, err := store.AttemptByToken(t.Context(), token()); !errors.Is(err, mms.ErrNotFound) {
+		t.Errorf("an unknown token: %v, want ErrNotFound", err)
+	}
+	ref, known, err := store.AttemptByToken(t.Context(), secret)
+	if err != nil || ref != c.AttemptRef || known != "" {
+		t.Errorf("AttemptByToken() = %v, %q, %v", ref, known, err)
+	}
+}
+
+func TestReportsMoveAMessageForwardOnly(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref := submitted(t, store, owner)
+	for _, step := range []struct {
+		state, uuid string
+		news        bool
+	}{
+		{"queued", "u-1", false},
+		{"sent", "u-2", false}, // another message's
+		{"sent", "u-1", true},
+		{"sent", "u-1", false},
+		{"queued", "u-1", false},
+		{"failed", "u-1", true},
+		{"sent", "u-1", false},
+		{"undelivered", "u-1", true},
+		{"failed", "u-1", false},
+		{"delivered", "u-1", true},
+		{"undelivered", "u-1", false},
+	} {
+		report(t, store, ref, mms.Report{PlivoUUID: step.uuid, State: step.state, Code: "30"}, step.news)
+	}
+	h := read(t, store, m)
+	wantStory(t, h, mms.Delivered, begun+" report>sent report>failed report>undelivered report>delivered")
+	if h.FinalAt == nil || time.Since(*h.FinalAt) > time.Hour {
+		t.Errorf("final at %v", h.FinalAt)
+	}
+}
+
+func TestAStateThatNobodyKnowsIsNotedOnce(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref := submitted(t, store, owner)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "read\x00", Code: strings.Repeat("9", 99)}, true)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "read\x00", Code: strings.Repeat("9", 99)}, false)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Code: strings.Repeat("9", 99)}, true)
+	wantStory(t, read(t, store, m), mms.Delivered, begun+" report>submitted report>delivered")
+}
+
+func TestDetailsAreKeptWheneverTheyCome(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref := submitted(t, store, owner)
+	one, at, later := 1, time.Date(2026, 1, 15, 10, 20, 31, 0, time.UTC), time.Date(2026, 1, 15, 10, 20, 35, 0, time.UTC)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Details: mms.Details{ReportedAt: &later}}, true)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "sent", Details: mms.Details{Units: &one, Cost: "0.01600", SentAt: &at}}, false)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, false)
+	h := read(t, store, m)
+	for _, moment := range []*time.Time{h.SentAt, h.ReportedAt} {
+		if moment != nil {
+			*moment = moment.UTC()
+		}
+	}
+	want := mms.Details{Units: &one, Cost: "0.016000", SentAt: &at, ReportedAt: &later}
+	if diff := cmp.Diff(want, h.Details); diff != "" {
+		t.Errorf("details (-want +got):\n%s", diff)
+	}
+	if h.Version != int64(len(h.Events)) {
+		t.Errorf("version is %d after %d events", h.Version, len(h.Events))
+	}
+}
+
+func TestAnOptOutIsRemembered(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref := submitted(t, store, owner)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "failed", Code: "200"}, true)
+	var n int
+	if err := store.DB().QueryRow(`SELECT count(*) FROM suppressions WHERE sender = $1 AND recipient = $2`, string(m.Sender), string(m.Recipient)).Scan(&n); err != nil || n != 1 {
+		t.Errorf("%d suppressions, %v, want 1", n, err)
+	}
+}
+
+func silence(t *testing.T, store *postgres.Store, m mms.Message, ago time.Duration) {
+	t.Helper()
+	_, err := store.DB().Exec(`UPDATE messages SET check_at = now() - $2 * interval '1 second', updated_at = now() - $2 * interval '1 second' WHERE id = $1`, m.ID, ago.Seconds())
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func takeSilent(t *testing.T, store *postgres.Store) []mms.Silent {
+	t.Helper()
+	silent, err := store.TakeSilent(t.Context(), 10*time.Minute, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return silent
+}
+
+func TestSilentMessagesComeUpLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref := submitted(t, store, owner)
+	if got := takeSilent(t, store); len(got) != 0 {
+		t.Errorf("TakeSilent() at once = %+v, want none", got)
+	}
+	silence(t, store, m, 11*time.Minute)
+	want := []mms.Silent{{AttemptRef: ref, PlivoUUID: "u-1", Sender: m.Sender, Recipient: m.Recipient}}
+	if diff := cmp.Diff(want, takeSilent(t, store)); diff != "" {
+		t.Errorf("TakeSilent() (-want +got):\n%s", diff)
+	}
+	if got := takeSilent(t, store); len(got) != 0 {
+		t.Errorf("TakeSilent() again = %+v, want none", got)
+	}
+	var wait float64
+	if err := store.DB().QueryRow(`SELECT extract(epoch FROM check_at - now()) FROM messages WHERE id = $1`, m.ID).Scan(&wait); err != nil || wait < 600 || wait > 700 {
+		t.Errorf("it rests for %v s, %v, want as long as it had been silent", wait, err)
+	}
+	if err := store.CheckSoon(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if got := takeSilent(t, store); len(got) != 1 {
+		t.Errorf("TakeSilent() after CheckSoon() = %+v, want it", got)
+	}
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true)
+	silence(t, store, m, 0)
+	if _, err := store.DB().Exec(`UPDATE messages SET check_at = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.CheckSoon(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := takeSilent(t, store), takeSilent(t, store); len(first) != 1 || len(second) != 0 {
+		t.Errorf("a final message that is to be checked comes up %d and %d times, want once", len(first), len(second))
+	}
+}
+
+func TestClosing(t *testing.T) {
+	t.Parallel()
+	for _, state := range []string{"queued", "sent"} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			m, ref := submitted(t, store, owner)
+			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: state}, state == "sent")
+			if n, err := store.CloseSilent(t.Context(), time.Hour, 10); err != nil || n != 0 {
+				t.Errorf("CloseSilent() at once = %d, %v, want 0", n, err)
+			}
+			silence(t, store, m, 2*time.Hour)
+			if n, err := store.CloseSilent(t.Context(), time.Hour, 10); err != nil || n != 1 {
+				t.Errorf("CloseSilent() = %d, %v, want 1", n, err)
+			}
+			h := read(t, store, m)
+			if !h.Final() || h.Events[len(h.Events)-1].Kind != mms.EventClosed || h.Explain() == m.Explain() {
+				t.Errorf("the message is not closed: %+v", h.Message)
+			}
+			if got := takeSilent(t, store); len(got) != 0 {
+				t.Errorf("TakeSilent() = %+v, want none", got)
+			}
+			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true) // late, and welcome
+			if h := read(t, store, m); h.Status != mms.Delivered || !h.Final() {
+				t.Errorf("the message is %s after a late report", h.Status)
+			}
+		})
+	}
+}
+
+// TestAllOrdersLeadToTheSameEnd plays what is known about a message from every
+// source, in random orders, each piece once or more. Whatever comes first, the
+// end is Plivo's.
+func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	chains := [][]string{{"sent"}, {"failed"}, {"sent", "delivered"}, {"sent", "undelivered"}, {"sent", "undelivered", "delivered"}, {}}
+	for round := range 60 {
+		chain := chains[round%len(chains)]
+		m := accept(t, store, owner)
+		c, _ := claim(t, store, m.ID)
+		id := fmt.Sprintf("u-%d", round)
+		pieces := []func() error{
+			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, id); return err },
+			func() error {
+				_, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer})
+				return err
+			},
+		}
+		for _, state := range append([]string{"queued"}, chain...) {
+			for _, kind := range []mms.EventKind{mms.EventReport, mms.EventAsked} {
+				pieces = append(pieces, func() error {
+					// As receipts and the resolver do: bind, then apply.
+					if _, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: id}, mms.EventSubmitted); err != nil {
+						return err
+					}
+					_, err := store.ApplyReport(t.Context(), c.AttemptRef, mms.Report{PlivoUUID: id, State: state}, kind)
+					return err
+				})
+			}
+		}
+		pieces = append(pieces, pieces[random.IntN(len(pieces))], pieces[random.IntN(len(pieces))])
+		random.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+		for _, piece := range pieces {
+			if err := piece(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := mms.Submitted
+		if len(chain) > 0 {
+			want = mms.Status(chain[len(chain)-1])
+		}
+		h := read(t, store, m)
+		if h.Status != want {
+			t.Errorf("after %v the message is %s, want %s", chain, h.Status, want)
+		}
+		for i, e := range h.Events[1:] {
+			if before := h.Events[i].Status; before != e.Status && !before.CanBecome(e.Status) {
+				t.Errorf("the events step from %s to %s", before, e.Status)
+			}
+		}
+	}
+	findings, err := store.Audit(t.Context())
+	if err != nil || slices.ContainsFunc(findings, func(f mms.Finding) bool { return f.Broken }) {
+		t.Errorf("Audit() = %+v, %v", findings, err)
+	}
+}
