@@ -37,14 +37,6 @@ func TestEveryWayThatPlivoAnswers(t *testing.T) {
 		plivosim.RefusedEmptyBody:   {mms.Failed, 0},
 		plivosim.RateLimited:        {mms.Failed, 0}, // always: the attempts are used up
 		plivosim.RateLimitedNoHint:  {mms.Failed, 0},
-
-		plivosim.CallbacksLost:  {mms.Submitted, 1}, // without reports, and nobody asks yet
-		plivosim.SignatureWrong: {mms.Submitted, 1},
-		plivosim.CallbacksLate:  once,
-
-		plivosim.SignatureV2Only:         {mms.Submitted, 1},
-		plivosim.SignatureWrongV3RightV2: {mms.Submitted, 1},
-		plivosim.SignatureSubaccount:     once,
 	}
 	// These fail for ever, so the message goes round between doubt and sending
 	// until it expires; they are tried with a fault that ends instead.
@@ -85,7 +77,7 @@ func TestEveryWayThatPlivoAnswers(t *testing.T) {
 		all = append(all, sent{scenario.Name, r.acceptTo(recipient), want})
 		atPlivo += want.atPlivo
 	}
-	r.worker("", "MAX_ATTEMPTS=2")
+	r.worker("", "MAX_ATTEMPTS=2", "REPORT_WAIT=2s")
 	for _, s := range all {
 		testkit.EventuallyWithin(t, drainPatience, fmt.Sprintf("the message of %s is %s", s.scenario, s.want.status), func() bool {
 			return r.count(`SELECT count(*) FROM messages WHERE id = $1 AND status = $2`, s.message.ID, string(s.want.status)) == 1

@@ -13,6 +13,7 @@ type Doubt struct {
 	Begun     time.Time     // when the attempt was claimed
 	Ended     time.Time     // when it was given up on
 	Age       time.Duration // since it was given up on
+	Due       bool          // the time for a look has come
 	Crowded   bool          // another doubt between the same two numbers, held for a person, lies close by
 }
 

@@ -10,16 +10,16 @@ import (
 	"postcard/internal/mms"
 )
 
-const dueDoubts = `
+const openDoubts = `
 SELECT t.message_id, t.number, t.sender, m.recipient, t.started_at, t.finished_at,
     extract(epoch FROM now() - t.finished_at) AS age,
     EXISTS (
         SELECT FROM messages o JOIN attempts a ON a.message_id = o.id AND a.number = o.attempts
         WHERE o.sender = m.sender AND o.recipient = m.recipient AND o.held AND o.id <> m.id
           AND a.started_at > t.started_at - interval '10 minutes'
-    ) AS crowded
+    ) AS crowded, t.look_at <= now() AS due
 FROM attempts t JOIN messages m ON m.id = t.message_id AND m.attempts = t.number AND m.status = 'in_doubt' AND NOT m.held
-WHERE t.look_at <= now() ORDER BY t.started_at LIMIT $1`
+WHERE t.look_at IS NOT NULL ORDER BY t.started_at LIMIT $1`
 
 type doubtRow struct {
 	MessageID  uuid.UUID `db:"message_id"`
@@ -30,13 +30,13 @@ type doubtRow struct {
 	FinishedAt time.Time `db:"finished_at"`
 	Age        float64   `db:"age"`
 	Crowded    bool      `db:"crowded"`
+	Due        bool      `db:"due"`
 }
 
-// DueDoubts returns up to limit doubts whose time for a look has come, the
-// oldest first.
-func (s *Store) DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error) {
+// OpenDoubts returns up to limit doubts, the oldest first.
+func (s *Store) OpenDoubts(ctx context.Context, limit int) ([]mms.Doubt, error) {
 	var rows []doubtRow
-	if err := s.db.SelectContext(ctx, &rows, dueDoubts, limit); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, openDoubts, limit); err != nil {
 		return nil, translate(err, "reading doubts")
 	}
 	doubts := make([]mms.Doubt, len(rows))
@@ -44,7 +44,7 @@ func (s *Store) DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error) {
 		doubts[i] = mms.Doubt{
 			AttemptRef: mms.AttemptRef{MessageID: row.MessageID, Number: row.Number},
 			Sender:     mms.Number(row.Sender), Recipient: mms.Number(row.Recipient),
-			Begun: row.StartedAt, Ended: row.FinishedAt, Age: seconds(row.Age), Crowded: row.Crowded,
+			Begun: row.StartedAt, Ended: row.FinishedAt, Age: seconds(row.Age), Crowded: row.Crowded, Due: row.Due,
 		}
 	}
 	return doubts, nil

@@ -366,6 +366,9 @@ func told(owner uuid.UUID, status mms.Status) mms.History {
 		MediaURLs: []string{"https://example.com/a.jpg?<x>"}, Status: status, Reason: mms.ReasonNoAnswer, PlivoUUID: "plivo-1", PlivoCode: "30",
 		Attempts: 1, Version: 7, CreatedAt: now, NextAttemptAt: &later,
 	}}
+	if status.Final() {
+		h.FinalAt = &later
+	}
 	h.AttemptList = []mms.Attempt{{Number: 1, StartedAt: now, FinishedAt: &later, Outcome: mms.Unknown, HTTPStatus: 500, Detail: "<i>temporary failure</i>"}, {Number: 2, StartedAt: now}}
 	h.Events = []mms.Event{{At: now, Kind: mms.EventAccepted, Status: mms.Queued}, {At: later, Kind: mms.EventInDoubt, Status: mms.InDoubt, Attempt: 1, Detail: "no_answer"}}
 	return h

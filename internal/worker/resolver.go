@@ -25,7 +25,7 @@ type Resolver struct {
 // work of that name. Of the settling methods, false means that somebody else was quicker.
 type DoubtStore interface {
 	InTurn(ctx context.Context, name string, work func(context.Context) error) error
-	DueDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
+	OpenDoubts(ctx context.Context, limit int) ([]mms.Doubt, error)
 	AttemptsBetween(ctx context.Context, from, to time.Time) (int, error)
 	KnownUUIDs(ctx context.Context, among []string) ([]string, error)
 	ListGate
@@ -47,29 +47,33 @@ const retryLook = 20 * time.Second
 // Sweep looks after all doubts whose time for a look has come, the oldest
 // first.
 func (r *Resolver) Sweep(ctx context.Context) error {
-	if doubts, err := r.Store.DueDoubts(ctx, 1); err != nil || len(doubts) == 0 {
+	if doubts, err := r.Store.OpenDoubts(ctx, batch); err != nil || !slices.ContainsFunc(doubts, isDue) {
 		return err
 	}
 	return r.Store.InTurn(ctx, "resolver", func(ctx context.Context) error {
 		for {
 			// They are read anew for each look: it takes seconds, in which
 			// delivery reports settle others.
-			doubts, err := r.Store.DueDoubts(ctx, batch)
-			if err != nil || len(doubts) == 0 {
+			doubts, err := r.Store.OpenDoubts(ctx, batch)
+			first := slices.IndexFunc(doubts, isDue)
+			if err != nil || first < 0 {
 				return err
 			}
-			if err := r.settle(ctx, oldest(doubts)); err != nil {
+			if err := r.settle(ctx, doubts[first], around(doubts, first)); err != nil {
 				return err
 			}
 		}
 	})
 }
 
-// oldest returns the oldest doubt and those that could share a look with it:
-// their windows overlap, and all lie within a few minutes.
-func oldest(doubts []mms.Doubt) []mms.Doubt {
-	slices.SortFunc(doubts, func(a, b mms.Doubt) int { return a.Begun.Compare(b.Begun) })
+func isDue(d mms.Doubt) bool { return d.Due }
+
+// around returns the doubts, due or not, that could share a look with the one at
+// index first and are no older: their windows overlap, and all lie within a few
+// minutes. Doubts come the oldest first.
+func around(doubts []mms.Doubt, first int) []mms.Doubt {
 	const longest = 5 * time.Minute
+	doubts = doubts[first:]
 	begun, _ := doubts[0].Window()
 	for i, d := range doubts {
 		from, _ := d.Window()
@@ -96,10 +100,10 @@ func span(group []mms.Doubt) (from, to time.Time) {
 	return from, to
 }
 
-// settle asks Plivo once about the oldest of the group, or about all of it, and
+// settle asks Plivo once, about the first doubt or about the whole group, and
 // decides on each doubt asked about. Only a complete list counts as a look.
-func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
-	query, group, err := r.cheapest(ctx, group)
+func (r *Resolver) settle(ctx context.Context, first mms.Doubt, group []mms.Doubt) error {
+	query, group, err := r.cheapest(ctx, first, group)
 	if err != nil {
 		return err
 	}
@@ -124,9 +128,9 @@ func (r *Resolver) settle(ctx context.Context, group []mms.Doubt) error {
 }
 
 // cheapest chooses the question that settles the group with the fewest calls:
-// one for each doubt, by its numbers, of which only the oldest is asked now; or
+// one for each doubt, by its numbers, of which only the first is asked now; or
 // for all at once, by their time, in as many pages as we sent messages then.
-func (r *Resolver) cheapest(ctx context.Context, group []mms.Doubt) (mms.ListQuery, []mms.Doubt, error) {
+func (r *Resolver) cheapest(ctx context.Context, first mms.Doubt, group []mms.Doubt) (mms.ListQuery, []mms.Doubt, error) {
 	from, to := span(group)
 	sent, err := r.Store.AttemptsBetween(ctx, from, to)
 	if err != nil {
@@ -135,9 +139,8 @@ func (r *Resolver) cheapest(ctx context.Context, group []mms.Doubt) (mms.ListQue
 	if len(group) > 1+sent/mms.ListPage {
 		return mms.ListQuery{From: from, To: to}, group, nil
 	}
-	first := group[0]
 	from, to = first.Window()
-	return mms.ListQuery{From: from, To: to, Sender: first.Sender, Recipient: first.Recipient}, group[:1], nil
+	return mms.ListQuery{From: from, To: to, Sender: first.Sender, Recipient: first.Recipient}, []mms.Doubt{first}, nil
 }
 
 // list returns what Plivo lists, less what is known to belong to other attempts.

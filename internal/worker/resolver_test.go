@@ -16,7 +16,7 @@ import (
 
 // doubtStore plays the store and notes what is asked of it.
 type doubtStore struct {
-	doubts []mms.Doubt // those that are due
+	doubts []mms.Doubt // those that are open
 	sent   int         // attempts in any span of time
 	known  []string
 	calls  []string
@@ -26,7 +26,8 @@ func (s *doubtStore) InTurn(ctx context.Context, _ string, work func(context.Con
 	return work(ctx)
 }
 
-func (s *doubtStore) DueDoubts(context.Context, int) ([]mms.Doubt, error) {
+func (s *doubtStore) OpenDoubts(context.Context, int) ([]mms.Doubt, error) {
+	slices.SortFunc(s.doubts, func(a, b mms.Doubt) int { return a.Begun.Compare(b.Begun) })
 	return slices.Clone(s.doubts), nil
 }
 
@@ -88,7 +89,7 @@ func doubtAt(n byte, begun time.Time, age time.Duration) mms.Doubt {
 	return mms.Doubt{
 		AttemptRef: mms.AttemptRef{MessageID: uuid.UUID{15: n}, Number: 1},
 		Sender:     "+14155550100", Recipient: mms.Number("+1415555012" + string('0'+n)),
-		Begun: begun, Ended: begun.Add(time.Second), Age: age,
+		Begun: begun, Ended: begun.Add(time.Second), Age: age, Due: true,
 	}
 }
 
@@ -153,6 +154,23 @@ func TestResolverAsksForWhatIsCheapest(t *testing.T) {
 		if diff := cmp.Diff([]string{"later 1 5s", "later 2 5s"}, store.calls); diff != "" {
 			t.Errorf("among %d messages: decisions (-want +got):\n%s", sent, diff)
 		}
+	}
+}
+
+// TestOneLookServesThoseThatAreNotDueToo has one doubt that is due among others
+// of the same time.
+func TestOneLookServesThoseThatAreNotDueToo(t *testing.T) {
+	t.Parallel()
+	early, due, late := doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), time.Minute), doubtAt(3, noon.Add(2*time.Second), time.Minute)
+	early.Due, late.Due = false, false
+	store := &doubtStore{doubts: []mms.Doubt{early, due, late}}
+	list := &pages{size: mms.ListPage}
+	sweep(t, store, list)
+	if diff := cmp.Diff([]string{"resend 2 ", "resend 3 "}, store.calls); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+	if len(list.spans) != 1 {
+		t.Errorf("%d looks, want 1", len(list.spans))
 	}
 }
 
