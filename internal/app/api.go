@@ -20,6 +20,7 @@ import (
 	"postcard/internal/httpkit"
 	"postcard/internal/identity"
 	"postcard/internal/intake"
+	"postcard/internal/live"
 	"postcard/internal/mms"
 	"postcard/internal/plivo"
 	"postcard/internal/postgres"
@@ -79,6 +80,11 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	hub := live.New(store, logger)
+	changes, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.ChangesChannel, logger)
+	if err != nil {
+		return err
+	}
 	registry := newRegistry()
 	parts := apiParts{
 		config:    c,
@@ -92,7 +98,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			dependency{name: "redis", ping: tasks.Ping},
 		),
 		api: httpapi.New(httpapi.Options{
-			Door: door, Intake: in, Messages: store, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
+			Door: door, Intake: in, Messages: store, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
 			SessionCookie: sessionCookie, Logger: logger,
 		}),
 		webhook: webhook.New(webhook.Options{
@@ -105,6 +111,8 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	logger.InfoContext(ctx, "api started", slog.String("addr", c.Addr), slog.Bool("simulated", c.Plivo.Simulated()))
 
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { store.Announce(ctx, logger); return nil })
+	group.Go(func() error { hub.Run(ctx, changes); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)

@@ -73,7 +73,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	if err := setPaces(ctx, c, store); err != nil {
 		return err
 	}
-	relayWake, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.RelayChannel, logger)
+	relayCalls, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.RelayChannel, logger)
 	if err != nil {
 		return err
 	}
@@ -90,10 +90,11 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	defer stopRenewing() // after the server has stopped: its last calls need their leases
 
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { store.Announce(ctx, logger); return nil })
 	caretaker := func(name string, interval time.Duration, wake <-chan struct{}, sweep func(context.Context) error) {
 		group.Go(func() error { worker.Every(ctx, name, interval, wake, logger, sweep); return nil })
 	}
-	caretaker("relay", time.Second, relayWake, relay.Sweep)
+	caretaker("relay", time.Second, wakes(ctx, relayCalls), relay.Sweep)
 	caretaker("pacer", worker.PacerInterval, nil, pacer.Sweep)
 	caretaker("watch over leases", time.Second, nil, lapses.Sweep)
 	caretaker("watch over expiry", 5*time.Second, nil, expirer.Sweep)
@@ -116,6 +117,25 @@ func keepRenewing(leases *worker.Leases, logger *slog.Logger) (stop func()) {
 		worker.Every(ctx, "renewal of leases", worker.RenewalInterval, nil, logger, leases.Renew)
 	}()
 	return func() { cancel(); <-done }
+}
+
+// wakes makes many notifications that come at once into one.
+func wakes(ctx context.Context, notified <-chan string) <-chan struct{} {
+	wake := make(chan struct{}, 1)
+	go func() {
+		for {
+			select {
+			case <-notified:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case wake <- struct{}{}:
+			default: // somebody was told already
+			}
+		}
+	}()
+	return wake
 }
 
 // setPaces tells the database how fast each sender may go.

@@ -37,13 +37,14 @@ var allowed = map[string][]string{
 	"internal/intake":    {"internal/mms", "internal/failpoint"},
 	"internal/worker":    {"internal/mms", "internal/failpoint"},
 	"internal/receipts":  {"internal/mms"},
+	"internal/live":      {},
 	"internal/audit":     {"internal/mms"},
 	"internal/signin":    {"internal/identity", "internal/invalid"},
-	"internal/httpapi":   {"internal/mms", "internal/identity", "internal/invalid", "internal/signin", "internal/httpkit"},
+	"internal/httpapi":   {"internal/live", "internal/mms", "internal/identity", "internal/invalid", "internal/signin", "internal/httpkit"},
 	"internal/webui":     {"internal/mms", "internal/identity", "internal/invalid", "internal/signin", "internal/httpkit"},
 	"internal/webhook":   {"internal/mms", "internal/plivo", "internal/receipts"},
 	"internal/testkit":   {"internal/devstack", "internal/postgres"},
-	"internal/app":       {"internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/receipts", "internal/signin", "internal/webhook", "internal/webui", "internal/worker"},
+	"internal/app":       {"internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/live", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/receipts", "internal/signin", "internal/webhook", "internal/webui", "internal/worker"},
 	"internal/archtest":  {},
 	"internal/e2e":       {},
 	"cmd/api":            {"internal/app", "internal/config"},
@@ -152,11 +153,12 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 // decision about a message rests on it: clocks of several machines differ, and
 // all times of messages are the database's.
 var readsClock = map[string]string{
-	"internal/worker/leases.go": "how long this process has not renewed, by its monotonic clock",
-	"internal/worker/sender.go": "how long a call took",
-	"internal/httpkit/watch.go": "how long a request took",
-	"internal/plivo/client.go":  "a Retry-After that is a date",
-	"internal/testkit/wait.go":  "deadlines of tests",
+	"internal/worker/leases.go":  "how long this process has not renewed, by its monotonic clock",
+	"internal/worker/sender.go":  "how long a call took",
+	"internal/httpapi/stream.go": "how long a client may take to read",
+	"internal/httpkit/watch.go":  "how long a request took",
+	"internal/plivo/client.go":   "a Retry-After that is a date",
+	"internal/testkit/wait.go":   "deadlines of tests",
 }
 
 func TestClocksDecideNothing(t *testing.T) {

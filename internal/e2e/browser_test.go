@@ -26,16 +26,22 @@ func (r *rig) api(vars ...string) (*process, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	return r.apiAt(addr, vars...), "http://" + addr
+}
+
+// apiAt starts an api process at an address.
+func (r *rig) apiAt(addr string, vars ...string) *process {
+	r.t.Helper()
 	p := r.start("api", append([]string{
-		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), "SIGNUP=open",
+		"API_ADDR=" + addr, "SIGNUP=open",
 		"ADMIN_EMAIL=admin@example.com", "ADMIN_PASSWORD=correct horse",
 	}, vars...)...)
 	testkit.Eventually(r.t, "the api is ready", func() bool {
-		status, _, err := get(r.t.Context(), url+"/readyz")
+		status, _, err := get(r.t.Context(), "http://"+addr+"/readyz")
 		return err == nil && status == http.StatusOK
 	})
-	return p, url
+	return p
 }
 
 // browser starts a Chromium that reports what its pages complain about.
@@ -154,6 +160,44 @@ func TestAPersonSendsAPicture(t *testing.T) {
 		t.Errorf("no admin sees %q", title)
 	}
 	picture(t, ctx, "not-found")
+}
+
+// TestAnOpenPageOutlivesTheAPI has a person look at a message, and at the list,
+// while the api is killed and started again.
+func TestAnOpenPageOutlivesTheAPI(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	api, url := r.api()
+	ctx := browser(t)
+	do(t, ctx, "logging in", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
+		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
+		chromedp.WaitVisible(`form.postcard`),
+		chromedp.SendKeys(`#to`, "4165551234"), chromedp.SendKeys(`#media-0`, "https://example.com/picture.jpg"),
+		chromedp.Submit(`#to`), chromedp.WaitVisible(`#status.queued`))
+	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	api.end()
+	do(t, ctx, "being told that the api is away", chromedp.WaitVisible(`#live-status.bad`))
+	picture(t, ctx, "away")
+	api = r.apiAt(strings.TrimPrefix(url, "http://"))
+	r.worker("")
+	do(t, ctx, "watching the message to its end", chromedp.WaitVisible(`#status.delivered`), chromedp.WaitReady(`#live-status.sr`))
+	if !ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded === true`)) {
+		t.Error("the page was loaded again")
+	}
+
+	do(t, ctx, "opening the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages .delivered`))
+	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	api.end()
+	do(t, ctx, "being told that the api is away", chromedp.WaitVisible(`#live-status.bad`))
+	r.apiAt(strings.TrimPrefix(url, "http://"))
+	admin := loggedIn(t, url)
+	if status, body, err := admin.post("/api/send-mms", `{"to":"+14165551235","mediaUrl":"https://example.com/b.jpg"}`); err != nil || status != http.StatusAccepted {
+		t.Fatalf("sending: %d %s %v", status, body, err)
+	}
+	do(t, ctx, "seeing the new message arrive", chromedp.WaitVisible(`//a[contains(., "555-1235")]//span[contains(@class, "delivered")]`))
+	if !ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded === true`)) {
+		t.Error("the list was loaded again")
+	}
 }
 
 // TestAnAdminWatchesTheQueues opens asynqmon in a browser, under its own

@@ -106,6 +106,7 @@ func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *
 	}
 	r.startSimulator(config)
 	r.startWebhook()
+	go r.store.Announce(t.Context(), slog.New(slog.DiscardHandler))
 	return r
 }
 

@@ -222,6 +222,21 @@ func (f *fakeMessages) Decide(_ context.Context, owner, id uuid.UUID, d mms.Deci
 	return nil
 }
 
+// Owners and Versions are what the hub asks for.
+func (f *fakeMessages) Owners(_ context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var owners []uuid.UUID
+	for _, id := range ids {
+		owners = append(owners, f.histories[id].Owner)
+	}
+	return owners, f.err
+}
+
+func (f *fakeMessages) Versions(context.Context, []uuid.UUID) (map[uuid.UUID]int64, error) {
+	return nil, f.err
+}
+
 // nowhere is a queue that takes everything.
 type nowhere struct{}
 

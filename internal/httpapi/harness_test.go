@@ -17,6 +17,7 @@ import (
 	"postcard/internal/httpkit"
 	"postcard/internal/identity"
 	"postcard/internal/intake"
+	"postcard/internal/live"
 	"postcard/internal/mms"
 	"postcard/internal/signin"
 )
@@ -43,6 +44,7 @@ type system struct {
 	users    *fakeUsers
 	throttle *fakeThrottle
 	messages *fakeMessages
+	changes  chan string // announced to whoever waits
 	sessions *brittleStore
 	logs     *syncBuffer
 	handler  http.Handler
@@ -57,6 +59,11 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 		messages: &fakeMessages{histories: map[uuid.UUID]mms.History{}, reads: map[uuid.UUID]int{}}, logs: &syncBuffer{},
 	}
 	logger := slog.New(slog.NewTextHandler(s.logs, nil))
+	s.changes = make(chan string)
+	hub := live.New(s.messages, logger)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	go hub.Run(ctx, s.changes)
 	sessions := newSessions()
 	s.sessions = sessions.Store.(*brittleStore)
 	door, err := signin.New(s.users, s.throttle, sessions, true)
@@ -70,6 +77,7 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 			Store: s.messages, Queue: nowhere{}, Logger: logger,
 		},
 		Messages: s.messages,
+		Live:     hub,
 		Logger:   logger,
 	}
 	for _, f := range change {

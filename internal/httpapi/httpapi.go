@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/httpkit"
+	"postcard/internal/live"
 	"postcard/internal/mms"
 	"postcard/internal/signin"
 )
@@ -36,11 +37,19 @@ type Messages interface {
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 }
 
+// Live tells of news about messages.
+type Live interface {
+	Message(id uuid.UUID) live.Watch
+	Owner(id uuid.UUID) live.Watch
+	Closed() <-chan struct{}
+}
+
 // Options wire the API.
 type Options struct {
 	Door          *signin.Service
 	Intake        Intake
 	Messages      Messages
+	Live          Live
 	PublicURL     string // without a trailing slash; empty: links are relative
 	SessionCookie string // its name, for the description; empty: session
 	Simulated     bool   // messages go to a simulator, not to Plivo; answers say so
@@ -62,6 +71,7 @@ func New(o Options) http.Handler {
 	a.registerAccount()
 	a.registerSend()
 	a.registerMessages()
+	a.registerStreams()
 	a.registerDecision()
 	router.Get("/openapi.json", serveDescription(a.huma.OpenAPI()))
 	router.NotFound(notFound)

@@ -3,12 +3,15 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"postcard/internal/identity"
+	"postcard/internal/invalid"
 	"postcard/internal/mms"
 )
 
@@ -19,12 +22,13 @@ func (a *api) registerMessages() {
 		OperationID: "getMessage", Method: http.MethodGet, Path: messagesPath + "/{id}", Tags: []string{"messages"},
 		Summary: "Read one message",
 		Description: "Where one of your messages stands and all that happened to it. " +
-			"Ask again with If-None-Match and the ETag of the last answer: 304 says cheaply that there is no news.",
+			"Ask again with If-None-Match and the ETag of the last answer: 304 says cheaply that there is no news. " +
+			"With wait as well, the answer comes as soon as there is news.",
 		Responses: map[string]*huma.Response{
 			"200": {Description: "The message."},
 			"304": {Description: "No news since the ETag in If-None-Match."},
 		},
-		Errors: []int{http.StatusNotFound},
+		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
 	}, a.getMessage)
 
 	registerForUser(a, huma.Operation{
@@ -40,6 +44,7 @@ type messageInput struct {
 	Request
 	ID          string `path:"id" format:"uuid" doc:"The message's id."`
 	IfNoneMatch string `header:"If-None-Match" doc:"The ETag of the last answer."`
+	Wait        string `query:"wait" doc:"With If-None-Match: how long to wait for news, up to 60s." pattern:"^[0-9]{1,2}s$" example:"30s"`
 }
 
 type messageOutput struct {
@@ -53,8 +58,12 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 	if err != nil {
 		return nil, err
 	}
+	wait, err := waitIn(in.r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
 	if known := in.r.Header.Values("If-None-Match"); len(known) > 0 {
-		version, err := a.Messages.Version(ctx, who.UserID, id)
+		version, err := a.awaitNews(ctx, in.Request, who.UserID, id, strings.Join(known, ","), wait)
 		if err != nil {
 			return nil, err
 		}
@@ -62,11 +71,20 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 			return &messageOutput{Status: http.StatusNotModified, ETag: etag(version)}, nil
 		}
 	}
-	history, err := a.Messages.Message(ctx, who.UserID, id)
+	body, err := a.read(ctx, who.UserID, id)
 	if err != nil {
 		return nil, err
 	}
-	place, waiting, err := a.Messages.Place(ctx, who.UserID, id)
+	return &messageOutput{Status: http.StatusOK, ETag: etag(body.Version), Body: body}, nil
+}
+
+// read reads the owner's message with its story and its place in line.
+func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
+	history, err := a.Messages.Message(ctx, owner, id)
+	if err != nil {
+		return nil, err
+	}
+	place, waiting, err := a.Messages.Place(ctx, owner, id)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +92,52 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 	if waiting {
 		body.Line = &Line{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds()}
 	}
-	return &messageOutput{Status: http.StatusOK, ETag: etag(history.Version), Body: body}, nil
+	return body, nil
+}
+
+// awaitNews returns the message's version: at once when it is not the known one,
+// else when there is news or the wait is over.
+func (a *api) awaitNews(ctx context.Context, q Request, owner, id uuid.UUID, known string, wait time.Duration) (int64, error) {
+	if wait == 0 {
+		return a.Messages.Version(ctx, owner, id)
+	}
+	watch := a.Live.Message(id) // before the first look, so that nothing falls between
+	defer watch.Stop()
+	if err := allow(q.w, wait+writeTime); err != nil {
+		return 0, err
+	}
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	for {
+		version, err := a.Messages.Version(ctx, owner, id)
+		if err != nil || !matches(known, etag(version)) {
+			return version, err
+		}
+		select {
+		case <-watch.News:
+		case <-over.C:
+			return version, nil
+		case <-a.Live.Closed():
+			return version, nil
+		case <-ctx.Done():
+			return version, ctx.Err()
+		}
+	}
+}
+
+// maxWait is the longest that a client may wait for news.
+const maxWait = 60 * time.Second
+
+func waitIn(query url.Values) (time.Duration, error) {
+	value := query.Get("wait")
+	if value == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(value)
+	if err != nil || wait < 0 || wait > maxWait {
+		return 0, invalid.Fields{{Name: "wait", Rule: "range", Message: "must be a duration from 0s to 60s, like 30s"}}
+	}
+	return wait, nil
 }
 
 // parseID takes an id in the one form that it is given out in: any other path

@@ -46,8 +46,12 @@ func TestGetMessage(t *testing.T) {
 	want := map[string]any{
 		"id": h.ID.String(), "status": "undelivered", "statusTitle": "Not delivered", "final": true,
 		"explanation": "The carrier could not deliver the message. The carrier's filter took it for spam. (Plivo's code 30)",
-		"statusUrl":   "/api/messages/" + h.ID.String(),
-		"to":          "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},
+		"whatNow":     mms.ExplainPlivoCode("30").Next,
+		"plivoCodeMeaning": map[string]any{
+			"what": "The carrier's filter took it for spam.", "side": "sender", "next": mms.ExplainPlivoCode("30").Next,
+		},
+		"statusUrl": "/api/messages/" + h.ID.String(),
+		"to":        "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},
 		"reason": "reported", "plivoUuid": "plivo-uuid", "plivoCode": "30", "version": 5.0,
 		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:03:00Z", "finalAt": "2026-03-01T11:03:00Z",
 		"attempts": []any{

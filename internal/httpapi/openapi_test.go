@@ -88,7 +88,7 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 	slices.Sort(described)
 	slices.Sort(served)
 	want := []string{
-		"GET /api/me", "GET /api/messages", "GET /api/messages/{id}",
+		"GET /api/me", "GET /api/messages", "GET /api/messages/stream", "GET /api/messages/{id}", "GET /api/messages/{id}/stream",
 		"POST /api/login", "POST /api/logout", "POST /api/messages/{id}/decision", "POST /api/send-mms", "POST /api/signup",
 	}
 	if diff := cmp.Diff(want, described); diff != "" {

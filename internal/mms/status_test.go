@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTransitions(t *testing.T) {
@@ -124,8 +125,36 @@ func TestPlivoCodes(t *testing.T) {
 	for code, want := range map[string]string{
 		"30": "spam", "000": "No reason", "": "No reason", "4711": "4711, whose meaning is not published",
 	} {
-		if got := PlivoCodeWords(code); !strings.Contains(got, want) {
-			t.Errorf("PlivoCodeWords(%q) = %q, want something of %q", code, got, want)
+		got := ExplainPlivoCode(code)
+		if !strings.Contains(got.Words(), want) || got.Next == "" || got.Side.Words() == "" {
+			t.Errorf("ExplainPlivoCode(%q) = %+v, want something of %q", code, got, want)
+		}
+	}
+	for code := range codeMeanings {
+		if got := ExplainPlivoCode(code); got.What == "" || got.Next == "" || got.Side.Words() == "" || !strings.Contains(got.Words(), code) {
+			t.Errorf("code %s is not explained: %+v", code, got)
+		}
+	}
+}
+
+func TestWhatNow(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		m    Message
+		want string
+	}{
+		"waiting":            {Message{Status: Queued}, ""},
+		"delivered":          {Message{Status: Delivered, FinalAt: new(time.Time)}, ""},
+		"held":               {Message{Status: InDoubt, Held: true}, "decide"},
+		"undelivered":        {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
+		"failed at Plivo":    {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
+		"refused":            {Message{Status: Failed, Reason: ReasonRefused}, "Correct"},
+		"given up":           {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, ""},
+		"closed at sent":     {Message{Status: Sent, FinalAt: new(time.Time)}, "ask the recipient"},
+		"sent, still waited": {Message{Status: Sent}, ""},
+	} {
+		if got := tt.m.WhatNow(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s: %q, want something of %q", name, got, tt.want)
 		}
 	}
 }

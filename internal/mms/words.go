@@ -21,6 +21,7 @@ const (
 	ReasonWorkerLost     Reason = "worker_lost"
 	ReasonReported       Reason = "reported" // a delivery report said so
 	ReasonExpired        Reason = "expired"
+	ReasonOptedOut       Reason = "opted_out"
 	ReasonAmbiguous      Reason = "ambiguous"       // held: several of Plivo's messages may be it
 	ReasonNotFound       Reason = "not_found"       // Plivo does not list it after the full wait
 	ReasonDecidedSent    Reason = "decided_sent"    // a person said so
@@ -43,6 +44,7 @@ var reasonWords = map[Reason]string{
 	ReasonWorkerLost:     "The worker stopped in the middle of the call to Plivo.",
 	ReasonReported:       "The delivery report said so.",
 	ReasonExpired:        "It could not be sent in time and would have come too late.",
+	ReasonOptedOut:       "The recipient has opted out of messages from this sender.",
 	ReasonAmbiguous:      "Plivo lists several messages that could be this one.",
 	ReasonNotFound:       "Plivo does not list the message after the full waiting time.",
 	ReasonDecidedSent:    "A person decided that it was sent.",
@@ -74,6 +76,30 @@ var statusTitles = map[Status]string{
 // Title is the status as a heading.
 func (s Status) Title() string { return statusTitles[s] }
 
+// WhatNow says in plain words what the sender can do; "" where there is nothing
+// to do but wait, or nothing more at all.
+func (m Message) WhatNow() string {
+	switch {
+	case m.Held:
+		return "Please decide below: was it sent, shall it be sent again, or is it given up?"
+	case m.Status == Undelivered || m.Status == Failed && m.Reason == ReasonReported:
+		return ExplainPlivoCode(m.PlivoCode).Next
+	case m.Status == Failed:
+		return failedNext[m.Reason]
+	case m.Final() && (m.Status == Sent || m.Status == Submitted):
+		return "If it matters, ask the recipient whether it arrived."
+	}
+	return ""
+}
+
+var failedNext = map[Reason]string{
+	ReasonForbidden:      "Ask the operator to have the destination's country or feature enabled at Plivo, then send it again.",
+	ReasonRefused:        "Correct what Plivo named (see the attempt below), and send it again.",
+	ReasonAttemptsUsedUp: "Send it again later. If it happens often, tell the operator.",
+	ReasonExpired:        "Send it again if it still makes sense.",
+	ReasonOptedOut:       "Do not send to this number unless the recipient asks for it, by texting START to the sender's number.",
+}
+
 // Explain says in plain words where the message stands and what comes next.
 func (m Message) Explain() string {
 	switch m.Status {
@@ -98,7 +124,7 @@ func (m Message) Explain() string {
 	case Delivered:
 		return "The carrier confirmed that the message arrived."
 	case Undelivered:
-		return "The carrier could not deliver the message. " + PlivoCodeWords(m.PlivoCode)
+		return "The carrier could not deliver the message. " + ExplainPlivoCode(m.PlivoCode).Words()
 	case Failed:
 		return m.explainFailed()
 	case Canceled:
@@ -116,46 +142,7 @@ func (m Message) explainQueued() string {
 
 func (m Message) explainFailed() string {
 	if m.Reason == ReasonReported {
-		return "Plivo could not send the message. " + PlivoCodeWords(m.PlivoCode)
+		return "Plivo could not send the message. " + ExplainPlivoCode(m.PlivoCode).Words()
 	}
 	return "The message was not sent. " + m.Reason.Words()
-}
-
-// plivoCodeWords explains the error codes whose meaning Plivo has published
-// (Plivo docs, messaging error codes; support articles on message expiry,
-// opt-out, geo permissions and credit). The list is open: an unknown code is
-// shown as it came.
-var plivoCodeWords = map[string]string{
-	"10":   "The carrier called the message invalid.",
-	"20":   "The carrier's network had an error.",
-	"30":   "The carrier's filter took it for spam.",
-	"40":   "The sender's number is not valid or not enabled for this.",
-	"50":   "The recipient's number is not valid, or not a mobile phone.",
-	"60":   "The carriers passed the message round in a circle.",
-	"70":   "The recipient cannot be reached, permanently.",
-	"80":   "The recipient cannot be reached at present: the phone may be off or without coverage.",
-	"90":   "No route to the recipient's carrier was available.",
-	"100":  "The carrier does not allow or support such messages.",
-	"110":  "The message is too long.",
-	"120":  "The pictures are too large in total.",
-	"200":  "The recipient has opted out of messages from this sender.",
-	"420":  "The message waited too long in Plivo's queue and expired.",
-	"450":  "The recipient's country is not enabled for this Plivo account.",
-	"900":  "The Plivo account had no credit left.",
-	"1000": "Plivo gave no reason.",
-}
-
-// OptedOutCode is Plivo's error code for a recipient who has opted out of
-// messages from the sender.
-const OptedOutCode = "200"
-
-// PlivoCodeWords explains a Plivo error code in a sentence.
-func PlivoCodeWords(code string) string {
-	if code == "" || code == "000" {
-		return "No reason was given."
-	}
-	if words, ok := plivoCodeWords[code]; ok {
-		return fmt.Sprintf("%s (Plivo's code %s)", words, code)
-	}
-	return fmt.Sprintf("Plivo's code is %s, whose meaning is not published.", code)
 }

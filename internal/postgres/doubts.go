@@ -115,13 +115,14 @@ WITH a AS (
     RETURNING id, status, attempts
 )
 INSERT INTO message_events (message_id, kind, status, attempt, detail)
-SELECT id, 'looked', status, attempts, $4 FROM m`
+SELECT id, 'looked', status, attempts, $4 FROM m
+RETURNING message_id`
 
 // LookLater sets when a doubt is looked at again, with a note of what this look
 // brought; no note, no event.
 func (s *Store) LookLater(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error {
-	_, err := s.db.ExecContext(ctx, lookLater, ref.MessageID, ref.Number, wait.Seconds(), note)
-	return translate(err, "noting a look for evidence")
+	_, err := s.change(ctx, "noting a look for evidence", lookLater, ref.MessageID, ref.Number, wait.Seconds(), note)
+	return err
 }
 
 const holdDoubt = `

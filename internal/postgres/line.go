@@ -62,14 +62,15 @@ WITH before AS (
     FROM before WHERE messages.id = before.id
     RETURNING messages.id, messages.status, before.line AS old
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'in_line', status FROM m WHERE old IS NULL`
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'in_line', status FROM m WHERE old IS NULL
+RETURNING message_id`
 
 // StandInLine lets a message wait for its sender's gate, or for the end of a
 // pause. It needs no task meanwhile: Release gives it one. A sender that nobody
 // has set a pace for, because it is not configured any more, gets a safe one.
 func (s *Store) StandInLine(ctx context.Context, id uuid.UUID) error {
-	_, err := s.db.ExecContext(ctx, standInLine, id)
-	return translate(err, "standing in line")
+	_, err := s.change(ctx, "standing in line", standInLine, id)
+	return err
 }
 
 // unsettledPair is true of a message m whose sender and recipient have another

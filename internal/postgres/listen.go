@@ -8,18 +8,22 @@ import (
 	"github.com/lib/pq"
 )
 
-// RelayChannel is notified when a message needs the relay before its time.
-const RelayChannel = "relay"
+// The channels of the database that processes listen to.
+const (
+	RelayChannel   = "relay"    // a message needs the relay before its time
+	ChangesChannel = "messages" // messages have changed: their ids, separated by spaces
+)
 
 const (
 	listenRetryMin = 100 * time.Millisecond
 	listenRetryMax = 10 * time.Second
 )
 
-// Listen returns a channel that gets a value soon after each notification on
-// the database's channel, and after each time the connection was lost, since
-// notifications may have been missed. It listens until ctx ends.
-func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-chan struct{}, error) {
+// Listen returns a channel that gets each notification on the database's
+// channel, and "" after each time the connection was lost, since notifications
+// may have been missed. It listens until ctx ends; who receives too slowly holds
+// up nobody else.
+func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-chan string, error) {
 	listener := pq.NewListener(url, listenRetryMin, listenRetryMax, func(_ pq.ListenerEventType, err error) {
 		if err != nil {
 			logger.WarnContext(ctx, "listening to the database was interrupted", slog.Any("error", err))
@@ -29,20 +33,25 @@ func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-ch
 		listener.Close()
 		return nil, translate(err, "listening to the database")
 	}
-	wake := make(chan struct{}, 1)
+	heard := make(chan string, 1)
 	go func() {
 		defer listener.Close()
 		for {
+			payload := ""
 			select {
-			case <-listener.Notify: // nil after a reconnection
+			case n := <-listener.Notify:
+				if n != nil { // nil after a reconnection
+					payload = n.Extra
+				}
 			case <-ctx.Done():
 				return
 			}
 			select {
-			case wake <- struct{}{}:
-			default: // somebody was told already
+			case heard <- payload:
+			case <-ctx.Done():
+				return
 			}
 		}
 	}()
-	return wake, nil
+	return heard, nil
 }

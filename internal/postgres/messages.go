@@ -76,6 +76,9 @@ func (s *Store) Accept(ctx context.Context, m mms.Message) (mms.Message, error) 
 	var row messageRow
 	err := s.db.GetContext(ctx, &row, acceptMessage,
 		m.ID, m.Owner, string(m.Sender), string(m.Recipient), m.Text, pq.Array(m.MediaURLs), m.ValidFor.Seconds())
+	if err == nil {
+		s.changed(row.ID)
+	}
 	return row.message(), translate(err, "accepting a message")
 }
 

@@ -26,7 +26,10 @@ import (
 )
 
 // Store is the database. It is safe for concurrent use.
-type Store struct{ db *sqlx.DB }
+type Store struct {
+	db        *sqlx.DB
+	announcer announcer
+}
 
 // Open connects to the database at url with at most maxConns connections. It
 // waits for nothing: a database that is away shows itself in Ping.

@@ -58,13 +58,13 @@ WITH m AS (
     UPDATE messages SET version = version + 1, updated_at = now()
     WHERE id = ANY ($1) AND status = 'queued' RETURNING id, status
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'relayed', status FROM m`
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'relayed', status FROM m RETURNING message_id`
 
 // NoteRelayed records that the messages' tasks were missing from the queue and
 // were put there again.
 func (s *Store) NoteRelayed(ctx context.Context, ids []uuid.UUID) error {
-	_, err := s.db.ExecContext(ctx, noteRelayed, pq.Array(ids))
-	return translate(err, "noting relayed messages")
+	_, err := s.change(ctx, "noting relayed messages", noteRelayed, pq.Array(ids))
+	return err
 }
 
 const relayAll = `

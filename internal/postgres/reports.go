@@ -68,13 +68,13 @@ SELECT id FROM m WHERE told`
 // what else the report tells. The event is of the given kind. It reports whether
 // there is news.
 func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
+	before := []mms.Status{}
 	to, known := mms.Reported(r.State)
-	before := mms.Before(to)
-	if r.State == "queued" { // that Plivo has it is known already
-		to, known = "queued", true
-	}
-	if !known {
-		before = nil
+	switch {
+	case known:
+		before = mms.Before(to)
+	case r.State == "queued":
+		to = mms.Submitted // which it is already, and nothing leads back to
 	}
 	changed, err := s.change(ctx, "applying a delivery report", applyReport,
 		ref.MessageID, r.PlivoUUID, string(to), r.ShortCode(), pq.Array(before), string(kind), r.Words(),

@@ -96,6 +96,7 @@ func TestDetailsAreKeptWheneverTheyCome(t *testing.T) {
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
 	one, at, later := 1, time.Date(2026, 1, 15, 10, 20, 31, 0, time.UTC), time.Date(2026, 1, 15, 10, 20, 35, 0, time.UTC)
+	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "queued", Details: mms.Details{Units: &one}}, false)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Details: mms.Details{ReportedAt: &later}}, true)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "sent", Details: mms.Details{Units: &one, Cost: "0.01600", SentAt: &at}}, false)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, false)

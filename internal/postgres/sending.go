@@ -62,6 +62,9 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_unsettled_per_pair") {
 		return mms.Claim{}, false, nil
 	}
+	if err == nil {
+		s.changed(id)
+	}
 	return mms.Claim{
 		AttemptRef: mms.AttemptRef{MessageID: id, Number: row.Attempts},
 		Sender:     mms.Number(row.Sender), Recipient: mms.Number(row.Recipient),
@@ -149,11 +152,12 @@ func (s *Store) Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict,
 		return mms.NothingNew, nil
 	case err != nil:
 		return mms.NothingNew, translate(err, "recording an accepted attempt")
-	case adopted:
-		return mms.Adopted, nil
-	default:
-		return mms.Duplicate, nil
 	}
+	s.changed(ref.MessageID)
+	if adopted {
+		return mms.Adopted, nil
+	}
+	return mms.Duplicate, nil
 }
 
 const requeueMessage = `
@@ -224,6 +228,7 @@ func (s *Store) finish(ctx context.Context, doing, query string, ref mms.Attempt
 func (s *Store) change(ctx context.Context, doing, query string, args ...any) (int, error) {
 	var ids []uuid.UUID
 	err := s.db.SelectContext(ctx, &ids, query, args...)
+	s.changed(ids...)
 	return len(ids), translate(err, doing)
 }
 

@@ -48,13 +48,35 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 		}
 		body.Older = "/messages?" + older.Encode()
 	}
-	show(p, w, r, http.StatusOK, "list", frame{Title: "Messages"}, body)
+	f := frame{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}
+	show(p, w, r, http.StatusOK, "list", f, body)
 }
 
 // messagePage is a message with its whole story, newest first.
 type messagePage struct {
 	mms.History
 	Place string // in its sender's line; empty when it stands in none
+	Steps []step // the events, newest first
+	Side  string // whose matter a failure at Plivo is; empty where there was none
+}
+
+// step is an event and how long after the one before it came.
+type step struct {
+	mms.Event
+	After *time.Duration // nil for the first
+}
+
+func stepsOf(events []mms.Event) []step {
+	steps := make([]step, len(events))
+	for i, e := range events {
+		steps[i].Event = e
+		if i > 0 {
+			after := max(0, e.At.Sub(events[i-1].At))
+			steps[i].After = &after
+		}
+	}
+	slices.Reverse(steps)
+	return steps
 }
 
 func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Principal) {
@@ -73,11 +95,13 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		p.failed(w, r, err)
 		return
 	}
-	body := messagePage{History: history}
+	body := messagePage{History: history, Steps: stepsOf(history.Events)}
+	if history.PlivoCode != "" {
+		body.Side = mms.ExplainPlivoCode(history.PlivoCode).Side.Words()
+	}
 	if waiting {
 		body.Place = placeWords(place)
 	}
-	slices.Reverse(body.Events)
 	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
 	show(p, w, r, http.StatusOK, "message", f, body)
 }

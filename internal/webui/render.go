@@ -29,6 +29,8 @@ func (p *Pages) parse() (templates, error) {
 		"static": p.static.url,
 		"when":   when,
 		"since":  func(from time.Time, to *time.Time) string { return duration(to.Sub(from)) },
+		"took":   func(d *time.Duration) string { return duration(*d) },
+		"units":  func(n *int) string { return fmt.Sprintf("%d %s", *n, plural(*n, "unit")) },
 		"number": func(n mms.Number) string { return n.International() },
 	}
 	parsed := templates{}

@@ -367,7 +367,8 @@ func told(owner uuid.UUID, status mms.Status) mms.History {
 		Attempts: 1, Version: 7, CreatedAt: now, NextAttemptAt: &later,
 	}}
 	if status.Final() {
-		h.FinalAt = &later
+		units := 2
+		h.FinalAt, h.Details = &later, mms.Details{Units: &units, Cost: "0.032000", SentAt: &now, ReportedAt: &later}
 	}
 	h.AttemptList = []mms.Attempt{{Number: 1, StartedAt: now, FinishedAt: &later, Outcome: mms.Unknown, HTTPStatus: 500, Detail: "<i>temporary failure</i>"}, {Number: 2, StartedAt: now}}
 	h.Events = []mms.Event{{At: now, Kind: mms.EventAccepted, Status: mms.Queued}, {At: later, Kind: mms.EventInDoubt, Status: mms.InDoubt, Attempt: 1, Detail: "no_answer"}}
@@ -383,6 +384,9 @@ func TestMessagePageOfEveryStatus(t *testing.T) {
 		w.messages[h.ID] = h
 		got := b.get("/messages/" + h.ID.String())
 		b.want(string(status), got, http.StatusOK, status.Title(), "&lt;b&gt;Hi&lt;/b&gt;", "plivo-1", "1.5s", "Taken on and stored", "no answer came back", "&lt;i&gt;temporary")
+		if status.Final() {
+			b.want(string(status), got, http.StatusOK, "0.032000 US dollars for 2 units", "by Plivo’s clock", "1.5s later")
+		}
 		if polls := !strings.Contains(got.body, "data-final"); polls == status.Final() {
 			t.Errorf("%s: the page follows: %v", status, polls)
 		}

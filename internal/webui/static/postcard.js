@@ -73,55 +73,99 @@ function previews() {
   pictures.append(more);
 }
 
-// live follows a message: it asks the cheap status endpoint, and when something
-// has happened it takes the new rendering from the page itself.
+// live follows one message, or all: the server tells when something has
+// happened, and the new rendering comes from the page itself. While nobody looks
+// at the page it asks for nothing, and keeps no connection that others need.
 function live() {
   const region = document.getElementById("live");
   if (!region || "final" in region.dataset) return;
   const words = document.getElementById("live-status");
-  let etag = 'W/"' + region.dataset.version + '"';
-  let wait = 700;
+  const one = "version" in region.dataset;
+  let source = null;
+  let over = false;
+  let renewing = false;
+  let again = false;
+
+  function say(text, bad) {
+    words.className = bad ? "notice bad" : "sr";
+    words.textContent = text;
+  }
 
   async function renew() {
-    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (!response.ok) return false;
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("live");
-    if (!fresh) return false;
-    const focus = document.activeElement && region.contains(document.activeElement) ? document.activeElement.id : "";
+    if (renewing) { again = true; return; }
+    renewing = true;
+    try {
+      const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+      const text = await response.text();
+      const fresh = response.ok && new DOMParser().parseFromString(text, "text/html").getElementById("live");
+      if (fresh) show(fresh);
+      else again = true;
+    } catch {
+      again = true;
+    }
+    renewing = false;
+    if (again && !over) setTimeout(() => { again = false; renew(); }, 1000);
+  }
+
+  // place finds an element again after the region was renewed.
+  function place(element) {
+    if (element.id) return "#" + CSS.escape(element.id);
+    const name = element.localName;
+    for (const attribute of ["value", "href"]) {
+      if (element.hasAttribute(attribute)) return `${name}[${attribute}="${CSS.escape(element.getAttribute(attribute))}"]`;
+    }
+    return "";
+  }
+
+  function show(fresh) {
+    const focused = region.contains(document.activeElement) ? place(document.activeElement) : "";
     region.replaceChildren(...fresh.childNodes);
     localTimes(region);
-    if (focus) document.getElementById(focus)?.focus();
-    words.textContent = "Status: " + document.getElementById("status").textContent;
-    return "final" in fresh.dataset;
+    if (focused) region.querySelector(focused)?.focus();
+    if (!one) return;
+    region.dataset.version = fresh.dataset.version;
+    say("Status: " + document.getElementById("status").textContent, false);
+    if ("final" in fresh.dataset) { over = true; close(); }
   }
 
-  async function look() {
-    if (document.hidden) return schedule();
-    try {
-      const response = await fetch(region.dataset.poll, { headers: { "If-None-Match": etag }, cache: "no-store" });
-      if (response.status === 401) {
-        words.className = "notice bad";
-        words.textContent = "You have been logged out. Reload the page to go on.";
-        return;
-      }
-      if (response.ok) {
-        etag = response.headers.get("ETag") || etag;
-        wait = 700;
-        if (await renew()) return;
-      } else {
-        wait = Math.min(wait * 1.3, 5000);
-      }
-      if (words.className !== "sr") { words.className = "sr"; words.textContent = ""; }
-    } catch {
-      words.className = "notice bad";
-      words.textContent = "Postcard cannot be reached at present. This page keeps trying.";
-      wait = Math.min(wait * 1.5, 5000);
+  function close() {
+    source?.close();
+    source = null;
+  }
+
+  function open() {
+    if (source || over || document.hidden) return;
+    source = new EventSource(region.dataset.stream);
+    source.onopen = () => {
+      if (words.className !== "sr") say("", false);
+      if (!one) renew();
+    };
+    source.addEventListener("message", (event) => { if (event.lastEventId !== region.dataset.version) renew(); });
+    source.addEventListener("news", renew);
+    source.onerror = failed;
+  }
+
+  // failed is called also each time a stream ends after its few minutes; the
+  // browser then opens the next by itself.
+  async function failed() {
+    const ended = source?.readyState === EventSource.CLOSED;
+    const who = await fetch("/api/me", { cache: "no-store" }).catch(() => null);
+    if (who?.status === 401) {
+      close();
+      over = true;
+      say("You have been logged out. Reload the page to go on.", true);
+      return;
     }
-    schedule();
+    if (!who?.ok) say("Postcard cannot be reached at present. This page keeps trying.", true);
+    if (!ended) return;
+    close();
+    setTimeout(open, 2000);
   }
 
-  const schedule = () => setTimeout(look, wait);
-  schedule();
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  window.addEventListener("pagehide", close);
+  window.addEventListener("pageshow", open);
+  open();
 }
 
 localTimes(document);

@@ -1,0 +1,119 @@
+package postgres
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+)
+
+// announcer collects the ids of messages that this process has changed. They are
+// announced together, a moment after their commits, and not in them: Postgres
+// lets transactions that notify commit only one after the other, which would
+// take away most of the speed of sending.
+type announcer struct {
+	mu      sync.Mutex
+	started bool
+	ids     map[uuid.UUID]bool
+	wake    chan struct{}
+}
+
+const (
+	gather       = 10 * time.Millisecond // for more ids to come together
+	idsAtOnce    = 200                   // in one notification, which has at most 8000 bytes
+	lastAnnounce = time.Second           // for the last ids of a process that stops
+)
+
+// changed notes messages to be announced. Before Announce nobody announces, and
+// nothing is kept.
+func (s *Store) changed(ids ...uuid.UUID) {
+	a := &s.announcer
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.started {
+		return
+	}
+	for _, id := range ids {
+		a.ids[id] = true
+	}
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *announcer) take() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ids := make([]string, 0, len(a.ids))
+	for id := range a.ids {
+		ids = append(ids, id.String())
+	}
+	clear(a.ids)
+	return ids
+}
+
+// Announce tells all processes which messages this one changes, until ctx ends.
+// What cannot be announced is lost: it is news of the truth, not the truth.
+func (s *Store) Announce(ctx context.Context, logger *slog.Logger) {
+	a := &s.announcer
+	a.mu.Lock()
+	a.started, a.ids, a.wake = true, map[uuid.UUID]bool{}, make(chan struct{}, 1)
+	a.mu.Unlock()
+	for {
+		select {
+		case <-a.wake:
+			time.Sleep(gather)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnnounce)
+			defer cancel()
+			s.announce(last, logger)
+			return
+		}
+		s.announce(ctx, logger)
+	}
+}
+
+const notifyChanges = `SELECT pg_notify('` + ChangesChannel + `', $1)`
+
+func (s *Store) announce(ctx context.Context, logger *slog.Logger) {
+	for ids := s.announcer.take(); len(ids) > 0; {
+		n := min(len(ids), idsAtOnce)
+		if _, err := s.db.ExecContext(ctx, notifyChanges, strings.Join(ids[:n], " ")); err != nil {
+			logger.WarnContext(ctx, "changes of messages could not be announced", slog.Any("error", err))
+			return
+		}
+		ids = ids[n:]
+	}
+}
+
+const selectOwners = `SELECT DISTINCT user_id FROM messages WHERE id = ANY ($1)`
+
+// Owners returns the owners of the messages, each once.
+func (s *Store) Owners(ctx context.Context, messages []uuid.UUID) ([]uuid.UUID, error) {
+	var owners []uuid.UUID
+	err := s.db.SelectContext(ctx, &owners, selectOwners, pq.Array(messages))
+	return owners, translate(err, "reading owners of messages")
+}
+
+const selectVersions = `SELECT id, version FROM messages WHERE id = ANY ($1)`
+
+// Versions returns the versions of the messages.
+func (s *Store) Versions(ctx context.Context, messages []uuid.UUID) (map[uuid.UUID]int64, error) {
+	var rows []struct {
+		ID      uuid.UUID `db:"id"`
+		Version int64     `db:"version"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, selectVersions, pq.Array(messages)); err != nil {
+		return nil, translate(err, "reading versions of messages")
+	}
+	versions := make(map[uuid.UUID]int64, len(rows))
+	for _, row := range rows {
+		versions[row.ID] = row.Version
+	}
+	return versions, nil
+}
