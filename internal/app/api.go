@@ -75,7 +75,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	}
 	in := &intake.Intake{Rules: rules, Store: store, Queue: tasks, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Door: door, Intake: in, Messages: store, Pauses: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
+		Door: door, Intake: in, Messages: store, Pauses: store, Suppressed: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -103,6 +103,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		}),
 		webhook: webhook.New(webhook.Options{
 			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), PublicURL: c.PublicURL},
+			Inbox:    store,
 			Count:    callbackMetric(registry),
 			Receipts: receipts.Receipts{Store: store, Duplicates: duplicateMetric(registry)},
 			Logger:   logger,

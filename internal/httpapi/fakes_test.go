@@ -128,8 +128,9 @@ type fakeMessages struct {
 	mu        sync.Mutex
 	histories map[uuid.UUID]mms.History
 	reads     map[uuid.UUID]int // of whole messages
-	place     mms.Place         // of every message; zero for none
-	decided   mms.Decision      // the last
+	replies   map[uuid.UUID][]mms.Inbound
+	place     mms.Place    // of every message; zero for none
+	decided   mms.Decision // the last
 	err       error
 }
 
@@ -196,6 +197,12 @@ func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) 
 		}
 	}
 	return list[:min(len(list), p.Limit)], len(list) > p.Limit, f.err
+}
+
+func (f *fakeMessages) Replies(_ context.Context, _, id uuid.UUID) ([]mms.Inbound, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.replies[id], nil
 }
 
 func (f *fakeMessages) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, error) {

@@ -70,6 +70,16 @@ type History struct {
 	Line     *Line     `json:"line,omitempty" doc:"Its place in line, while it waits for its sender's turn."`
 	Attempts []Attempt `json:"attempts" nullable:"false" doc:"The calls to Plivo, oldest first."`
 	Events   []Event   `json:"events" nullable:"false" doc:"All that happened, oldest first."`
+	Replies  []Reply   `json:"replies" nullable:"false" doc:"What the recipient has sent to the sender's number since your first message, newest first. A reply does not change the version."`
+}
+
+// Reply is a message that the recipient sent back.
+type Reply struct {
+	ID         uuid.UUID   `json:"id" format:"uuid"`
+	Text       string      `json:"text"`
+	MediaURLs  []string    `json:"mediaUrls" nullable:"false" doc:"Where Plivo keeps its pictures."`
+	Keyword    mms.Keyword `json:"keyword,omitempty" doc:"stop, start or help, where the text is nothing else."`
+	ReceivedAt time.Time   `json:"receivedAt"`
 }
 
 func messagePath(id uuid.UUID) string { return messagesPath + "/" + id.String() }
@@ -102,7 +112,7 @@ func (a *api) message(m mms.Message) Message {
 }
 
 func (a *api) history(h mms.History) *History {
-	out := &History{Message: a.message(h.Message), Attempts: []Attempt{}, Events: []Event{}}
+	out := &History{Message: a.message(h.Message), Attempts: []Attempt{}, Events: []Event{}, Replies: []Reply{}}
 	for _, t := range h.AttemptList {
 		out.Attempts = append(out.Attempts, Attempt{
 			Number: t.Number, StartedAt: t.StartedAt.UTC(), FinishedAt: utc(t.FinishedAt),

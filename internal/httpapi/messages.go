@@ -88,7 +88,14 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
+	replies, err := a.Messages.Replies(ctx, owner, id)
+	if err != nil {
+		return nil, err
+	}
 	body := a.history(history)
+	for _, r := range replies {
+		body.Replies = append(body.Replies, Reply{ID: r.ID, Text: r.Text, MediaURLs: append([]string{}, r.MediaURLs...), Keyword: r.Keyword, ReceivedAt: r.ReceivedAt.UTC()})
+	}
 	if waiting {
 		body.Line = &Line{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds()}
 	}

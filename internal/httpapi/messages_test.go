@@ -42,6 +42,7 @@ func TestGetMessage(t *testing.T) {
 	s := newSystem(t)
 	h := undelivered(s.users.users[0].ID)
 	s.messages.put(h)
+	s.messages.replies = map[uuid.UUID][]mms.Inbound{h.ID: {{ID: uuid.UUID{15: 7}, Text: "Nice!", ReceivedAt: noon}}}
 	got := s.ada().do("GET", "/api/messages/"+h.ID.String(), "")
 	want := map[string]any{
 		"id": h.ID.String(), "status": "undelivered", "statusTitle": "Not delivered", "final": true,
@@ -60,6 +61,9 @@ func TestGetMessage(t *testing.T) {
 				"outcome": "refused_for_now", "httpStatus": 429.0, "detail": "slow down",
 			},
 			map[string]any{"number": 2.0, "startedAt": "2026-03-01T11:02:00Z"},
+		},
+		"replies": []any{
+			map[string]any{"id": "00000000-0000-0000-0000-000000000007", "text": "Nice!", "mediaUrls": []any{}, "receivedAt": "2026-03-01T11:00:00Z"},
 		},
 		"events": []any{
 			map[string]any{"id": 11.0, "at": "2026-03-01T11:00:00Z", "kind": "accepted", "status": "queued"},

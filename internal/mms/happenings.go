@@ -15,6 +15,7 @@ var eventTitles = map[EventKind]string{
 	EventClosed:         "No further report is expected",
 	EventRelayed:        "Put back into the queue, where it was missing",
 	EventInLine:         "Waits for its turn: the sender's pace, or a pause",
+	EventSuppressed:     "Not sent: the recipient has opted out of messages from this sender",
 	EventExpired:        "Given up: too late to be sent",
 	EventLooked:         "Looked for it at Plivo",
 	EventFound:          "Found at Plivo",

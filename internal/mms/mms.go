@@ -101,6 +101,7 @@ const (
 	EventClosed         EventKind = "closed"          // no further report is expected
 	EventRelayed        EventKind = "relayed"         // its task was missing from the queue and was put there again
 	EventInLine         EventKind = "in_line"         // it waits for its sender's turn, or for the end of a pause
+	EventSuppressed     EventKind = "suppressed"      // not sent: the recipient has opted out
 	EventExpired        EventKind = "expired"         // it could not be sent in time
 	EventLooked         EventKind = "looked"          // the resolver looked for evidence and found none yet
 	EventFound          EventKind = "found"           // Plivo's list shows that it has the message

@@ -98,12 +98,13 @@ func clip(s string, limit int) string {
 // Obstacle says what keeps a queued message from being claimed. With none set
 // it can be claimed, or the obstacle has just gone.
 type Obstacle struct {
-	Gone     bool          // it is not queued any more
-	NotDue   time.Duration // until it is due
-	Expired  bool          // it is too late to send it
-	Released bool          // it was let out of the line for the gate's next opening
-	Gate     time.Duration // until its sender's gate opens
-	PairBusy bool          // another message between the same two numbers is under way or in doubt
+	Gone       bool          // it is not queued any more
+	NotDue     time.Duration // until it is due
+	Expired    bool          // it is too late to send it
+	Suppressed bool          // its recipient has opted out of its sender's messages
+	Released   bool          // it was let out of the line for the gate's next opening
+	Gate       time.Duration // until its sender's gate opens
+	PairBusy   bool          // another message between the same two numbers is under way or in doubt
 }
 
 // Place is a message's place in its sender's line.

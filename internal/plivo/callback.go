@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"postcard/internal/mms"
@@ -29,6 +30,54 @@ func DecodeReport(token string, fields url.Values) (mms.Report, error) {
 		return mms.Report{}, errors.New("the report's MessageUUID cannot be one")
 	}
 	return r, nil
+}
+
+// DecodeInbound reads the fields of a message that somebody sent to one of our
+// numbers (Plivo docs, receive a message). Numbers come as digits.
+func DecodeInbound(fields url.Values) (mms.Inbound, error) {
+	in := mms.Inbound{
+		PlivoUUID: fields.Get("MessageUUID"),
+		Author:    mms.Number(plus(fields.Get("From"))),
+		Number:    mms.Number(plus(fields.Get("To"))),
+		Text:      storable(fields.Get("Text"), maxInboundText),
+	}
+	if !plausibleUUID.MatchString(in.PlivoUUID) || !author.MatchString(string(in.Author)) || !e164.MatchString(string(in.Number)) {
+		return mms.Inbound{}, errors.New("the message lacks MessageUUID, From or To")
+	}
+	for i := range maxInboundMedia {
+		media := fields.Get("Media" + strconv.Itoa(i))
+		if u, err := url.Parse(media); err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && len(media) <= maxMediaURL {
+			in.MediaURLs = append(in.MediaURLs, media)
+		}
+	}
+	in.Keyword = mms.KeywordIn(in.Text)
+	return in, nil
+}
+
+// Bounds of what is kept of an inbound message; Plivo allows ten pictures.
+const (
+	maxInboundText  = 10_000 // characters
+	maxInboundMedia = 10
+	maxMediaURL     = 2000
+)
+
+var (
+	e164   = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+	author = regexp.MustCompile(`^\+?[0-9A-Za-z]{1,20}$`) // a short code or a name, too
+)
+
+// plus puts the plus sign before the digits of a full number.
+func plus(number string) string {
+	if e164.MatchString("+" + number) {
+		return "+" + number
+	}
+	return number
+}
+
+// storable cuts a text to valid UTF-8 without NUL.
+func storable(text string, limit int) string {
+	runes := []rune(strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), ""))
+	return string(runes[:min(len(runes), limit)])
 }
 
 // details keeps of the fields what can be read.

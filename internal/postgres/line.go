@@ -13,6 +13,7 @@ import (
 
 const selectObstacle = `
 SELECT extract(epoch FROM m.next_attempt_at - now()) AS wait, m.expires_at <= now() AS expired,
+    EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient) AS suppressed,
     coalesce(m.line, '') = 'released' AS released,
     coalesce(extract(epoch FROM g.next_at - clock_timestamp()), 0) AS gate,
     EXISTS (
@@ -25,18 +26,19 @@ WHERE m.id = $1 AND m.status = 'queued'`
 // Obstacle says what keeps a message from being claimed.
 func (s *Store) Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error) {
 	var row struct {
-		Wait     float64 `db:"wait"`
-		Expired  bool    `db:"expired"`
-		Released bool    `db:"released"`
-		Gate     float64 `db:"gate"`
-		PairBusy bool    `db:"pair_busy"`
+		Wait       float64 `db:"wait"`
+		Expired    bool    `db:"expired"`
+		Suppressed bool    `db:"suppressed"`
+		Released   bool    `db:"released"`
+		Gate       float64 `db:"gate"`
+		PairBusy   bool    `db:"pair_busy"`
 	}
 	err := s.db.GetContext(ctx, &row, selectObstacle, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.Obstacle{Gone: true}, nil
 	}
 	return mms.Obstacle{
-		NotDue: max(0, seconds(row.Wait)), Expired: row.Expired, Released: row.Released,
+		NotDue: max(0, seconds(row.Wait)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released,
 		Gate: max(0, seconds(row.Gate)), PairBusy: row.PairBusy,
 	}, translate(err, "asking why a message cannot be claimed")
 }

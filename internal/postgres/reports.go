@@ -57,7 +57,7 @@ WITH old AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, $6, status, $12, $7 FROM m WHERE told
 ), opted_out AS (
-    INSERT INTO suppressions (sender, recipient, reason) SELECT sender, recipient, 'plivo_code_200' FROM m
+    INSERT INTO suppressions (sender, recipient, reason) SELECT sender, recipient, 'plivo' FROM m
     WHERE moves AND $4 = '` + mms.OptedOutCode + `' AND $3 IN ('failed', 'undelivered')
     ON CONFLICT DO NOTHING
 )

@@ -21,6 +21,7 @@ const claimMessage = `
 WITH target AS (
     SELECT m.id, m.sender FROM messages m
     WHERE m.id = $1 AND m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
+      AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
       AND (m.line = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
           AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting')))

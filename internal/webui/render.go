@@ -22,7 +22,7 @@ var templateFiles embed.FS
 // templates are the pages by name, each with the layout around it.
 type templates map[string]*template.Template
 
-var pageNames = []string{"login", "signup", "list", "compose", "message", "error"}
+var pageNames = []string{"login", "signup", "list", "compose", "message", "suppressions", "error"}
 
 func (p *Pages) parse() (templates, error) {
 	functions := template.FuncMap{

@@ -25,6 +25,7 @@ type Intake interface {
 type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error)
+	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
 	Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 }
@@ -35,15 +36,23 @@ type Pauses interface {
 	Resume(ctx context.Context, cause mms.Reason) (bool, error)
 }
 
+// Suppressed keeps the pairs of numbers between which nothing is sent.
+type Suppressed interface {
+	Suppressions(ctx context.Context, recipient mms.Number, after mms.Suppression, limit int) (list []mms.Suppression, more bool, err error)
+	Suppress(ctx context.Context, list []mms.Suppression) (added int, err error)
+	Lift(ctx context.Context, sender, recipient mms.Number) (bool, error)
+}
+
 // Options wire the pages.
 type Options struct {
-	Door      *signin.Service
-	Intake    Intake
-	Messages  Messages
-	Pauses    Pauses
-	Senders   []mms.Number
-	Simulated bool // messages go to a simulator, and every page says so
-	Logger    *slog.Logger
+	Door       *signin.Service
+	Intake     Intake
+	Messages   Messages
+	Pauses     Pauses
+	Suppressed Suppressed
+	Senders    []mms.Number
+	Simulated  bool // messages go to a simulator, and every page says so
+	Logger     *slog.Logger
 }
 
 // Pages serves the web face. Whoever mounts it has put the door's middleware,
@@ -93,7 +102,10 @@ func (p *Pages) routes() chi.Router {
 	r.Post("/messages/new", p.forUsers(p.compose))
 	both("/messages/{id}", p.forUsers(p.message))
 	r.Post("/messages/{id}/decision", p.forUsers(p.decide))
-	r.Post("/admin/resume", p.forUsers(p.resume))
+	r.Post("/admin/resume", p.forAdmins(p.resume))
+	both(suppressionsPath, p.forAdmins(p.suppressions))
+	r.Post(suppressionsPath, p.forAdmins(p.suppress))
+	r.Post(suppressionsPath+"/lift", p.forAdmins(p.lift))
 	return r
 }
 
@@ -110,6 +122,17 @@ func (p *Pages) forUsers(h handler) http.HandlerFunc {
 		}
 		h(w, r, who)
 	}
+}
+
+// forAdmins tells other users that there is no such page.
+func (p *Pages) forAdmins(h handler) http.HandlerFunc {
+	return p.forUsers(func(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+		if !who.IsAdmin() {
+			p.NotFound(w, r)
+			return
+		}
+		h(w, r, who)
+	})
 }
 
 func (p *Pages) home(w http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,16 +27,18 @@ import (
 
 // world plays everything behind the pages, in memory.
 type world struct {
-	mu       sync.Mutex
-	users    []identity.User
-	messages map[uuid.UUID]mms.History
-	place    mms.Place
-	more     bool
-	pauses   []mms.Pause
-	decided  mms.Decision
-	throttle time.Duration
-	err      error // of every call about messages
-	rules    mms.Rules
+	mu         sync.Mutex
+	users      []identity.User
+	messages   map[uuid.UUID]mms.History
+	place      mms.Place
+	more       bool
+	pauses     []mms.Pause
+	decided    mms.Decision
+	throttle   time.Duration
+	err        error // of every call about messages
+	rules      mms.Rules
+	replies    map[uuid.UUID][]mms.Inbound
+	suppressed []mms.Suppression
 }
 
 func (w *world) user(is func(identity.User) bool) (identity.User, error) {
@@ -104,6 +107,33 @@ func (w *world) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, e
 	return w.place, w.place != mms.Place{}, w.err
 }
 
+func (w *world) Replies(_ context.Context, _, id uuid.UUID) ([]mms.Inbound, error) {
+	return w.replies[id], w.err
+}
+
+func (w *world) Suppressions(_ context.Context, recipient mms.Number, _ mms.Suppression, _ int) ([]mms.Suppression, bool, error) {
+	var list []mms.Suppression
+	for _, s := range w.suppressed {
+		if recipient == "" || s.Recipient == recipient {
+			list = append(list, s)
+		}
+	}
+	return list, w.more && len(list) > 0, w.err
+}
+
+func (w *world) Suppress(_ context.Context, list []mms.Suppression) (int, error) {
+	if w.err == nil {
+		w.suppressed = append(w.suppressed, list...)
+	}
+	return len(list), w.err
+}
+
+func (w *world) Lift(_ context.Context, sender, recipient mms.Number) (bool, error) {
+	before := len(w.suppressed)
+	w.suppressed = slices.DeleteFunc(w.suppressed, func(s mms.Suppression) bool { return s.Sender == sender && s.Recipient == recipient })
+	return len(w.suppressed) < before, w.err
+}
+
 func (w *world) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
 	if h := w.messages[id]; w.err == nil && h.Owner != owner {
 		return mms.ErrNotFound
@@ -164,7 +194,7 @@ func newWorld(t *testing.T, signup bool) (*world, *browser) {
 		t.Fatal(err)
 	}
 	pages, err := webui.New(webui.Options{
-		Door: door, Intake: w, Messages: w, Pauses: w, Senders: w.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
+		Door: door, Intake: w, Messages: w, Pauses: w, Suppressed: w, Senders: w.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -490,4 +520,54 @@ func TestStaticFiles(t *testing.T) {
 			t.Errorf("%s: %d, want 404", path, got.status)
 		}
 	}
+}
+
+func TestSuppressedNumbers(t *testing.T) {
+	t.Parallel()
+	const path = "/admin/suppressions"
+	w, b := newWorld(t, false)
+	if got := b.get(path); got.status != http.StatusSeeOther {
+		t.Errorf("a stranger gets %d", got.status)
+	}
+	b.login("ada@example.com")
+	b.want("as no admin", b.get(path), http.StatusNotFound)
+	b.want("adding as no admin", b.post(path, "numbers", "4155550123"), http.StatusNotFound)
+	b.want("lifting as no admin", b.post(path+"/lift", "recipient", "+14155550123"), http.StatusNotFound)
+	b.login("root@example.com")
+	b.want("none", b.get(path), http.StatusOK, "Nobody has opted out")
+	got := b.post(path, "numbers", "(415) 555-0123\r\nnonsense\r\n\r\n12", "sender", "+14155550101")
+	b.want("faults", got, http.StatusUnprocessableEntity, "line 2 ", "line 4 ", "nonsense", `value="&#43;14155550101" selected`)
+	b.want("nothing", b.post(path, "numbers", " \n"), http.StatusUnprocessableEntity, "one phone number per line")
+	b.want("another sender", b.post(path, "numbers", "4155550123", "sender", "+14165550199"), http.StatusUnprocessableEntity, "not one of the senders")
+	if len(w.suppressed) != 0 {
+		t.Errorf("suppressed in spite of faults: %v", w.suppressed)
+	}
+	b.post(path, "numbers", "(415) 555-0123\n+14155550124,\n")
+	if len(w.suppressed) != 4 || w.suppressed[0].Reason != mms.SuppressedByAdmin {
+		t.Errorf("suppressed: %+v, want two numbers for two senders", w.suppressed)
+	}
+	b.want("all", b.get(path), http.StatusOK, "4 pairs added", "&#43;1 415-555-0124", "An admin entered it")
+	w.more = true
+	b.want("one", b.get(path+"?recipient=4155550124"), http.StatusOK, "&#43;1 415-555-0124", "after=%2B14155550124")
+	b.want("none of that", b.get(path+"?recipient=4155550125"), http.StatusOK, "Nothing is suppressed for this recipient")
+	b.want("a search that cannot be", b.get(path+"?recipient=x"), http.StatusOK, "The recipient must be a phone number")
+	b.post(path+"/lift", "sender", "+14155550100", "recipient", "+14155550123")
+	b.want("lifted", b.get(path), http.StatusOK, "are sent again")
+	if len(w.suppressed) != 3 {
+		t.Errorf("suppressed: %+v, want one less", w.suppressed)
+	}
+	w.err = mms.ErrUnavailable
+	b.want("away", b.get(path), http.StatusServiceUnavailable)
+	b.want("adding while away", b.post(path, "numbers", "4155550123"), http.StatusServiceUnavailable)
+	b.want("lifting while away", b.post(path+"/lift"), http.StatusServiceUnavailable)
+}
+
+func TestReplies(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	h := told(w.users[0].ID, mms.Sent)
+	w.messages[h.ID] = h
+	w.replies = map[uuid.UUID][]mms.Inbound{h.ID: {{Text: "<i>Stop</i>", Keyword: mms.KeywordStop, MediaURLs: []string{"https://media.example.com/1"}}, {}}}
+	b.want("replies", b.get("/messages/"+h.ID.String()), http.StatusOK, "&lt;i&gt;Stop&lt;/i&gt;", "opts out", "https://media.example.com/1", "(no text)")
 }

@@ -23,6 +23,7 @@ type Store interface {
 	Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error)
 	StandInLine(ctx context.Context, id uuid.UUID) error
 	Expire(ctx context.Context, limit int) (int, error)
+	FailSuppressed(ctx context.Context, id uuid.UUID) error
 	Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error)
 	Requeue(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error)
 	Pause(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
@@ -101,6 +102,11 @@ func (s *Sender) unclaimed(ctx context.Context, id uuid.UUID) mms.Disposal {
 		return s.putOff(ctx, id, err)
 	case o.Gone:
 		return mms.Disposal{Kind: mms.TaskDone}
+	case o.Suppressed:
+		if err := s.Store.FailSuppressed(ctx, id); err != nil {
+			return s.putOff(ctx, id, err)
+		}
+		return mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonOptedOut}
 	case o.Expired:
 		if _, err := s.Store.Expire(ctx, batch); err != nil {
 			return s.putOff(ctx, id, err)

@@ -69,6 +69,11 @@ func (s *store) Expire(context.Context, int) (int, error) {
 	return 1, nil
 }
 
+func (s *store) FailSuppressed(context.Context, uuid.UUID) error {
+	s.note("fail suppressed")
+	return nil
+}
+
 func (s *store) record(format string, args ...any) (bool, error) {
 	if s.failures > 0 {
 		s.failures--
@@ -170,6 +175,7 @@ func TestAMessageThatCannotBeClaimed(t *testing.T) {
 		calls    []string
 	}{
 		"gone":                       {mms.Obstacle{Gone: true}, done, nil},
+		"opted out":                  {mms.Obstacle{Suppressed: true}, mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonOptedOut}, []string{"fail suppressed"}},
 		"too late":                   {mms.Obstacle{Expired: true, NotDue: time.Second}, mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonExpired}, []string{"expire"}},
 		"too early":                  {mms.Obstacle{NotDue: time.Minute}, putOff(time.Minute), nil},
 		"pair busy":                  {mms.Obstacle{PairBusy: true}, putOff(pairWait), nil},

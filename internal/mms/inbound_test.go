@@ -1,0 +1,51 @@
+package mms
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestKeywords(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Keyword{
+		"STOP": KeywordStop, "stop": KeywordStop, " Stop  \n": KeywordStop, "stop all": KeywordStop, "STOPALL": KeywordStop, "Unsubscribe": KeywordStop,
+		"end": KeywordStop, "quit": KeywordStop, "cancel": KeywordStop, "unsub": KeywordStop,
+		"start": KeywordStart, "YES": KeywordStart, "unstop": KeywordStart, "resume": KeywordStart, "go": KeywordStart,
+		"help": KeywordHelp, "Info": KeywordHelp,
+		"": NoKeyword, "please stop": NoKeyword, "stop it": NoKeyword, "stopp": NoKeyword, "yes please": NoKeyword,
+	} {
+		if got := KeywordIn(text); got != want {
+			t.Errorf("KeywordIn(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestReadSuppressions(t *testing.T) {
+	t.Parallel()
+	senders := []Number{"+14155550100", "+14155550101"}
+	list, err := ReadSuppressions("\n (415) 555-0123 ;\r\n+14165550124,", "", senders)
+	want := []Suppression{
+		{Sender: senders[0], Recipient: "+14155550123", Reason: SuppressedByAdmin}, {Sender: senders[1], Recipient: "+14155550123", Reason: SuppressedByAdmin},
+		{Sender: senders[0], Recipient: "+14165550124", Reason: SuppressedByAdmin}, {Sender: senders[1], Recipient: "+14165550124", Reason: SuppressedByAdmin},
+	}
+	if diff := cmp.Diff(want, list); diff != "" || err != nil {
+		t.Errorf("ReadSuppressions() (-want +got):\n%s%v", diff, err)
+	}
+	if list, err := ReadSuppressions("4155550123", string(senders[1]), senders); err != nil || len(list) != 1 || list[0].Sender != senders[1] {
+		t.Errorf("for one sender: %+v, %v", list, err)
+	}
+	for name, tt := range map[string][3]string{
+		"nothing":        {"", "", "numbers are missing"},
+		"a foreign one":  {"4155550123", "+14155550199", "sender is not one"},
+		"a bad line":     {"4155550123\nx", "", "numbers line 2"},
+		"many bad lines": {strings.Repeat("x\n", 5000), "", "line 10 "},
+	} {
+		_, err := ReadSuppressions(tt[0], tt[1], senders)
+		if err == nil || !strings.Contains(err.Error(), tt[2]) || strings.Count(fmt.Sprint(err), "line") > maxLineFaults {
+			t.Errorf("%s: %v, want %q", name, err, tt[2])
+		}
+	}
+}
