@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"net/http"
 	"testing"
 
 	"postcard/internal/mms"
 	"postcard/internal/plivosim"
+	"postcard/internal/webhook"
 )
 
 // TestReportsThatAreLostOrMixedUp has every way in which delivery reports fail.
@@ -75,4 +77,55 @@ func TestEveryEndOfAMessageIsToldByAsking(t *testing.T) {
 		}
 	}
 	r.verify(len(ends))
+}
+
+// TestWhoeverSaysStopGetsNothing has a recipient opt out by a text, and in again.
+func TestWhoeverSaysStopGetsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	r.worker("")
+	const phone = "+14165551000"
+	text := func(words string) {
+		t.Helper()
+		status, err := r.sim.Receive(t.Context(), plivosim.Text{From: phone, To: sender, Text: words, URL: r.webhook.URL + webhook.InboundPath})
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("texting %s: %d, %v", words, status, err)
+		}
+	}
+	first := r.acceptTo(phone)
+	r.awaitFinal()
+	text("Stop")
+	second := r.acceptTo(phone)
+	r.awaitFinal()
+	text("START")
+	third := r.acceptTo(phone)
+	r.awaitFinal()
+	r.wantStatus(first, mms.Delivered)
+	if h := r.wantStatus(second, mms.Failed); h.Reason != mms.ReasonOptedOut || len(h.AttemptList) != 0 {
+		t.Errorf("it failed for %q after %d attempts", h.Reason, len(h.AttemptList))
+	}
+	r.wantStatus(third, mms.Delivered)
+	r.verify(2)
+}
+
+// TestAnOptOutThatOnlyPlivoKnowsIsLearnt sends to somebody who has opted out at
+// Plivo: the first message fails there, the second is not sent at all.
+func TestAnOptOutThatOnlyPlivoKnowsIsLearnt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	r.worker("")
+	if _, err := r.sim.Receive(t.Context(), plivosim.Text{From: "+14165551000", To: sender, Text: "STOP", URL: r.webhook.URL + "/nobody"}); err != nil {
+		t.Fatal(err)
+	}
+	first := r.acceptTo("+14165551000")
+	r.awaitFinal()
+	second := r.acceptTo("+14165551000")
+	r.awaitFinal()
+	if h := r.wantStatus(first, mms.Failed); h.PlivoCode != mms.OptedOutCode {
+		t.Errorf("the code is %q", h.PlivoCode)
+	}
+	if h := r.wantStatus(second, mms.Failed); h.Reason != mms.ReasonOptedOut {
+		t.Errorf("the reason is %q", h.Reason)
+	}
+	r.verify(1)
 }

@@ -128,7 +128,7 @@ func (r *rig) startWebhook() {
 	r.webhook = httptest.NewUnstartedServer(nil)
 	verifier.PublicURL = "http://" + r.webhook.Listener.Addr().String()
 	r.webhook.Config.Handler = webhook.New(webhook.Options{
-		Verifier: verifier, Receipts: receipts.Receipts{Store: r.store, Duplicates: func() {}}, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
+		Verifier: verifier, Receipts: receipts.Receipts{Store: r.store, Duplicates: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
 	})
 	r.webhook.Start()
 	r.t.Cleanup(r.webhook.Close)

@@ -1,8 +1,6 @@
 package plivosim
 
 import (
-	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 
@@ -22,6 +20,7 @@ const maxControlBody = 64 << 10
 //	GET    /sim/scenarios  []ScenarioInfo
 //	POST   /sim/faults     Fault, see SetFault
 //	DELETE /sim/faults     see ClearFaults
+//	POST   /sim/inbound    Text, see Receive
 //	POST   /sim/reset      see Reset
 func (s *Simulator) controlRoutes(r chi.Router) {
 	show := func(path string, value func() any) {
@@ -36,6 +35,7 @@ func (s *Simulator) controlRoutes(r chi.Router) {
 		s.ClearFaults()
 		w.WriteHeader(http.StatusNoContent)
 	})
+	r.Post("/sim/inbound", s.postInbound)
 	r.Post("/sim/reset", func(w http.ResponseWriter, _ *http.Request) {
 		s.Reset()
 		w.WriteHeader(http.StatusNoContent)
@@ -43,7 +43,8 @@ func (s *Simulator) controlRoutes(r chi.Router) {
 }
 
 func (s *Simulator) postFault(w http.ResponseWriter, r *http.Request) {
-	f, err := decodeFault(http.MaxBytesReader(w, r.Body, maxControlBody))
+	var f Fault
+	err := decodeOne(http.MaxBytesReader(w, r.Body, maxControlBody), &f)
 	if err == nil {
 		err = s.SetFault(f)
 	}
@@ -52,19 +53,6 @@ func (s *Simulator) postFault(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-}
-
-func decodeFault(body io.Reader) (Fault, error) {
-	var f Fault
-	d := json.NewDecoder(body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		return Fault{}, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return Fault{}, errors.New("one JSON object is expected")
-	}
-	return f, nil
 }
 
 func writeControl(w http.ResponseWriter, status int, v any) {

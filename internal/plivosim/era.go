@@ -23,6 +23,7 @@ type era struct {
 	listLog    window
 	underWay   int
 	queue      mpsQueue
+	optedOut   map[pair]bool
 	brokeUntil time.Time // the account has no credit before this time
 }
 
@@ -33,6 +34,7 @@ func (s *Simulator) newEra() *era {
 		cancel:     cancel,
 		random:     rand.New(rand.NewPCG(s.cfg.Seed, 0)),
 		onceSeen:   make(map[onceKey]bool),
+		optedOut:   make(map[pair]bool),
 		requestLog: window{limit: s.cfg.RequestRate, span: requestWindow},
 		listLog:    window{limit: s.cfg.ListRate, span: listWindow},
 		queue:      s.newQueue(),

@@ -63,13 +63,16 @@ func (e *era) setFault(f Fault) {
 	e.faults = append(e.faults, f)
 }
 
-// choose returns the script for a request to recipient, using up counts.
-func (s *Simulator) choose(e *era, recipient string) script {
+// choose returns the script for a request, using up counts.
+func (s *Simulator) choose(e *era, from, recipient string) script {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	name, hit := e.useFault(recipient)
 	if !hit {
 		name = s.magicScenario(recipient)
+	}
+	if !hit && e.optedOut[pair{digitsOf(from), recipient}] {
+		name = FailedOptedOut
 	}
 	chosen := s.scripts[name]
 	if !chosen.once {

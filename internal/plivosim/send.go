@@ -23,7 +23,7 @@ func (s *Simulator) send(x *exchange) {
 		s.answer(x, refusal(http.StatusBadRequest, fault), reply{})
 		return
 	}
-	sc := s.choose(x.era, o.to[0])
+	sc := s.choose(x.era, o.from, o.to[0])
 	x.scenario = sc.Name
 	x.era.recordOrder(x.record, o, sc.Name)
 	if sc.accept && x.era.broke(s.cfg.Now()) {

@@ -11,7 +11,7 @@
 // its own signatures, so that a mistake cannot hide by being made on both
 // sides. The production programs must not link it.
 //
-// Not simulated: fetching media, the Media API, inbound messages and STOP.
+// Not simulated: fetching media and the Media API.
 // Memory grows with every request until Reset or the end of the process.
 package plivosim
 

@@ -18,7 +18,7 @@ import (
 const takeInbound = `
 WITH taken AS (
     INSERT INTO inbound_messages (id, plivo_uuid, author, number, text, media, keyword)
-    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (plivo_uuid) DO NOTHING
+    VALUES ($1, $2, $3, $4, $5, coalesce($6::text[], '{}'), $7) ON CONFLICT (plivo_uuid) DO NOTHING
     RETURNING author, number, keyword
 ), stopped AS (
     INSERT INTO suppressions (sender, recipient, reason) SELECT number, author, 'recipient' FROM taken

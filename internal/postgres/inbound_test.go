@@ -16,7 +16,7 @@ func said(t *testing.T, store *postgres.Store, m mms.Message, text string, mayLi
 	t.Helper()
 	in := mms.Inbound{
 		ID: uuid.Must(uuid.NewV7()), PlivoUUID: uuid.NewString(), Author: m.Recipient, Number: m.Sender, Text: text,
-		MediaURLs: []string{"https://media.example.com/1"}, Keyword: mms.KeywordIn(text),
+		Keyword: mms.KeywordIn(text),
 	}
 	for _, want := range []bool{true, false} { // Plivo may tell twice
 		if news, err := store.TakeInbound(t.Context(), in, mayLift); err != nil || news != want {
