@@ -209,6 +209,15 @@ func TestEveryVariableIsExplained(t *testing.T) {
 			t.Errorf("%s is read, and .env.example does not explain it", name)
 		}
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range code {
+		if !bytes.Contains(readme, []byte("`"+name+"`")) {
+			t.Errorf("%s is read, and README.md does not list it", name)
+		}
+	}
 	for _, name := range example {
 		if !slices.Contains(code, name) {
 			t.Errorf("%s is explained, and nothing reads it", name)

@@ -155,6 +155,8 @@ func TestAPersonSendsAPicture(t *testing.T) {
 	}
 	do(t, ctx, "going to the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages .delivered`))
 	picture(t, ctx, "list")
+	do(t, ctx, "looking at the overview", chromedp.Navigate(url+"/overview"), chromedp.WaitVisible(`.chart rect.good`))
+	picture(t, ctx, "overview")
 	do(t, ctx, "looking for the queues as no admin", chromedp.Navigate(url+"/admin/queues"), chromedp.WaitVisible(`h1`))
 	if title := ask(t, ctx, chromedp.Text(`h1`)); title != "Not found" {
 		t.Errorf("no admin sees %q", title)
@@ -217,6 +219,9 @@ func TestAnAdminWatchesTheQueues(t *testing.T) {
 		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
 		chromedp.WaitVisible(`//a[text()="messages"]`))
 	picture(t, ctx, "queues")
+	do(t, ctx, "suppressing somebody", chromedp.Navigate(url+"/admin/suppressions"), chromedp.WaitVisible(`.empty`),
+		chromedp.SendKeys(`#numbers`, "(416) 555-1234"), chromedp.Submit(`#numbers`), chromedp.WaitVisible(`//th[contains(., "416-555-1234")]`))
+	picture(t, ctx, "suppressions")
 	do(t, ctx, "opening the dead letters", chromedp.Navigate(url+"/admin/queues/queues/messages?status=archived"),
 		chromedp.WaitVisible(`//*[contains(text(), "refused_by_plivo")]`))
 	picture(t, ctx, "dead-letters")

@@ -64,7 +64,7 @@ type messagePage struct {
 // step is an event and how long after the one before it came.
 type step struct {
 	mms.Event
-	After *time.Duration // nil for the first
+	After time.Duration // 0 for the first
 }
 
 func stepsOf(events []mms.Event) []step {
@@ -72,8 +72,7 @@ func stepsOf(events []mms.Event) []step {
 	for i, e := range events {
 		steps[i].Event = e
 		if i > 0 {
-			after := max(0, e.At.Sub(events[i-1].At))
-			steps[i].After = &after
+			steps[i].After = max(0, e.At.Sub(events[i-1].At))
 		}
 	}
 	slices.Reverse(steps)

@@ -22,14 +22,15 @@ var templateFiles embed.FS
 // templates are the pages by name, each with the layout around it.
 type templates map[string]*template.Template
 
-var pageNames = []string{"login", "signup", "list", "compose", "message", "suppressions", "error"}
+var pageNames = []string{"login", "signup", "list", "compose", "message", "suppressions", "overview", "error"}
 
 func (p *Pages) parse() (templates, error) {
 	functions := template.FuncMap{
 		"static": p.static.url,
 		"when":   when,
 		"since":  func(from time.Time, to *time.Time) string { return duration(to.Sub(from)) },
-		"took":   func(d *time.Duration) string { return duration(*d) },
+		"took":   duration,
+		"add":    func(a, b int) int { return a + b },
 		"units":  func(n *int) string { return fmt.Sprintf("%d %s", *n, plural(*n, "unit")) },
 		"number": func(n mms.Number) string { return n.International() },
 	}

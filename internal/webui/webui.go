@@ -28,6 +28,7 @@ type Messages interface {
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
 	Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
+	Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error)
 }
 
 // Pauses tells why nothing is sent at present, and ends that by an admin's word.
@@ -98,6 +99,7 @@ func (p *Pages) routes() chi.Router {
 	r.Post("/signup", p.signup)
 	r.Post("/logout", p.logout)
 	both("/messages", p.forUsers(p.list))
+	both("/overview", p.forUsers(p.overview))
 	both("/messages/new", p.forUsers(p.composeForm))
 	r.Post("/messages/new", p.forUsers(p.compose))
 	both("/messages/{id}", p.forUsers(p.message))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"postcard/internal/identity"
@@ -39,6 +40,8 @@ type world struct {
 	rules      mms.Rules
 	replies    map[uuid.UUID][]mms.Inbound
 	suppressed []mms.Suppression
+	shown      mms.Overview
+	asked      []string // overviews
 }
 
 func (w *world) user(is func(identity.User) bool) (identity.User, error) {
@@ -132,6 +135,11 @@ func (w *world) Lift(_ context.Context, sender, recipient mms.Number) (bool, err
 	before := len(w.suppressed)
 	w.suppressed = slices.DeleteFunc(w.suppressed, func(s mms.Suppression) bool { return s.Sender == sender && s.Recipient == recipient })
 	return len(w.suppressed) < before, w.err
+}
+
+func (w *world) Overview(_ context.Context, owner uuid.UUID, days int) (mms.Overview, error) {
+	w.asked = append(w.asked, fmt.Sprintf("%d of %s", days, owner))
+	return w.shown, w.err
 }
 
 func (w *world) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
@@ -570,4 +578,37 @@ func TestReplies(t *testing.T) {
 	w.messages[h.ID] = h
 	w.replies = map[uuid.UUID][]mms.Inbound{h.ID: {{Text: "<i>Stop</i>", Keyword: mms.KeywordStop, MediaURLs: []string{"https://media.example.com/1"}}, {}}}
 	b.want("replies", b.get("/messages/"+h.ID.String()), http.StatusOK, "&lt;i&gt;Stop&lt;/i&gt;", "opts out", "https://media.example.com/1", "(no text)")
+}
+
+func TestOverviewPage(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	b.login("ada@example.com")
+	ada := w.users[0].ID.String()
+	b.want("nothing", b.get("/overview"), http.StatusOK, "Nothing was sent in the last 7 days")
+	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	w.shown = mms.Overview{
+		Days: []mms.Day{
+			{Date: day, Counts: map[mms.Status]int{}},
+			{Date: day.AddDate(0, 0, 1), Counts: map[mms.Status]int{mms.Delivered: 3000, mms.Sent: 1, mms.Failed: 1, mms.Queued: 2}},
+		},
+		Totals:  map[mms.Status]int{mms.Delivered: 3000, mms.Sent: 1, mms.Failed: 1, mms.Queued: 2},
+		Medians: []mms.Median{{Status: mms.Delivered, Took: 2500 * time.Millisecond, Messages: 3000}},
+		Reasons: []mms.ReasonCount{{Reason: mms.ReasonReported, PlivoCode: "30", Messages: 1}},
+	}
+	got := b.get("/overview?days=30&whose=everyone")
+	b.want("hers", got, http.StatusOK, "100.0 %", "<td>3004</td><td>3001</td><td>1</td><td>2</td>", "2 Mar", "2.5s", "took it for spam",
+		`<rect class="good"`, `<rect class="bad"`, `<rect class="open"`)
+	if strings.Contains(got.body, "everyone") || strings.Contains(got.body, "Everyone") {
+		t.Error("no admin is offered everyone's")
+	}
+	b.login("root@example.com")
+	b.want("everyone's", b.get("/overview?days=90&whose=everyone"), http.StatusOK, "Overview of everyone", "Only mine")
+	b.get("/overview?days=1000000")
+	want := []string{"7 of " + ada, "30 of " + ada, "90 of " + uuid.Nil.String(), "7 of " + w.users[1].ID.String()}
+	if diff := cmp.Diff(want, w.asked); diff != "" {
+		t.Errorf("asked for (-want +got):\n%s", diff)
+	}
+	w.err = mms.ErrUnavailable
+	b.want("away", b.get("/overview"), http.StatusServiceUnavailable)
 }
