@@ -34,6 +34,8 @@ var soakFaults = []plivosim.Fault{
 	{Scenario: plivosim.CallbacksDuplicated, Probability: 0.03},
 	{Scenario: plivosim.CallbacksOutOfOrder, Probability: 0.03},
 	{Scenario: plivosim.CallbackBeforeResponse, Probability: 0.02},
+	{Scenario: plivosim.CallbacksLost, Probability: 0.02},
+	{Scenario: plivosim.SignatureV2Only, Probability: 0.02},
 	{Scenario: plivosim.DropBeforeAccept, Probability: 0.001},
 	{Scenario: plivosim.ServerError, Probability: 0.001},
 	{Scenario: plivosim.AcceptThenDropSilently, Probability: 0.0005},
@@ -53,7 +55,7 @@ func TestSoak(t *testing.T) {
 	}
 	var workers []*process
 	for range soakWorkers {
-		workers = append(workers, r.worker(""))
+		workers = append(workers, r.worker("", "REPORT_WAIT=5s"))
 	}
 	var accepted atomic.Int64
 	done := make(chan struct{})
@@ -130,7 +132,7 @@ func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	emptied := time.Now()
-	r.worker("")
+	r.worker("", "REPORT_WAIT=5s")
 	testkit.EventuallyWithin(t, time.Minute, "all messages are on their way again", func() bool {
 		return r.count(`SELECT count(*) FROM messages m WHERE status = 'queued' AND NOT EXISTS (
 			SELECT FROM message_events e WHERE e.message_id = m.id AND e.kind = 'relayed')`) == 0
@@ -171,7 +173,7 @@ func breakThings(t *testing.T, r *rig, seed uint64, workers []*process, accepted
 		<-ticker.C
 		victim := random.IntN(len(workers))
 		workers[victim].end()
-		workers[victim] = r.worker("")
+		workers[victim] = r.worker("", "REPORT_WAIT=5s")
 		more(round)
 		select {
 		case <-accepted:

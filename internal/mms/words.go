@@ -94,7 +94,7 @@ func (m Message) WhatNow() string {
 
 var failedNext = map[Reason]string{
 	ReasonForbidden:      "Ask the operator to have the destination's country or feature enabled at Plivo, then send it again.",
-	ReasonRefused:        "Correct what Plivo named (see the attempt below), and send it again.",
+	ReasonRefused:        "Correct what Plivo named (see the attempts), and send it again.",
 	ReasonAttemptsUsedUp: "Send it again later. If it happens often, tell the operator.",
 	ReasonExpired:        "Send it again if it still makes sense.",
 	ReasonOptedOut:       "Do not send to this number unless the recipient asks for it, by texting START to the sender's number.",
