@@ -100,6 +100,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	caretaker("watch over expiry", 5*time.Second, nil, expirer.Sweep)
 	caretaker("resolver", time.Second, nil, resolver.Sweep)
 	caretaker("report poller", time.Second, nil, poller.Sweep)
+	caretaker("closing of silent messages", 5*time.Minute, nil, worker.Closer{Store: store}.Sweep)
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, workerHealth(store, tasks)), logger)
 	})

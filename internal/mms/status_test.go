@@ -143,15 +143,16 @@ func TestWhatNow(t *testing.T) {
 		m    Message
 		want string
 	}{
-		"waiting":            {Message{Status: Queued}, ""},
-		"delivered":          {Message{Status: Delivered, FinalAt: new(time.Time)}, ""},
-		"held":               {Message{Status: InDoubt, Held: true}, "decide"},
-		"undelivered":        {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
-		"failed at Plivo":    {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
-		"refused":            {Message{Status: Failed, Reason: ReasonRefused}, "Correct"},
-		"given up":           {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, ""},
-		"closed at sent":     {Message{Status: Sent, FinalAt: new(time.Time)}, "ask the recipient"},
-		"sent, still waited": {Message{Status: Sent}, ""},
+		"waiting":                  {Message{Status: Queued}, ""},
+		"delivered":                {Message{Status: Delivered, FinalAt: new(time.Time)}, ""},
+		"held":                     {Message{Status: InDoubt, Held: true}, "decide"},
+		"undelivered":              {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
+		"failed at Plivo":          {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
+		"refused":                  {Message{Status: Failed, Reason: ReasonRefused}, "Correct"},
+		"given up":                 {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, ""},
+		"closed at sent":           {Message{Status: Sent, PlivoUUID: "u", FinalAt: new(time.Time)}, "ask the recipient"},
+		"sent, by a person's word": {Message{Status: Sent, Reason: ReasonDecidedSent, FinalAt: new(time.Time)}, ""},
+		"sent, still waited":       {Message{Status: Sent}, ""},
 	} {
 		if got := tt.m.WhatNow(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 			t.Errorf("%s: %q, want something of %q", name, got, tt.want)

@@ -86,7 +86,7 @@ func (m Message) WhatNow() string {
 		return ExplainPlivoCode(m.PlivoCode).Next
 	case m.Status == Failed:
 		return failedNext[m.Reason]
-	case m.Final() && (m.Status == Sent || m.Status == Submitted):
+	case m.Final() && m.PlivoUUID != "" && (m.Status == Sent || m.Status == Submitted):
 		return "If it matters, ask the recipient whether it arrived."
 	}
 	return ""
@@ -117,6 +117,9 @@ func (m Message) Explain() string {
 		}
 		return "Plivo has the message and will hand it to the carrier."
 	case Sent:
+		if m.Reason == ReasonDecidedSent {
+			return m.Reason.Words()
+		}
 		if m.Final() {
 			return "The carrier has the message. No word came that it arrived; in the US and Canada this is usual."
 		}

@@ -181,7 +181,7 @@ func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.L
 const closeDoubt = `
 WITH m AS (
     UPDATE messages SET status = $3, reason = $4, held = false, version = version + 1, updated_at = now(),
-        final_at = CASE WHEN $3 = 'failed' THEN now() END
+        final_at = now()
     WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
     RETURNING id, status, attempts
 ), event AS (

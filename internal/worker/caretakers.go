@@ -194,8 +194,31 @@ type ExpiryStore interface {
 
 // Sweep fails all that could not be sent in time.
 func (e Expirer) Sweep(ctx context.Context) error {
+	return untilLess(func() (int, error) { return e.Store.Expire(ctx, batch) })
+}
+
+// Closer closes messages of which no further report is expected.
+type Closer struct{ Store CloserStore }
+
+// CloserStore closes up to limit messages of which nothing has been heard for so
+// long.
+type CloserStore interface {
+	CloseSilent(ctx context.Context, silence time.Duration, limit int) (int, error)
+}
+
+// closeAfter is when no further report is expected: a message waits at most 3
+// hours at Plivo, and carriers try for a day.
+const closeAfter = 24 * time.Hour
+
+// Sweep closes all of which no further report is expected.
+func (c Closer) Sweep(ctx context.Context) error {
+	return untilLess(func() (int, error) { return c.Store.CloseSilent(ctx, closeAfter, batch) })
+}
+
+// untilLess repeats work that comes in batches until one is not full.
+func untilLess(work func() (int, error)) error {
 	for {
-		n, err := e.Store.Expire(ctx, batch)
+		n, err := work()
 		if err != nil || n < batch {
 			return err
 		}
@@ -216,18 +239,13 @@ type LapseStore interface {
 
 // Sweep looks after all attempts whose lease is over.
 func (l *Lapses) Sweep(ctx context.Context) error {
-	for {
+	return untilLess(func() (int, error) {
 		n, err := l.Store.DoubtLapsed(ctx, batch)
-		if err != nil {
-			return err
-		}
 		if n > 0 {
 			l.Logger.WarnContext(ctx, "attempts lost their worker; their messages are in doubt", slog.Int("messages", n))
 		}
-		if n < batch {
-			return nil
-		}
-	}
+		return n, err
+	})
 }
 
 // Every calls sweep at once, then at each interval and whenever it is woken,

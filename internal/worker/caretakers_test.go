@@ -231,6 +231,10 @@ func (b *books) some(what string) (int, error) {
 func (b *books) Expire(context.Context, int) (int, error)      { return b.some("expire") }
 func (b *books) DoubtLapsed(context.Context, int) (int, error) { return b.some("doubt") }
 
+func (b *books) CloseSilent(_ context.Context, silence time.Duration, _ int) (int, error) {
+	return b.some("close after " + silence.String())
+}
+
 func TestCaretakersGoOnUntilAllIsDone(t *testing.T) {
 	t.Parallel()
 	b := &books{full: 2}
@@ -241,7 +245,12 @@ func TestCaretakersGoOnUntilAllIsDone(t *testing.T) {
 	if err := (&Lapses{Store: b, Logger: slog.New(slog.DiscardHandler)}).Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"expire", "expire", "expire", "doubt", "doubt"}, b.calls); diff != "" {
+	b.full = 1
+	if err := (Closer{Store: b}).Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"expire", "expire", "expire", "doubt", "doubt", "close after 24h0m0s", "close after 24h0m0s"}
+	if diff := cmp.Diff(want, b.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 }

@@ -26,7 +26,6 @@ type SilentStore interface {
 	TakeSilent(ctx context.Context, wait time.Duration, limit int) ([]mms.Silent, error)
 	ReserveGetCall(ctx context.Context) (wait time.Duration, err error)
 	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error)
-	CloseSilent(ctx context.Context, silence time.Duration, limit int) (int, error)
 }
 
 // Getter asks Plivo about one message; mms.ErrNotFound when it has none.
@@ -38,18 +37,10 @@ const (
 	silentBatch = 50 // a few seconds' worth of questions
 	getsAtOnce  = 8
 	getTimeout  = 15 * time.Second
-
-	// closeAfter is when no further report is expected. A message waits at most
-	// 3 hours at Plivo, and carriers try for a day.
-	closeAfter = 24 * time.Hour
 )
 
-// Sweep asks about all messages whose time has come, and closes those of which
-// no further report is expected.
+// Sweep asks about all messages whose time has come.
 func (p *Poller) Sweep(ctx context.Context) error {
-	if _, err := p.Store.CloseSilent(ctx, closeAfter, batch); err != nil {
-		return err
-	}
 	for {
 		silent, err := p.Store.TakeSilent(ctx, p.Wait, silentBatch)
 		if err != nil || len(silent) == 0 {

@@ -48,11 +48,6 @@ func (q *quiet) ApplyReport(_ context.Context, ref mms.AttemptRef, r mms.Report,
 	return true, nil
 }
 
-func (q *quiet) CloseSilent(_ context.Context, silence time.Duration, _ int) (int, error) {
-	q.note("close after %s", silence)
-	return 0, nil
-}
-
 // known plays Plivo: messages by UUID; an unknown one is not found.
 type known map[string]mms.Listed
 
@@ -91,7 +86,6 @@ func TestPollerAppliesWhatPlivoSays(t *testing.T) {
 	slices.Sort(q.calls)
 	want := []string{
 		"apply 1 delivered proven true as asked", "apply 4 sent proven true as asked", "apply 5 delivered proven true as asked",
-		"close after 24h0m0s",
 	}
 	if diff := cmp.Diff(want, q.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
