@@ -105,10 +105,9 @@ func (s *Store) reserve(ctx context.Context, gate string, interval time.Duration
 	return max(0, seconds(wait)), translate(err, "reserving a call of Plivo")
 }
 
-const lookLater = `
-WITH a AS (
+const lookLater = messageFirst + `, a AS (
     UPDATE attempts SET look_at = now() + $3 * interval '1 second'
-    WHERE message_id = $1 AND number = $2 AND look_at IS NOT NULL RETURNING message_id, number
+    FROM locked WHERE message_id = locked.id AND number = $2 AND look_at IS NOT NULL RETURNING message_id, number
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now()
     FROM a WHERE id = a.message_id AND status = 'in_doubt' AND $4 <> ''

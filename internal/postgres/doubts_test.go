@@ -343,3 +343,46 @@ func TestListCallsAreSpacedForAllWorkersTogether(t *testing.T) {
 		t.Errorf("KnownUUIDs() = %v, %v, want none", known, err)
 	}
 }
+
+// TestEvidenceFromAllSidesAtOnce has the worker's outcome, a delivery report, the
+// resolver's look and the watch over leases meet on one attempt. None may have to
+// try again for another's sake: Plivo would call again only after a minute.
+func TestEvidenceFromAllSidesAtOnce(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	for round := range 40 {
+		m := accept(t, store, owner)
+		c, secret := claim(t, store, m.ID)
+		uuid := fmt.Sprintf("u-%d", round)
+		sides := []func() error{
+			func() error {
+				_, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer})
+				return err
+			},
+			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, uuid); return err },
+			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, uuid); return err },
+			func() error { return store.LookLater(t.Context(), c.AttemptRef, 0, "nothing found") },
+			func() error {
+				_, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{})
+				return err
+			},
+			func() error {
+				_, err := store.ApplyReport(t.Context(), c.AttemptRef, mms.Report{PlivoUUID: uuid, State: "sent"}, mms.EventReport)
+				return err
+			},
+			func() error { _, err := store.RenewLeases(t.Context(), []string{secret}, time.Minute); return err },
+		}
+		var group sync.WaitGroup
+		for _, side := range sides {
+			group.Go(func() {
+				if err := side(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if h := read(t, store, m); h.PlivoUUID != uuid || h.Version != int64(len(h.Events)) {
+			t.Errorf("the message is %s as %q, version %d after %d events", h.Status, h.PlivoUUID, h.Version, len(h.Events))
+		}
+	}
+}

@@ -99,12 +99,19 @@ const (
 SELECT id FROM m`
 )
 
+// messageFirst begins statements that change an attempt before its message. All
+// take the message's lock before the attempt's, so that none waits for another in
+// a circle.
+const messageFirst = `
+WITH locked AS (
+    SELECT id FROM messages WHERE id = $1 FOR UPDATE
+)`
+
 // closeAttempt finishes an attempt that decides nothing about its message any
 // more, because evidence about another was quicker.
-const closeAttempt = `
-WITH attempt AS (
+const closeAttempt = messageFirst + `, attempt AS (
     UPDATE attempts SET outcome = $3, http_status = nullif($4, 0), api_id = $5, detail = $6, finished_at = clock_timestamp()
-    WHERE message_id = $1 AND number = $2 AND outcome IS NULL RETURNING message_id
+    FROM locked WHERE message_id = locked.id AND number = $2 AND outcome IS NULL RETURNING message_id
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now()
     FROM attempt WHERE id = attempt.message_id RETURNING id, status
@@ -118,12 +125,11 @@ SELECT id FROM m`
 // message is known to be there already it becomes that message, wherever it
 // stands: better to adopt late than to send again. A second acceptance is
 // recorded as the duplicate it is. A 202 also shows that the account works.
-const acceptAttempt = `
-WITH a AS (
+const acceptAttempt = messageFirst + `, a AS (
     UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3, http_status = coalesce(nullif($4, 0), http_status),
         api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END, detail = '', look_at = NULL,
         finished_at = coalesce(finished_at, clock_timestamp())
-    WHERE message_id = $1 AND number = $2 AND plivo_uuid IS NULL
+    FROM locked WHERE message_id = locked.id AND number = $2 AND plivo_uuid IS NULL
     RETURNING message_id
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,
