@@ -90,21 +90,20 @@ func (s *Store) CheckSoon(ctx context.Context, ref mms.AttemptRef) error {
 	return translate(err, "having Plivo asked about a message")
 }
 
-// takeSilent takes messages of which nothing has been heard for $1 seconds, and
-// makes each wait longer than the last time.
+// takeSilent takes messages of which nothing has been heard for $1 seconds.
 const takeSilent = `
 WITH due AS (
     SELECT id FROM messages WHERE check_at <= now() - $1 * interval '1 second'
     ORDER BY check_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
-    UPDATE messages SET check_at = CASE WHEN final_at IS NULL THEN now() + least(now() - updated_at, interval '30 minutes') END
+    UPDATE messages SET check_at = CASE WHEN final_at IS NULL THEN now() END
     FROM due WHERE messages.id = due.id
     RETURNING messages.id, sender, recipient, plivo_uuid
 )
 SELECT m.id, a.number, m.plivo_uuid, m.sender, m.recipient FROM m JOIN attempts a ON a.plivo_uuid = m.plivo_uuid`
 
 // TakeSilent returns up to limit messages at Plivo of which nothing has been
-// heard for a while. Each comes up again, later every time, until it is final.
+// heard for a while. Each comes up again after as long a while, until it is final.
 func (s *Store) TakeSilent(ctx context.Context, wait time.Duration, limit int) ([]mms.Silent, error) {
 	var rows []struct {
 		ID        uuid.UUID `db:"id"`
@@ -124,6 +123,17 @@ func (s *Store) TakeSilent(ctx context.Context, wait time.Duration, limit int) (
 		}
 	}
 	return silent, nil
+}
+
+const restSilent = `
+UPDATE messages SET check_at = now() + least(now() - updated_at, interval '30 minutes')
+WHERE id = $1 AND check_at IS NOT NULL AND final_at IS NULL`
+
+// RestSilent lets a message rest that Plivo had no news of: the longer, the
+// longer there has been none.
+func (s *Store) RestSilent(ctx context.Context, ref mms.AttemptRef) error {
+	_, err := s.db.ExecContext(ctx, restSilent, ref.MessageID)
+	return translate(err, "letting a silent message rest")
 }
 
 const closeSilent = `

@@ -25,7 +25,8 @@ type Poller struct {
 type SilentStore interface {
 	TakeSilent(ctx context.Context, wait time.Duration, limit int) ([]mms.Silent, error)
 	ReserveGetCall(ctx context.Context) (wait time.Duration, err error)
-	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error)
+	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (news bool, err error)
+	RestSilent(ctx context.Context, ref mms.AttemptRef) error
 }
 
 // Getter asks Plivo about one message; mms.ErrNotFound when it has none.
@@ -73,15 +74,18 @@ func (p *Poller) ask(ctx context.Context, s mms.Silent) error {
 	switch {
 	case errors.Is(err, mms.ErrNotFound):
 		p.Logger.WarnContext(ctx, "Plivo does not know a message that it accepted", attemptAttrs(s.AttemptRef))
-		return nil
+		return p.Store.RestSilent(ctx, s.AttemptRef)
 	case err != nil:
 		return err
 	case !s.Matches(found):
 		p.Logger.WarnContext(ctx, "Plivo has another message under the UUID", attemptAttrs(s.AttemptRef))
-		return nil
+		return p.Store.RestSilent(ctx, s.AttemptRef)
 	}
-	_, err = p.Store.ApplyReport(ctx, s.AttemptRef, found.Report(), mms.EventAsked)
-	return err
+	news, err := p.Store.ApplyReport(ctx, s.AttemptRef, found.Report(), mms.EventAsked)
+	if err != nil || news {
+		return err
+	}
+	return p.Store.RestSilent(ctx, s.AttemptRef)
 }
 
 func sleep(ctx context.Context, wait time.Duration) error {

@@ -45,7 +45,12 @@ func (q *quiet) ReserveGetCall(context.Context) (time.Duration, error) { return 
 
 func (q *quiet) ApplyReport(_ context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
 	q.note("apply %s %s proven %v as %s", ref.MessageID.String()[35:], r.State, r.Proven, kind)
-	return true, nil
+	return r.State != "queued", nil
+}
+
+func (q *quiet) RestSilent(_ context.Context, ref mms.AttemptRef) error {
+	q.note("rest %s", ref.MessageID.String()[35:])
+	return nil
 }
 
 // known plays Plivo: messages by UUID; an unknown one is not found.
@@ -74,10 +79,11 @@ func newPoller(q *quiet, k known) *Poller {
 
 func TestPollerAppliesWhatPlivoSays(t *testing.T) {
 	t.Parallel()
-	q := &quiet{pages: [][]mms.Silent{{silentAt(1, "a"), silentAt(2, "gone"), silentAt(3, "stranger"), silentAt(4, "masked")}, {silentAt(5, "a")}}}
+	q := &quiet{pages: [][]mms.Silent{{silentAt(1, "a"), silentAt(2, "gone"), silentAt(3, "stranger"), silentAt(4, "masked"), silentAt(6, "waits")}, {silentAt(5, "a")}}}
 	k := known{
 		"a":        {From: "14155550100", To: "14155550123", State: "delivered"},
 		"masked":   {From: "14155550100", To: "14155550XXX", State: "sent"},
+		"waits":    {From: "14155550100", To: "14155550123", State: "queued"},
 		"stranger": {From: "14155550100", To: "14155550199", State: "delivered"},
 	}
 	if err := newPoller(q, k).Sweep(t.Context()); err != nil {
@@ -86,6 +92,7 @@ func TestPollerAppliesWhatPlivoSays(t *testing.T) {
 	slices.Sort(q.calls)
 	want := []string{
 		"apply 1 delivered proven true as asked", "apply 4 sent proven true as asked", "apply 5 delivered proven true as asked",
+		"apply 6 queued proven true as asked", "rest 2", "rest 3", "rest 6",
 	}
 	if diff := cmp.Diff(want, q.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
