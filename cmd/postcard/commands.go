@@ -27,7 +27,7 @@ func open(ctx context.Context) (*postgres.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := postgres.Open(string(url), 2)
+	store, err := postgres.Open(string(url), 2, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func database(t *testing.T) *postgres.Store {
 	t.Helper()
 	url := testkit.Database(t)
 	t.Setenv("DATABASE_URL", url)
-	store, err := postgres.Open(url, 2)
+	store, err := postgres.Open(url, 2, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -194,7 +195,7 @@ func callbackURL(publicURL string) func(token string) string {
 // openStore connects to the database, waits for it, and brings its schema up
 // to date.
 func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logger) (*postgres.Store, error) {
-	store, err := postgres.Open(url, maxConns)
+	store, err := postgres.Open(url, maxConns, postgres.Patience)
 	if err != nil {
 		return nil, err
 	}
@@ -202,11 +203,20 @@ func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logge
 		closing(logger, "the database", store.Close)
 		return nil, err
 	}
-	if err := postgres.Migrate(ctx, store.DB()); err != nil {
+	if err := migrate(ctx, url); err != nil {
 		closing(logger, "the database", store.Close)
 		return nil, err
 	}
 	return store, nil
+}
+
+// migrate has all the time that a large table takes.
+func migrate(ctx context.Context, url string) error {
+	patient, err := postgres.Open(url, 2, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(postgres.Migrate(ctx, patient.DB()), patient.Close())
 }
 
 // patience is how long a starting process waits for its servers.

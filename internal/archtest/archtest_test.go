@@ -155,6 +155,7 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 var readsClock = map[string]string{
 	"internal/worker/leases.go":  "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/sender.go":  "how long a call took",
+	"internal/postgres/dial.go":  "how long the database may take to answer",
 	"internal/httpapi/stream.go": "how long a client may take to read",
 	"internal/httpkit/watch.go":  "how long a request took",
 	"internal/plivo/client.go":   "a Retry-After that is a date",

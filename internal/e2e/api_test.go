@@ -142,13 +142,15 @@ func TestPlivoOutOfReach(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	m := r.acceptTo("+14165551000")
-	r.worker("", "PLIVO_BASE_URL=http://127.0.0.1:1", "MAX_ATTEMPTS=2")
-	r.awaitFinal()
-	h := r.wantStatus(m, mms.Failed)
-	if h.Reason != mms.ReasonAttemptsUsedUp || len(h.AttemptList) != 2 || !strings.Contains(h.AttemptList[0].Detail, "refused") {
-		t.Errorf("failed for %q after %+v", h.Reason, h.AttemptList)
+	lost := r.worker("", "PLIVO_BASE_URL=http://127.0.0.1:1", "MAX_ATTEMPTS=1")
+	testkit.Eventually(t, "it was tried twice", func() bool { return r.count(`SELECT count(*) FROM attempts WHERE outcome = 'refused_for_now'`) == 2 })
+	h := r.wantStatus(m, mms.Queued)
+	if h.Reason != mms.ReasonUnreachable || !strings.Contains(h.AttemptList[0].Detail, "refused") {
+		t.Errorf("it waits for %q after %+v", h.Reason, h.AttemptList)
 	}
-	r.verify(0)
+	lost.end()
+	r.worker("")
+	r.drained([]mms.Message{m})
 }
 
 // TestTheAPIWhileRedisIsDown answers 202 and is ready; the message is sent when

@@ -83,7 +83,7 @@ func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *
 	t.Helper()
 	r := &rig{t: t, database: database, redis: redisURL, owner: uuid.Must(uuid.NewV7())}
 	var err error
-	if r.store, err = postgres.Open(database, 10); err != nil {
+	if r.store, err = postgres.Open(database, 10, postgres.Patience); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.store.Close() })

@@ -218,7 +218,7 @@ func TestAPostgresWithoutConnectionsToSpare(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
 	messages := r.accept(30)
 	giveBack := takeAllConnections(t, server.URL)
-	latecomer, err := postgres.Open(server.URL, 1)
+	latecomer, err := postgres.Open(server.URL, 1, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -49,7 +50,7 @@ func (in *Intake) Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms
 		return mms.Message{}, err
 	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	message, err = in.Store.Accept(ctx, message)
+	message, err = in.store(ctx, message)
 	if err != nil {
 		return mms.Message{}, fmt.Errorf("storing a message: %w", err)
 	}
@@ -58,6 +59,27 @@ func (in *Intake) Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms
 	failpoint.Hit(failpoint.APIEnqueued)
 	return message, nil
 }
+
+// store tries a few times while the database is away: the answer to an earlier
+// try may have been lost, and a client that is told to try again would send a
+// second message.
+func (in *Intake) store(ctx context.Context, m mms.Message) (mms.Message, error) {
+	for _, wait := range storeWaits {
+		stored, err := in.Store.Accept(ctx, m)
+		if !errors.Is(err, mms.ErrUnavailable) {
+			return stored, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return mms.Message{}, err
+		}
+	}
+	return in.Store.Accept(ctx, m)
+}
+
+// storeWaits are the times between tries to store a message.
+var storeWaits = []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second}
 
 // enqueue goes on although the client may have gone: the message is accepted.
 func (in *Intake) enqueue(ctx context.Context, id uuid.UUID) {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,13 +127,20 @@ func TestAcceptClientGone(t *testing.T) {
 
 func TestAcceptStoreFails(t *testing.T) {
 	t.Parallel()
-	s := &trace{storeErr: mms.ErrUnavailable}
-	in, _ := newIntake(s)
-	if _, err := in.Accept(t.Context(), uuid.New(), draft); !errors.Is(err, mms.ErrUnavailable) {
-		t.Errorf("got error %v, want %v", err, mms.ErrUnavailable)
-	}
-	if diff := cmp.Diff([]string{"store"}, s.steps); diff != "" {
-		t.Errorf("what is not stored must not be enqueued: %s", diff)
+	for _, tt := range []struct {
+		err   error
+		tries int
+	}{{mms.ErrUnavailable, 4}, {errors.New("a fault of ours"), 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &trace{storeErr: tt.err}
+			in, _ := newIntake(s)
+			if _, err := in.Accept(t.Context(), uuid.New(), draft); !errors.Is(err, tt.err) {
+				t.Errorf("got error %v, want %v", err, tt.err)
+			}
+			if diff := cmp.Diff(slices.Repeat([]string{"store"}, tt.tries), s.steps); diff != "" {
+				t.Errorf("what is not stored must not be enqueued: %s", diff)
+			}
+		})
 	}
 }
 

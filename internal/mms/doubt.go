@@ -14,7 +14,7 @@ type Doubt struct {
 	Ended     time.Time     // when it was given up on
 	Age       time.Duration // since it was given up on
 	Due       bool          // the time for a look has come
-	Crowded   bool          // another doubt between the same two numbers, held for a person, lies close by
+	Crowded   bool          // another message between the same two numbers, not long before, may be what is found
 }
 
 // Listed is a message as Plivo lists it.
@@ -48,9 +48,11 @@ const ListPage = 20
 // clock and Plivo's are not the same.
 const ListSkew = time.Minute
 
-// Window is the time in which the attempt's message would be listed.
+// Window is the time in which the attempt's message would be listed: until now,
+// since Plivo may have worked off the request long after we gave it up, and
+// nothing else of ours went between the two numbers meanwhile.
 func (d Doubt) Window() (from, to time.Time) {
-	return d.Begun.Add(-ListSkew), d.Ended.Add(ListSkew)
+	return d.Begun.Add(-ListSkew), d.Ended.Add(d.Age + ListSkew)
 }
 
 // Matches reports whether the listed message can be the attempt's.

@@ -43,7 +43,7 @@ func TestResolve(t *testing.T) {
 func TestDoubtMatches(t *testing.T) {
 	t.Parallel()
 	begun := time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC)
-	d := Doubt{Sender: "+14155550100", Recipient: "+14155550123", Begun: begun, Ended: begun.Add(10 * time.Second)}
+	d := Doubt{Sender: "+14155550100", Recipient: "+14155550123", Begun: begun, Ended: begun.Add(10 * time.Second), Age: 3 * time.Minute}
 	good := Listed{From: "14155550100", To: "14155550123", At: begun.Add(time.Second)}
 	tests := map[string]struct {
 		change func(*Listed)
@@ -54,7 +54,8 @@ func TestDoubtMatches(t *testing.T) {
 		"another zone":         {func(l *Listed) { l.At = l.At.In(time.FixedZone("", 19800)) }, true},
 		"clocks a little off":  {func(l *Listed) { l.At = begun.Add(-50 * time.Second) }, true},
 		"too early":            {func(l *Listed) { l.At = begun.Add(-61 * time.Second) }, false},
-		"too late":             {func(l *Listed) { l.At = begun.Add(71 * time.Second) }, false},
+		"worked off late":      {func(l *Listed) { l.At = begun.Add(3 * time.Minute) }, true},
+		"in the future":        {func(l *Listed) { l.At = begun.Add(251 * time.Second) }, false},
 		"from another sender":  {func(l *Listed) { l.From = "14155550101" }, false},
 		"to another recipient": {func(l *Listed) { l.To = "14155550124" }, false},
 		"a masked recipient":   {func(l *Listed) { l.To = "14155550XXX" }, false},

@@ -22,35 +22,47 @@ const (
 	longestWait       = 10 * time.Minute
 	accountWait       = time.Minute      // between looks whether the account can send again
 	longestRetryAfter = 30 * time.Minute // a Retry-After beyond this is not believed
+	longestUnreached  = time.Minute      // between tries to reach Plivo at all
 )
 
-// Next decides on the step after an attempt with verdict v, when the message
-// was refused for now refusals times before. Account trouble is not counted:
-// the message waits in line until the account works again.
-func (p RetryPolicy) Next(v Verdict, refusals int) Step {
+// ownTroublesAllowed is how often a message may meet account trouble that others
+// do not have.
+const ownTroublesAllowed = 2
+
+// Next decides on the step after the claim's attempt ended with verdict v. Only
+// Plivo's own refusals are counted: while Plivo cannot be reached, and while the
+// account has trouble, the message waits until it expires. Trouble that comes
+// back to one message while others pass is that message's own.
+func (p RetryPolicy) Next(v Verdict, claim Claim) Step {
 	switch v.Outcome {
 	case Accepted:
 		return Step{Status: Submitted}
 	case Refused:
 		return Step{Status: Failed, Reason: v.Reason}
 	case AccountTrouble:
+		if claim.OwnTroubles >= ownTroublesAllowed {
+			return Step{Status: Failed, Reason: ReasonAlwaysTrouble}
+		}
 		return Step{Status: Queued, Paused: true, Reason: v.Reason}
 	case RefusedForNow:
-		if refusals+1 >= p.MaxAttempts {
+		if v.Reason != ReasonUnreachable && claim.Refusals+1 >= p.MaxAttempts {
 			return Step{Status: Failed, Reason: ReasonAttemptsUsedUp}
 		}
-		return Step{Status: Queued, Wait: p.wait(v, refusals), Reason: v.Reason}
+		return Step{Status: Queued, Wait: p.wait(v, claim.Number-1), Reason: v.Reason}
 	default:
 		return Step{Status: InDoubt, Reason: v.Reason}
 	}
 }
 
-// wait doubles from firstWait to longestWait, and is never shorter than what
-// Plivo asked for.
-func (p RetryPolicy) wait(v Verdict, refusals int) time.Duration {
+// wait doubles from firstWait with each attempt before, up to longestWait, and is
+// never shorter than what Plivo asked for.
+func (p RetryPolicy) wait(v Verdict, before int) time.Duration {
 	wait := longestWait
-	if refusals < 16 {
-		wait = min(firstWait<<refusals, longestWait)
+	if before < 16 {
+		wait = min(firstWait<<max(before, 0), longestWait)
+	}
+	if v.Reason == ReasonUnreachable {
+		wait = min(wait, longestUnreached)
 	}
 	return max(p.spread(wait), min(v.RetryAfter, longestRetryAfter))
 }

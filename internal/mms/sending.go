@@ -32,7 +32,11 @@ type Claim struct {
 	Recipient Number
 	Text      string
 	MediaURLs []string
-	Refusals  int // earlier attempts that were refused for now
+	Refusals  int // earlier attempts that Plivo refused for now
+
+	// OwnTroubles are earlier attempts that met account trouble although other
+	// messages were accepted afterwards.
+	OwnTroubles int
 }
 
 // RelayItem is a queued message whose task has to be looked at.

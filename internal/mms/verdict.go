@@ -121,11 +121,11 @@ func judgeStatus(status int, text string) (Outcome, Reason) {
 }
 
 // saysNoCredit recognises Plivo's refusal for want of credit, whose status is
-// not documented; the text was seen as "InsufficientCredit". Taking it wrongly
-// costs a wait, not a message.
+// not documented; the text was seen as "InsufficientCredit". It has to begin so:
+// elsewhere in a text it may be a part of the message that Plivo repeats.
 func saysNoCredit(text string) bool {
 	squeezed := strings.ReplaceAll(strings.ToLower(text), " ", "")
-	return strings.Contains(squeezed, "insufficientcredit")
+	return strings.HasPrefix(squeezed, "insufficientcredit")
 }
 
 func detail(a Answer) string {

@@ -104,22 +104,25 @@ func TestNext(t *testing.T) {
 	tests := map[string]struct {
 		verdict  Verdict
 		refusals int
+		troubles int
 		want     Step
 	}{
-		"accepted":           {Verdict{Outcome: Accepted}, 0, Step{Status: Submitted}},
-		"refused":            {Verdict{Outcome: Refused, Reason: ReasonForbidden}, 0, Step{Status: Failed, Reason: ReasonForbidden}},
-		"unknown":            {Verdict{Outcome: Unknown, Reason: ReasonNoAnswer}, 99, Step{Status: InDoubt, Reason: ReasonNoAnswer}},
-		"account trouble":    {Verdict{Outcome: AccountTrouble, Reason: ReasonCredit}, 99, Step{Status: Queued, Paused: true, Reason: ReasonCredit}},
-		"first refusal":      {later, 0, Step{Status: Queued, Wait: 2 * time.Second, Reason: ReasonRateLimited}},
-		"second refusal":     {later, 1, Step{Status: Queued, Wait: 4 * time.Second, Reason: ReasonRateLimited}},
-		"third refusal":      {later, 2, Step{Status: Failed, Reason: ReasonAttemptsUsedUp}},
-		"a Retry-After":      {patient, 0, Step{Status: Queued, Wait: time.Minute, Reason: ReasonRateLimited}},
-		"no such long waits": {absurd, 0, Step{Status: Queued, Wait: 30 * time.Minute, Reason: ReasonRateLimited}},
+		"accepted":             {Verdict{Outcome: Accepted}, 0, 0, Step{Status: Submitted}},
+		"refused":              {Verdict{Outcome: Refused, Reason: ReasonForbidden}, 0, 0, Step{Status: Failed, Reason: ReasonForbidden}},
+		"unknown":              {Verdict{Outcome: Unknown, Reason: ReasonNoAnswer}, 99, 0, Step{Status: InDoubt, Reason: ReasonNoAnswer}},
+		"account trouble":      {Verdict{Outcome: AccountTrouble, Reason: ReasonCredit}, 99, 0, Step{Status: Queued, Paused: true, Reason: ReasonCredit}},
+		"trouble of its own":   {Verdict{Outcome: AccountTrouble, Reason: ReasonAddress}, 0, 2, Step{Status: Failed, Reason: ReasonAlwaysTrouble}},
+		"unreachable for long": {Verdict{Outcome: RefusedForNow, Reason: ReasonUnreachable}, 99, 0, Step{Status: Queued, Wait: time.Minute, Reason: ReasonUnreachable}},
+		"first refusal":        {later, 0, 0, Step{Status: Queued, Wait: 2 * time.Second, Reason: ReasonRateLimited}},
+		"second refusal":       {later, 1, 0, Step{Status: Queued, Wait: 4 * time.Second, Reason: ReasonRateLimited}},
+		"third refusal":        {later, 2, 0, Step{Status: Failed, Reason: ReasonAttemptsUsedUp}},
+		"a Retry-After":        {patient, 0, 0, Step{Status: Queued, Wait: time.Minute, Reason: ReasonRateLimited}},
+		"no such long waits":   {absurd, 0, 0, Step{Status: Queued, Wait: 30 * time.Minute, Reason: ReasonRateLimited}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := policy.Next(tt.verdict, tt.refusals); got != tt.want {
+			if got := policy.Next(tt.verdict, Claim{AttemptRef: AttemptRef{Number: tt.refusals + 1}, Refusals: tt.refusals, OwnTroubles: tt.troubles}); got != tt.want {
 				t.Errorf("Next() = %+v, want %+v", got, tt.want)
 			}
 		})
@@ -127,7 +130,7 @@ func TestNext(t *testing.T) {
 	endless := RetryPolicy{MaxAttempts: 1000, Jitter: func() float64 { return 0.999 }}
 	var waits []time.Duration
 	for n := range 100 {
-		waits = append(waits, endless.Next(later, n).Wait)
+		waits = append(waits, endless.Next(later, Claim{AttemptRef: AttemptRef{Number: n + 1}, Refusals: n}).Wait)
 	}
 	if !slices.IsSorted(waits) || waits[99] > 15*time.Minute || waits[0] > 3*time.Second {
 		t.Errorf("waits grow from %v to %v", waits[0], waits[99])

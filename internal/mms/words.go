@@ -19,7 +19,9 @@ const (
 	ReasonServerError    Reason = "plivo_server_error"
 	ReasonBrokenAnswer   Reason = "broken_answer"
 	ReasonWorkerLost     Reason = "worker_lost"
-	ReasonReported       Reason = "reported" // a delivery report said so
+	ReasonAlwaysTrouble  Reason = "always_trouble" // account trouble that other messages do not have
+	ReasonUnlisted       Reason = "unlisted"       // held: Plivo's list cannot be read
+	ReasonReported       Reason = "reported"       // a delivery report said so
 	ReasonExpired        Reason = "expired"
 	ReasonOptedOut       Reason = "opted_out"
 	ReasonAmbiguous      Reason = "ambiguous"       // held: several of Plivo's messages may be it
@@ -42,6 +44,8 @@ var reasonWords = map[Reason]string{
 	ReasonServerError:    "Plivo answered with an error of its own that leaves open whether it has the message.",
 	ReasonBrokenAnswer:   "Plivo's answer could not be understood.",
 	ReasonWorkerLost:     "The worker stopped in the middle of the call to Plivo.",
+	ReasonAlwaysTrouble:  "Plivo refused it for the account's sake again and again, while other messages passed.",
+	ReasonUnlisted:       "Plivo's list could not be read for a long time, so there is no evidence.",
 	ReasonReported:       "The delivery report said so.",
 	ReasonExpired:        "It could not be sent in time and would have come too late.",
 	ReasonOptedOut:       "The recipient has opted out of messages from this sender.",
@@ -97,6 +101,7 @@ var failedNext = map[Reason]string{
 	ReasonRefused:        "Correct what Plivo named (see the attempts), and send it again.",
 	ReasonAttemptsUsedUp: "Send it again later. If it happens often, tell the operator.",
 	ReasonExpired:        "Send it again if it still makes sense.",
+	ReasonAlwaysTrouble:  "Tell the operator: something about the sender's number or this destination is wrong at Plivo (see the attempts).",
 	ReasonOptedOut:       "Do not send to this number unless the recipient asks for it, by texting START to the sender's number.",
 }
 

@@ -42,12 +42,8 @@ func New(o Options) (*Client, error) {
 	if err != nil || base.Host == "" || o.AuthID == "" || o.AuthToken == "" {
 		return nil, errors.New("making a Plivo client: base URL, auth id and auth token are required")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxConnsPerHost = o.MaxConns
-	transport.MaxIdleConnsPerHost = o.MaxConns
-	transport.IdleConnTimeout = idleTimeout
 	client, err := sdk.NewClient(o.AuthID, o.AuthToken, &sdk.ClientOptions{HttpClient: &http.Client{
-		Transport: recorder{next: transport},
+		Transport: recorder{next: newTransport(o.MaxConns)},
 		// A redirected POST would carry the credentials along and send again.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}})
@@ -56,6 +52,19 @@ func New(o Options) (*Client, error) {
 	}
 	client.BaseUrl = base
 	return &Client{sdk: client}, nil
+}
+
+// newTransport speaks HTTP/1.1 only. Over HTTP/2, net/http makes a request anew
+// when the server resets its stream, also after it was written whole: a second
+// message. Over HTTP/1.1 it does so only when nothing was written.
+func newTransport(maxConns int) *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
+	transport.MaxConnsPerHost = maxConns
+	transport.MaxIdleConnsPerHost = maxConns
+	transport.IdleConnTimeout = idleTimeout
+	return transport
 }
 
 // sent is the answer to an accepted message (Plivo docs, send a message). The

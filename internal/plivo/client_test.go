@@ -3,10 +3,12 @@ package plivo_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -269,6 +271,31 @@ func TestSendHoldsBackWhatIsNotOursAnyMore(t *testing.T) {
 	}
 	if messages := sim.Ledger(); len(messages) != 0 {
 		t.Errorf("Plivo has %d messages, want none", len(messages))
+	}
+}
+
+// TestALongRequestIsNotWithheldHalfWay has a body that is written in pieces, and
+// a lease that lapses in between.
+func TestALongRequestIsNotWithheldHalfWay(t *testing.T) {
+	t.Parallel()
+	for allowed := range 5 {
+		var whole atomic.Bool
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(io.Discard, r.Body)
+			whole.Store(err == nil && n == r.ContentLength)
+		}))
+		t.Cleanup(server.Close)
+		asked := 0
+		s := submission()
+		s.MediaURLs = slices.Repeat([]string{"https://example.com/" + strings.Repeat("y", 1900)}, 8)
+		s.MayWrite = func() bool { asked++; return asked <= allowed }
+		verdict := newClient(t, server.URL, authToken).Send(t.Context(), s)
+		if whole.Load() && verdict.Outcome == mms.RefusedForNow {
+			t.Errorf("asked %d times: Plivo has the whole request, and it counts as never sent", asked)
+		}
+		if allowed > 0 && !whole.Load() {
+			t.Errorf("allowed %d times: Plivo has not the whole request, verdict %+v", allowed, verdict)
+		}
 	}
 }
 

@@ -71,8 +71,8 @@ func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // guard makes the request's body a guarded one, also where net/http takes it
-// up anew: it does so for a POST only when a kept connection turns out to be
-// dead before anything was written to it.
+// up anew: over HTTP/1.1 it does so for a POST only when a kept connection turns
+// out to be dead before anything was written to it.
 func guard(request *http.Request, x *exchange) *http.Request {
 	again := request.GetBody
 	request = request.Clone(request.Context())
@@ -86,17 +86,21 @@ func guard(request *http.Request, x *exchange) *http.Request {
 
 // guarded asks once more before the body is written. Without its body the
 // request is incomplete, whatever of its head is on the wire, and Plivo cannot
-// have accepted it.
+// have accepted it. Once some of the body was handed out it is too late to ask.
 type guarded struct {
 	io.ReadCloser
 	exchange *exchange
+	begun    bool
 }
 
 func (g *guarded) Read(p []byte) (int, error) {
-	failpoint.Hit(failpoint.WorkerConnected)
-	if !g.exchange.mayWrite() {
-		g.exchange.withheld.Store(true)
-		return 0, errWithheld
+	if !g.begun {
+		failpoint.Hit(failpoint.WorkerConnected)
+		if !g.exchange.mayWrite() {
+			g.exchange.withheld.Store(true)
+			return 0, errWithheld
+		}
+		g.begun = true
 	}
 	return g.ReadCloser.Read(p)
 }

@@ -19,7 +19,7 @@ import (
 func TestChangesAreAnnounced(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	store, err := postgres.Open(url, 4)
+	store, err := postgres.Open(url, 4, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

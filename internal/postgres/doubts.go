@@ -14,9 +14,9 @@ const openDoubts = `
 SELECT t.message_id, t.number, t.sender, m.recipient, t.started_at, t.finished_at,
     extract(epoch FROM now() - t.finished_at) AS age,
     EXISTS (
-        SELECT FROM messages o JOIN attempts a ON a.message_id = o.id AND a.number = o.attempts
-        WHERE o.sender = m.sender AND o.recipient = m.recipient AND o.held AND o.id <> m.id
-          AND a.started_at > t.started_at - interval '10 minutes'
+        SELECT FROM messages o JOIN attempts a ON a.message_id = o.id
+        WHERE o.sender = m.sender AND o.recipient = m.recipient AND o.id <> m.id
+          AND a.outcome = 'unknown' AND a.plivo_uuid IS NULL AND a.started_at > t.started_at - interval '10 minutes'
     ) AS crowded, t.look_at <= now() AS due
 FROM attempts t JOIN messages m ON m.id = t.message_id AND m.attempts = t.number AND m.status = 'in_doubt' AND NOT m.held
 WHERE t.look_at IS NOT NULL ORDER BY t.started_at LIMIT $1`

@@ -386,3 +386,32 @@ func TestEvidenceFromAllSidesAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatWasGivenUpOnCrowdsADoubt has a message whose doubt a person ended
+// without evidence, and another between the same numbers: what Plivo lists may be
+// either.
+func TestWhatWasGivenUpOnCrowdsADoubt(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	first, second := acceptFor(t, store, owner, "+14155559995"), acceptFor(t, store, owner, "+14155559995")
+	c, _ := claim(t, store, first.ID)
+	if _, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.HoldDoubt(t.Context(), c.AttemptRef, mms.ReasonNotFound); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Decide(t.Context(), owner, first.ID, mms.WasSent); err != nil {
+		t.Fatal(err)
+	}
+	if h := read(t, store, first); !h.Final() {
+		t.Error("what a person decided is not over")
+	}
+	c, _ = claim(t, store, second.ID)
+	if _, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+		t.Fatal(err)
+	}
+	if doubts, err := store.OpenDoubts(t.Context(), 10); err != nil || len(doubts) != 1 || !doubts[0].Crowded {
+		t.Errorf("OpenDoubts() = %+v, %v, want one crowded", doubts, err)
+	}
+}

@@ -45,7 +45,8 @@ func (s *Store) Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error
 
 const setPace = `
 INSERT INTO gates (name, seconds, next_at) VALUES ($1, $2, now())
-ON CONFLICT (name) DO UPDATE SET seconds = EXCLUDED.seconds`
+ON CONFLICT (name) DO UPDATE SET seconds = EXCLUDED.seconds,
+    next_at = least(gates.next_at, now() + EXCLUDED.seconds * interval '1 second')`
 
 // SetPace sets the least time between two messages of a sender; 0 for none.
 func (s *Store) SetPace(ctx context.Context, sender mms.Number, pace time.Duration) error {
@@ -113,14 +114,16 @@ func (s *Store) Release(ctx context.Context, ahead time.Duration) ([]mms.Task, e
 	return s.tasks(ctx, "releasing messages from the line", release, ahead.Seconds())
 }
 
-// probe lets one message pass a pause, less and less often the longer it lasts.
+// probe lets one message pass a pause, less and less often the longer it lasts,
+// and each time one that was tried the fewest times: the trouble may be of one
+// message alone.
 const probe = `
 WITH due AS (
     UPDATE pauses SET probe_at = now() + interval '10 seconds' + least(now() - since, interval '5 minutes')
     WHERE probe_at <= now() RETURNING cause
 ), picked AS (
     SELECT id FROM messages m WHERE line = 'waiting' AND EXISTS (SELECT FROM due) AND NOT ` + unsettledPair + `
-    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY attempts, id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
 FROM picked WHERE messages.id = picked.id

@@ -10,6 +10,7 @@ import (
 
 	"postcard/internal/mms"
 	"postcard/internal/postgres"
+	"postcard/internal/testkit"
 )
 
 // tryClaim claims at a pace, and stands in line where it cannot, as a worker does.
@@ -176,7 +177,8 @@ func TestTwoMessagesBetweenTheSameNumbersGoOneAfterTheOther(t *testing.T) {
 func TestOnePauseStopsAllAndOneProbeShowsItsEnd(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	broke, other := accept(t, store, owner), accept(t, store, owner)
+	earlier, broke, other := accept(t, store, owner), accept(t, store, owner), accept(t, store, owner)
+	before, _ := claim(t, store, earlier.ID)
 	c, _ := claim(t, store, broke.ID)
 	trouble := mms.Verdict{Outcome: mms.AccountTrouble, Reason: mms.ReasonCredentials, HTTPStatus: 401, Detail: "no"}
 	if ok, err := store.Pause(t.Context(), c.AttemptRef, trouble); err != nil || !ok {
@@ -197,21 +199,30 @@ func TestOnePauseStopsAllAndOneProbeShowsItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	tasks, err := store.Probe(t.Context())
-	if err != nil || len(tasks) != 1 || tasks[0].MessageID != broke.ID {
-		t.Fatalf("Probe() = %v, %v, want the oldest", tasks, err)
+	if err != nil || len(tasks) != 1 || tasks[0].MessageID != other.ID {
+		t.Fatalf("Probe() = %v, %v, want the one that was not tried yet", tasks, err)
 	}
 	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 0 {
 		t.Errorf("Probe() again = %v, %v, want none yet", tasks, err)
 	}
-	c, _ = claim(t, store, broke.ID)
+	if got, err := store.Accepted(t.Context(), before.AttemptRef, mms.Verdict{PlivoUUID: "u-0", HTTPStatus: 202}, mms.EventSubmitted); err != nil || got != mms.Adopted {
+		t.Fatal(got, err)
+	}
+	if pauses, err := store.Paused(t.Context()); err != nil || len(pauses) != 1 {
+		t.Errorf("Paused() after the answer to a call from before the pause = %+v, %v, want it to last", pauses, err)
+	}
+	c, _ = claim(t, store, other.ID)
 	if _, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil {
 		t.Fatal(err)
 	}
 	if pauses, err := store.Paused(t.Context()); err != nil || len(pauses) != 0 {
 		t.Errorf("Paused() after an acceptance = %+v, %v, want none", pauses, err)
 	}
-	wantIDs(t, "released after the pause", release(t, store), other.ID)
-	claim(t, store, other.ID)
+	wantIDs(t, "released after the pause", release(t, store), broke.ID)
+	c, _ = claim(t, store, broke.ID)
+	if c.OwnTroubles != 1 {
+		t.Errorf("claim = %+v, want one trouble that others did not have", c)
+	}
 }
 
 func TestAPersonEndsAPause(t *testing.T) {
@@ -250,4 +261,24 @@ func TestWhatIsTooLateFails(t *testing.T) {
 		t.Errorf("the explanation is %q", h.Explain())
 	}
 	claim(t, store, inTime.ID)
+}
+
+func TestAMendedPaceOpensTheGate(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	if err := store.SetPace(t.Context(), "+14155550100", 1000*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, store, accept(t, store, owner).ID)
+	next := accept(t, store, owner)
+	if tryClaim(t, store, next.ID) {
+		t.Fatal("the gate was open")
+	}
+	if err := store.SetPace(t.Context(), "+14155550100", time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the gate lets the next one through", func() bool {
+		release(t, store)
+		return tryClaim(t, store, next.ID)
+	})
 }

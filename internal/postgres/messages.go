@@ -61,6 +61,7 @@ const acceptMessage = `
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, relay_at, expires_at)
     VALUES ($1, $2, $3, $4, $5, 'queued', now(), now() + ` + relayGrace + `, now() + $7 * interval '1 second')
+    ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
@@ -71,11 +72,16 @@ WITH m AS (
 SELECT ` + messageColumns + `, $6::text[] AS media FROM m`
 
 // Accept stores a queued message. When it returns without an error the message
-// is on disk.
+// is on disk. It may be called again for the same message: the answer of the
+// first call may have been lost, and database/sql itself repeats a statement
+// whose connection broke.
 func (s *Store) Accept(ctx context.Context, m mms.Message) (mms.Message, error) {
 	var row messageRow
 	err := s.db.GetContext(ctx, &row, acceptMessage,
 		m.ID, m.Owner, string(m.Sender), string(m.Recipient), m.Text, pq.Array(m.MediaURLs), m.ValidFor.Seconds())
+	if errors.Is(err, sql.ErrNoRows) {
+		err = s.db.GetContext(ctx, &row, selectMessage, m.ID, m.Owner)
+	}
 	if err == nil {
 		s.changed(row.ID)
 	}

@@ -31,13 +31,22 @@ type Store struct {
 	announcer announcer
 }
 
-// Open connects to the database at url with at most maxConns connections. It
-// waits for nothing: a database that is away shows itself in Ping.
-func Open(url string, maxConns int) (*Store, error) {
-	db, err := sqlx.Open("postgres", url)
+// Patience is how long a process waits for the answer to one statement.
+const Patience = 15 * time.Second
+
+// Open makes a store on the database at url with at most maxConns connections. It
+// waits for nothing: a database that is away shows itself in Ping. A statement
+// that is not answered within patience fails, and its connection is closed; 0
+// waits for ever, for migrations and audits.
+func Open(url string, maxConns int, patience time.Duration) (*Store, error) {
+	connector, err := pq.NewConnector(url)
 	if err != nil {
-		return nil, fmt.Errorf("opening the database: %w", err)
+		return nil, errors.New("opening the database: its URL cannot be read") // the cause may repeat its password
 	}
+	if patience > 0 {
+		connector.Dialer(impatient{dialer: net.Dialer{Timeout: dialTimeout}, patience: patience})
+	}
+	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)

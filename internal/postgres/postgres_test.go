@@ -2,13 +2,16 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"postcard/internal/identity"
@@ -24,7 +27,7 @@ const lease = time.Minute
 // newStore is a store on a database of the test's own, with one user in it.
 func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	store, err := postgres.Open(testkit.Database(t), 10)
+	store, err := postgres.Open(testkit.Database(t), 10, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +118,7 @@ func wantStory(t *testing.T, h mms.History, status mms.Status, story string) {
 
 func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open(testkit.Database(t), 2)
+	store, err := postgres.Open(testkit.Database(t), 2, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +141,7 @@ func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 func TestSeveralProcessesMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	first, err := postgres.Open(url, 2)
+	first, err := postgres.Open(url, 2, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +151,7 @@ func TestSeveralProcessesMigrateAtOnce(t *testing.T) {
 	}
 	var group sync.WaitGroup
 	for range 4 {
-		store, err := postgres.Open(url, 2)
+		store, err := postgres.Open(url, 2, postgres.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,12 +293,72 @@ func TestRefusalsAreCounted(t *testing.T) {
 	m := accept(t, store, owner)
 	for want := range 3 {
 		c, _ := claim(t, store, m.ID)
-		if c.Refusals != want || c.Number != want+1 {
+		if c.Refusals != want || c.Number != 2*want+1 {
 			t.Errorf("claim = %+v, want %d refusals", c, want)
 		}
-		if _, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{}); err != nil {
-			t.Fatal(err)
+		for _, status := range []int{429, 0} { // not to be reached is no refusal
+			if _, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow, HTTPStatus: status}, mms.Step{}); err != nil {
+				t.Fatal(err)
+			}
+			if status == 429 {
+				c, _ = claim(t, store, m.ID)
+			}
 		}
+	}
+}
+
+// TestACallThatIsMadeTwice plays a connection that broke after the database had
+// done its work: database/sql, or the intake, repeats the call.
+func TestACallThatIsMadeTwice(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m := mms.Message{
+		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155559996",
+		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour,
+	}
+	first, err := store.Accept(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := store.Accept(t.Context(), m)
+	if diff := cmp.Diff(first, second); diff != "" || err != nil {
+		t.Errorf("accepting again (-want +got):\n%s%v", diff, err)
+	}
+	if h := read(t, store, first); len(h.Events) != 1 || len(h.MediaURLs) != 1 {
+		t.Errorf("the message was stored twice: %+v", h)
+	}
+	secret := token()
+	var claims []mms.Claim
+	for range 2 {
+		c, ok, err := store.Claim(t.Context(), m.ID, secret, time.Minute)
+		if err != nil || !ok {
+			t.Fatalf("Claim() = %v, %v", ok, err)
+		}
+		claims = append(claims, c)
+	}
+	if diff := cmp.Diff(claims[0], claims[1]); diff != "" {
+		t.Errorf("claiming again (-want +got):\n%s", diff)
+	}
+	if _, ok, err := store.Claim(t.Context(), m.ID, token(), time.Minute); err != nil || ok {
+		t.Errorf("somebody else's claim = %v, %v, want false", ok, err)
+	}
+}
+
+// TestADatabaseThatStandsStill has a connection on which nothing comes back.
+func TestADatabaseThatStandsStill(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	store, err := postgres.Open("postgres://nobody@"+listener.Addr().String()+"/none?sslmode=disable", 1, 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if err := store.Ping(context.Background()); !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("Ping() = %v, want ErrUnavailable", err)
 	}
 }
 

@@ -43,9 +43,20 @@ WITH target AS (
     INSERT INTO message_events (message_id, kind, status, attempt)
     SELECT id, 'attempt_started', status, attempts FROM m
 )
-SELECT m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `,
-    (SELECT count(*) FROM attempts a WHERE a.message_id = m.id AND a.outcome = 'refused_for_now') AS refusals
+SELECT m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts + `
 FROM m`
+
+// claimCounts are what the retry policy goes by.
+const claimCounts = `
+    (SELECT count(*) FROM attempts t WHERE t.message_id = m.id AND t.outcome = 'refused_for_now' AND t.http_status IS NOT NULL) AS refusals,
+    (SELECT count(*) FROM attempts t WHERE t.message_id = m.id AND t.outcome = 'account_trouble' AND EXISTS (
+        SELECT FROM attempts b WHERE b.outcome = 'accepted' AND b.started_at > t.started_at)) AS own_troubles`
+
+// selectClaim finds the claim that was begun with our token.
+const selectClaim = `
+SELECT m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts + `
+FROM messages m JOIN attempts a ON a.message_id = m.id AND a.number = m.attempts
+WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
 
 // Claim takes a queued message to status sending and begins an attempt with the
 // given token, which counts as lost after lease. It reports false when the
@@ -58,8 +69,14 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 		Text      string         `db:"text"`
 		Media     pq.StringArray `db:"media"`
 		Refusals  int            `db:"refusals"`
+		Troubles  int            `db:"own_troubles"`
 	}
 	err := s.db.GetContext(ctx, &row, claimMessage, id, token, lease.Seconds())
+	if errors.Is(err, sql.ErrNoRows) {
+		// database/sql repeats a statement whose connection broke: the claim may
+		// be ours already.
+		err = s.db.GetContext(ctx, &row, selectClaim, id, token)
+	}
 	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_unsettled_per_pair") {
 		return mms.Claim{}, false, nil
 	}
@@ -69,7 +86,7 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 	return mms.Claim{
 		AttemptRef: mms.AttemptRef{MessageID: id, Number: row.Attempts},
 		Sender:     mms.Number(row.Sender), Recipient: mms.Number(row.Recipient),
-		Text: row.Text, MediaURLs: row.Media, Refusals: row.Refusals,
+		Text: row.Text, MediaURLs: row.Media, Refusals: row.Refusals, OwnTroubles: row.Troubles,
 	}, err == nil, translate(err, "claiming a message")
 }
 
@@ -124,13 +141,14 @@ SELECT id FROM m`
 // acceptAttempt takes any proof that Plivo has accepted an attempt. Unless the
 // message is known to be there already it becomes that message, wherever it
 // stands: better to adopt late than to send again. A second acceptance is
-// recorded as the duplicate it is. A 202 also shows that the account works.
+// recorded as the duplicate it is. A 202 to what was begun during a pause shows that
+// the account works.
 const acceptAttempt = messageFirst + `, a AS (
     UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3, http_status = coalesce(nullif($4, 0), http_status),
         api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END, detail = '', look_at = NULL,
         finished_at = coalesce(finished_at, clock_timestamp())
     FROM locked WHERE message_id = locked.id AND number = $2 AND plivo_uuid IS NULL
-    RETURNING message_id
+    RETURNING message_id, started_at
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,
         check_at = CASE WHEN plivo_uuid IS NULL THEN now() ELSE check_at END,
@@ -141,7 +159,7 @@ const acceptAttempt = messageFirst + `, a AS (
     FROM a WHERE id = a.message_id
     RETURNING id, status, plivo_uuid = $3 AS adopted
 ), resumed AS (
-    DELETE FROM pauses WHERE $4 / 100 = 2
+    DELETE FROM pauses USING a WHERE $4 / 100 = 2 AND a.started_at >= pauses.since
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, CASE WHEN adopted THEN $6 ELSE 'duplicate' END, status, $2,

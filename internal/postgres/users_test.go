@@ -110,7 +110,7 @@ func TestThrottleForgetsAfterTheWindow(t *testing.T) {
 
 func TestADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open("postgres://nobody@127.0.0.1:1/none?sslmode=disable", 1)
+	store, err := postgres.Open("postgres://nobody@127.0.0.1:1/none?sslmode=disable", 1, postgres.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

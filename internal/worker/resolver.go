@@ -44,6 +44,13 @@ type Lister interface {
 // retryLook is when a look that failed is tried again.
 const retryLook = 20 * time.Second
 
+// pagesForCertainty are a minute's worth of questions.
+const pagesForCertainty = 20
+
+// listPatience is for how long beyond the waiting time a list that cannot be
+// read is asked for.
+const listPatience = 15 * time.Minute
+
 // Sweep looks after all doubts whose time for a look has come, the oldest
 // first.
 func (r *Resolver) Sweep(ctx context.Context) error {
@@ -110,12 +117,7 @@ func (r *Resolver) settle(ctx context.Context, first mms.Doubt, group []mms.Doub
 	listed, err := r.list(ctx, query)
 	if err != nil {
 		r.Logger.WarnContext(ctx, "evidence about doubtful messages could not be had; they are looked at again", slog.Any("error", err))
-		for _, d := range group {
-			if err := r.Store.LookLater(ctx, d.AttemptRef, retryLook, ""); err != nil {
-				return err
-			}
-		}
-		return nil
+		return r.lookLater(ctx, group)
 	}
 	failpoint.Hit(failpoint.ResolverListed)
 	for _, d := range group {
@@ -127,16 +129,37 @@ func (r *Resolver) settle(ctx context.Context, first mms.Doubt, group []mms.Doub
 	return nil
 }
 
+// lookLater has doubts looked at again whose evidence could not be had; those for
+// which that goes on too long are left to a person.
+func (r *Resolver) lookLater(ctx context.Context, group []mms.Doubt) error {
+	for _, d := range group {
+		if d.Age > r.Policy.Wait+listPatience {
+			if _, err := r.Store.HoldDoubt(ctx, d.AttemptRef, mms.ReasonUnlisted); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.Store.LookLater(ctx, d.AttemptRef, retryLook, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // cheapest chooses the question that settles the group with the fewest calls:
 // one for each doubt, by its numbers, of which only the first is asked now; or
-// for all at once, by their time, in as many pages as we sent messages then.
+// for all at once, by their time, in as many pages as we sent messages then. The
+// last look, after which a message may be sent again, asks by the time where that
+// can be had: that Plivo's list heeds numbers is not documented.
 func (r *Resolver) cheapest(ctx context.Context, first mms.Doubt, group []mms.Doubt) (mms.ListQuery, []mms.Doubt, error) {
 	from, to := span(group)
 	sent, err := r.Store.AttemptsBetween(ctx, from, to)
 	if err != nil {
 		return mms.ListQuery{}, nil, err
 	}
-	if len(group) > 1+sent/mms.ListPage {
+	pages := 1 + sent/mms.ListPage
+	last := first.Age >= r.Policy.Wait
+	if len(group) > pages || last && pages <= pagesForCertainty {
 		return mms.ListQuery{From: from, To: to}, group, nil
 	}
 	from, to = first.Window()

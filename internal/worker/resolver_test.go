@@ -159,6 +159,18 @@ func TestResolverAsksForWhatIsCheapest(t *testing.T) {
 
 // TestOneLookServesThoseThatAreNotDueToo has one doubt that is due among others
 // of the same time.
+// TestTheLastLookDoesNotTrustNumbers unless the list would be too long.
+func TestTheLastLookDoesNotTrustNumbers(t *testing.T) {
+	t.Parallel()
+	for sent, want := range map[int]mms.Number{0: "", 100: "", (pagesForCertainty + 1) * mms.ListPage: "+14155550121"} {
+		list := &pages{size: mms.ListPage}
+		sweep(t, &doubtStore{sent: sent, doubts: []mms.Doubt{doubtAt(1, noon, time.Minute)}}, list)
+		if diff := cmp.Diff([]mms.Number{want}, list.numbers); diff != "" {
+			t.Errorf("among %d messages, asked for (-want +got):\n%s", sent, diff)
+		}
+	}
+}
+
 func TestOneLookServesThoseThatAreNotDueToo(t *testing.T) {
 	t.Parallel()
 	early, due, late := doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), time.Minute), doubtAt(3, noon.Add(2*time.Second), time.Minute)
@@ -176,9 +188,19 @@ func TestOneLookServesThoseThatAreNotDueToo(t *testing.T) {
 
 func TestResolverDecidesNothingWithoutACompleteList(t *testing.T) {
 	t.Parallel()
-	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, time.Hour)}}
+	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, time.Minute+listPatience)}}
 	sweep(t, store, &pages{size: 20, err: errors.New("too many requests")})
 	if diff := cmp.Diff([]string{"later 1 20s"}, store.calls); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+}
+
+// TestADoubtWithoutAnyListIsLeftToAPerson would else be looked at for ever.
+func TestADoubtWithoutAnyListIsLeftToAPerson(t *testing.T) {
+	t.Parallel()
+	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, time.Minute+listPatience+time.Second)}}
+	sweep(t, store, &pages{size: 20, err: errors.New("forbidden")})
+	if diff := cmp.Diff([]string{"hold 1 unlisted"}, store.calls); diff != "" {
 		t.Errorf("decisions (-want +got):\n%s", diff)
 	}
 }

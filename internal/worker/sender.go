@@ -86,7 +86,7 @@ func (s *Sender) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 	ctx = context.WithoutCancel(ctx)
 	verdict := s.send(ctx, claim, lease)
 	failpoint.Hit(failpoint.WorkerAnswered)
-	step := s.Policy.Next(verdict, claim.Refusals)
+	step := s.Policy.Next(verdict, claim)
 	s.log(ctx, claim, verdict, step)
 	s.record(ctx, claim.AttemptRef, verdict, step)
 	failpoint.Hit(failpoint.WorkerRecorded)

@@ -146,7 +146,7 @@ func TestWhatBecomesOfAnAttempt(t *testing.T) {
 	}{
 		"accepted":        {mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"}, 0, "submitted 3 u", mms.Disposal{}},
 		"refused":         {mms.Verdict{Outcome: mms.Refused, Reason: mms.ReasonRefused}, 0, "fail 3 refused_by_plivo", mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonRefused}},
-		"refused for now": {mms.Verdict{Outcome: mms.RefusedForNow, Reason: mms.ReasonRateLimited}, 1, "requeue 3 rate_limited 4s", mms.Disposal{Kind: mms.TaskRetry, Wait: 4 * time.Second, Reason: mms.ReasonRateLimited}},
+		"refused for now": {mms.Verdict{Outcome: mms.RefusedForNow, Reason: mms.ReasonRateLimited}, 1, "requeue 3 rate_limited 8s", mms.Disposal{Kind: mms.TaskRetry, Wait: 8 * time.Second, Reason: mms.ReasonRateLimited}},
 		"once too often":  {mms.Verdict{Outcome: mms.RefusedForNow, Reason: mms.ReasonRateLimited}, 2, "fail 3 attempts_used_up", mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonAttemptsUsedUp}},
 		"account trouble": {mms.Verdict{Outcome: mms.AccountTrouble, Reason: mms.ReasonCredit}, 2, "pause 3 plivo_credit", mms.Disposal{}},
 		"unknown":         {mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer}, 0, "doubt 3 no_answer", mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonNoAnswer}},
