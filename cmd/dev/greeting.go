@@ -13,7 +13,7 @@ func (s *stack) greet(w io.Writer) {
 
     Web            %[1]s
     Queues         %[1]s/admin/queues
-    API            %[1]s/openapi.json
+    API            %[1]s/docs
     Metrics        http://%[2]s/metrics
     Postgres       %[3]s
     Redis          %[4]s

@@ -45,6 +45,7 @@ func startSimulator(vars map[string]string, logger *slog.Logger) (*simulator, er
 		}
 	}()
 	vars["PLIVO_BASE_URL"] = s.url
+	setDefault(vars, "ALLOW_PRIVATE_WEBHOOKS", "true") // for receivers on this machine
 	return s, nil
 }
 

@@ -161,10 +161,10 @@ func newBooks(t *testing.T) *books {
 func (b *books) send() (mms.AttemptRef, mms.Verdict) {
 	b.t.Helper()
 	b.sent++
-	m, err := b.store.Accept(b.t.Context(), mms.Message{
+	m, err := b.store.Accept(b.t.Context(), mms.Order{Message: mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: b.owner, Sender: sender, Recipient: mms.Number(fmt.Sprintf("+1416555%04d", b.sent)),
-		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour,
-	})
+		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
+	}})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -73,9 +73,9 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	in := &intake.Intake{Rules: rules, Store: store, Queue: tasks, Logger: logger}
+	in := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Door: door, Intake: in, Messages: store, Pauses: store, Suppressed: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
+		Door: door, Intake: in, Messages: store, Batches: store, Keys: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressed: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -91,6 +91,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		logger:    logger,
 		registry:  registry,
 		door:      door,
+		keys:      store,
 		pages:     pages,
 		dashboard: dashboard,
 		ready: readyz(store,
@@ -98,7 +99,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			dependency{name: "redis", ping: tasks.Ping},
 		),
 		api: httpapi.New(httpapi.Options{
-			Door: door, Intake: in, Messages: store, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
+			Door: door, Keys: store, KeyRate: c.KeyRate, Intake: in, Messages: store, Batches: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
 			SessionCookie: sessionCookie, Logger: logger,
 		}),
 		webhook: webhook.New(webhook.Options{

@@ -28,6 +28,7 @@ type apiParts struct {
 	logger    *slog.Logger
 	registry  *prometheus.Registry
 	door      *signin.Service
+	keys      signin.Keys
 	pages     *webui.Pages
 	api       http.Handler
 	webhook   http.Handler
@@ -49,10 +50,11 @@ func (p apiParts) handler() http.Handler {
 	r.Mount("/webhooks", httpkit.WholePath(p.webhook))
 	r.Group(func(r chi.Router) {
 		r.Use(p.headers(pagesCSP))
-		r.With(sameOrigin(foreignCall), p.door.Middleware(httpapi.ErrorHandler(p.logger)), noteUser).Mount("/api", p.api)
+		r.With(sameOrigin(foreignCall), p.door.WithKeys(p.keys, httpapi.ErrorHandler(p.logger)), noteUser).Mount("/api", p.api)
 		r.Mount("/openapi.json", p.api)
 		r.With(sameOrigin(p.pages.Forbidden), p.door.Middleware(p.pages.Unavailable), noteUser).Mount("/", p.pages)
 	})
+	r.With(p.headers(httpapi.DocsCSP)).Mount(httpapi.DocsPath, httpapi.NewDocs())
 	r.Group(func(r chi.Router) {
 		r.Use(p.headers(queue.DashboardCSP), sameOrigin(p.pages.Forbidden))
 		r.Use(p.door.Middleware(p.pages.Unavailable), noteUser, p.adminsOnly)

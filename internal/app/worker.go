@@ -14,6 +14,7 @@ import (
 	"postcard/internal/config"
 	"postcard/internal/httpkit"
 	"postcard/internal/mms"
+	"postcard/internal/notify"
 	"postcard/internal/plivo"
 	"postcard/internal/postgres"
 	"postcard/internal/queue"
@@ -24,6 +25,13 @@ import (
 // drainMargin is what a stopping worker waits beyond the time-out of a call to
 // Plivo, so that the outcome is recorded too.
 const drainMargin = 10 * time.Second
+
+// webhookCalls is how many webhooks are called at a time, and
+// webhookRelayInterval how often it is looked for new events.
+const (
+	webhookCalls         = 20
+	webhookRelayInterval = 500 * time.Millisecond
+)
 
 // RunWorker sends messages until ctx ends, then finishes those under way. It
 // waits for a database that is away at the start, and works as soon as Redis
@@ -85,6 +93,13 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	if err := server.Start(); err != nil {
 		return err
 	}
+	notifier := &notify.Notifier{Store: store, Client: notify.NewClient(c.AllowPrivateWebhooks), Jitter: rand.Float64, Logger: logger}
+	webhooks := queue.NewWebhookServer(redis, notifier.Process, queue.ServerOptions{
+		Concurrency: webhookCalls, ShutdownTimeout: drainMargin, Logger: logger,
+	})
+	if err := webhooks.Start(); err != nil {
+		return err
+	}
 	logger.InfoContext(ctx, "worker started", slog.Int("concurrency", c.Concurrency), slog.Bool("simulated", c.Plivo.Simulated()))
 
 	stopRenewing := keepRenewing(leases, logger)
@@ -99,6 +114,10 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	caretaker("pacer", worker.PacerInterval, nil, pacer.Sweep)
 	caretaker("watch over leases", time.Second, nil, lapses.Sweep)
 	caretaker("watch over expiry", 5*time.Second, nil, expirer.Sweep)
+	caretaker("scheduler", time.Second, nil, worker.Scheduler{Store: store, Queue: tasks}.Sweep)
+	caretaker("settling of batches", time.Second, nil, worker.Settler{Store: store}.Sweep)
+	caretaker("relay of webhook events", webhookRelayInterval, nil, notify.Relay{Store: store, Queue: tasks}.Sweep)
+	caretaker("retention", time.Hour, nil, store.Forget)
 	caretaker("resolver", time.Second, nil, resolver.Sweep)
 	caretaker("report poller", time.Second, nil, poller.Sweep)
 	caretaker("closing of silent messages", 5*time.Minute, nil, worker.Closer{Store: store}.Sweep)
@@ -106,6 +125,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, workerHealth(store, tasks)), logger)
 	})
 	err = group.Wait()
+	webhooks.Stop()
 	server.Stop()
 	return err
 }

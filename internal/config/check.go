@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"regexp"
@@ -66,6 +67,12 @@ func (c *API) check() []error {
 	faults = append(faults, checkAddr("API_METRICS_ADDR", c.MetricsAddr)...)
 	if c.Signup != "closed" && c.Signup != "open" {
 		faults = append(faults, fmt.Errorf("SIGNUP must be closed or open"))
+	}
+	if c.KeyRate < 0 {
+		faults = append(faults, fmt.Errorf("API_KEY_RATE must be 0 or more requests a minute"))
+	}
+	if c.DailyCap < 0 || c.DailyCap > math.MaxInt32 {
+		faults = append(faults, fmt.Errorf("DAILY_CAP must be 0 or more messages a day"))
 	}
 	if (c.AdminEmail == "") != (c.AdminPassword == "") {
 		faults = append(faults, fmt.Errorf("ADMIN_EMAIL and ADMIN_PASSWORD must be set together"))

@@ -30,7 +30,10 @@ type Shared struct {
 	LogLevel    slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat   string     `env:"LOG_FORMAT" envDefault:"json"`
 	PublicURL   string     `env:"PUBLIC_URL"` // without a trailing slash; where people and Plivo reach the api
-	Plivo       Plivo
+
+	AllowPrivateWebhooks bool `env:"ALLOW_PRIVATE_WEBHOOKS" envDefault:"false"`
+
+	Plivo Plivo
 }
 
 // Plivo is how to reach the Plivo account.
@@ -57,6 +60,8 @@ type API struct {
 	AllowPrivateMedia bool     `env:"ALLOW_PRIVATE_MEDIA" envDefault:"false"`
 	ClientIPHeader    string   `env:"CLIENT_IP_HEADER"` // set by a trusted proxy; empty: the connection's address counts
 	QueuesWritable    bool     `env:"QUEUES_WRITABLE" envDefault:"false"`
+	KeyRate           int      `env:"API_KEY_RATE" envDefault:"3000"` // requests a minute for each API key and process; 0: no limit
+	DailyCap          int      `env:"DAILY_CAP" envDefault:"200000"`  // messages a day, UTC, of a user without a cap of their own; 0: no cap
 }
 
 // Worker is the configuration of cmd/worker.

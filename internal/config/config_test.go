@@ -39,7 +39,7 @@ func TestReadAPI(t *testing.T) {
 				Senders: []string{"+14155550100", "+14155550101"}, BaseURL: config.PlivoAPI,
 			},
 		},
-		Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"},
+		Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000,
 	}
 	got, err := config.ReadAPI(complete(
 		"PUBLIC_URL", "https://postcard.example.com/",

@@ -251,11 +251,11 @@ func (r *rig) accept(n int) []mms.Message {
 
 func (r *rig) acceptTo(recipient string) mms.Message {
 	r.t.Helper()
-	m, err := r.intake.Accept(r.t.Context(), r.owner, mms.Draft{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
+	m, err := r.intake.Accept(r.t.Context(), mms.Author{User: r.owner}, mms.Draft{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return m
+	return m.Message
 }
 
 func (r *rig) count(query string, args ...any) int {

@@ -117,7 +117,7 @@ func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
 		group.Go(func() {
 			for n := side; n < messages; n += 8 {
 				draft := mms.Draft{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
-				if _, err := r.intake.Accept(t.Context(), r.owner, draft); err != nil {
+				if _, err := r.intake.Accept(t.Context(), mms.Author{User: r.owner}, draft); err != nil {
 					t.Error(err)
 				}
 			}
@@ -153,7 +153,7 @@ func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
 		group.Go(func() {
 			for n := next.Add(1); n <= soakMessages; n = next.Add(1) {
 				recipient := fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000)
-				_, err := r.intake.Accept(t.Context(), r.owner, mms.Draft{To: recipient, MediaURL: "https://example.com/a.jpg"})
+				_, err := r.intake.Accept(t.Context(), mms.Author{User: r.owner}, mms.Draft{To: recipient, MediaURL: "https://example.com/a.jpg"})
 				if err == nil {
 					accepted.Add(1)
 				}

@@ -77,7 +77,7 @@ func (a *api) registerAccount() {
 	}, a.signup)
 	describeBody(a, signupPath, exampleCredentials)
 
-	registerForUser(a, huma.Operation{
+	registerForPerson(a, huma.Operation{
 		OperationID: "me", Method: http.MethodGet, Path: mePath, Tags: []string{"account"},
 		Summary:   "Who am I?",
 		Responses: map[string]*huma.Response{"200": {Description: "Who is logged in."}},

@@ -177,7 +177,7 @@ func TestUnauthenticated(t *testing.T) {
 		"messages": {"GET", "/api/messages?limit=x"},
 		"message":  {"GET", "/api/messages/" + uuid.NewString()},
 	}
-	want := problem(401, `Log in first: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`)
+	want := problem(401, `Send an API key as Authorization: Bearer pc_..., or log in: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`)
 	for name, r := range requests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -238,14 +238,14 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		want         map[string]any
 		allow        string
 	}{
-		"unknown path":    {"GET", "/api/nothing", problem(404, "There is nothing at this path. GET /openapi.json describes the API."), ""},
-		"trailing slash":  {"GET", "/api/messages/", problem(404, "There is nothing at this path. GET /openapi.json describes the API."), ""},
+		"unknown path":    {"GET", "/api/nothing", problem(404, "There is nothing at this path. /docs and /openapi.json describe the API."), ""},
+		"trailing slash":  {"GET", "/api/messages/", problem(404, "There is nothing at this path. /docs and /openapi.json describe the API."), ""},
 		"GET of a POST":   {"GET", "/api/send-mms", problem(405, "This path answers to POST only."), "POST"},
 		"POST of a GET":   {"POST", "/api/messages", problem(405, "This path answers to GET, HEAD only."), "GET, HEAD"},
 		"HEAD of a POST":  {"HEAD", "/api/login", problem(405, "This path answers to POST only."), "POST"},
 		"OPTIONS":         {"OPTIONS", "/api/messages/x", problem(405, "This path answers to GET, HEAD only."), "GET, HEAD"},
 		"made-up method":  {"BREW", "/api/login", problem(405, "This path answers to POST only."), "POST"},
-		"made-up, no way": {"BREW", "/api/nothing", problem(404, "There is nothing at this path. GET /openapi.json describes the API."), ""},
+		"made-up, no way": {"BREW", "/api/nothing", problem(404, "There is nothing at this path. /docs and /openapi.json describe the API."), ""},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

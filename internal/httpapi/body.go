@@ -64,7 +64,7 @@ func wrongBody(rule, message string) error {
 }
 
 // decodeObject fills the fields of the struct at dest, which are of type
-// string, []string or *int, from a JSON object with exactly their names. Unlike
+// string, bool, []string, map[string]string or *int, from a JSON object with exactly their names. Unlike
 // json.Unmarshal it refuses broken UTF-8 instead of replacing it, names in
 // another case, names that come twice, and null.
 func decodeObject(body []byte, dest any) error {
@@ -81,7 +81,7 @@ func decodeObject(body []byte, dest any) error {
 	if body[0] != '{' {
 		return wrongBody("object", "must be a JSON object, not "+kindOf(body))
 	}
-	return decodeFields(json.NewDecoder(bytes.NewReader(body)), reflect.ValueOf(dest).Elem())
+	return decodeFields(body, reflect.ValueOf(dest).Elem())
 }
 
 func checkSyntax(body []byte) error {
@@ -97,19 +97,10 @@ func checkSyntax(body []byte) error {
 	return nil
 }
 
-func decodeFields(d *json.Decoder, dest reflect.Value) error {
-	if _, err := d.Token(); err != nil { // the opening brace
-		return wrongBody("json", "is not valid JSON")
-	}
+func decodeFields(object []byte, dest reflect.Value) error {
 	var faults invalid.Fields
 	seen := map[string]bool{}
-	for d.More() && len(faults) < maxFaults {
-		token, err := d.Token()
-		name, isName := token.(string)
-		var raw json.RawMessage
-		if err != nil || !isName || d.Decode(&raw) != nil {
-			return wrongBody("json", "is not valid JSON")
-		}
+	err := eachField(object, func(name string, raw json.RawMessage) bool {
 		field := fieldNamed(dest, name)
 		switch {
 		case !field.IsValid():
@@ -120,8 +111,33 @@ func decodeFields(d *json.Decoder, dest reflect.Value) error {
 			set(field, name, raw, &faults)
 		}
 		seen[name] = true
+		return len(faults) < maxFaults
+	})
+	if err != nil {
+		return err
 	}
 	return faults.Err()
+}
+
+// eachField hands out the fields of a JSON object in their order, until take
+// returns false.
+func eachField(object []byte, take func(name string, raw json.RawMessage) bool) error {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if _, err := d.Token(); err != nil { // the opening brace
+		return wrongBody("json", "is not valid JSON")
+	}
+	for d.More() {
+		token, err := d.Token()
+		name, isName := token.(string)
+		var raw json.RawMessage
+		if err != nil || !isName || d.Decode(&raw) != nil {
+			return wrongBody("json", "is not valid JSON")
+		}
+		if !take(name, raw) {
+			return nil
+		}
+	}
+	return nil
 }
 
 func clip(name string) string {

@@ -23,7 +23,7 @@ type Decision struct {
 func (Decision) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
 
 func (a *api) registerDecision() {
-	registerForUser(a, huma.Operation{
+	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "decideMessage", Method: http.MethodPost, Path: decisionPath, Tags: []string{"messages"},
 		Summary: "Decide on a message held in doubt",
 		Description: "A message is held where nothing shows whether Plivo has it, or where several of Plivo's messages could be it. " +

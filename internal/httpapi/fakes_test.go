@@ -155,12 +155,42 @@ func (f *fakeMessages) readsOf(id uuid.UUID) int {
 	return f.reads[id]
 }
 
-func (f *fakeMessages) Accept(_ context.Context, m mms.Message) (mms.Message, error) {
+func (f *fakeMessages) Accept(_ context.Context, o mms.Order) (mms.Taken, error) {
+	m := o.Message
 	m.CreatedAt, m.UpdatedAt, m.ExpiresAt = noon, noon, noon.Add(3*time.Hour)
 	if f.err == nil {
 		f.put(mms.History{Message: m})
 	}
-	return m, f.err
+	return mms.Taken{Message: m}, f.err
+}
+
+// AcceptBatch keeps the messages of a batch and nothing else of it.
+func (f *fakeMessages) AcceptBatch(ctx context.Context, o mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error) {
+	accepted, faults, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
+		for _, m := range messages {
+			f.put(mms.History{Message: m})
+		}
+		return f.err
+	})
+	switch {
+	case err != nil:
+		return mms.TakenBatch{}, err
+	case faults.Rejected > 0 && !o.AcceptGood:
+		return mms.TakenBatch{}, faults
+	}
+	o.Accepted, o.Rejected, o.CreatedAt = accepted, faults.Rejected, noon
+	return mms.TakenBatch{Batch: o.Batch, Faults: faults.Told()}, f.err
+}
+
+func (f *fakeMessages) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
+	return mms.Forecast{Message: m, Pace: 4 * time.Second, Ahead: 2, SendAt: noon.Add(8 * time.Second), Cost: mms.ListPrice}, f.err
+}
+
+func (f *fakeMessages) Now(context.Context) (time.Time, error) { return noon, f.err }
+
+func (f *fakeMessages) Cancel(ctx context.Context, owner, id uuid.UUID) error {
+	_, err := f.Version(ctx, owner, id)
+	return err
 }
 
 func (f *fakeMessages) Message(_ context.Context, owner, id uuid.UUID) (mms.History, error) {
@@ -192,7 +222,7 @@ func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) 
 	for _, id := range ids {
 		m := f.histories[id].Message
 		older := p.Before == uuid.Nil || id.String() < p.Before.String()
-		if m.Owner == owner && older && (p.Status == "" || p.Status == m.Status) {
+		if m.Owner == owner && older && (p.Recipient == "" || p.Recipient == m.Recipient) && (p.Status == "" || p.Status == m.Status) {
 			list = append(list, m)
 		}
 	}

@@ -16,14 +16,30 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/httpkit"
+	"postcard/internal/identity"
+	"postcard/internal/intake"
 	"postcard/internal/live"
 	"postcard/internal/mms"
 	"postcard/internal/signin"
 )
 
-// Intake takes messages on. Faults of the draft come back as invalid.Fields.
+// Intake takes messages on. Faults of a draft come back as invalid.Fields, of a
+// batch's rows as mms.RowFaults; else what keeps a message from being taken on is
+// mms.CapError, mms.ErrKeyReused, mms.ErrInFlight or mms.ErrNotOver.
 type Intake interface {
-	Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error)
+	Accept(ctx context.Context, by mms.Author, d mms.Draft) (mms.Taken, error)
+	Forecast(ctx context.Context, by mms.Author, d mms.Draft) (mms.Forecast, error)
+	Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error)
+	AcceptBatch(ctx context.Context, by mms.Author, d mms.BatchDraft, rows intake.Rows) (mms.TakenBatch, error)
+}
+
+// Batches reads an owner's batches and changes their state; another's are
+// mms.ErrNoBatch.
+type Batches interface {
+	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
+	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
+	BatchFaults(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowFault, more bool, err error)
+	SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error
 }
 
 // Messages reads an owner's messages and carries out decisions about them;
@@ -36,6 +52,7 @@ type Messages interface {
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
 	Place(ctx context.Context, owner, id uuid.UUID) (place mms.Place, waiting bool, err error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
+	Cancel(ctx context.Context, owner, id uuid.UUID) error
 }
 
 // Live tells of news about messages.
@@ -45,16 +62,30 @@ type Live interface {
 	Closed() <-chan struct{}
 }
 
+// Keys keeps API keys, which only their users see. CreateKey returns
+// identity.ErrTooManyKeys, RevokeKey identity.ErrNoKey.
+type Keys interface {
+	CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error)
+	Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error)
+	RevokeKey(ctx context.Context, user, id uuid.UUID) error
+}
+
 // Options wire the API.
 type Options struct {
-	Door          *signin.Service
-	Intake        Intake
-	Messages      Messages
-	Live          Live
-	PublicURL     string // without a trailing slash; empty: links are relative
-	SessionCookie string // its name, for the description; empty: session
-	Simulated     bool   // messages go to a simulator, not to Plivo; answers say so
-	Logger        *slog.Logger
+	Door     *signin.Service
+	Keys     Keys
+	KeyRate  int // requests a minute that each API key may make; 0: no limit
+	Intake   Intake
+	Messages Messages
+	Batches  Batches
+	Webhooks Webhooks
+
+	PrivateWebhooks bool // webhooks may be on private and local hosts
+	Live            Live
+	PublicURL       string // without a trailing slash; empty: links are relative
+	SessionCookie   string // its name, for the description; empty: session
+	Simulated       bool   // messages go to a simulator, not to Plivo; answers say so
+	Logger          *slog.Logger
 }
 
 type api struct {
@@ -67,11 +98,16 @@ type api struct {
 // the principal into the context.
 func New(o Options) http.Handler {
 	router := chi.NewRouter()
-	router.Use(httpkit.WholePath, headAsGet, plainJSON, private)
+	router.Use(httpkit.WholePath, headAsGet, plainJSON, private, limitKeys(o.KeyRate))
 	a := &api{Options: o, huma: humachi.New(router, description(o))}
 	a.registerAccount()
+	a.registerKeys()
 	a.registerSend()
 	a.registerMessages()
+	a.registerActs()
+	a.registerExport()
+	a.registerBatches()
+	a.registerWebhooks()
 	a.registerStreams()
 	a.registerDecision()
 	router.Get("/openapi.json", serveDescription(a.huma.OpenAPI()))
@@ -81,7 +117,7 @@ func New(o Options) http.Handler {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	WriteProblem(w, r, http.StatusNotFound, "There is nothing at this path. GET /openapi.json describes the API.")
+	WriteProblem(w, r, http.StatusNotFound, "There is nothing at this path. /docs and /openapi.json describe the API.")
 }
 
 // methodNotAllowed says what the path does answer to. chi calls it for methods
@@ -124,9 +160,7 @@ func plainJSON(next http.Handler) http.Handler {
 func private(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "private, no-cache")
-		if !slices.Contains(w.Header().Values("Vary"), "Cookie") {
-			w.Header().Add("Vary", "Cookie")
-		}
+		w.Header().Set("Vary", "Authorization, Cookie")
 		next.ServeHTTP(w, r)
 	})
 }

@@ -10,32 +10,38 @@ import (
 
 // Message is where a picture message stands.
 type Message struct {
-	ID              uuid.UUID  `json:"id" format:"uuid" doc:"The message's id."`
-	Status          mms.Status `json:"status" doc:"Where it stands, as a code." example:"queued"`
-	StatusTitle     string     `json:"statusTitle" doc:"The status as a heading." example:"Queued"`
-	Explanation     string     `json:"explanation" doc:"Where it stands and what comes next, in a sentence or two." example:"The message is stored safely and waits for a worker."`
-	WhatNow         string     `json:"whatNow,omitempty" doc:"What you can do, where there is anything to do."`
-	Final           bool       `json:"final" doc:"Whether the story is over. undelivered may still be corrected to delivered by a late report."`
-	StatusURL       string     `json:"statusUrl" doc:"Where to ask for news; send If-None-Match with the last ETag." format:"uri-reference"`
-	To              mms.Number `json:"to" doc:"The recipient." example:"+14155550123"`
-	From            mms.Number `json:"from" doc:"The sender number that was asked for or chosen." example:"+14155550100"`
-	Text            string     `json:"text" doc:"The text below the pictures; may be empty."`
-	MediaURLs       []string   `json:"mediaUrls" nullable:"false" doc:"The pictures, in order." example:"[\"https://example.com/picture.jpg\"]"`
-	Reason          mms.Reason `json:"reason,omitempty" doc:"Why it failed or waits, as a code; the explanation has the words." example:"rate_limited"`
-	PlivoUUID       string     `json:"plivoUuid,omitempty" doc:"Plivo's id of the message, once Plivo has it."`
-	PlivoCode       string     `json:"plivoCode,omitempty" doc:"Plivo's error code, as it came."`
-	Units           *int       `json:"units,omitempty" doc:"How many units Plivo charged, once it told."`
-	Cost            string     `json:"cost,omitempty" doc:"What Plivo charged, in US dollars, once it told." example:"0.016000"`
-	CarrierSentAt   *time.Time `json:"carrierSentAt,omitempty" doc:"When Plivo handed it to the carrier, by Plivo's clock."`
-	CarrierReportAt *time.Time `json:"carrierReportAt,omitempty" doc:"When the carrier's receipt came, by Plivo's clock."`
-	PlivoMeaning    *Meaning   `json:"plivoCodeMeaning,omitempty" doc:"What is known about the code."`
-	Held            bool       `json:"held,omitempty" doc:"Whether it waits for your decision; see decideMessage."`
-	ExpiresAt       time.Time  `json:"expiresAt" doc:"After this it is not sent any more, and fails."`
-	NextAttemptAt   *time.Time `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due, while queued."`
-	Version         int64      `json:"version" doc:"Grows with every event."`
-	CreatedAt       time.Time  `json:"createdAt" doc:"When it was taken on."`
-	UpdatedAt       time.Time  `json:"updatedAt" doc:"When something last happened."`
-	FinalAt         *time.Time `json:"finalAt,omitempty" doc:"When it became final."`
+	ID              uuid.UUID         `json:"id" format:"uuid" doc:"The message's id."`
+	Status          mms.Status        `json:"status" doc:"Where it stands, as a code." example:"queued"`
+	StatusTitle     string            `json:"statusTitle" doc:"The status as a heading." example:"Queued"`
+	Explanation     string            `json:"explanation" doc:"Where it stands and what comes next, in a sentence or two." example:"The message is stored safely and waits for a worker."`
+	WhatNow         string            `json:"whatNow,omitempty" doc:"What you can do, where there is anything to do."`
+	Final           bool              `json:"final" doc:"Whether the story is over. undelivered may still be corrected to delivered by a late report."`
+	StatusURL       string            `json:"statusUrl" doc:"Where to ask for news; send If-None-Match with the last ETag." format:"uri-reference"`
+	To              mms.Number        `json:"to" doc:"The recipient." example:"+14155550123"`
+	From            mms.Number        `json:"from" doc:"The sender number that was asked for or chosen." example:"+14155550100"`
+	Text            string            `json:"text" doc:"The text below the pictures; may be empty."`
+	MediaURLs       []string          `json:"mediaUrls" nullable:"false" doc:"The pictures, in order." example:"[\"https://example.com/picture.jpg\"]"`
+	Reason          mms.Reason        `json:"reason,omitempty" doc:"Why it failed or waits, as a code; the explanation has the words." example:"rate_limited"`
+	PlivoUUID       string            `json:"plivoUuid,omitempty" doc:"Plivo's id of the message, once Plivo has it."`
+	PlivoCode       string            `json:"plivoCode,omitempty" doc:"Plivo's error code, as it came."`
+	Units           *int              `json:"units,omitempty" doc:"How many units Plivo charged, once it told."`
+	Cost            string            `json:"cost,omitempty" doc:"What Plivo charged, in US dollars, once it told." example:"0.016000"`
+	CarrierSentAt   *time.Time        `json:"carrierSentAt,omitempty" doc:"When Plivo handed it to the carrier, by Plivo's clock."`
+	CarrierReportAt *time.Time        `json:"carrierReportAt,omitempty" doc:"When the carrier's receipt came, by Plivo's clock."`
+	PlivoMeaning    *Meaning          `json:"plivoCodeMeaning,omitempty" doc:"What is known about the code."`
+	Held            bool              `json:"held,omitempty" doc:"Whether it waits for your decision; see decideMessage."`
+	ExpiresAt       time.Time         `json:"expiresAt" doc:"After this it is not sent any more, and fails."`
+	NextAttemptAt   *time.Time        `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due, while queued."`
+	Priority        string            `json:"priority" enum:"high,normal,bulk" doc:"Who goes first where messages wait." example:"normal"`
+	SendAt          *time.Time        `json:"sendAt,omitempty" doc:"It is not sent before this."`
+	Metadata        map[string]string `json:"metadata,omitempty" doc:"Your own words about it." example:"{\"order\":\"1017\"}"`
+	KeyID           *uuid.UUID        `json:"apiKeyId,omitempty" format:"uuid" doc:"The API key that it was sent with."`
+	AgainOf         *uuid.UUID        `json:"againOf,omitempty" format:"uuid" doc:"The message that this one sends again."`
+	BatchID         *uuid.UUID        `json:"batchId,omitempty" format:"uuid" doc:"The batch that it belongs to."`
+	Version         int64             `json:"version" doc:"Grows with every event."`
+	CreatedAt       time.Time         `json:"createdAt" doc:"When it was taken on."`
+	UpdatedAt       time.Time         `json:"updatedAt" doc:"When something last happened."`
+	FinalAt         *time.Time        `json:"finalAt,omitempty" doc:"When it became final."`
 }
 
 // Attempt is one call to Plivo.
@@ -106,6 +112,8 @@ func (a *api) message(m mms.Message) Message {
 		To:        m.Recipient, From: m.Sender, Text: m.Text, MediaURLs: append([]string{}, m.MediaURLs...),
 		Reason: m.Reason, PlivoUUID: m.PlivoUUID, PlivoCode: m.PlivoCode, PlivoMeaning: meaning(m.PlivoCode),
 		Units: m.Units, Cost: m.Cost, CarrierSentAt: utc(m.SentAt), CarrierReportAt: utc(m.ReportedAt),
+		Priority: m.Priority.String(), SendAt: utc(m.SendAt), Metadata: m.Metadata,
+		KeyID: idIfAny(m.KeyID), AgainOf: idIfAny(m.AgainOf), BatchID: idIfAny(m.BatchID),
 		Held: m.Held, ExpiresAt: m.ExpiresAt.UTC(), NextAttemptAt: utc(m.NextAttemptAt), Version: m.Version,
 		CreatedAt: m.CreatedAt.UTC(), UpdatedAt: m.UpdatedAt.UTC(), FinalAt: utc(m.FinalAt),
 	}
@@ -125,6 +133,13 @@ func (a *api) history(h mms.History) *History {
 		})
 	}
 	return out
+}
+
+func idIfAny(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
 }
 
 func utc(t *time.Time) *time.Time {

@@ -18,7 +18,7 @@ import (
 const messagesPath = "/api/messages"
 
 func (a *api) registerMessages() {
-	registerForUser(a, huma.Operation{
+	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "getMessage", Method: http.MethodGet, Path: messagesPath + "/{id}", Tags: []string{"messages"},
 		Summary: "Read one message",
 		Description: "Where one of your messages stands and all that happened to it. " +
@@ -31,7 +31,7 @@ func (a *api) registerMessages() {
 		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
 	}, a.getMessage)
 
-	registerForUser(a, huma.Operation{
+	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "listMessages", Method: http.MethodGet, Path: messagesPath, Tags: []string{"messages"},
 		Summary:     "List your messages",
 		Description: "Your messages, newest first, page by page: pass nextCursor as cursor for the page behind.",

@@ -24,7 +24,7 @@ func undelivered(owner uuid.UUID) mms.History {
 		Message: mms.Message{
 			ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
 			MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Undelivered, Reason: mms.ReasonReported,
-			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final, ExpiresAt: at(180),
+			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Priority: mms.Normal, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final, ExpiresAt: at(180),
 		},
 		AttemptList: []mms.Attempt{
 			{Number: 1, Sender: "+14155550100", StartedAt: at(1), FinishedAt: &finished, Outcome: mms.RefusedForNow, HTTPStatus: 429, Detail: "slow down"},
@@ -53,7 +53,7 @@ func TestGetMessage(t *testing.T) {
 		},
 		"statusUrl": "/api/messages/" + h.ID.String(),
 		"to":        "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},
-		"reason": "reported", "plivoUuid": "plivo-uuid", "plivoCode": "30", "version": 5.0,
+		"priority": "normal", "reason": "reported", "plivoUuid": "plivo-uuid", "plivoCode": "30", "version": 5.0,
 		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:03:00Z", "finalAt": "2026-03-01T11:03:00Z",
 		"attempts": []any{
 			map[string]any{
@@ -76,7 +76,7 @@ func TestGetMessage(t *testing.T) {
 	if diff := cmp.Diff(want, decode[map[string]any](t, got)); diff != "" {
 		t.Error(diff)
 	}
-	for name, want := range map[string]string{"ETag": `W/"5"`, "Cache-Control": "private, no-cache", "Vary": "Cookie"} {
+	for name, want := range map[string]string{"ETag": `W/"5"`, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"} {
 		if got := got.header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
@@ -248,7 +248,7 @@ func TestListIsNeverNull(t *testing.T) {
 func TestListBadQueries(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
-	const known = "is not known here; known are status, limit, cursor"
+	const known = "is not known here; known are limit, cursor, status, to, from, since, until, text, batch, metadata[...]"
 	limit := []string{"limit", "range", "must be a whole number from 1 to 100"}
 	cursor := []string{"cursor", "cursor", "must be the nextCursor of an earlier page"}
 	status := []string{"status", "one_of", "must be one of scheduled, queued, sending, in_doubt, submitted, sent, delivered, undelivered, failed, canceled"}

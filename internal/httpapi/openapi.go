@@ -11,8 +11,11 @@ import (
 	"postcard/internal/mms"
 )
 
-// sessionScheme names the security scheme in the description.
-const sessionScheme = "session"
+// The names of the security schemes in the description.
+const (
+	sessionScheme = "session"
+	keyScheme     = "apiKey"
+)
 
 // description is the frame of the OpenAPI document; the operations fill it. It
 // starts from an empty huma.Config: huma's default one adds $schema links to
@@ -29,12 +32,16 @@ func description(o Options) huma.Config {
 		},
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-			SecuritySchemes: map[string]*huma.SecurityScheme{sessionScheme: {
-				Type: "apiKey", In: "cookie", Name: cookie, Description: "The cookie that POST /api/login sets.",
-			}},
+			SecuritySchemes: map[string]*huma.SecurityScheme{
+				sessionScheme: {Type: "apiKey", In: "cookie", Name: cookie, Description: "The cookie that POST /api/login sets."},
+				keyScheme:     {Type: "http", Scheme: "bearer", Description: "An API key, made under Settings or with createKey."},
+			},
 		},
 		Tags: []*huma.Tag{
 			{Name: "messages", Description: "Sending picture messages and following them."},
+			{Name: "batches", Description: "Sending to many at once."},
+			{Name: "webhooks", Description: "Being told what happens, at an address of your own."},
+			{Name: "keys", Description: "API keys, for programs."},
 			{Name: "account", Description: "Logging in and out."},
 		},
 	}

@@ -34,7 +34,7 @@ type operation struct {
 		Required bool
 		Content  map[string]struct {
 			Schema  schema
-			Example map[string]any
+			Example any
 		}
 	}
 	Responses map[string]struct {
@@ -88,8 +88,15 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 	slices.Sort(described)
 	slices.Sort(served)
 	want := []string{
-		"GET /api/me", "GET /api/messages", "GET /api/messages/stream", "GET /api/messages/{id}", "GET /api/messages/{id}/stream",
-		"POST /api/login", "POST /api/logout", "POST /api/messages/{id}/decision", "POST /api/send-mms", "POST /api/signup",
+		"DELETE /api/keys/{id}", "DELETE /api/webhooks/{id}",
+		"GET /api/batches", "GET /api/batches/{id}", "GET /api/batches/{id}/errors", "GET /api/keys", "GET /api/me",
+		"GET /api/messages", "GET /api/messages/export", "GET /api/messages/stream", "GET /api/messages/{id}", "GET /api/messages/{id}/stream",
+		"GET /api/webhooks", "GET /api/webhooks/{id}", "GET /api/webhooks/{id}/events",
+		"POST /api/batches", "POST /api/batches/{id}/cancel", "POST /api/batches/{id}/pause", "POST /api/batches/{id}/resume",
+		"POST /api/keys", "POST /api/login", "POST /api/logout", "POST /api/messages/{id}/cancel", "POST /api/messages/{id}/decision",
+		"POST /api/messages/{id}/send-again", "POST /api/send-mms", "POST /api/signup",
+		"POST /api/webhooks", "POST /api/webhooks/{id}/enable", "POST /api/webhooks/{id}/events/{event}/replay",
+		"POST /api/webhooks/{id}/rotate-secret", "POST /api/webhooks/{id}/test",
 	}
 	if diff := cmp.Diff(want, described); diff != "" {
 		t.Errorf("described: %s", diff)
@@ -118,7 +125,7 @@ func TestDescriptionIsWhole(t *testing.T) {
 			t.Errorf("%s leads nowhere", ref)
 		}
 	}
-	for _, foreign := range []string{"ErrorModel", "ErrorDetail", "$schema", "422", `"null"`} {
+	for _, foreign := range []string{"ErrorModel", "ErrorDetail", "$schema", `"null"`} {
 		if strings.Contains(body, foreign) {
 			t.Errorf("the description speaks of %s", foreign)
 		}
@@ -166,10 +173,10 @@ func TestDescriptionOfOperations(t *testing.T) {
 				t.Errorf("%s %s: id %q, summary %q", method, path, op.OperationID, op.Summary)
 			}
 			ids[op.OperationID] = true
-			if guarded := len(op.Security) == 1; guarded == slices.Contains(open, op.OperationID) {
+			if guarded := len(op.Security) > 0; guarded == slices.Contains(open, op.OperationID) {
 				t.Errorf("%s: security %v", op.OperationID, op.Security)
 			}
-			if _, has401 := op.Responses["401"]; has401 != (len(op.Security) == 1 || op.OperationID == "login") {
+			if _, has401 := op.Responses["401"]; has401 != (len(op.Security) > 0 || op.OperationID == "login") {
 				t.Errorf("%s: 401 described: %t", op.OperationID, has401)
 			}
 			for status, response := range op.Responses {

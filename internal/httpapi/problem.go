@@ -4,15 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	"postcard/internal/httpkit"
 	"postcard/internal/identity"
 	"postcard/internal/invalid"
 	"postcard/internal/mms"
+	"postcard/internal/rows"
 	"postcard/internal/signin"
 )
 
@@ -50,24 +54,30 @@ func (p *Problem) ContentType(string) string { return "application/problem+json"
 func newProblem(status int, detail string) *Problem {
 	p := &Problem{Title: http.StatusText(status), Status: status, Detail: detail, headers: http.Header{}}
 	if status == http.StatusUnauthorized {
-		// RFC 9110 wants a challenge with every 401; no registered scheme fits a cookie.
-		p.headers.Set("WWW-Authenticate", `Cookie realm="postcard"`)
+		p.headers.Set("WWW-Authenticate", `Bearer realm="postcard"`) // RFC 9110 wants a challenge with every 401
 	}
 	return p
 }
 
-func (p *Problem) withHeader(name, value string) *Problem {
-	p.headers.Set(name, value)
+func (p *Problem) retryAfter(wait time.Duration) *Problem {
+	p.headers.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(wait.Seconds())))))
 	return p
 }
 
-// errNoSession says that an endpoint wants to know who asks.
-var errNoSession = errors.New("nobody is logged in")
+func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1:] + "." }
+
+var (
+	// errNobody says that an endpoint wants to know who asks.
+	errNobody = errors.New("nobody is logged in")
+
+	// errPeopleOnly says that an endpoint is not for API keys.
+	errPeopleOnly = errors.New("only people may do this")
+)
 
 const (
 	opaque = "Something went wrong on our side. The request id names this failure in the operator's logs."
 
-	howToLogIn = `Log in first: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`
+	howToLogIn = `Send an API key as Authorization: Bearer pc_..., or log in: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`
 )
 
 // kinds is the one place where kinds of error become statuses. An error that
@@ -77,10 +87,21 @@ var kinds = []struct {
 	status int
 	detail string
 }{
-	{errNoSession, http.StatusUnauthorized, howToLogIn},
+	{errNobody, http.StatusUnauthorized, howToLogIn},
+	{errPeopleOnly, http.StatusForbidden, "Only people who are logged in may do this, not API keys."},
+	{identity.ErrNoKey, http.StatusUnauthorized, "The API key is not known, has expired or was revoked. It goes into the header Authorization: Bearer pc_..."},
+	{identity.ErrTooManyKeys, http.StatusConflict, "You have too many API keys. Revoke those that are not used any more."},
 	{signin.ErrWrong, http.StatusUnauthorized, "The email or the password is wrong."},
 	{signin.ErrClosed, http.StatusForbidden, "Sign-up is closed. An operator can add users."},
 	{mms.ErrNotFound, http.StatusNotFound, "There is no such message."},
+	{mms.ErrNoBatch, http.StatusNotFound, "There is no such batch."},
+	{mms.ErrNoWebhook, http.StatusNotFound, "There is no such webhook or event."},
+	{mms.ErrTooManyWebhooks, http.StatusConflict, "You have as many webhooks as there can be. Remove one that is not needed any more."},
+	{mms.ErrBatchOver, http.StatusConflict, "The batch is canceled, and stays so."},
+	{mms.ErrTooLate, http.StatusConflict, "It is too late to cancel the message: it is being handed to Plivo, or has been."},
+	{mms.ErrNotOver, http.StatusConflict, "The message's story is not over yet: sending it again now could reach the recipient twice."},
+	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for each thing that you want done."},
+	{mms.ErrInFlight, http.StatusConflict, "Another request with this Idempotency-Key is being worked on. Ask again in a moment."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held for a decision, or somebody has decided already."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The database cannot be reached at present. Try again in a moment."},
 }
@@ -90,6 +111,9 @@ var kinds = []struct {
 func problemOf(err error) (p *Problem, failure bool) {
 	var faults invalid.Fields
 	var tooMany signin.TooManyError
+	var full mms.CapError
+	var badRows mms.RowFaults
+	var broken rows.BrokenError
 	switch {
 	case errors.As(err, &p):
 		return p, false
@@ -98,8 +122,13 @@ func problemOf(err error) (p *Problem, failure bool) {
 	case errors.Is(err, identity.ErrEmailTaken):
 		return badInput(http.StatusConflict, invalid.Fields{{Name: "email", Rule: "taken", Message: "belongs to a user already: log in instead"}}), false
 	case errors.As(err, &tooMany):
-		seconds := max(1, int(math.Ceil(tooMany.RetryAfter.Seconds())))
-		return newProblem(http.StatusTooManyRequests, "Too many attempts. Try again later.").withHeader("Retry-After", strconv.Itoa(seconds)), false
+		return newProblem(http.StatusTooManyRequests, "Too many attempts. Try again later.").retryAfter(tooMany.RetryAfter), false
+	case errors.As(err, &full):
+		return newProblem(http.StatusTooManyRequests, sentence(full.Error())).retryAfter(full.RetryAfter), false
+	case errors.As(err, &badRows):
+		return rowProblem(badRows), false
+	case errors.As(err, &broken):
+		return newProblem(http.StatusBadRequest, string(broken)), false
 	}
 	for _, kind := range kinds {
 		if errors.Is(err, kind.is) {
@@ -122,6 +151,15 @@ func badInput(status int, faults invalid.Fields) *Problem {
 	p := newProblem(status, detail)
 	for _, f := range faults {
 		p.Errors = append(p.Errors, FieldError{Field: f.Name, Rule: f.Rule, Message: f.Message})
+	}
+	return p
+}
+
+// rowProblem lists the faults of a batch's rows, none of which was taken on.
+func rowProblem(bad mms.RowFaults) *Problem {
+	p := newProblem(http.StatusBadRequest, fmt.Sprintf("%d of the rows are not right, and nothing was taken on. With onError=accept_good the others are.", bad.Rejected))
+	for _, f := range bad.Told() {
+		p.Errors = append(p.Errors, FieldError{Field: fmt.Sprintf("rows[%d].%s", f.Row, f.Name), Rule: f.Rule, Message: f.Message})
 	}
 	return p
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -45,15 +47,35 @@ func register[I, O any](a *api, op huma.Operation, handle func(context.Context, 
 	})
 }
 
-// registerForUser is register for those who are logged in; all others get 401
-// before anything else is looked at.
-func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
+// registerForPerson is register for people who are logged in; all others get 401
+// before anything else is looked at, and API keys 403.
+func registerForPerson[I, O any](a *api, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
 	op.Security = []map[string][]string{{sessionScheme: {}}}
-	op.Errors = append(op.Errors, http.StatusUnauthorized)
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	register(a, op, func(ctx context.Context, in *I) (*O, error) {
 		who, ok := identity.PrincipalFrom(ctx)
-		if !ok {
-			return nil, errNoSession
+		switch {
+		case !ok:
+			return nil, errNobody
+		case who.Key != nil:
+			return nil, errPeopleOnly
+		}
+		return handle(ctx, who, in)
+	})
+}
+
+// registerFor is registerForPerson for API keys with the scope, too.
+func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
+	op.Description = strings.TrimSpace(op.Description + " An API key needs the scope " + string(scope) + ".")
+	op.Security = []map[string][]string{{keyScheme: {}}, {sessionScheme: {}}}
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
+	register(a, op, func(ctx context.Context, in *I) (*O, error) {
+		who, ok := identity.PrincipalFrom(ctx)
+		switch {
+		case !ok:
+			return nil, errNobody
+		case !who.May(scope):
+			return nil, newProblem(http.StatusForbidden, "This API key may not do that: it lacks the scope "+string(scope)+".")
 		}
 		return handle(ctx, who, in)
 	})
@@ -63,7 +85,7 @@ func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Co
 // place: huma would describe its own type.
 func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 	schema := doc.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
-	for _, status := range append(op.Errors, more...) {
+	for _, status := range slices.Concat(op.Errors, more) {
 		response := &huma.Response{
 			Description: problemWords[status],
 			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
@@ -78,13 +100,14 @@ func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 
 var problemWords = map[int]string{
 	http.StatusBadRequest:            "The input is not right; errors names every fault.",
-	http.StatusUnauthorized:          "Nobody is logged in, or the email or the password is wrong.",
-	http.StatusForbidden:             "Sign-up is closed.",
-	http.StatusNotFound:              "There is no such message, or it belongs to somebody else.",
-	http.StatusConflict:              "It is too late: the email belongs to a user already, or the message is not held (any more).",
-	http.StatusRequestEntityTooLarge: "The body is larger than 64 KiB.",
-	http.StatusUnsupportedMediaType:  "The body is not declared as application/json.",
-	http.StatusTooManyRequests:       "Too many attempts.",
+	http.StatusUnauthorized:          "Nobody is logged in, the API key is not valid, or the email or the password is wrong.",
+	http.StatusForbidden:             "This is not for you: the API key lacks the scope, only people may do it, or sign-up is closed.",
+	http.StatusNotFound:              "There is no such thing, or it belongs to somebody else.",
+	http.StatusConflict:              "It cannot be done as things stand; the detail says why.",
+	http.StatusRequestEntityTooLarge: "The body is too large.",
+	http.StatusUnsupportedMediaType:  "The body is not declared as what is read here.",
+	http.StatusUnprocessableEntity:   "The Idempotency-Key was used for another request.",
+	http.StatusTooManyRequests:       "Too many requests or attempts, or a daily cap is reached.",
 	http.StatusInternalServerError:   "Something went wrong on our side.",
 	http.StatusServiceUnavailable:    "The database cannot be reached at present.",
 }

@@ -33,14 +33,14 @@ func TestSend(t *testing.T) {
 		"to":          "+14155550123", "from": "+14155550100", "text": "hello",
 		"mediaUrls": []any{"https://example.com/a.jpg"},
 		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:00:00Z",
-		"simulated": false,
+		"simulated": false, "priority": "normal",
 	}
 	if diff := cmp.Diff(want, body); diff != "" {
 		t.Error(diff)
 	}
 	headers := map[string]string{
 		"Location": "/api/messages/" + id, "Content-Type": "application/json",
-		"Cache-Control": "private, no-cache", "Vary": "Cookie", "Postcard-Simulated": "", "Link": "",
+		"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie", "Postcard-Simulated": "", "Link": "",
 	}
 	for name, want := range headers {
 		if got := got.header.Get(name); got != want {
@@ -73,7 +73,7 @@ func faults(field, rule, message string, more ...string) []httpapi.FieldError {
 
 const (
 	wordsE164     = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
-	wordsUnknown  = "is not known here; known are to, text, mediaUrl, mediaUrls, from, validFor"
+	wordsUnknown  = "is not known here; known are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
 	wordsHalf     = "contains half of a character (an unpaired surrogate)"
 	wordsNoTo     = "is missing: the recipient's phone number"
 	wordsNoMedia  = "is missing: a picture message needs at least one picture"

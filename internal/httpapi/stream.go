@@ -39,13 +39,13 @@ func (a *api) registerStreams() {
 	}
 	messageResponses := ok("Events named message, whose data is the message as getMessage returns it and whose id is its version. The stream ends after a few minutes; connect again.")
 	messageResponses["204"] = &huma.Response{Description: "Its story is over, and Last-Event-ID says that you know: do not connect again."}
-	registerForUser(a, huma.Operation{
+	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessage", Method: http.MethodGet, Path: messagesPath + "/{id}/stream", Tags: []string{"messages"},
 		Summary:     "Follow one message",
 		Description: "Server-sent events: the message at once, and again whenever something happens to it.",
 		Responses:   messageResponses, Errors: []int{http.StatusNotFound},
 	}, a.streamMessage)
-	registerForUser(a, huma.Operation{
+	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
 		Summary:     "Follow all your messages",
 		Description: "Server-sent events: one named news whenever something may have happened to any of your messages. It has no data: ask for what you show.",

@@ -11,27 +11,61 @@ import (
 
 // set fills one field, or notes what is wrong with the value's type.
 func set(field reflect.Value, name string, raw json.RawMessage, faults *invalid.Fields) {
-	if field.Kind() == reflect.String {
+	switch field.Kind() {
+	case reflect.String:
 		field.SetString(stringIn(raw, name, faults))
-		return
-	}
-	if field.Kind() == reflect.Pointer {
+	case reflect.Bool:
+		field.SetBool(boolIn(raw, name, faults))
+	case reflect.Pointer:
 		field.Set(reflect.ValueOf(wholeNumber(raw, name, faults)))
-		return
+	case reflect.Map:
+		field.Set(reflect.ValueOf(stringsIn(raw, name, faults)))
+	default:
+		field.Set(reflect.ValueOf(listIn(raw, name, faults)))
 	}
+}
+
+func listIn(raw json.RawMessage, name string, faults *invalid.Fields) []string {
 	var elements []json.RawMessage
 	if raw[0] != '[' || json.Unmarshal(raw, &elements) != nil {
 		faults.Add(name, "type", "must be a list of strings, not "+kindOf(raw))
-		return
+		return nil
 	}
 	list := make([]string, 0, len(elements))
 	for i, element := range elements {
 		if len(*faults) >= maxFaults {
-			return
+			break
 		}
 		list = append(list, stringIn(element, name+"["+strconv.Itoa(i)+"]", faults))
 	}
-	field.Set(reflect.ValueOf(list))
+	return list
+}
+
+// stringsIn reads an object of strings, in which no name may stand twice.
+func stringsIn(raw json.RawMessage, name string, faults *invalid.Fields) map[string]string {
+	object := map[string]string{}
+	if raw[0] != '{' {
+		faults.Add(name, "type", "must be an object of strings, not "+kindOf(raw))
+		return object
+	}
+	err := eachField(raw, func(key string, value json.RawMessage) bool {
+		if _, twice := object[key]; twice {
+			faults.Add(name+"."+clip(key), "duplicate", "is given more than once")
+		}
+		object[key] = stringIn(value, name+"."+clip(key), faults)
+		return len(*faults) < maxFaults
+	})
+	if err != nil {
+		faults.Add(name, "type", "must be an object of strings")
+	}
+	return object
+}
+
+func boolIn(raw json.RawMessage, name string, faults *invalid.Fields) bool {
+	if kindOf(raw) != "a boolean" {
+		faults.Add(name, "type", "must be true or false, not "+kindOf(raw))
+	}
+	return raw[0] == 't'
 }
 
 func wholeNumber(raw json.RawMessage, name string, faults *invalid.Fields) *int {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +38,13 @@ type User struct {
 	Email        string // lower case
 	PasswordHash PasswordHash
 	Role         Role
+	DailyCap     int // messages a day, UTC; 0: the installation's
 	CreatedAt    time.Time
+}
+
+// Principal is the user as the one who acts.
+func (u User) Principal() Principal {
+	return Principal{UserID: u.ID, Email: u.Email, Role: u.Role, DailyCap: u.DailyCap}
 }
 
 // LogValue names the user by id alone.
@@ -45,10 +52,16 @@ func (u User) LogValue() slog.Value { return slog.StringValue(u.ID.String()) }
 
 // Principal is the user a request acts for.
 type Principal struct {
-	UserID uuid.UUID
-	Email  string
-	Role   Role
+	UserID   uuid.UUID
+	Email    string
+	Role     Role
+	DailyCap int  // messages a day, UTC; 0: the installation's
+	Key      *Key // the API key that the request came with; nil for a person with a session
 }
+
+// May reports whether the principal may do what is in the scope: people may do
+// all, keys what they were made for.
+func (p Principal) May(scope Scope) bool { return p.Key == nil || slices.Contains(p.Key.Scopes, scope) }
 
 // IsAdmin reports whether the principal may see and change the installation.
 func (p Principal) IsAdmin() bool { return p.Role == Admin }

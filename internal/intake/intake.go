@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,9 +16,14 @@ import (
 	"postcard/internal/mms"
 )
 
-// Store keeps messages. Accept returns once the message is on disk.
+// Store keeps messages. Accept returns once the message is on disk, or
+// mms.CapError, mms.ErrKeyReused or mms.ErrInFlight.
 type Store interface {
-	Accept(ctx context.Context, m mms.Message) (mms.Message, error)
+	Accept(ctx context.Context, o mms.Order) (mms.Taken, error)
+	AcceptBatch(ctx context.Context, o mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error)
+	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
+	Forecast(ctx context.Context, m mms.Message) (mms.Forecast, error)
+	Now(ctx context.Context) (time.Time, error)
 }
 
 // Queue hands out messages to workers.
@@ -27,66 +33,121 @@ type Queue interface {
 
 // Intake accepts messages.
 type Intake struct {
-	Rules  mms.Rules
-	Store  Store
-	Queue  Queue
-	Logger *slog.Logger
+	Rules    mms.Rules
+	DailyCap int // messages a day, UTC, of a user without a cap of their own; 0: none
+	Store    Store
+	Queue    Queue
+	Logger   *slog.Logger
 }
 
 // enqueueTimeout is how long an accepted message waits for Redis before it is
 // left to the relay: the person who sent it should not wait for a dead server.
 const enqueueTimeout = 300 * time.Millisecond
 
-// Accept takes a message on for its owner. When it returns without an error
-// the message is committed, whatever happens to Redis afterwards. Faults of
-// the draft come back as invalid.Fields.
-func (in *Intake) Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error) {
+// Accept takes a message on. When it returns without an error the message is
+// committed, whatever happens to Redis afterwards. Faults of the draft come back
+// as invalid.Fields.
+func (in *Intake) Accept(ctx context.Context, by mms.Author, d mms.Draft) (mms.Taken, error) {
+	return in.accept(ctx, by, d, uuid.Nil)
+}
+
+// Again takes on a new message that says the same as an earlier one of the
+// author's, whose story has to be over: else mms.ErrNotOver.
+func (in *Intake) Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error) {
+	old, err := in.Store.Message(ctx, by.User, id)
+	if err != nil {
+		return mms.Taken{}, err
+	}
+	if !old.Final() && old.Status != mms.Sent {
+		return mms.Taken{}, mms.ErrNotOver
+	}
+	draft := mms.Draft{
+		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: i,
+	}
+	if slices.Contains(in.Rules.Senders, old.Sender) {
+		draft.From = string(old.Sender)
+	}
+	return in.accept(ctx, by, draft, old.ID)
+}
+
+func (in *Intake) accept(ctx context.Context, by mms.Author, d mms.Draft, againOf uuid.UUID) (mms.Taken, error) {
+	message, err := in.check(ctx, by, d)
+	if err != nil {
+		return mms.Taken{}, err
+	}
+	message.AgainOf = againOf
+	order := mms.Order{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency}
+	failpoint.Hit(failpoint.APIBeforeCommit)
+	taken, err := in.store(ctx, order)
+	if err != nil {
+		return mms.Taken{}, fmt.Errorf("storing a message: %w", err)
+	}
+	failpoint.Hit(failpoint.APICommitted)
+	if !taken.Replayed && taken.Status == mms.Queued {
+		in.enqueue(ctx, mms.Task{MessageID: taken.ID, Generation: 1, Priority: taken.Priority})
+	}
+	failpoint.Hit(failpoint.APIEnqueued)
+	return taken, nil
+}
+
+// Forecast says what would become of a draft, and stores nothing.
+func (in *Intake) Forecast(ctx context.Context, by mms.Author, d mms.Draft) (mms.Forecast, error) {
+	message, err := in.check(ctx, by, d)
+	if err != nil {
+		return mms.Forecast{}, err
+	}
+	return in.Store.Forecast(ctx, message)
+}
+
+func (in *Intake) check(ctx context.Context, by mms.Author, d mms.Draft) (mms.Message, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return mms.Message{}, fmt.Errorf("making a message id: %w", err)
 	}
-	message, err := in.Rules.Check(d, id, owner)
+	now, err := in.now(ctx, d)
 	if err != nil {
 		return mms.Message{}, err
 	}
-	failpoint.Hit(failpoint.APIBeforeCommit)
-	message, err = in.store(ctx, message)
-	if err != nil {
-		return mms.Message{}, fmt.Errorf("storing a message: %w", err)
+	message, err := in.Rules.Check(d, id, by.User, now)
+	message.KeyID = by.Key
+	return message, err
+}
+
+// now is the database's time, asked for where the draft is to be held against it.
+func (in *Intake) now(ctx context.Context, d mms.Draft) (time.Time, error) {
+	if d.SendAt == "" {
+		return time.Time{}, nil
 	}
-	failpoint.Hit(failpoint.APICommitted)
-	in.enqueue(ctx, message.ID)
-	failpoint.Hit(failpoint.APIEnqueued)
-	return message, nil
+	return in.Store.Now(ctx)
 }
 
 // store tries a few times while the database is away: the answer to an earlier
 // try may have been lost, and a client that is told to try again would send a
 // second message.
-func (in *Intake) store(ctx context.Context, m mms.Message) (mms.Message, error) {
+func (in *Intake) store(ctx context.Context, o mms.Order) (mms.Taken, error) {
 	for _, wait := range storeWaits {
-		stored, err := in.Store.Accept(ctx, m)
+		stored, err := in.Store.Accept(ctx, o)
 		if !errors.Is(err, mms.ErrUnavailable) {
 			return stored, err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return mms.Message{}, err
+			return mms.Taken{}, err
 		}
 	}
-	return in.Store.Accept(ctx, m)
+	return in.Store.Accept(ctx, o)
 }
 
 // storeWaits are the times between tries to store a message.
 var storeWaits = []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second}
 
 // enqueue goes on although the client may have gone: the message is accepted.
-func (in *Intake) enqueue(ctx context.Context, id uuid.UUID) {
+func (in *Intake) enqueue(ctx context.Context, t mms.Task) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueTimeout)
 	defer cancel()
-	if err := in.Queue.Enqueue(ctx, mms.Task{MessageID: id, Generation: 1}); err != nil {
+	if err := in.Queue.Enqueue(ctx, t); err != nil {
 		in.Logger.WarnContext(ctx, "message stored but not enqueued; the relay will do it",
-			slog.Any("message_id", id), slog.Any("error", err))
+			slog.Any("message_id", t.MessageID), slog.Any("error", err))
 	}
 }

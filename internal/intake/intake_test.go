@@ -22,6 +22,7 @@ import (
 // trace notes what the intake did, in order, as store and as queue.
 type trace struct {
 	steps      []string
+	old        mms.Message // what is sent again
 	stored     mms.Message
 	task       mms.Task
 	deadline   time.Duration // what the queue was given
@@ -30,15 +31,30 @@ type trace struct {
 	afterStore func()
 }
 
-func (s *trace) Accept(_ context.Context, m mms.Message) (mms.Message, error) {
+func (s *trace) Accept(_ context.Context, o mms.Order) (mms.Taken, error) {
+	m := o.Message
 	s.steps = append(s.steps, "store")
 	s.stored = m
 	if s.afterStore != nil {
 		s.afterStore()
 	}
 	m.Version = 7 // what the database says counts
-	return m, s.storeErr
+	return mms.Taken{Message: m}, s.storeErr
 }
+
+func (s *trace) AcceptBatch(context.Context, mms.BatchOrder, mms.Fill) (mms.TakenBatch, error) {
+	return mms.TakenBatch{}, s.storeErr
+}
+
+func (s *trace) Message(context.Context, uuid.UUID, uuid.UUID) (mms.History, error) {
+	return mms.History{Message: s.old}, s.storeErr
+}
+
+func (s *trace) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
+	return mms.Forecast{Message: m}, s.storeErr
+}
+
+func (s *trace) Now(context.Context) (time.Time, error) { return now, s.storeErr }
 
 func (s *trace) Enqueue(ctx context.Context, task mms.Task) error {
 	s.steps = append(s.steps, "enqueue")
@@ -60,6 +76,8 @@ func newIntake(s *trace) (*intake.Intake, *bytes.Buffer) {
 	}, logs
 }
 
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
 var draft = mms.Draft{To: "+14155550123", Text: "hello", MediaURL: "https://example.com/a.jpg"}
 
 func TestAccept(t *testing.T) {
@@ -67,15 +85,15 @@ func TestAccept(t *testing.T) {
 	s := &trace{}
 	in, logs := newIntake(s)
 	owner := uuid.New()
-	got, err := in.Accept(t.Context(), owner, draft)
+	got, err := in.Accept(t.Context(), mms.Author{User: owner}, draft)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := mms.Message{
 		ID: got.ID, Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
-		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7,
+		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7, Priority: mms.Normal,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got.Message); diff != "" {
 		t.Error(diff)
 	}
 	if got.ID.Version() != 7 {
@@ -84,7 +102,7 @@ func TestAccept(t *testing.T) {
 	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
 		t.Errorf("enqueue only after commit: %s", diff)
 	}
-	if want := (mms.Task{MessageID: got.ID, Generation: 1}); s.task != want {
+	if want := (mms.Task{MessageID: got.ID, Generation: 1, Priority: mms.Normal}); s.task != want {
 		t.Errorf("task %v, want %v", s.task, want)
 	}
 	if s.deadline <= 0 || s.deadline > time.Second {
@@ -99,7 +117,7 @@ func TestAcceptWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := &trace{queueErr: errors.New("connection refused")}
 	in, logs := newIntake(s)
-	got, err := in.Accept(t.Context(), uuid.New(), draft)
+	got, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, draft)
 	if err != nil || got.ID != s.stored.ID {
 		t.Errorf("got %v, %v; want the stored message", got, err)
 	}
@@ -114,7 +132,7 @@ func TestAcceptClientGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &trace{afterStore: cancel}
 	in, logs := newIntake(s)
-	if _, err := in.Accept(ctx, uuid.New(), draft); err != nil {
+	if _, err := in.Accept(ctx, mms.Author{User: uuid.New()}, draft); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
@@ -134,7 +152,7 @@ func TestAcceptStoreFails(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &trace{storeErr: tt.err}
 			in, _ := newIntake(s)
-			if _, err := in.Accept(t.Context(), uuid.New(), draft); !errors.Is(err, tt.err) {
+			if _, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, draft); !errors.Is(err, tt.err) {
 				t.Errorf("got error %v, want %v", err, tt.err)
 			}
 			if diff := cmp.Diff(slices.Repeat([]string{"store"}, tt.tries), s.steps); diff != "" {
@@ -148,7 +166,7 @@ func TestAcceptBadDraft(t *testing.T) {
 	t.Parallel()
 	s := &trace{}
 	in, _ := newIntake(s)
-	_, err := in.Accept(t.Context(), uuid.New(), mms.Draft{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
+	_, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, mms.Draft{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
 	var faults invalid.Fields
 	if !errors.As(err, &faults) {
 		t.Fatalf("got error %v, want invalid.Fields", err)

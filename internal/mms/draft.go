@@ -22,13 +22,18 @@ type Draft struct {
 	MediaURL  string   // the one picture ...
 	MediaURLs []string // ... or several; not both
 	ValidFor  *int     // for how many seconds it may wait to be sent; nil for DefaultValidFor
+	SendAt    string   // RFC 3339; empty for at once
+	Priority  string   // empty for normal
+	Metadata  map[string]string
+
+	Idempotency Idempotency
 }
 
 // What would come too late is not sent at all.
 const (
 	DefaultValidFor = 3 * time.Hour
 	MinValidFor     = time.Minute
-	MaxValidFor     = 72 * time.Hour
+	MaxValidFor     = 30 * 24 * time.Hour
 )
 
 // Rules are what this installation allows.
@@ -38,24 +43,34 @@ type Rules struct {
 	AllowPrivateMedia bool     // pictures on private and local hosts, for trying things out
 }
 
-// Check makes a queued message of the draft, or returns every fault as
-// invalid.Fields, named by the fields of the API.
-func (r Rules) Check(d Draft, id, owner uuid.UUID) (Message, error) {
+// Check makes a message of the draft, queued or scheduled, or returns every
+// fault as invalid.Fields, named by the fields of the API. now is the database's
+// time, which only a draft with SendAt needs.
+func (r Rules) Check(d Draft, id, owner uuid.UUID, now time.Time) (Message, error) {
 	var faults invalid.Fields
 	recipient := r.checkRecipient(d.To, &faults)
 	sender := r.checkSender(d.From, recipient, &faults)
 	text := checkText(d.Text, &faults)
 	media := r.checkMedia(d, &faults)
 	validFor := checkValidFor(d.ValidFor, &faults)
+	sendAt := readSendAt(d.SendAt, now, &faults)
+	priority := readPriority(d.Priority, Normal, &faults)
+	CheckMetadata(d.Metadata, &faults)
+	d.Idempotency.Check(&faults)
 	if err := faults.Err(); err != nil {
 		return Message{}, err
 	}
-	return Message{
+	m := Message{
 		ID: id, Owner: owner,
 		Sender: sender, Recipient: recipient,
 		Text: text, MediaURLs: media,
 		Status: Queued, Version: 1, ValidFor: validFor,
-	}, nil
+		Priority: priority, SendAt: sendAt, Metadata: d.Metadata,
+	}
+	if sendAt != nil {
+		m.Status = Scheduled
+	}
+	return m, nil
 }
 
 func (r Rules) checkRecipient(to string, faults *invalid.Fields) Number {

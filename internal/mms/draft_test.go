@@ -17,12 +17,13 @@ import (
 )
 
 var (
+	noon      = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	testRules = Rules{Countries: []string{"US", "CA"}, Senders: []Number{"+14155550100", "+14155550101"}}
 	goodDraft = Draft{To: "+14155550123", From: "+14155550100", Text: "Hi", MediaURL: "https://example.com/a.jpg"}
 )
 
 func check(d Draft) (Message, []string) {
-	m, err := testRules.Check(d, uuid.UUID{15: 1}, uuid.UUID{15: 2})
+	m, err := testRules.Check(d, uuid.UUID{15: 1}, uuid.UUID{15: 2}, noon)
 	var faults invalid.Fields
 	errors.As(err, &faults)
 	var list []string
@@ -36,9 +37,9 @@ func TestHowLongAMessageMayWait(t *testing.T) {
 	t.Parallel()
 	rules := Rules{Countries: []string{"US"}, Senders: []Number{"+14155550100"}}
 	for seconds, want := range map[int]time.Duration{
-		59: 0, 60: MinValidFor, 7200: 2 * time.Hour, 259_200: MaxValidFor, 259_201: 0, 0: 0, -1: 0, math.MaxInt: 0, math.MinInt: 0,
+		59: 0, 60: MinValidFor, 7200: 2 * time.Hour, 2_592_000: MaxValidFor, 2_592_001: 0, 0: 0, -1: 0, math.MaxInt: 0, math.MinInt: 0,
 	} {
-		m, err := rules.Check(Draft{To: "+14155550123", MediaURL: "https://example.com/a.jpg", ValidFor: &seconds}, uuid.Nil, uuid.Nil)
+		m, err := rules.Check(Draft{To: "+14155550123", MediaURL: "https://example.com/a.jpg", ValidFor: &seconds}, uuid.Nil, uuid.Nil, noon)
 		if m.ValidFor != want || (err == nil) != (want != 0) || err != nil && !strings.Contains(err.Error(), "validFor") {
 			t.Errorf("valid for %d seconds = %v, %v; want %v", seconds, m.ValidFor, err, want)
 		}
@@ -52,7 +53,7 @@ func TestCheckMakesAMessage(t *testing.T) {
 	got, faults := check(d)
 	want := Message{
 		ID: uuid.UUID{15: 1}, Owner: uuid.UUID{15: 2}, Sender: "+14155550100", Recipient: "+14155550123",
-		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Version: 1, ValidFor: DefaultValidFor,
+		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Priority: Normal, Version: 1, ValidFor: DefaultValidFor,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || faults != nil {
 		t.Errorf("Check() (-want +got):\n%s%v", diff, faults)

@@ -22,6 +22,9 @@ var eventTitles = map[EventKind]string{
 	EventNotFound:       "Not found at Plivo after the full wait: queued again",
 	EventHeld:           "Held for a person to decide",
 	EventDecided:        "Decided by a person",
+	EventDue:            "Its set time came",
+	EventCanceled:       "Canceled by its sender",
+	EventSentAgain:      "Sent again as a new message",
 	EventDuplicate:      "Two attempts turned out to have reached Plivo: sent twice",
 }
 
@@ -43,6 +46,8 @@ func (e Event) Words() string {
 		return e.Detail
 	case EventFound, EventDuplicate:
 		return fmt.Sprintf("Plivo's UUID is %s", e.Detail)
+	case EventSentAgain:
+		return e.Detail
 	default:
 		return Reason(e.Detail).Words()
 	}

@@ -43,6 +43,13 @@ type Message struct {
 	ValidFor      time.Duration // how long it may wait, said when it is accepted; then ExpiresAt tells
 	ExpiresAt     time.Time     // not sent later than this
 	Version       int64         // grows with every event
+	Priority      Priority
+	SendAt        *time.Time        // not before this; nil: at once
+	Metadata      map[string]string // the sender's own, given back as it is
+	KeyID         uuid.UUID         // the API key it was sent with; uuid.Nil: by a person
+	AgainOf       uuid.UUID         // the message that this one sends again; uuid.Nil: none
+	BatchID       uuid.UUID         // the batch it belongs to; uuid.Nil: none
+	BatchRow      int               // its row there, from 1, said when it is accepted
 	NextAttemptAt *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
@@ -109,13 +116,28 @@ const (
 	EventHeld           EventKind = "held"            // a person has to decide
 	EventDecided        EventKind = "decided"         // a person decided
 	EventDuplicate      EventKind = "duplicate"       // Plivo turned out to have it twice
+	EventDue            EventKind = "due"             // its set time has come
+	EventCanceled       EventKind = "canceled"        // its sender took it back
+	EventSentAgain      EventKind = "sent_again"      // a new message sends the same again
 )
+
+// Filter chooses among an owner's messages; its zero value takes all.
+type Filter struct {
+	Status    Status
+	Recipient Number
+	Sender    Number
+	Since     time.Time // taken on at this time or later
+	Until     time.Time // taken on before this
+	Metadata  map[string]string
+	Text      string // all of these words stand in the text
+	Batch     uuid.UUID
+}
 
 // Page asks for one page of an owner's messages, newest first.
 type Page struct {
-	Status Status    // only these; empty for all
+	Filter
 	Before uuid.UUID // only messages older than this one; uuid.Nil for the newest
-	Limit  int       // 1 to MaxPage
+	Limit  int       // 1 or more; MaxPage for what people and programs ask for
 }
 
 // MaxPage is the largest page of messages.

@@ -106,6 +106,7 @@ type Obstacle struct {
 	NotDue     time.Duration // until it is due
 	Expired    bool          // it is too late to send it
 	Suppressed bool          // its recipient has opted out of its sender's messages
+	SetAside   bool          // its batch is paused or canceled
 	Released   bool          // it was let out of the line for the gate's next opening
 	Gate       time.Duration // until its sender's gate opens
 	PairBusy   bool          // another message between the same two numbers is under way or in doubt

@@ -10,6 +10,7 @@ import (
 type Task struct {
 	MessageID  uuid.UUID
 	Generation int // from 1; grows when an earlier task of the message is stuck or dead
+	Priority   Priority
 }
 
 // Disposal is what the queue shall do with a task after a worker has looked at

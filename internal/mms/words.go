@@ -109,7 +109,7 @@ var failedNext = map[Reason]string{
 func (m Message) Explain() string {
 	switch m.Status {
 	case Scheduled:
-		return "The message will be sent at its set time."
+		return "The message is stored safely and will be sent at its set time."
 	case Queued:
 		return m.explainQueued()
 	case Sending:

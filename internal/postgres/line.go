@@ -15,6 +15,7 @@ const selectObstacle = `
 SELECT extract(epoch FROM m.next_attempt_at - now()) AS wait, m.expires_at <= now() AS expired,
     EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient) AS suppressed,
     coalesce(m.line, '') = 'released' AS released,
+    EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS set_aside,
     coalesce(extract(epoch FROM g.next_at - clock_timestamp()), 0) AS gate,
     EXISTS (
         SELECT FROM messages o WHERE o.sender = m.sender AND o.recipient = m.recipient
@@ -30,6 +31,7 @@ func (s *Store) Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error
 		Expired    bool    `db:"expired"`
 		Suppressed bool    `db:"suppressed"`
 		Released   bool    `db:"released"`
+		SetAside   bool    `db:"set_aside"`
 		Gate       float64 `db:"gate"`
 		PairBusy   bool    `db:"pair_busy"`
 	}
@@ -38,7 +40,7 @@ func (s *Store) Obstacle(ctx context.Context, id uuid.UUID) (mms.Obstacle, error
 		return mms.Obstacle{Gone: true}, nil
 	}
 	return mms.Obstacle{
-		NotDue: max(0, seconds(row.Wait)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released,
+		NotDue: max(0, seconds(row.Wait)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, SetAside: row.SetAside,
 		Gate: max(0, seconds(row.Gate)), PairBusy: row.PairBusy,
 	}, translate(err, "asking why a message cannot be claimed")
 }
@@ -98,7 +100,7 @@ WITH ready AS (
     SELECT p.id, ready.name FROM ready, LATERAL (
         SELECT m.id FROM messages m
         WHERE m.sender = ready.name AND m.line = 'waiting' AND NOT ` + unsettledPair + `
-        ORDER BY m.id LIMIT CASE WHEN ready.seconds <= 0.005 THEN 500 ELSE greatest(1, ceil($1 / ready.seconds))::int END
+        ORDER BY m.priority, m.id LIMIT CASE WHEN ready.seconds <= 0.005 THEN 500 ELSE greatest(1, ceil($1 / ready.seconds))::int END
     ) p
 ), marked AS (
     UPDATE gates SET released_until = greatest(now(), next_at) + interval '2 seconds'
@@ -106,7 +108,7 @@ WITH ready AS (
 )
 UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
 FROM picked WHERE messages.id = picked.id
-RETURNING messages.id, messages.task_generation`
+RETURNING messages.id, messages.task_generation, messages.priority`
 
 // Release takes those out of the lines whose turn it is within ahead, and
 // returns their tasks, to be enqueued.
@@ -123,11 +125,11 @@ WITH due AS (
     WHERE probe_at <= now() RETURNING cause
 ), picked AS (
     SELECT id FROM messages m WHERE line = 'waiting' AND EXISTS (SELECT FROM due) AND NOT ` + unsettledPair + `
-    ORDER BY attempts, id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY attempts, priority, id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
 FROM picked WHERE messages.id = picked.id
-RETURNING messages.id, messages.task_generation`
+RETURNING messages.id, messages.task_generation, messages.priority`
 
 // Probe takes one message out of the line during a pause whose time for a
 // probe has come, and returns its task, to be enqueued.
@@ -135,23 +137,31 @@ func (s *Store) Probe(ctx context.Context) ([]mms.Task, error) {
 	return s.tasks(ctx, "probing a pause", probe)
 }
 
+// taskRow is a task to be enqueued.
+type taskRow struct {
+	ID         uuid.UUID `db:"id"`
+	Generation int       `db:"task_generation"`
+	Priority   int       `db:"priority"`
+}
+
+func (r taskRow) task() mms.Task {
+	return mms.Task{MessageID: r.ID, Generation: r.Generation, Priority: mms.Priority(r.Priority)}
+}
+
 func (s *Store) tasks(ctx context.Context, doing, query string, args ...any) ([]mms.Task, error) {
-	var rows []struct {
-		ID         uuid.UUID `db:"id"`
-		Generation int       `db:"task_generation"`
-	}
+	var rows []taskRow
 	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
 		return nil, translate(err, doing)
 	}
 	tasks := make([]mms.Task, len(rows))
 	for i, row := range rows {
-		tasks[i] = mms.Task{MessageID: row.ID, Generation: row.Generation}
+		tasks[i] = row.task()
 	}
 	return tasks, nil
 }
 
 const selectPlace = `
-SELECT (SELECT count(*) FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND w.id < m.id) AS ahead,
+SELECT (SELECT count(*) FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND (w.priority, w.id) < (m.priority, m.id)) AS ahead,
     coalesce(g.seconds, 0) AS seconds,
     greatest(0, coalesce(extract(epoch FROM g.next_at - now()), 0)) AS gate
 FROM messages m LEFT JOIN gates g ON g.name = m.sender

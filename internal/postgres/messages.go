@@ -3,7 +3,11 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +20,8 @@ import (
 // messageColumns are read into a messageRow; the table is named m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
-    m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at`
+    m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
+    m.priority, m.send_at, m.metadata, m.api_key_id, m.again_of, m.batch_id`
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
@@ -40,7 +45,32 @@ type messageRow struct {
 	Cost          string         `db:"cost"`
 	SentAt        *time.Time     `db:"carrier_sent_at"`
 	ReportedAt    *time.Time     `db:"carrier_report_at"`
+	Priority      int            `db:"priority"`
+	SendAt        *time.Time     `db:"send_at"`
+	Metadata      metadata       `db:"metadata"`
+	KeyID         uuid.NullUUID  `db:"api_key_id"`
+	AgainOf       uuid.NullUUID  `db:"again_of"`
+	BatchID       uuid.NullUUID  `db:"batch_id"`
 	Media         pq.StringArray `db:"media"`
+}
+
+// metadata is a column of JSON, an object of strings.
+type metadata map[string]string
+
+// Scan implements sql.Scanner. An empty object is nil.
+func (m *metadata) Scan(value any) error {
+	text, ok := value.([]byte)
+	if !ok {
+		return fmt.Errorf("reading metadata: unexpected %T", value)
+	}
+	if string(text) == "{}" {
+		*m = nil
+		return nil
+	}
+	if err := json.Unmarshal(text, m); err != nil {
+		return fmt.Errorf("reading metadata: %w", err)
+	}
+	return nil
 }
 
 func (r messageRow) message() mms.Message {
@@ -49,43 +79,9 @@ func (r messageRow) message() mms.Message {
 		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
 		PlivoUUID: r.PlivoUUID, PlivoCode: r.PlivoCode, Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
+		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, AgainOf: r.AgainOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
-}
-
-// relayGrace is how long a message may be due before the relay looks whether
-// it still has its task. An idle worker needs milliseconds.
-const relayGrace = "interval '10 seconds'"
-
-const acceptMessage = `
-WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, relay_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, 'queued', now(), now() + ` + relayGrace + `, now() + $7 * interval '1 second')
-    ON CONFLICT (id) DO NOTHING
-    RETURNING *
-), media AS (
-    INSERT INTO message_media (message_id, position, url)
-    SELECT m.id, u.position, u.url FROM m, unnest($6::text[]) WITH ORDINALITY AS u (url, position)
-), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', status FROM m
-)
-SELECT ` + messageColumns + `, $6::text[] AS media FROM m`
-
-// Accept stores a queued message. When it returns without an error the message
-// is on disk. It may be called again for the same message: the answer of the
-// first call may have been lost, and database/sql itself repeats a statement
-// whose connection broke.
-func (s *Store) Accept(ctx context.Context, m mms.Message) (mms.Message, error) {
-	var row messageRow
-	err := s.db.GetContext(ctx, &row, acceptMessage,
-		m.ID, m.Owner, string(m.Sender), string(m.Recipient), m.Text, pq.Array(m.MediaURLs), m.ValidFor.Seconds())
-	if errors.Is(err, sql.ErrNoRows) {
-		err = s.db.GetContext(ctx, &row, selectMessage, m.ID, m.Owner)
-	}
-	if err == nil {
-		s.changed(row.ID)
-	}
-	return row.message(), translate(err, "accepting a message")
 }
 
 const selectVersion = `SELECT version FROM messages WHERE id = $1 AND user_id = $2`
@@ -104,17 +100,14 @@ const mediaOfMessage = `ARRAY(SELECT url FROM message_media WHERE message_id = m
 
 const selectMessages = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
-FROM messages m
-WHERE m.user_id = $1 AND ($2 = '' OR m.status = $2) AND ($3::uuid IS NULL OR m.id < $3)
-ORDER BY m.id DESC LIMIT $4`
+FROM messages m WHERE m.user_id = $1`
 
 // Messages returns a page of the owner's messages, newest first, and whether
 // there are more behind it.
 func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, bool, error) {
-	before := uuid.NullUUID{UUID: p.Before, Valid: p.Before != uuid.Nil}
+	query, args := pageQuery(owner, p)
 	var rows []messageRow
-	err := s.db.SelectContext(ctx, &rows, selectMessages, owner, string(p.Status), before, p.Limit+1)
-	if err != nil {
+	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
 		return nil, false, translate(err, "listing messages")
 	}
 	more := len(rows) > p.Limit
@@ -124,6 +117,58 @@ func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mm
 		messages[i] = row.message()
 	}
 	return messages, more, nil
+}
+
+// clockMargin is by how much the clock that an id was made by and the
+// database's, by which a message was taken on, may differ at most for filters of
+// time to be quick and right.
+const clockMargin = 10 * time.Minute
+
+func pageQuery(owner uuid.UUID, p mms.Page) (string, []any) {
+	query, args := selectMessages, []any{owner}
+	where := func(condition string, arg any) {
+		args = append(args, arg)
+		query += " AND " + strings.ReplaceAll(condition, "$n", fmt.Sprintf("$%d", len(args)))
+	}
+	if p.Status != "" {
+		where("m.status = $n", string(p.Status))
+	}
+	if p.Recipient != "" {
+		where("m.recipient = $n", string(p.Recipient))
+	}
+	if p.Sender != "" {
+		where("m.sender = $n", string(p.Sender))
+	}
+	if p.Batch != uuid.Nil {
+		where("m.batch_id = $n", p.Batch)
+	}
+	if !p.Since.IsZero() {
+		where("m.created_at >= $n", p.Since)
+		where("m.id >= $n", leastID(p.Since.Add(-clockMargin)))
+	}
+	if !p.Until.IsZero() {
+		where("m.created_at < $n", p.Until)
+		where("m.id < $n", leastID(p.Until.Add(clockMargin)))
+	}
+	if len(p.Metadata) > 0 {
+		object, _ := metadataJSON(p.Metadata) // a map of strings can always be written
+		where("m.metadata <> '{}' AND m.metadata @> $n::jsonb", object)
+	}
+	if p.Text != "" {
+		where("to_tsvector('simple', m.text) @@ plainto_tsquery('simple', $n)", p.Text)
+	}
+	if p.Before != uuid.Nil {
+		where("m.id < $n", p.Before)
+	}
+	args = append(args, p.Limit+1)
+	return query + fmt.Sprintf(" ORDER BY m.id DESC LIMIT $%d", len(args)), args
+}
+
+// leastID is the least UUIDv7 of a moment: ids are in the order of their times.
+func leastID(at time.Time) uuid.UUID {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(max(0, at.UnixMilli()))<<16)
+	return id
 }
 
 // Message returns the owner's message with its attempts and events as of one

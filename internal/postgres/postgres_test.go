@@ -61,14 +61,19 @@ func accept(t *testing.T, store *postgres.Store, owner uuid.UUID) mms.Message {
 
 func acceptFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.Number) mms.Message {
 	t.Helper()
-	m, err := store.Accept(t.Context(), mms.Message{
+	return take(t, store, mms.Order{Message: mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: recipient,
-		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"}, ValidFor: time.Hour,
-	})
+		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
+	}})
+}
+
+func take(t *testing.T, store *postgres.Store, o mms.Order) mms.Message {
+	t.Helper()
+	taken, err := store.Accept(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return taken.Message
 }
 
 func token() string { return strings.Repeat("t", 16) + uuid.NewString() }
@@ -314,17 +319,17 @@ func TestACallThatIsMadeTwice(t *testing.T) {
 	store, owner := newStore(t)
 	m := mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155559996",
-		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour,
+		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}
-	first, err := store.Accept(t.Context(), m)
+	first, err := store.Accept(t.Context(), mms.Order{Message: m})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := store.Accept(t.Context(), m)
+	second, err := store.Accept(t.Context(), mms.Order{Message: m})
 	if diff := cmp.Diff(first, second); diff != "" || err != nil {
 		t.Errorf("accepting again (-want +got):\n%s%v", diff, err)
 	}
-	if h := read(t, store, first); len(h.Events) != 1 || len(h.MediaURLs) != 1 {
+	if h := read(t, store, first.Message); len(h.Events) != 1 || len(h.MediaURLs) != 1 {
 		t.Errorf("the message was stored twice: %+v", h)
 	}
 	secret := token()
@@ -436,7 +441,7 @@ func TestPagesOfMessages(t *testing.T) {
 	if len(got) != 5 || got[0] != ids[0] || got[4] != ids[4] {
 		t.Errorf("pages gave %v, want %v", got, ids)
 	}
-	list, more, err := store.Messages(t.Context(), owner, mms.Page{Status: mms.Sending, Limit: 10})
+	list, more, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Status: mms.Sending}, Limit: 10})
 	if err != nil || more || len(list) != 1 || list[0].ID != ids[2] {
 		t.Errorf("messages being sent = %v, %v, %v", list, more, err)
 	}

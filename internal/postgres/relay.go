@@ -15,25 +15,21 @@ WHERE id IN (
     SELECT id FROM messages WHERE relay_at <= now() AND status = 'queued'
     ORDER BY relay_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-RETURNING id, task_generation, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait`
+RETURNING id, task_generation, priority, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait`
 
 // TakeForRelay returns up to limit queued messages whose task has to be looked
 // at. Each comes up again later, until a worker has claimed it.
 func (s *Store) TakeForRelay(ctx context.Context, limit int) ([]mms.RelayItem, error) {
 	var rows []struct {
-		ID         uuid.UUID `db:"id"`
-		Generation int       `db:"task_generation"`
-		Wait       float64   `db:"wait"`
+		taskRow
+		Wait float64 `db:"wait"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, takeForRelay, limit); err != nil {
 		return nil, translate(err, "taking messages for the relay")
 	}
 	items := make([]mms.RelayItem, len(rows))
 	for i, row := range rows {
-		items[i] = mms.RelayItem{
-			Task: mms.Task{MessageID: row.ID, Generation: row.Generation},
-			Wait: seconds(row.Wait),
-		}
+		items[i] = mms.RelayItem{Task: row.task(), Wait: seconds(row.Wait)}
 	}
 	return items, nil
 }
@@ -68,7 +64,7 @@ func (s *Store) NoteRelayed(ctx context.Context, ids []uuid.UUID) error {
 }
 
 const relayAll = `
-UPDATE messages SET relay_at = now() WHERE status = 'queued' AND relay_at > now() AND line IS DISTINCT FROM 'waiting'`
+UPDATE messages SET relay_at = now() WHERE status = 'queued' AND relay_at > now() AND line IS DISTINCT FROM 'waiting' AND line IS DISTINCT FROM 'set_aside'`
 
 // RelayAll makes the task of every queued message be looked at now: the queue
 // has lost its memory.

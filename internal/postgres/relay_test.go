@@ -24,7 +24,7 @@ func TestTheRelayTakesWhatIsOverdueOnce(t *testing.T) {
 	overdue(t, store, m)
 	claim(t, store, sending.ID)
 	items, err := store.TakeForRelay(t.Context(), 10)
-	if err != nil || len(items) != 1 || items[0].Task != (mms.Task{MessageID: m.ID, Generation: 1}) || items[0].Wait != 0 {
+	if err != nil || len(items) != 1 || items[0].Task != (mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}) || items[0].Wait != 0 {
 		t.Errorf("TakeForRelay() = %+v, %v, want %s alone; fresh is %s", items, err, m.ID, fresh.ID)
 	}
 	if items, err := store.TakeForRelay(t.Context(), 10); err != nil || len(items) != 0 {
@@ -40,7 +40,7 @@ func TestGenerationsGrowOnce(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
-	task := mms.Task{MessageID: m.ID, Generation: 1}
+	task := mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}
 	if ok, err := store.NextGeneration(t.Context(), task); err != nil || !ok {
 		t.Errorf("NextGeneration() = %v, %v, want true", ok, err)
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 // claimMessage lets a message pass when it is due, in time and wanted; when its
-// sender's gate is open and nobody waits before it; and when nothing pauses
-// sending. Parameters: $1 message, $2 token, $3 lease in seconds. A gate of 0
+// sender's gate is open and nobody of its priority or a higher one waits before
+// it; and when nothing pauses sending, nor its batch. Parameters: $1 message, $2 token, $3 lease in seconds. A gate of 0
 // seconds is always open, and not written to, so that nobody waits for its row.
 // A gate that does not exist is closed; StandInLine makes it.
 const claimMessage = `
@@ -22,9 +22,10 @@ WITH target AS (
     SELECT m.id, m.sender FROM messages m
     WHERE m.id = $1 AND m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
       AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
+      AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
       AND (m.line = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
-          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting')))
+          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND w.priority <= m.priority)))
     FOR UPDATE OF m
 ), gate AS (
     UPDATE gates SET released_until = '-infinity', next_at = clock_timestamp() + seconds * interval '1 second'

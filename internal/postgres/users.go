@@ -16,13 +16,17 @@ type userRow struct {
 	Email        string    `db:"email"`
 	PasswordHash string    `db:"password_hash"`
 	Role         string    `db:"role"`
+	DailyCap     int       `db:"daily_cap"`
 	CreatedAt    time.Time `db:"created_at"`
 }
+
+// userColumns are read into a userRow; the table is named u.
+const userColumns = `u.id, u.email, u.password_hash, u.role, coalesce(u.daily_cap, 0) AS daily_cap, u.created_at`
 
 func (r userRow) user() identity.User {
 	return identity.User{
 		ID: r.ID, Email: r.Email, PasswordHash: identity.PasswordHash(r.PasswordHash),
-		Role: identity.Role(r.Role), CreatedAt: r.CreatedAt,
+		Role: identity.Role(r.Role), DailyCap: r.DailyCap, CreatedAt: r.CreatedAt,
 	}
 }
 
@@ -39,7 +43,7 @@ func (s *Store) CreateUser(ctx context.Context, u identity.User) error {
 }
 
 const selectUserByEmail = `
-SELECT id, email, password_hash, role, created_at FROM users WHERE email = $1`
+SELECT ` + userColumns + ` FROM users u WHERE email = $1`
 
 // UserByEmail returns the user with the normalised email, or identity.ErrNoUser.
 func (s *Store) UserByEmail(ctx context.Context, email string) (identity.User, error) {
@@ -47,7 +51,7 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (identity.User, e
 }
 
 const selectUserByID = `
-SELECT id, email, password_hash, role, created_at FROM users WHERE id = $1`
+SELECT ` + userColumns + ` FROM users u WHERE id = $1`
 
 // UserByID returns the user, or identity.ErrNoUser.
 func (s *Store) UserByID(ctx context.Context, id uuid.UUID) (identity.User, error) {
@@ -68,9 +72,22 @@ UPDATE users SET password_hash = $2 WHERE email = $1`
 
 // SetPassword changes a user's password, or returns identity.ErrNoUser.
 func (s *Store) SetPassword(ctx context.Context, email string, hash identity.PasswordHash) error {
-	result, err := s.db.ExecContext(ctx, updatePassword, email, string(hash))
+	return s.updateUser(ctx, "changing a password", updatePassword, email, string(hash))
+}
+
+const updateDailyCap = `
+UPDATE users SET daily_cap = nullif($2, 0) WHERE email = $1`
+
+// SetDailyCap sets how many messages a user may send in a day, UTC; 0 for the
+// installation's cap. It returns identity.ErrNoUser.
+func (s *Store) SetDailyCap(ctx context.Context, email string, messages int) error {
+	return s.updateUser(ctx, "setting a daily cap", updateDailyCap, email, messages)
+}
+
+func (s *Store) updateUser(ctx context.Context, doing, query string, args ...any) error {
+	result, err := s.db.ExecContext(ctx, query, args...)
 	if err != nil {
-		return translate(err, "changing a password")
+		return translate(err, doing)
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(identity.ErrNoUser, err)

@@ -121,7 +121,7 @@ func TestADatabaseThatIsAway(t *testing.T) {
 	if _, err := store.Message(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Message() = %v, want ErrUnavailable", err)
 	}
-	if _, err := store.Accept(t.Context(), mms.Message{ID: uuid.New(), Owner: uuid.New()}); !errors.Is(err, mms.ErrUnavailable) {
+	if _, err := store.Accept(t.Context(), mms.Order{Message: mms.Message{ID: uuid.New(), Owner: uuid.New()}}); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Accept() = %v, want ErrUnavailable", err)
 	}
 }

@@ -9,19 +9,39 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"postcard/internal/mms"
 )
 
-// Name is the queue's name and taskType the kind of its tasks, as operators
-// see them in asynqmon.
+// Name is the name of the queue of messages with normal priority, and taskType
+// the kind of the tasks, as operators see them in asynqmon.
 const (
 	Name     = "messages"
 	taskType = "mms:send"
 )
+
+// queues are the queues by the priority of their messages, as operators see
+// them, and how often workers look into each: of ten looks, six go to the first.
+// None can starve another.
+var queues = map[mms.Priority]struct {
+	name   string
+	weight int
+}{
+	mms.High:   {Name + "-high", 6},
+	mms.Normal: {Name, 3},
+	mms.Bulk:   {Name + "-bulk", 1},
+}
+
+// Events of webhooks have a queue and workers of their own: a receiver that
+// stalls holds up no message.
+const (
+	webhookQueue = "webhooks"
+	webhookTask  = "webhook:tell"
+)
+
+func queueOf(t mms.Task) string { return queues[t.Priority].name }
 
 // maxRetry only has to be large: how often a message is tried is counted in
 // Postgres, and a task that asynq gave up on would be put back by the relay.
@@ -118,7 +138,7 @@ func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added
 		return false, fmt.Errorf("writing a message id: %w", err)
 	}
 	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(taskType, id),
-		asynq.TaskID(taskID(t)), asynq.Queue(Name), asynq.MaxRetry(maxRetry), asynq.ProcessIn(wait))
+		asynq.TaskID(taskID(t)), asynq.Queue(queueOf(t)), asynq.MaxRetry(maxRetry), asynq.ProcessIn(wait))
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return false, nil
 	}
@@ -133,7 +153,7 @@ func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added
 // asynq never starts again (its upstream issue 1144): a second task beside it
 // is harmless in the first case and needed in the other.
 func (c *Client) inspect(_ context.Context, t mms.Task) (mms.TaskState, error) {
-	info, err := c.inspector.GetTaskInfo(Name, taskID(t))
+	info, err := c.inspector.GetTaskInfo(queueOf(t), taskID(t))
 	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
 		return mms.TaskStuck, nil // finished between the two looks; the message still waits
 	}
@@ -148,8 +168,21 @@ func (c *Client) inspect(_ context.Context, t mms.Task) (mms.TaskState, error) {
 	}
 }
 
+// EnqueueWebhook puts an event of a webhook into the queue, to be looked at now.
+// That it is there already is fine.
+func (c *Client) EnqueueWebhook(ctx context.Context, t mms.WebhookTask) error {
+	id, err := t.EventID.MarshalText()
+	if err != nil {
+		return fmt.Errorf("writing an event id: %w", err)
+	}
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(webhookTask, id),
+		asynq.TaskID(fmt.Sprintf("%s:%d", t.EventID, t.Generation)), asynq.Queue(webhookQueue), asynq.MaxRetry(maxRetry))
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return fmt.Errorf("enqueueing webhook event %s: %w", t.EventID, err)
+	}
+	return nil
+}
+
 // taskID is unique for a message and generation, so that a second enqueue of
 // the same is refused by asynq.
 func taskID(t mms.Task) string { return fmt.Sprintf("%s:%d", t.MessageID, t.Generation) }
-
-func messageID(task *asynq.Task) (uuid.UUID, error) { return uuid.ParseBytes(task.Payload()) }

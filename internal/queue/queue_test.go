@@ -42,7 +42,9 @@ func newRig(t *testing.T) rig {
 	return rig{url, c, queue.NewClient(c), asynq.NewInspectorFromRedisClient(c)}
 }
 
-func task() mms.Task { return mms.Task{MessageID: uuid.Must(uuid.NewV7()), Generation: 1} }
+func task() mms.Task {
+	return mms.Task{MessageID: uuid.Must(uuid.NewV7()), Generation: 1, Priority: mms.Normal}
+}
 
 // serve works on tasks until the test ends.
 func (r rig) serve(t *testing.T, process func(context.Context, uuid.UUID) mms.Disposal) {
@@ -207,7 +209,7 @@ func TestEnsure(t *testing.T) {
 			if err != nil || got != tt.want {
 				t.Errorf("Ensure() = %v, %v, want %v", got, err, tt.want)
 			}
-			next := mms.Task{MessageID: task.MessageID, Generation: 2}
+			next := mms.Task{MessageID: task.MessageID, Generation: 2, Priority: mms.Normal}
 			if got, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: next}); err != nil || got != mms.TaskAdded {
 				t.Errorf("Ensure() of the next generation = %v, %v, want it added", got, err)
 			}

@@ -28,6 +28,7 @@ type ServerOptions struct {
 const (
 	taskCheckInterval        = 10 * time.Millisecond
 	delayedTaskCheckInterval = 500 * time.Millisecond
+	webhookCheckInterval     = 200 * time.Millisecond
 )
 
 // Server takes tasks from the queue and has them worked on.
@@ -38,12 +39,26 @@ type Server struct {
 
 // NewServer makes a server that calls process with the id of each message.
 func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
+	weights := map[string]int{}
+	for _, q := range queues {
+		weights[q.name] = q.weight
+	}
+	return newServer(c, weights, taskCheckInterval, process, o)
+}
+
+// NewWebhookServer makes a server that calls process with the id of each event
+// of a webhook.
+func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
+	return newServer(c, map[string]int{webhookQueue: 1}, webhookCheckInterval, process, o)
+}
+
+func newServer(c redis.UniversalClient, weights map[string]int, interval time.Duration, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
 	return &Server{
 		process: process,
 		asynq: asynq.NewServerFromRedisClient(c, asynq.Config{
 			Concurrency:              o.Concurrency,
-			Queues:                   map[string]int{Name: 1},
-			TaskCheckInterval:        taskCheckInterval,
+			Queues:                   weights,
+			TaskCheckInterval:        interval,
 			DelayedTaskCheckInterval: delayedTaskCheckInterval,
 			ShutdownTimeout:          o.ShutdownTimeout,
 			RetryDelayFunc:           retryDelay,
@@ -67,9 +82,9 @@ func (s *Server) Start() error {
 func (s *Server) Stop() { s.asynq.Shutdown() }
 
 func (s *Server) handle(ctx context.Context, task *asynq.Task) error {
-	id, err := messageID(task)
+	id, err := uuid.ParseBytes(task.Payload())
 	if err != nil {
-		return fmt.Errorf("the task names no message: %w", asynq.SkipRetry)
+		return fmt.Errorf("the task has no id: %w", asynq.SkipRetry)
 	}
 	switch d := s.process(ctx, id); d.Kind {
 	case mms.TaskRetry:

@@ -129,7 +129,7 @@ func (s *Service) enter(ctx context.Context, user identity.User) (identity.Princ
 	}
 	s.sessions.Put(ctx, userKey, user.ID.String())
 	s.sessions.Put(ctx, fingerprintKey, user.PasswordHash.Fingerprint())
-	return principal(user), nil
+	return user.Principal(), nil
 }
 
 // Logout ends the session.
@@ -166,12 +166,8 @@ func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, er
 			case err != nil || user.PasswordHash.Fingerprint() != s.sessions.GetString(r.Context(), fingerprintKey):
 				next.ServeHTTP(w, r)
 			default:
-				next.ServeHTTP(w, r.WithContext(identity.WithPrincipal(r.Context(), principal(user))))
+				next.ServeHTTP(w, r.WithContext(identity.WithPrincipal(r.Context(), user.Principal())))
 			}
 		})))
 	}
-}
-
-func principal(u identity.User) identity.Principal {
-	return identity.Principal{UserID: u.ID, Email: u.Email, Role: u.Role}
 }

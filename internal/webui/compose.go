@@ -1,6 +1,8 @@
 package webui
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +21,7 @@ type composePage struct {
 	From    string
 	Text    string
 	Media   []mediaInput
+	Once    string // makes a second click the same request
 	Senders []mms.Number
 	MaxText int
 	Summary []fault
@@ -52,21 +55,27 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
 	media := nonEmpty(r.PostForm["mediaUrl"])
 	draft := mms.Draft{To: to, From: from, Text: text, MediaURLs: media}
+	draft.Idempotency = mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256(fmt.Appendf(nil, "%q", [][]string{{to, from, text}, media}))}
 	read, readErr := mms.ReadNumber(to)
 	if readErr == nil {
 		draft.To = string(read)
 	}
-	message, err := p.Intake.Accept(r.Context(), who.UserID, draft)
+	message, err := p.Intake.Accept(r.Context(), author(who), draft)
 	var faults invalid.Fields
+	var full mms.CapError
 	if errors.As(err, &faults) && readErr != nil && to != "" {
 		faults = withRecipient(faults, readErr)
 	}
 	switch {
 	case err == nil:
-		p.Door.Flash(r.Context(), accepted(to, message))
+		p.Door.Flash(r.Context(), accepted(to, message.Message))
 		http.Redirect(w, r, "/messages/"+message.ID.String(), http.StatusSeeOther)
 	case faults != nil:
 		body := p.newCompose(to, from, text, media, faults)
+		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
+	case errors.As(err, &full), errors.Is(err, mms.ErrInFlight), errors.Is(err, mms.ErrKeyReused):
+		body := p.newCompose(to, from, text, media, nil)
+		body.Error = "Nothing was sent: " + err.Error() + "."
 		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
 	default:
 		p.notStored(w, r, p.newCompose(to, from, text, media, nil), err)
@@ -115,7 +124,7 @@ func nonEmpty(values []string) []string {
 }
 
 func (p *Pages) newCompose(to, from, text string, media []string, faults invalid.Fields) composePage {
-	c := composePage{To: to, From: from, Text: text, Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
+	c := composePage{To: to, From: from, Text: text, Once: rand.Text(), Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
 	for _, f := range faults {
 		id, label := inputOf(f.Name)
 		words := label + " " + f.Message

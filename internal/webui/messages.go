@@ -1,18 +1,24 @@
 package webui
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"html/template"
 	"math"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"postcard/internal/identity"
+	"postcard/internal/invalid"
 	"postcard/internal/mms"
 )
 
@@ -21,7 +27,12 @@ const pageSize = 25
 // listPage is a page of the user's messages.
 type listPage struct {
 	Messages []mms.Message
-	Status   mms.Status // the filter; empty for all
+	Status   mms.Status // the filters; empty for all
+	To       string     // as it was typed
+	Text     string
+	Batch    string
+	NoMatch  string // why the recipient cannot be searched for
+	Query    template.URL
 	Statuses []mms.Status
 	Older    string // the address of the page behind; empty at the end
 	First    bool   // nothing newer is left out
@@ -29,27 +40,57 @@ type listPage struct {
 
 func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Principal) {
 	query := r.URL.Query()
-	status := mms.Status(query.Get("status"))
-	before, err := uuid.Parse(query.Get("before"))
-	if (status != "" && !status.Known()) || (err != nil && query.Get("before") != "") {
+	body := listPage{Status: mms.Status(query.Get("status")), To: query.Get("to"), Text: query.Get("text"), Statuses: mms.Statuses()}
+	before, err := idIn(query, "before")
+	batch, batchErr := idIn(query, "batch")
+	if (body.Status != "" && !body.Status.Known()) || err != nil || batchErr != nil || !searchable(body.Text) {
 		p.NotFound(w, r)
 		return
 	}
-	messages, more, err := p.Messages.Messages(r.Context(), who.UserID, mms.Page{Status: status, Before: before, Limit: pageSize})
+	filter := mms.Filter{Status: body.Status, Text: body.Text, Batch: batch}
+	filters := url.Values{}
+	if body.Status != "" {
+		filters.Set("status", string(body.Status))
+	}
+	if body.Text != "" {
+		filters.Set("text", body.Text)
+	}
+	if batch != uuid.Nil {
+		body.Batch = batch.String()
+		filters.Set("batch", body.Batch)
+	}
+	if body.To != "" {
+		if filter.Recipient, err = mms.ReadNumber(body.To); err != nil {
+			body.NoMatch = err.Error()
+			show(p, w, r, http.StatusOK, "list", frame{Title: "Messages"}, body)
+			return
+		}
+		filters.Set("to", string(filter.Recipient))
+	}
+	body.Query, body.First = template.URL(filters.Encode()), before == uuid.Nil
+	messages, more, err := p.Messages.Messages(r.Context(), who.UserID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
 	if err != nil {
 		p.failed(w, r, err)
 		return
 	}
-	body := listPage{Messages: messages, Status: status, Statuses: mms.Statuses(), First: before == uuid.Nil}
+	body.Messages = messages
 	if more {
-		older := url.Values{"before": {messages[len(messages)-1].ID.String()}}
-		if status != "" {
-			older.Set("status", string(status))
-		}
-		body.Older = "/messages?" + older.Encode()
+		filters.Set("before", messages[len(messages)-1].ID.String())
+		body.Older = "/messages?" + filters.Encode()
 	}
 	f := frame{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}
 	show(p, w, r, http.StatusOK, "list", f, body)
+}
+
+func idIn(query url.Values, name string) (uuid.UUID, error) {
+	if query.Get(name) == "" {
+		return uuid.Nil, nil
+	}
+	return uuid.Parse(query.Get(name))
+}
+
+func searchable(text string) bool {
+	return len(text) <= 200 && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
 }
 
 // messagePage is a message with its whole story, newest first.
@@ -58,6 +99,7 @@ type messagePage struct {
 	Place   string        // in its sender's line; empty when it stands in none
 	Replies []mms.Inbound // newest first
 	Steps   []step        // the events, newest first
+	Once    string        // makes a second click the same request
 	Side    string        // whose matter a failure at Plivo is; empty where there was none
 }
 
@@ -100,7 +142,7 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		p.failed(w, r, err)
 		return
 	}
-	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events)}
+	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events), Once: rand.Text()}
 	if history.PlivoCode != "" {
 		body.Side = mms.ExplainPlivoCode(history.PlivoCode).Side.Words()
 	}
@@ -143,6 +185,57 @@ func (p *Pages) decide(w http.ResponseWriter, r *http.Request, who identity.Prin
 		return
 	}
 	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+}
+
+// Cancelable reports whether the message can be taken back.
+func (m messagePage) Cancelable() bool { return m.Status == mms.Queued || m.Status == mms.Scheduled }
+
+// Repeatable reports whether the message can be sent again.
+func (m messagePage) Repeatable() bool { return m.Final() || m.Status == mms.Sent }
+
+func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+	id, err := uuid.Parse(chi.URLParam(r, "id"))
+	if err != nil {
+		p.NotFound(w, r)
+		return
+	}
+	err = p.Messages.Cancel(r.Context(), who.UserID, id)
+	switch {
+	case errors.Is(err, mms.ErrTooLate):
+		p.Door.Flash(r.Context(), "It was too late to cancel the message.")
+	case err != nil:
+		p.failed(w, r, err)
+		return
+	default:
+		p.Door.Flash(r.Context(), "The message is canceled.")
+	}
+	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+}
+
+func (p *Pages) sendAgain(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+	id, err := uuid.Parse(chi.URLParam(r, "id"))
+	if err != nil {
+		p.NotFound(w, r)
+		return
+	}
+	if !p.readForm(w, r) {
+		return
+	}
+	once := mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256([]byte("again " + id.String()))}
+	again, err := p.Intake.Again(r.Context(), author(who), id, once)
+	var faults invalid.Fields
+	var full mms.CapError
+	switch {
+	case err == nil:
+		p.Door.Flash(r.Context(), "This is the new message; the old one is as it was.")
+		http.Redirect(w, r, "/messages/"+again.ID.String(), http.StatusSeeOther)
+		return
+	case errors.Is(err, mms.ErrNotOver), errors.Is(err, mms.ErrInFlight), errors.As(err, &faults), errors.As(err, &full):
+		p.Door.Flash(r.Context(), "It was not sent again: "+err.Error()+".")
+		http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+	default:
+		p.failed(w, r, err)
+	}
 }
 
 // resume ends a pause by an admin's word.

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"postcard/internal/httpkit"
@@ -22,7 +23,7 @@ var templateFiles embed.FS
 // templates are the pages by name, each with the layout around it.
 type templates map[string]*template.Template
 
-var pageNames = []string{"login", "signup", "list", "compose", "message", "suppressions", "overview", "error"}
+var pageNames = []string{"login", "signup", "list", "compose", "message", "suppressions", "overview", "keys", "webhooks", "webhook", "batches", "newbatch", "batch", "error"}
 
 func (p *Pages) parse() (templates, error) {
 	functions := template.FuncMap{
@@ -53,7 +54,8 @@ type frame struct {
 	Signup    bool   // strangers may sign up
 	Flash     string // a notice of the page before
 	Pauses    []mms.Pause
-	Refresh   bool // without JavaScript, load again in a few seconds
+	Failing   []mms.Webhook // the user's, that were switched off
+	Refresh   bool          // without JavaScript, load again in a few seconds
 }
 
 // page is a frame with what stands in it.
@@ -87,6 +89,11 @@ func (p *Pages) fill(ctx context.Context, f *frame) {
 	}
 	f.User = &who
 	f.Flash = p.Door.PopFlash(ctx)
+	webhooks, err := p.Webhooks.Webhooks(ctx, who.UserID)
+	if err != nil {
+		p.Logger.WarnContext(ctx, "webhooks cannot be shown", slog.Any("error", err))
+	}
+	f.Failing = slices.DeleteFunc(webhooks, func(w mms.Webhook) bool { return w.DisabledAt == nil })
 	if who.IsAdmin() {
 		pauses, err := p.Pauses.Paused(ctx)
 		if err != nil {
@@ -141,7 +148,7 @@ func bare(w http.ResponseWriter, r *http.Request, status int, words string) {
 
 // failed answers for an error of the store: logged once, told in general.
 func (p *Pages) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, mms.ErrNotFound) {
+	if errors.Is(err, mms.ErrNotFound) || errors.Is(err, mms.ErrNoBatch) || errors.Is(err, mms.ErrNoWebhook) {
 		p.NotFound(w, r)
 		return
 	}

@@ -12,13 +12,24 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/identity"
+	"postcard/internal/intake"
 	"postcard/internal/mms"
 	"postcard/internal/signin"
 )
 
 // Intake takes messages on; faults of a draft come back as invalid.Fields.
 type Intake interface {
-	Accept(ctx context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error)
+	Accept(ctx context.Context, by mms.Author, d mms.Draft) (mms.Taken, error)
+	Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error)
+	AcceptBatch(ctx context.Context, by mms.Author, d mms.BatchDraft, rows intake.Rows) (mms.TakenBatch, error)
+}
+
+// Keys keeps API keys, which only their users see. CreateKey returns
+// identity.ErrTooManyKeys, RevokeKey identity.ErrNoKey.
+type Keys interface {
+	CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error)
+	Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error)
+	RevokeKey(ctx context.Context, user, id uuid.UUID) error
 }
 
 // Messages reads an owner's messages, and carries out decisions about them.
@@ -28,6 +39,7 @@ type Messages interface {
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
 	Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
+	Cancel(ctx context.Context, owner, id uuid.UUID) error
 	Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error)
 }
 
@@ -46,9 +58,15 @@ type Suppressed interface {
 
 // Options wire the pages.
 type Options struct {
-	Door       *signin.Service
-	Intake     Intake
-	Messages   Messages
+	Door     *signin.Service
+	Intake   Intake
+	Messages Messages
+	Batches  Batches
+	Keys     Keys
+	Webhooks Webhooks
+
+	PrivateWebhooks bool // webhooks may be on private and local hosts
+
 	Pauses     Pauses
 	Suppressed Suppressed
 	Senders    []mms.Number
@@ -104,6 +122,20 @@ func (p *Pages) routes() chi.Router {
 	r.Post("/messages/new", p.forUsers(p.compose))
 	both("/messages/{id}", p.forUsers(p.message))
 	r.Post("/messages/{id}/decision", p.forUsers(p.decide))
+	r.Post("/messages/{id}/cancel", p.forUsers(p.cancel))
+	r.Post("/messages/{id}/send-again", p.forUsers(p.sendAgain))
+	both("/batches", p.forUsers(p.batches))
+	both("/batches/new", p.forUsers(p.batchForm))
+	r.Post("/batches/new", p.forUsers(p.createBatch))
+	both("/batches/{id}", p.forUsers(p.batch))
+	r.Post("/batches/{id}/{act}", p.forUsers(p.actOnBatch))
+	both(keysPath, p.forUsers(p.keys))
+	r.Post(keysPath, p.forUsers(p.createKey))
+	r.Post(keysPath+"/{id}/revoke", p.forUsers(p.revokeKey))
+	both(webhooksPath, p.forUsers(p.webhooks))
+	r.Post(webhooksPath, p.forUsers(p.createWebhook))
+	both(webhooksPath+"/{id}", p.forUsers(p.webhook))
+	r.Post(webhooksPath+"/{id}/{act}", p.forUsers(p.actOnWebhook))
 	r.Post("/admin/resume", p.forAdmins(p.resume))
 	both(suppressionsPath, p.forAdmins(p.suppressions))
 	r.Post(suppressionsPath, p.forAdmins(p.suppress))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,8 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/identity"
+	"postcard/internal/intake"
+	"postcard/internal/invalid"
 	"postcard/internal/mms"
 	"postcard/internal/signin"
 	"postcard/internal/webui"
@@ -42,6 +45,13 @@ type world struct {
 	suppressed []mms.Suppression
 	shown      mms.Overview
 	asked      []string // overviews
+	once       []string // idempotency keys
+	batches    map[uuid.UUID]mms.Batch
+	faults     []mms.RowFault
+	keys       []identity.Key
+	webhooks   []mms.Webhook
+	secret     mms.WebhookSecret
+	told       []mms.WebhookEvent
 }
 
 func (w *world) user(is func(identity.User) bool) (identity.User, error) {
@@ -78,15 +88,186 @@ func (w *world) Throttle(context.Context, [32]byte, int, time.Duration) (time.Du
 }
 func (w *world) Unthrottle(context.Context, [32]byte) error { return nil }
 
-func (w *world) Accept(_ context.Context, owner uuid.UUID, d mms.Draft) (mms.Message, error) {
+func (w *world) Accept(_ context.Context, by mms.Author, d mms.Draft) (mms.Taken, error) {
 	if w.err != nil {
-		return mms.Message{}, w.err
+		return mms.Taken{}, w.err
 	}
-	m, err := w.rules.Check(d, uuid.Must(uuid.NewV7()), owner)
+	w.once = append(w.once, d.Idempotency.Key)
+	m, err := w.rules.Check(d, uuid.Must(uuid.NewV7()), by.User, time.Time{})
 	if err == nil {
 		w.messages[m.ID] = mms.History{Message: m}
 	}
-	return m, err
+	return mms.Taken{Message: m}, err
+}
+
+func (w *world) Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error) {
+	old, err := w.Message(ctx, by.User, id)
+	if err != nil {
+		return mms.Taken{}, err
+	}
+	if !old.Final() {
+		return mms.Taken{}, mms.ErrNotOver
+	}
+	return w.Accept(ctx, by, mms.Draft{To: string(old.Recipient), MediaURLs: old.MediaURLs, Idempotency: i})
+}
+
+func (w *world) Cancel(ctx context.Context, owner, id uuid.UUID) error {
+	h, err := w.Message(ctx, owner, id)
+	switch {
+	case err != nil:
+		return err
+	case h.Status != mms.Queued:
+		return mms.ErrTooLate
+	}
+	h.Status = mms.Canceled
+	w.messages[id] = h
+	return nil
+}
+
+// AcceptBatch counts the rows that can be read.
+func (w *world) AcceptBatch(_ context.Context, by mms.Author, d mms.BatchDraft, list intake.Rows) (mms.TakenBatch, error) {
+	b, err := w.rules.CheckBatch(d, uuid.Must(uuid.NewV7()), by.User, time.Time{})
+	if err != nil {
+		return mms.TakenBatch{}, err
+	}
+	var bad mms.RowFaults
+	for row := 1; ; row++ {
+		values, err := list.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			_, err = w.rules.CheckRow(d, values, b, uuid.New(), time.Time{})
+		}
+		var fields invalid.Fields
+		if errors.As(err, &fields) {
+			bad.Rejected++
+			bad.Faults = append(bad.Faults, mms.Faults(row, fields)...)
+			continue
+		}
+		b.Accepted++
+	}
+	if bad.Rejected > 0 && !d.AcceptGood {
+		return mms.TakenBatch{}, bad
+	}
+	b.Counts, b.Rejected = map[mms.Status]int{mms.Queued: b.Accepted}, bad.Rejected
+	w.batches[b.ID], w.faults = b, bad.Faults
+	return mms.TakenBatch{Batch: b}, w.err
+}
+
+func (w *world) Batch(_ context.Context, owner, id uuid.UUID) (mms.Batch, error) {
+	b, ok := w.batches[id]
+	if w.err == nil && (!ok || b.Owner != owner) {
+		return b, mms.ErrNoBatch
+	}
+	return b, w.err
+}
+
+func (w *world) Batches(_ context.Context, owner, _ uuid.UUID, _ int) (list []mms.Batch, more bool, err error) {
+	for _, b := range w.batches {
+		if b.Owner == owner {
+			list = append(list, b)
+		}
+	}
+	return list, false, w.err
+}
+
+func (w *world) BatchFaults(context.Context, uuid.UUID, uuid.UUID, int, int) ([]mms.RowFault, bool, error) {
+	return w.faults, false, w.err
+}
+
+func (w *world) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error {
+	b, err := w.Batch(ctx, owner, id)
+	if err == nil {
+		b.State = state
+		w.batches[id] = b
+	}
+	return err
+}
+
+func (w *world) CreateKey(_ context.Context, k identity.Key, _ [32]byte, _ *int) (identity.Key, error) {
+	w.keys = append(w.keys, k)
+	return k, w.err
+}
+
+func (w *world) Keys(_ context.Context, user uuid.UUID) (list []identity.Key, err error) {
+	for _, k := range w.keys {
+		if k.UserID == user {
+			list = append(list, k)
+		}
+	}
+	return list, w.err
+}
+
+func (w *world) CreateWebhook(_ context.Context, hook mms.Webhook, _ mms.WebhookSecret) (mms.Webhook, error) {
+	w.webhooks = append(w.webhooks, hook)
+	return hook, w.err
+}
+
+func (w *world) Webhooks(_ context.Context, owner uuid.UUID) (list []mms.Webhook, err error) {
+	for _, hook := range w.webhooks {
+		if hook.Owner == owner {
+			list = append(list, hook)
+		}
+	}
+	return list, w.err
+}
+
+func (w *world) Webhook(ctx context.Context, owner, id uuid.UUID) (mms.Webhook, error) {
+	list, err := w.Webhooks(ctx, owner)
+	for _, hook := range list {
+		if hook.ID == id {
+			return hook, err
+		}
+	}
+	return mms.Webhook{}, mms.ErrNoWebhook
+}
+
+func (w *world) DeleteWebhook(_ context.Context, _, id uuid.UUID) error {
+	w.webhooks = slices.DeleteFunc(w.webhooks, func(hook mms.Webhook) bool { return hook.ID == id })
+	return w.err
+}
+
+func (w *world) RotateSecret(_ context.Context, _, _ uuid.UUID, secret mms.WebhookSecret) error {
+	w.secret = secret
+	return w.err
+}
+
+func (w *world) EnableWebhook(_ context.Context, _, id uuid.UUID) error {
+	for i := range w.webhooks {
+		w.webhooks[i].DisabledAt, w.webhooks[i].DisabledWhy = nil, ""
+	}
+	return w.err
+}
+
+func (w *world) AddTestEvent(_ context.Context, _, id uuid.UUID) (mms.WebhookEvent, error) {
+	e := mms.WebhookEvent{ID: uuid.New(), WebhookID: id, State: mms.EventFailed, Tries: 2, HTTPStatus: 500, Error: "It answered 500."}
+	w.told = append(w.told, e)
+	return e, w.err
+}
+
+func (w *world) WebhookEvents(context.Context, uuid.UUID, uuid.UUID, int64, int) ([]mms.WebhookEvent, bool, error) {
+	return w.told, false, w.err
+}
+
+func (w *world) ReplayEvent(_ context.Context, _, _, id uuid.UUID) (mms.WebhookEvent, error) {
+	for i := range w.told {
+		if w.told[i].ID == id {
+			w.told[i].State = mms.EventPending
+			return w.told[i], w.err
+		}
+	}
+	return mms.WebhookEvent{}, mms.ErrNoWebhook
+}
+
+func (w *world) RevokeKey(_ context.Context, user, id uuid.UUID) error {
+	for i, k := range w.keys {
+		if k.ID == id && k.UserID == user {
+			w.keys[i].RevokedAt = &k.CreatedAt
+			return w.err
+		}
+	}
+	return identity.ErrNoKey
 }
 
 func (w *world) Message(_ context.Context, owner, id uuid.UUID) (mms.History, error) {
@@ -188,7 +369,7 @@ var correctHorse = sync.OnceValue(func() identity.PasswordHash {
 
 func newWorld(t *testing.T, signup bool) (*world, *browser) {
 	t.Helper()
-	w := &world{messages: map[uuid.UUID]mms.History{}, rules: mms.Rules{Countries: []string{"US"}, Senders: []mms.Number{"+14155550100", "+14155550101"}}}
+	w := &world{messages: map[uuid.UUID]mms.History{}, batches: map[uuid.UUID]mms.Batch{}, rules: mms.Rules{Countries: []string{"US"}, Senders: []mms.Number{"+14155550100", "+14155550101"}}}
 	for _, u := range []struct {
 		email string
 		role  identity.Role
@@ -202,6 +383,7 @@ func newWorld(t *testing.T, signup bool) (*world, *browser) {
 		t.Fatal(err)
 	}
 	pages, err := webui.New(webui.Options{
+		Batches: w, Keys: w, Webhooks: w,
 		Door: door, Intake: w, Messages: w, Pauses: w, Suppressed: w, Senders: w.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -165,12 +165,7 @@ func (p *Pacer) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, task := range tasks {
-		if err := p.Queue.Enqueue(ctx, task); err != nil {
-			return err
-		}
-	}
-	return nil
+	return enqueueAll(ctx, p.Queue, tasks)
 }
 
 // notice logs when a pause begins and when it is over.
@@ -213,6 +208,62 @@ const closeAfter = 24 * time.Hour
 // Sweep closes all of which no further report is expected.
 func (c Closer) Sweep(ctx context.Context) error {
 	return untilLess(func() (int, error) { return c.Store.CloseSilent(ctx, closeAfter, batch) })
+}
+
+// Scheduler queues messages whose set time has come. Any number of schedulers may
+// run side by side.
+type Scheduler struct {
+	Store ScheduleStore
+	Queue Enqueuer
+}
+
+// ScheduleStore queues up to limit scheduled messages whose time has come, and
+// returns how many, and the tasks to be enqueued.
+type ScheduleStore interface {
+	TakeDue(ctx context.Context, limit int) (int, []mms.Task, error)
+}
+
+// Sweep queues all messages whose set time has come. A task that cannot be
+// enqueued is left to the relay.
+func (s Scheduler) Sweep(ctx context.Context) error {
+	return untilLess(func() (int, error) {
+		n, tasks, err := s.Store.TakeDue(ctx, batch)
+		if err != nil {
+			return n, err
+		}
+		return n, enqueueAll(ctx, s.Queue, tasks)
+	})
+}
+
+func enqueueAll(ctx context.Context, queue Enqueuer, tasks []mms.Task) error {
+	for _, task := range tasks {
+		if err := queue.Enqueue(ctx, task); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Settler has the messages of batches follow their batch's state.
+type Settler struct{ Store SettleStore }
+
+// SettleStore has up to limit messages of a batch follow its state, and reports
+// false when no batch is left to settle.
+type SettleStore interface {
+	SettleBatch(ctx context.Context, limit int) (bool, error)
+}
+
+// settledAtOnce is how many messages of a batch are changed by one statement.
+const settledAtOnce = 2000
+
+// Sweep settles all batches whose state was changed.
+func (s Settler) Sweep(ctx context.Context) error {
+	for {
+		more, err := s.Store.SettleBatch(ctx, settledAtOnce)
+		if err != nil || !more {
+			return err
+		}
+	}
 }
 
 // untilLess repeats work that comes in batches until one is not full.

@@ -24,6 +24,7 @@ type Store interface {
 	StandInLine(ctx context.Context, id uuid.UUID) error
 	Expire(ctx context.Context, limit int) (int, error)
 	FailSuppressed(ctx context.Context, id uuid.UUID) error
+	SetAside(ctx context.Context, id uuid.UUID) (bool, error)
 	Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error)
 	Requeue(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, step mms.Step) (bool, error)
 	Pause(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
@@ -112,6 +113,8 @@ func (s *Sender) unclaimed(ctx context.Context, id uuid.UUID) mms.Disposal {
 			return s.putOff(ctx, id, err)
 		}
 		return mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonExpired}
+	case o.SetAside:
+		return s.setAside(ctx, id)
 	case o.NotDue > 0:
 		return mms.Disposal{Kind: mms.TaskPutOff, Wait: o.NotDue}
 	case o.PairBusy:
@@ -121,6 +124,19 @@ func (s *Sender) unclaimed(ctx context.Context, id uuid.UUID) mms.Disposal {
 	}
 	if err := s.Store.StandInLine(ctx, id); err != nil {
 		return s.putOff(ctx, id, err)
+	}
+	return mms.Disposal{Kind: mms.TaskDone}
+}
+
+// setAside lets go of a message whose batch does not run. Where the batch went on
+// at that moment, the task comes back.
+func (s *Sender) setAside(ctx context.Context, id uuid.UUID) mms.Disposal {
+	done, err := s.Store.SetAside(ctx, id)
+	switch {
+	case err != nil:
+		return s.putOff(ctx, id, err)
+	case !done:
+		return mms.Disposal{Kind: mms.TaskPutOff, Wait: time.Second}
 	}
 	return mms.Disposal{Kind: mms.TaskDone}
 }

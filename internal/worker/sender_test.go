@@ -74,6 +74,11 @@ func (s *store) FailSuppressed(context.Context, uuid.UUID) error {
 	return nil
 }
 
+func (s *store) SetAside(context.Context, uuid.UUID) (bool, error) {
+	s.note("set aside")
+	return !s.late, nil
+}
+
 func (s *store) record(format string, args ...any) (bool, error) {
 	if s.failures > 0 {
 		s.failures--

@@ -1,0 +1,71 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"postcard/internal/identity"
+)
+
+func (a *api) registerActs() {
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "cancelMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/cancel", Tags: []string{"messages"},
+		Summary:     "Cancel a message",
+		Description: "Takes back a message that is scheduled or queued. 409 says that it is too late. That it is canceled already is fine.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The message is canceled."}},
+		Errors:      []int{http.StatusNotFound, http.StatusConflict},
+	}, a.cancel)
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "sendAgain", Method: http.MethodPost, Path: messagesPath + "/{id}/send-again", Tags: []string{"messages"},
+		Summary: "Send a message again",
+		Description: "Makes a new message that says the same and names the old one in againOf. " +
+			"409 says that the old one's story is not over: sending it now could reach the recipient twice.",
+		DefaultStatus: http.StatusAccepted,
+		Responses:     map[string]*huma.Response{"202": a.jsonResponse("Stored safely; it will be sent.", reflect.TypeFor[Accepted]())},
+		Errors:        []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
+	}, a.sendAgain)
+}
+
+type actInput struct {
+	Request
+	ID string `path:"id" format:"uuid" doc:"The message's id."`
+}
+
+type historyOutput struct{ Body *History }
+
+func (a *api) cancel(ctx context.Context, who identity.Principal, in *actInput) (*historyOutput, error) {
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Messages.Cancel(ctx, who.UserID, id); err != nil {
+		return nil, err
+	}
+	body, err := a.read(ctx, who.UserID, id)
+	return &historyOutput{Body: body}, err
+}
+
+type againInput struct {
+	Request
+	Once
+	ID string `path:"id" format:"uuid" doc:"The message's id."`
+}
+
+func (a *api) sendAgain(ctx context.Context, who identity.Principal, in *againInput) (*sendOutput, error) {
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	once, err := idempotency(in.Request, in.r.URL.Path, nil)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := a.Intake.Again(ctx, author(who), id, once)
+	if err != nil {
+		return nil, err
+	}
+	return a.accepted(taken), nil
+}

@@ -1,0 +1,120 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"postcard/internal/identity"
+	"postcard/internal/mms"
+)
+
+// exportPage is how many messages of an export are in memory at a time.
+const exportPage = 500
+
+func (a *api) registerExport() {
+	registerFor(a, identity.ReadScope, huma.Operation{
+		OperationID: "exportMessages", Method: http.MethodGet, Path: messagesPath + "/export", Tags: []string{"messages"},
+		Summary: "Export your messages",
+		Description: "All your messages that the filters let through, newest first, as CSV (RFC 4180) in UTF-8 with a header. " +
+			"A text that a spreadsheet would take for a formula has an apostrophe before it.",
+		Responses: map[string]*huma.Response{"200": {Description: "The messages.", Content: map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
+		Errors:    []int{http.StatusBadRequest},
+	}, a.export)
+}
+
+type exportInput struct {
+	Request
+	FilterInput
+}
+
+func (a *api) export(ctx context.Context, who identity.Principal, in *exportInput) (*huma.StreamResponse, error) {
+	filter, err := filterOnly(in.r.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	// The first page comes before the answer begins, so that its failure can be told.
+	page := mms.Page{Filter: filter, Limit: exportPage}
+	list, more, err := a.Messages.Messages(ctx, who.UserID, page)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(huma.Context) {
+		header := in.w.Header()
+		header.Set("Content-Type", "text/csv; charset=utf-8; header=present")
+		header.Set("Content-Disposition", `attachment; filename="messages.csv"`)
+		if in.r.Method == http.MethodHead {
+			return
+		}
+		out := csv.NewWriter(in.w)
+		_ = out.Write(exportColumns) // an error stays, and is seen below
+		for {
+			for _, m := range list {
+				_ = out.Write(exportRow(m))
+			}
+			out.Flush()
+			if out.Error() != nil || allow(in.w, writeTime) != nil {
+				return // the client is gone
+			}
+			if !more {
+				return
+			}
+			page.Before = list[len(list)-1].ID
+			if list, more, err = a.Messages.Messages(ctx, who.UserID, page); err != nil {
+				a.Logger.ErrorContext(ctx, "an export broke off", "error", err)
+				panic(http.ErrAbortHandler) // so that nobody takes what came for all
+			}
+		}
+	}}, nil
+}
+
+var exportColumns = []string{
+	"id", "status", "to", "from", "text", "media_urls", "explanation", "reason", "plivo_code", "plivo_uuid", "units", "cost",
+	"priority", "created_at", "send_at", "updated_at", "final_at", "batch_id", "again_of", "metadata",
+}
+
+func exportRow(m mms.Message) []string {
+	units, metadata := "", ""
+	if m.Units != nil {
+		units = strconv.Itoa(*m.Units)
+	}
+	if m.Metadata != nil {
+		object, _ := json.Marshal(m.Metadata) // a map of strings can always be written
+		metadata = string(object)
+	}
+	return []string{
+		m.ID.String(), string(m.Status), string(m.Recipient), string(m.Sender), noFormula(m.Text), strings.Join(m.MediaURLs, " "),
+		m.Explain(), string(m.Reason), m.PlivoCode, m.PlivoUUID, units, m.Cost, m.Priority.String(),
+		m.CreatedAt.UTC().Format(time.RFC3339Nano), timeOrNothing(m.SendAt), m.UpdatedAt.UTC().Format(time.RFC3339Nano), timeOrNothing(m.FinalAt),
+		idOrNothing(m.BatchID), idOrNothing(m.AgainOf), metadata,
+	}
+}
+
+// noFormula keeps spreadsheets from working out what somebody wrote.
+func noFormula(text string) string {
+	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		return "'" + text
+	}
+	return text
+}
+
+func timeOrNothing(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func idOrNothing(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
+}

@@ -1,0 +1,180 @@
+// Package notify tells users' webhooks what happens to their messages: it signs
+// an event, posts it once per call, and records what came of it. The queue brings
+// it back for the next try. It never follows a redirect, and reaches no private
+// address unless that is allowed.
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// Store keeps events. Of ClaimWebhookEvent, false means that there is nothing to
+// do (yet).
+type Store interface {
+	ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (mms.Telling, bool, error)
+	PutOffWebhookEvent(ctx context.Context, t mms.Telling, wait time.Duration) error
+	FinishWebhookEvent(ctx context.Context, t mms.Telling, told mms.Told, next *time.Duration) error
+}
+
+// Notifier works on one event at a time per call.
+type Notifier struct {
+	Store  Store
+	Client *Client
+	Jitter func() float64 // from 0 to 1
+	Logger *slog.Logger
+
+	mu   sync.Mutex
+	busy map[uuid.UUID]int // calls under way, by webhook
+}
+
+const (
+	// lease is how long a try may take at most, with all that belongs to it. A
+	// try whose process was killed is made again after it.
+	lease = callTimeout + 20*time.Second
+
+	// A webhook that stalls holds up this many calls at most, and one that fails
+	// a single one, so that others are told in time.
+	callsAtOnce        = 4
+	callsWhileFailing  = 1
+	busyWait           = time.Second
+	storeWait          = 5 * time.Second
+	reasonWebhookFails = mms.Reason("webhook_failed")
+)
+
+// Process tells of one event, if it is due.
+func (n *Notifier) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
+	telling, claimed, err := n.Store.ClaimWebhookEvent(ctx, id, lease)
+	switch {
+	case err != nil:
+		return n.putOff(ctx, id, err)
+	case !claimed:
+		return mms.Disposal{Kind: mms.TaskDone}
+	}
+	if !n.begin(telling) {
+		if err := n.Store.PutOffWebhookEvent(ctx, telling, busyWait); err != nil {
+			return n.putOff(ctx, id, err)
+		}
+		return mms.Disposal{Kind: mms.TaskPutOff, Wait: busyWait}
+	}
+	defer n.end(telling.WebhookID)
+	told, err := n.tell(ctx, telling)
+	if err != nil {
+		return n.putOff(ctx, id, err)
+	}
+	wait, again := mms.NextTelling(telling.Tries, n.Jitter())
+	again = again && !told.OK && !told.Gone()
+	if err := n.Store.FinishWebhookEvent(ctx, telling, told, waitIf(again, wait)); err != nil {
+		return n.putOff(ctx, id, err)
+	}
+	switch {
+	case told.OK:
+		return mms.Disposal{Kind: mms.TaskDone}
+	case again:
+		return mms.Disposal{Kind: mms.TaskRetry, Wait: wait, Reason: reasonWebhookFails}
+	}
+	return mms.Disposal{Kind: mms.TaskDead, Reason: reasonWebhookFails}
+}
+
+func waitIf(again bool, wait time.Duration) *time.Duration {
+	if !again {
+		return nil
+	}
+	return &wait
+}
+
+func (n *Notifier) begin(t mms.Telling) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	most := callsAtOnce
+	if t.Failing {
+		most = callsWhileFailing
+	}
+	if n.busy[t.WebhookID] >= most {
+		return false
+	}
+	if n.busy == nil {
+		n.busy = map[uuid.UUID]int{}
+	}
+	n.busy[t.WebhookID]++
+	return true
+}
+
+func (n *Notifier) end(webhook uuid.UUID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.busy[webhook]--; n.busy[webhook] == 0 {
+		delete(n.busy, webhook)
+	}
+}
+
+func (n *Notifier) putOff(ctx context.Context, id uuid.UUID, err error) mms.Disposal {
+	n.Logger.ErrorContext(ctx, "webhook event put off", slog.Any("event_id", id), slog.Any("error", err))
+	return mms.Disposal{Kind: mms.TaskPutOff, Wait: storeWait}
+}
+
+func (n *Notifier) tell(ctx context.Context, t mms.Telling) (mms.Told, error) {
+	body, err := json.Marshal(payloadOf(t))
+	if err != nil {
+		return mms.Told{}, fmt.Errorf("writing a webhook event: %w", err)
+	}
+	signature, err := sign(t, body)
+	if err != nil {
+		return mms.Told{}, err
+	}
+	return n.Client.post(ctx, t, signature, body), nil
+}
+
+// payload is what a webhook is told. Its fields are those of the API's Message.
+type payload struct {
+	Type      string    `json:"type"`
+	Timestamp time.Time `json:"timestamp"` // when it occurred
+	Data      any       `json:"data"`
+}
+
+type message struct {
+	ID          uuid.UUID         `json:"id"`
+	Version     int64             `json:"version"` // grows from event to event of a message
+	Status      mms.Status        `json:"status"`
+	StatusTitle string            `json:"statusTitle"`
+	Explanation string            `json:"explanation"`
+	Final       bool              `json:"final"`
+	Reason      mms.Reason        `json:"reason,omitempty"`
+	PlivoCode   string            `json:"plivoCode,omitempty"`
+	PlivoUUID   string            `json:"plivoUuid,omitempty"`
+	To          mms.Number        `json:"to"`
+	From        mms.Number        `json:"from"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	BatchID     *uuid.UUID        `json:"batchId,omitempty"`
+	AgainOf     *uuid.UUID        `json:"againOf,omitempty"`
+	CreatedAt   time.Time         `json:"createdAt"`
+}
+
+func payloadOf(t mms.Telling) payload {
+	p := payload{Type: t.Type(), Timestamp: t.OccurredAt.UTC(), Data: struct{}{}}
+	if t.MessageID == uuid.Nil {
+		return p
+	}
+	m := t.Message
+	p.Data = message{
+		ID: m.ID, Version: m.Version, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), Final: m.Final(),
+		Reason: m.Reason, PlivoCode: m.PlivoCode, PlivoUUID: m.PlivoUUID, To: m.Recipient, From: m.Sender, Metadata: m.Metadata,
+		BatchID: idIfAny(m.BatchID), AgainOf: idIfAny(m.AgainOf), CreatedAt: m.CreatedAt.UTC(),
+	}
+	return p
+}
+
+func idIfAny(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
+}

@@ -1,0 +1,132 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"postcard/internal/identity"
+)
+
+// keyColumns are read into a keyRow; the table is named k.
+const keyColumns = `k.id, k.user_id, k.name, k.hint, k.scopes, coalesce(k.daily_cap, 0) AS daily_cap, k.created_at, k.last_used_at,
+    k.expires_at, k.revoked_at, coalesce(k.expires_at <= now(), false) AS expired`
+
+type keyRow struct {
+	ID         uuid.UUID      `db:"id"`
+	UserID     uuid.UUID      `db:"user_id"`
+	Name       string         `db:"name"`
+	Hint       string         `db:"hint"`
+	Scopes     pq.StringArray `db:"scopes"`
+	DailyCap   int            `db:"daily_cap"`
+	CreatedAt  time.Time      `db:"created_at"`
+	LastUsedAt *time.Time     `db:"last_used_at"`
+	ExpiresAt  *time.Time     `db:"expires_at"`
+	RevokedAt  *time.Time     `db:"revoked_at"`
+	Expired    bool           `db:"expired"`
+}
+
+func (r keyRow) key() identity.Key {
+	scopes := make([]identity.Scope, len(r.Scopes))
+	for i, scope := range r.Scopes {
+		scopes[i] = identity.Scope(scope)
+	}
+	return identity.Key{
+		ID: r.ID, UserID: r.UserID, Name: r.Name, Hint: r.Hint, Scopes: scopes, DailyCap: r.DailyCap, CreatedAt: r.CreatedAt,
+		LastUsedAt: r.LastUsedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt, Expired: r.Expired,
+	}
+}
+
+const insertKey = `
+INSERT INTO api_keys AS k (id, user_id, name, hint, scopes, daily_cap, key_hash, expires_at)
+SELECT $1, $2, $3, $4, $5, nullif($6, 0), $7, now() + $8 * interval '1 day'
+WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL AND coalesce(expires_at > now(), true)) < $9
+RETURNING ` + keyColumns
+
+// CreateKey adds a key that expires after so many days, or never for nil. A
+// user who has too many already gets identity.ErrTooManyKeys.
+func (s *Store) CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error) {
+	var row keyRow
+	err := s.db.GetContext(ctx, &row, insertKey,
+		k.ID, k.UserID, k.Name, k.Hint, pq.Array(k.Scopes), k.DailyCap, hash[:], days, identity.MaxKeys)
+	if errors.Is(err, sql.ErrNoRows) {
+		return identity.Key{}, identity.ErrTooManyKeys
+	}
+	return row.key(), translate(err, "adding an API key")
+}
+
+const selectKeys = `
+SELECT ` + keyColumns + ` FROM api_keys k WHERE user_id = $1
+ORDER BY revoked_at IS NOT NULL OR coalesce(expires_at <= now(), false), id DESC LIMIT 200`
+
+// Keys returns the user's keys, the valid ones first.
+func (s *Store) Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error) {
+	var rows []keyRow
+	if err := s.db.SelectContext(ctx, &rows, selectKeys, user); err != nil {
+		return nil, translate(err, "listing API keys")
+	}
+	keys := make([]identity.Key, len(rows))
+	for i, row := range rows {
+		keys[i] = row.key()
+	}
+	return keys, nil
+}
+
+const revokeKey = `
+UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND user_id = $2`
+
+// RevokeKey ends a key of the user for good. That it has ended already is fine;
+// another's is identity.ErrNoKey.
+func (s *Store) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
+	result, err := s.db.ExecContext(ctx, revokeKey, id, user)
+	if err != nil {
+		return translate(err, "revoking an API key")
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(identity.ErrNoKey, err)
+	}
+	return nil
+}
+
+// selectKeyHolder finds a valid key and its user. $1 is the key's hash.
+const selectKeyHolder = `
+SELECT ` + keyColumns + `, u.email, u.role, coalesce(u.daily_cap, 0) AS user_cap,
+    coalesce(k.last_used_at < now() - interval '1 minute', true) AS stale
+FROM api_keys k JOIN users u ON u.id = k.user_id
+WHERE k.key_hash = $1 AND k.revoked_at IS NULL AND coalesce(k.expires_at > now(), true)`
+
+const touchKey = `
+UPDATE api_keys SET last_used_at = now() WHERE id = $1 AND coalesce(last_used_at < now() - interval '1 minute', true)`
+
+// PrincipalByKey returns who acts with the key of that hash, and notes that it
+// was used, once a minute at most. It returns identity.ErrNoKey for a key that
+// is not valid.
+func (s *Store) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Principal, error) {
+	var row struct {
+		keyRow
+		Email   string `db:"email"`
+		Role    string `db:"role"`
+		UserCap int    `db:"user_cap"`
+		Stale   bool   `db:"stale"`
+	}
+	err := s.db.GetContext(ctx, &row, selectKeyHolder, hash[:])
+	if errors.Is(err, sql.ErrNoRows) {
+		return identity.Principal{}, identity.ErrNoKey
+	}
+	if err != nil {
+		return identity.Principal{}, translate(err, "looking up an API key")
+	}
+	if row.Stale {
+		if _, err := s.db.ExecContext(ctx, touchKey, row.ID); err != nil {
+			return identity.Principal{}, translate(err, "noting the use of an API key")
+		}
+	}
+	key := row.key()
+	return identity.Principal{
+		UserID: row.UserID, Email: row.Email, Role: identity.Role(row.Role), DailyCap: row.UserCap, Key: &key,
+	}, nil
+}
