@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,6 +101,23 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 		return err
 	}
 	_, err = fmt.Fprintln(out, "The password is changed; open sessions of this user have ended.")
+	return err
+}
+
+func setDailyCap(ctx context.Context, email, messages string, out io.Writer) error {
+	n, err := strconv.Atoi(messages)
+	if err != nil || n < 0 || n > identity.MaxDailyCap {
+		return fmt.Errorf("the cap must be a whole number from 0 to %d", identity.MaxDailyCap)
+	}
+	store, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.SetDailyCap(ctx, identity.NormalizeEmail(email), n); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "The daily cap is set.")
 	return err
 }
 

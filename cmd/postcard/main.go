@@ -3,6 +3,8 @@
 //	postcard migrate                        bring the database's schema up to date
 //	postcard user add EMAIL [--admin]       add a user; the password is read from standard input
 //	postcard user passwd EMAIL              change a password; read from standard input
+//	postcard user cap EMAIL MESSAGES        set how many messages a user may send in a day; 0: DAILY_CAP
+//	postcard send --to NUMBER --media URL   send a message over the API, with --text, --at, --wait, --json and more
 //	postcard verify                         check the promises against the records; exit 1 when one is broken
 //	postcard verify --plivo DURATION        check them also against what Plivo lists from that long ago
 //	postcard verify --simulator URL         check them also against a simulator's ledger
@@ -25,13 +27,21 @@ const usage = `Usage:
   postcard migrate                    bring the database's schema up to date
   postcard user add EMAIL [--admin]   add a user; the password is read from standard input
   postcard user passwd EMAIL          change a password; read from standard input
+  postcard user cap EMAIL MESSAGES    set how many messages a user may send in a day; 0: DAILY_CAP
+  postcard send --to NUMBER --media URL [--text WORDS] [--from NUMBER] [--at TIME]
+                [--priority high|normal|bulk] [--metadata NAME=VALUE] [--key IDEMPOTENCY-KEY]
+                [--dry-run] [--wait [--for DURATION]] [--json]
+                                      send a picture message over the API; --wait follows it to
+                                      its end, for at most 10m unless said otherwise, and exits 1
+                                      unless it reached the carrier
   postcard verify                     check the promises against the records; exit 1 when one is broken
   postcard verify --plivo DURATION    check them also against what Plivo lists from that long
                                       ago, e.g. 24h; 400 messages take a minute, as Plivo allows
   postcard verify --simulator URL     check them also against a simulator's ledger
   postcard healthcheck URL            exit 0 when the URL answers 200
 
-DATABASE_URL is read from the environment or from the file .env.
+DATABASE_URL, and for send POSTCARD_URL and POSTCARD_API_KEY, are read from the
+environment or from the file .env.
 `
 
 func main() {
@@ -61,6 +71,10 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return addUser(ctx, args[2:], in, out)
 	case len(args) == 3 && args[0] == "user" && args[1] == "passwd":
 		return changePassword(ctx, args[2], in, out)
+	case len(args) == 4 && args[0] == "user" && args[1] == "cap":
+		return setDailyCap(ctx, args[2], args[3], out)
+	case len(args) > 1 && args[0] == "send":
+		return send(ctx, args[1:], out)
 	case len(args) == 1 && args[0] == "verify":
 		return verify(ctx, out, nil)
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--simulator":

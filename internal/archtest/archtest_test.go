@@ -51,7 +51,8 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"cmd/api":            {"internal/app", "internal/config"},
 	"cmd/worker":         {"internal/app", "internal/config"},
-	"cmd/postcard":       {"internal/audit", "internal/config", "internal/identity", "internal/mms", "internal/plivo", "internal/postgres", "internal/worker"},
+	"client":             {},
+	"cmd/postcard":       {"client", "internal/audit", "internal/config", "internal/identity", "internal/mms", "internal/plivo", "internal/postgres", "internal/worker"},
 	"cmd/plivosim":       {"internal/plivosim"},
 	"cmd/dev":            {"internal/app", "internal/config", "internal/devstack", "internal/plivosim"},
 }

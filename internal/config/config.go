@@ -77,6 +77,12 @@ type Worker struct {
 	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"resend"` // resend or hold, when none came
 }
 
+// Client is how the operator's tool reaches an api.
+type Client struct {
+	URL string `env:"POSTCARD_URL" envDefault:"http://localhost:8080"`
+	Key Secret `env:"POSTCARD_API_KEY"`
+}
+
 // Secret is a value that must never be shown. Its zero value is empty.
 type Secret string
 
@@ -145,6 +151,20 @@ func ReadPlivo(vars map[string]string) (Plivo, error) {
 		return c, err
 	}
 	return c, report(unread, c.check())
+}
+
+// ReadClient reads and checks how to reach an api, like ReadAPI.
+func ReadClient(vars map[string]string) (Client, error) {
+	var c Client
+	unread, err := parse(&c, vars)
+	if err != nil {
+		return c, err
+	}
+	faults := checkURL("POSTCARD_URL", c.URL, "http", "https")
+	if c.Key == "" {
+		faults = append(faults, errors.New("POSTCARD_API_KEY is missing: make one under Settings"))
+	}
+	return c, report(unread, faults)
 }
 
 // ReadDatabaseURL reads the one variable that the operator's tool always needs.

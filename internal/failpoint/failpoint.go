@@ -6,6 +6,7 @@ package failpoint
 // The places, named by what has just happened.
 const (
 	APIBeforeCommit = "api-before-commit"
+	APIBatchFilled  = "api-batch-filled" // all its messages are stored and not yet committed
 	APICommitted    = "api-committed"
 	APIEnqueued     = "api-enqueued"
 	RelayTaken      = "relay-taken"

@@ -123,16 +123,18 @@ func (a *api) registerBatches() {
 	for _, act := range []struct {
 		verb, summary, words string
 		state                mms.BatchState
+		errors               []int
 	}{
-		{"pause", "Pause a batch", "Sends none of its messages that are not with Plivo yet, until it is resumed. Their time to be sent runs on.", mms.BatchPaused},
-		{"resume", "Resume a batch", "Goes on sending its messages.", mms.BatchRunning},
-		{"cancel", "Cancel a batch", "Cancels all of its messages that are not with Plivo yet, for good.", mms.BatchCanceled},
+		{"pause", "Pause a batch", "Sends none of its messages that are not with Plivo yet, until it is resumed. Their time to be sent runs on.",
+			mms.BatchPaused, []int{http.StatusNotFound, http.StatusConflict}},
+		{"resume", "Resume a batch", "Goes on sending its messages.", mms.BatchRunning, []int{http.StatusNotFound, http.StatusConflict}},
+		{"cancel", "Cancel a batch", "Cancels all of its messages that are not with Plivo yet, for good.", mms.BatchCanceled, []int{http.StatusNotFound}},
 	} {
 		registerFor(a, identity.SendScope, huma.Operation{
 			OperationID: act.verb + "Batch", Method: http.MethodPost, Path: batchesPath + "/{id}/" + act.verb, Tags: []string{"batches"},
 			Summary: act.summary, Description: act.words,
 			Responses: map[string]*huma.Response{"200": {Description: "The batch."}},
-			Errors:    []int{http.StatusNotFound, http.StatusConflict},
+			Errors:    act.errors,
 		}, func(ctx context.Context, who identity.Principal, in *BatchInput) (*batchOutput, error) {
 			return a.setBatchState(ctx, who, in, act.state)
 		})

@@ -101,7 +101,6 @@ var kinds = []struct {
 	{mms.ErrTooLate, http.StatusConflict, "It is too late to cancel the message: it is being handed to Plivo, or has been."},
 	{mms.ErrNotOver, http.StatusConflict, "The message's story is not over yet: sending it again now could reach the recipient twice."},
 	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for each thing that you want done."},
-	{mms.ErrInFlight, http.StatusConflict, "Another request with this Idempotency-Key is being worked on. Ask again in a moment."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held for a decision, or somebody has decided already."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The database cannot be reached at present. Try again in a moment."},
 }
@@ -125,6 +124,8 @@ func problemOf(err error) (p *Problem, failure bool) {
 		return newProblem(http.StatusTooManyRequests, "Too many attempts. Try again later.").retryAfter(tooMany.RetryAfter), false
 	case errors.As(err, &full):
 		return newProblem(http.StatusTooManyRequests, sentence(full.Error())).retryAfter(full.RetryAfter), false
+	case errors.Is(err, mms.ErrInFlight):
+		return newProblem(http.StatusConflict, "Another request with this Idempotency-Key is being worked on. Ask again in a moment.").retryAfter(time.Second), false
 	case errors.As(err, &badRows):
 		return rowProblem(badRows), false
 	case errors.As(err, &broken):

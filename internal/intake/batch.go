@@ -52,7 +52,9 @@ func (in *Intake) AcceptBatch(ctx context.Context, by mms.Author, d mms.BatchDra
 			}
 			return in.Rules.CheckRow(d, row, batch, id, now)
 		}, insert: insert, seen: map[[16]byte]int{}, keepGoing: d.AcceptGood}
-		return f.fill(ctx, rows)
+		accepted, faults, err := f.fill(ctx, rows)
+		failpoint.Hit(failpoint.APIBatchFilled)
+		return accepted, faults, err
 	})
 	if err != nil {
 		return mms.TakenBatch{}, fmt.Errorf("storing a batch: %w", err)

@@ -21,6 +21,7 @@ import (
 // do (yet).
 type Store interface {
 	ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (mms.Telling, bool, error)
+	WebhookEventDue(ctx context.Context, id uuid.UUID) (wait time.Duration, pending bool, err error)
 	PutOffWebhookEvent(ctx context.Context, t mms.Telling, wait time.Duration) error
 	FinishWebhookEvent(ctx context.Context, t mms.Telling, told mms.Told, next *time.Duration) error
 }
@@ -57,7 +58,7 @@ func (n *Notifier) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 	case err != nil:
 		return n.putOff(ctx, id, err)
 	case !claimed:
-		return mms.Disposal{Kind: mms.TaskDone}
+		return n.unclaimed(ctx, id)
 	}
 	if !n.begin(telling) {
 		if err := n.Store.PutOffWebhookEvent(ctx, telling, busyWait); err != nil {
@@ -82,6 +83,19 @@ func (n *Notifier) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 		return mms.Disposal{Kind: mms.TaskRetry, Wait: wait, Reason: reasonWebhookFails}
 	}
 	return mms.Disposal{Kind: mms.TaskDead, Reason: reasonWebhookFails}
+}
+
+// unclaimed brings a task back that came too early: the queue counts in whole
+// seconds.
+func (n *Notifier) unclaimed(ctx context.Context, id uuid.UUID) mms.Disposal {
+	wait, pending, err := n.Store.WebhookEventDue(ctx, id)
+	switch {
+	case err != nil:
+		return n.putOff(ctx, id, err)
+	case !pending:
+		return mms.Disposal{Kind: mms.TaskDone}
+	}
+	return mms.Disposal{Kind: mms.TaskPutOff, Wait: wait}
 }
 
 func waitIf(again bool, wait time.Duration) *time.Duration {

@@ -240,6 +240,21 @@ const selectMessageByID = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
 FROM messages m WHERE m.id = $1`
 
+const selectEventDue = `
+SELECT greatest(0, extract(epoch FROM e.due_at - now())) AS wait FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
+WHERE e.id = $1 AND e.state = 'pending' AND w.disabled_at IS NULL`
+
+// WebhookEventDue says how long it is until a pending event's next try; false
+// when there will be none.
+func (s *Store) WebhookEventDue(ctx context.Context, id uuid.UUID) (time.Duration, bool, error) {
+	var wait float64
+	err := s.db.GetContext(ctx, &wait, selectEventDue, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return seconds(wait), err == nil, translate(err, "asking when a webhook event is due")
+}
+
 // ClaimWebhookEvent begins a try of at most lease. It reports false when there
 // is nothing to do (yet).
 func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (mms.Telling, bool, error) {

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"postcard/client"
+	"postcard/internal/config"
+)
+
+// order is what somebody asks for with the command send.
+type order struct {
+	message  client.NewMessage
+	dryRun   bool
+	wait     bool
+	patience time.Duration // of wait
+	json     bool
+}
+
+func readOrder(args []string) (order, error) {
+	o := order{message: client.NewMessage{Metadata: map[string]string{}}}
+	flags := flag.NewFlagSet("send", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the usage says it
+	flags.StringVar(&o.message.To, "to", "", "")
+	flags.StringVar(&o.message.Text, "text", "", "")
+	flags.StringVar(&o.message.From, "from", "", "")
+	flags.StringVar(&o.message.Priority, "priority", "", "")
+	flags.StringVar(&o.message.IdempotencyKey, "key", "", "")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "")
+	flags.BoolVar(&o.wait, "wait", false, "")
+	flags.DurationVar(&o.patience, "for", 10*time.Minute, "")
+	flags.BoolVar(&o.json, "json", false, "")
+	flags.Func("media", "", func(url string) error {
+		o.message.MediaURLs = append(o.message.MediaURLs, url)
+		return nil
+	})
+	flags.Func("at", "", func(value string) error {
+		at, err := time.Parse(time.RFC3339, value)
+		o.message.SendAt = &at
+		return err
+	})
+	flags.Func("metadata", "", func(entry string) error {
+		name, value, ok := strings.Cut(entry, "=")
+		if !ok {
+			return errors.New("must be NAME=VALUE")
+		}
+		o.message.Metadata[name] = value
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return o, fmt.Errorf("reading what to send: %w", err)
+	}
+	if flags.NArg() > 0 || o.message.To == "" || len(o.message.MediaURLs) == 0 {
+		return o, errUsage
+	}
+	return o, nil
+}
+
+func send(ctx context.Context, args []string, out io.Writer) error {
+	o, err := readOrder(args)
+	if err != nil {
+		return err
+	}
+	vars, err := config.Environment()
+	if err != nil {
+		return err
+	}
+	c, err := config.ReadClient(vars)
+	if err != nil {
+		return err
+	}
+	return o.carryOut(ctx, client.New(c.URL, string(c.Key)), out)
+}
+
+func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) error {
+	if o.dryRun {
+		forecast, err := api.Forecast(ctx, o.message)
+		if err != nil {
+			return err
+		}
+		return o.show(out, forecast, fmt.Sprintf("It would be sent from %s to %s about %s, and cost about $%s. Nothing was sent.",
+			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost))
+	}
+	message, err := api.Send(ctx, o.message)
+	if err != nil {
+		return err
+	}
+	if err := o.show(out, message, fmt.Sprintf("%s  %s  %s", message.ID, message.StatusTitle, message.Explanation)); err != nil || !o.wait {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.patience)
+	defer cancel()
+	shown := message.Version
+	message, err = api.Watch(ctx, message.ID, func(m client.Message) {
+		if m.Version > shown {
+			// An output that is gone shows itself at the next line of the shell.
+			_ = o.show(out, m, fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation))
+		}
+		shown = m.Version
+	})
+	if err != nil && (ctx.Err() == nil || message.Status != "sent") { // sent is often the last word
+		return err
+	}
+	if message.Status != "delivered" && message.Status != "sent" {
+		return fmt.Errorf("the message did not reach the carrier: %s", message.Explanation)
+	}
+	return nil
+}
+
+// show writes a line: for programs JSON, for people words.
+func (o order) show(out io.Writer, value any, words string) error {
+	if o.json {
+		return json.NewEncoder(out).Encode(value)
+	}
+	_, err := fmt.Fprintln(out, words)
+	return err
+}
