@@ -131,6 +131,7 @@ type fakeMessages struct {
 	replies   map[uuid.UUID][]mms.Inbound
 	place     mms.Place    // of every message; zero for none
 	decided   mms.Decision // the last
+	asked     func(mms.Order)
 	err       error
 }
 
@@ -157,6 +158,9 @@ func (f *fakeMessages) readsOf(id uuid.UUID) int {
 
 func (f *fakeMessages) Accept(_ context.Context, o mms.Order) (mms.Taken, error) {
 	m := o.Message
+	if f.asked != nil {
+		f.asked(o)
+	}
 	m.CreatedAt, m.UpdatedAt, m.ExpiresAt = noon, noon, noon.Add(3*time.Hour)
 	if f.err == nil {
 		f.put(mms.History{Message: m})

@@ -331,7 +331,7 @@ func webhookEventOf(e mms.WebhookEvent) WebhookEvent {
 		ID: e.ID, Type: e.Type(), MessageID: idIfAny(e.MessageID), Version: e.Version, OccurredAt: e.OccurredAt.UTC(), State: e.State,
 		Tries: e.Tries, TriedAt: utc(e.TriedAt), HTTPStatus: e.HTTPStatus, Error: e.Error,
 	}
-	if e.State == mms.EventPending {
+	if e.State == mms.TellingPending {
 		out.NextTryAt = utc(&e.DueAt)
 	}
 	return out

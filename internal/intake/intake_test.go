@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -181,4 +183,145 @@ func TestAcceptBadDraft(t *testing.T) {
 	if len(s.steps) > 0 {
 		t.Errorf("a bad draft went on to %v", s.steps)
 	}
+}
+
+func TestSendingAgain(t *testing.T) {
+	t.Parallel()
+	final := now
+	for name, tt := range map[string]struct {
+		old  mms.Message
+		from mms.Number
+		err  error
+	}{
+		"what failed":          {mms.Message{Status: mms.Failed, FinalAt: &final}, "+14155550100", nil},
+		"what is sent":         {mms.Message{Status: mms.Sent}, "+14155550100", nil},
+		"what is under way":    {mms.Message{Status: mms.Submitted}, "", mms.ErrNotOver},
+		"what is in doubt":     {mms.Message{Status: mms.InDoubt, Held: true}, "", mms.ErrNotOver},
+		"by a sender gone now": {mms.Message{Status: mms.Failed, FinalAt: &final, Sender: "+14155559999"}, "+14155550100", nil},
+	} {
+		tt.old.ID, tt.old.Recipient, tt.old.MediaURLs = uuid.New(), "+14155550123", []string{"https://example.com/a.jpg"}
+		tt.old.Metadata, tt.old.Priority = map[string]string{"order": "17"}, mms.High
+		if tt.old.Sender == "" {
+			tt.old.Sender = "+14155550100"
+		}
+		s := &trace{old: tt.old}
+		in, _ := newIntake(s)
+		got, err := in.Again(t.Context(), mms.Author{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
+		if !errors.Is(err, tt.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && (got.AgainOf != tt.old.ID || got.Sender != tt.from || got.Metadata["order"] != "17" || s.task.Priority != mms.High) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestAScheduledMessageIsNotEnqueued(t *testing.T) {
+	t.Parallel()
+	s := &trace{}
+	in, _ := newIntake(s)
+	d := draft
+	d.SendAt = now.Add(time.Hour).Format(time.RFC3339)
+	if got, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, d); err != nil || got.Status != mms.Scheduled {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if diff := cmp.Diff([]string{"store"}, s.steps); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAForecastStoresNothing(t *testing.T) {
+	t.Parallel()
+	s := &trace{}
+	in, _ := newIntake(s)
+	if f, err := in.Forecast(t.Context(), mms.Author{User: uuid.New()}, draft); err != nil || f.Sender != "+14155550100" || len(s.steps) != 0 {
+		t.Errorf("%+v, %v, %v", f, err, s.steps)
+	}
+	if _, err := in.Forecast(t.Context(), mms.Author{User: uuid.New()}, mms.Draft{}); err == nil {
+		t.Error("an empty draft has a forecast")
+	}
+}
+
+// list is rows in memory; an error takes a row's place.
+type list []any
+
+func (l *list) Next() (map[string]string, error) {
+	if len(*l) == 0 {
+		return nil, io.EOF
+	}
+	first := (*l)[0]
+	*l = (*l)[1:]
+	if err, ok := first.(error); ok {
+		return nil, err
+	}
+	return map[string]string{"to": first.(string)}, nil
+}
+
+func TestRowsOfABatch(t *testing.T) {
+	t.Parallel()
+	badRow := invalid.Fields{{Name: "row", Rule: "columns"}}
+	broken := errors.New("broken")
+	for name, tt := range map[string]struct {
+		rows       list
+		acceptGood bool
+		stored     int
+		rejected   string
+		err        error
+	}{
+		"all good":         {list{"+14155550123", "+14155550124"}, false, 2, "", nil},
+		"one bad, none":    {list{"+14155550123", "1", "+14155550124"}, false, 0, "2 e164", nil},
+		"one bad, others":  {list{"+14155550123", "1", badRow, "+14155550124"}, true, 2, "2 e164, 3 columns", nil},
+		"twice the same":   {list{"+14155550123", "+14155550123"}, true, 1, "2 duplicate", nil},
+		"a file that ends": {list{"+14155550123", broken}, true, 0, "", broken},
+		"no row":           {list{}, true, 0, "", invalid.Fields{}},
+	} {
+		s := &batchStore{trace: &trace{}}
+		in, _ := newIntake(s.trace)
+		in.Store = s
+		_, err := in.AcceptBatch(t.Context(), mms.Author{User: uuid.New()}, mms.BatchDraft{
+			AcceptGood: tt.acceptGood, Draft: mms.Draft{MediaURL: "https://example.com/a.jpg"},
+		}, &tt.rows)
+		var rejected []string
+		for _, f := range s.faults.Faults {
+			rejected = append(rejected, fmt.Sprint(f.Row, " ", f.Rule))
+		}
+		if got := strings.Join(rejected, ", "); got != tt.rejected || s.stored != tt.stored {
+			t.Errorf("%s: %d stored, rejected %s; %v", name, s.stored, got, err)
+		}
+		var fields invalid.Fields
+		if _, wantFields := tt.err.(invalid.Fields); wantFields != errors.As(err, &fields) || !wantFields && !errors.Is(err, tt.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	many := make(list, mms.MaxRows+1)
+	for i := range many {
+		many[i] = badRow
+	}
+	s := &batchStore{trace: &trace{}}
+	in, _ := newIntake(s.trace)
+	in.Store = s
+	_, err := in.AcceptBatch(t.Context(), mms.Author{User: uuid.New()}, mms.BatchDraft{Draft: mms.Draft{MediaURL: "https://example.com/a.jpg"}}, &many)
+	var fields invalid.Fields
+	if !errors.As(err, &fields) || fields[0].Rule != "max_items" || len(s.faults.Faults) != mms.MaxRowFaults {
+		t.Errorf("%d faults are kept: %v", len(s.faults.Faults), err)
+	}
+}
+
+// batchStore counts what a batch stores.
+type batchStore struct {
+	*trace
+	stored int
+	faults mms.RowFaults
+}
+
+func (s *batchStore) AcceptBatch(ctx context.Context, _ mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error) {
+	accepted, faults, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
+		s.stored += len(messages)
+		return nil
+	})
+	s.faults = faults
+	if err == nil && accepted != s.stored && faults.Rejected == 0 {
+		return mms.TakenBatch{}, fmt.Errorf("%d accepted, %d stored", accepted, s.stored)
+	}
+	return mms.TakenBatch{}, err
 }

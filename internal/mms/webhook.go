@@ -141,9 +141,9 @@ type WebhookEventState string
 
 // The states of an event for a webhook.
 const (
-	EventPending   WebhookEventState = "pending"
-	EventDelivered WebhookEventState = "delivered"
-	EventFailed    WebhookEventState = "failed"
+	TellingPending   WebhookEventState = "pending"
+	TellingDelivered WebhookEventState = "delivered"
+	TellingFailed    WebhookEventState = "failed"
 )
 
 // WebhookEvent is one thing that a webhook is told.

@@ -241,7 +241,7 @@ func (w *world) EnableWebhook(_ context.Context, _, id uuid.UUID) error {
 }
 
 func (w *world) AddTestEvent(_ context.Context, _, id uuid.UUID) (mms.WebhookEvent, error) {
-	e := mms.WebhookEvent{ID: uuid.New(), WebhookID: id, State: mms.EventFailed, Tries: 2, HTTPStatus: 500, Error: "It answered 500."}
+	e := mms.WebhookEvent{ID: uuid.New(), WebhookID: id, State: mms.TellingFailed, Tries: 2, HTTPStatus: 500, Error: "It answered 500."}
 	w.told = append(w.told, e)
 	return e, w.err
 }
@@ -253,7 +253,7 @@ func (w *world) WebhookEvents(context.Context, uuid.UUID, uuid.UUID, int64, int)
 func (w *world) ReplayEvent(_ context.Context, _, _, id uuid.UUID) (mms.WebhookEvent, error) {
 	for i := range w.told {
 		if w.told[i].ID == id {
-			w.told[i].State = mms.EventPending
+			w.told[i].State = mms.TellingPending
 			return w.told[i], w.err
 		}
 	}

@@ -1,0 +1,289 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/invalid"
+	"postcard/internal/mms"
+	"postcard/internal/postgres"
+)
+
+func batchOrder(owner uuid.UUID) mms.BatchOrder {
+	return mms.BatchOrder{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "spring"}}
+}
+
+// filled stores n messages in two parts, and has the faults.
+func filled(o mms.BatchOrder, n int, faults ...mms.RowFault) mms.Fill {
+	return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+		var messages []mms.Message
+		for i := range n {
+			m := order(o.Owner).Message
+			m.Priority, m.BatchID, m.BatchRow, m.Metadata = mms.Bulk, o.ID, i+1, map[string]string{"row": fmt.Sprint(i + 1)}
+			messages = append(messages, m)
+		}
+		for _, part := range [][]mms.Message{messages[:n/2], messages[n/2:]} {
+			if len(part) == 0 {
+				continue
+			}
+			if err := insert(ctx, part); err != nil {
+				return 0, mms.RowFaults{}, err
+			}
+		}
+		return n, mms.RowFaults{Faults: faults, Rejected: len(faults)}, nil
+	}
+}
+
+var aFault = mms.RowFault{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164", Message: "must be a phone number"}}
+
+func takeBatch(t *testing.T, store *postgres.Store, owner uuid.UUID, n int) mms.Batch {
+	t.Helper()
+	o := batchOrder(owner)
+	taken, err := store.AcceptBatch(t.Context(), o, filled(o, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return taken.Batch
+}
+
+func TestABatchIsStoredWhole(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	o := batchOrder(owner)
+	o.AcceptGood, o.Caps = true, []mms.Cap{{Holder: owner, Messages: 10}}
+	taken, err := store.AcceptBatch(t.Context(), o, filled(o, 5, aFault))
+	if err != nil || taken.Accepted != 5 || taken.Rejected != 1 || taken.State != mms.BatchRunning {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	got, err := store.Batch(t.Context(), owner, o.ID)
+	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Open() != 5 {
+		t.Errorf("%s %v", diff, err)
+	}
+	if _, err := store.Batch(t.Context(), uuid.New(), o.ID); !errors.Is(err, mms.ErrNoBatch) {
+		t.Errorf("another's: %v", err)
+	}
+	faults, more, err := store.BatchFaults(t.Context(), owner, o.ID, 0, 10)
+	if diff := cmp.Diff([]mms.RowFault{aFault}, faults); diff != "" || more || err != nil {
+		t.Errorf("%s %v", diff, err)
+	}
+	list, more, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Batch: o.ID}, Limit: 2})
+	if err != nil || len(list) != 2 || !more || list[0].Metadata["row"] != "5" || len(list[0].MediaURLs) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	h := read(t, store, list[0])
+	wantStory(t, h, mms.Queued, "accepted>queued")
+	if n := count(t, store, `SELECT sum(messages) FROM daily_counts WHERE holder = $1`, owner); n != 5 {
+		t.Errorf("%d messages count for today", n)
+	}
+}
+
+// TestABatchThatFailsLeavesNothing at whatever step.
+func TestABatchThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	wrong := errors.New("the file cannot be read")
+	for name, tt := range map[string]struct {
+		change func(*mms.BatchOrder)
+		fill   func(o mms.BatchOrder) mms.Fill
+		is     func(error) bool
+	}{
+		"a bad row": {func(*mms.BatchOrder) {}, func(o mms.BatchOrder) mms.Fill { return filled(o, 4, aFault) },
+			func(err error) bool {
+				var bad mms.RowFaults
+				return errors.As(err, &bad) && bad.Rejected == 1
+			}},
+		"over the cap": {func(o *mms.BatchOrder) { o.Caps = []mms.Cap{{Holder: owner, Messages: 3}} },
+			func(o mms.BatchOrder) mms.Fill { return filled(o, 4) },
+			func(err error) bool {
+				var full mms.CapError
+				return errors.As(err, &full) && full.Asked == 4 && full.Left == 3
+			}},
+		"a broken file": {func(*mms.BatchOrder) {}, func(o mms.BatchOrder) mms.Fill {
+			return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+				if _, _, err := filled(o, 4)(ctx, insert); err != nil {
+					return 0, mms.RowFaults{}, err
+				}
+				return 0, mms.RowFaults{}, wrong
+			}
+		}, func(err error) bool { return errors.Is(err, wrong) }},
+	} {
+		o := batchOrder(owner)
+		o.Idempotency = mms.Idempotency{Key: name, Fingerprint: [32]byte{1}}
+		tt.change(&o)
+		if _, err := store.AcceptBatch(t.Context(), o, tt.fill(o)); !tt.is(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := count(t, store, `SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM batches) + (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM daily_counts)`); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+}
+
+func TestABatchUnderAKey(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	o := batchOrder(owner)
+	o.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
+	first, err := store.AcceptBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+		// While it is being filled, the same request is in flight.
+		again := batchOrder(owner)
+		again.Idempotency = o.Idempotency
+		if _, err := store.AcceptBatch(ctx, again, filled(again, 1)); !errors.Is(err, mms.ErrInFlight) {
+			t.Errorf("in flight: %v", err)
+		}
+		if _, err := store.Accept(ctx, under("k", 1, order(owner))); !errors.Is(err, mms.ErrInFlight) {
+			t.Errorf("in flight, a message: %v", err)
+		}
+		return filled(o, 3)(ctx, insert)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := batchOrder(owner)
+	again.Idempotency = o.Idempotency
+	second, err := store.AcceptBatch(t.Context(), again, filled(again, 3))
+	if diff := cmp.Diff(first.Batch, second.Batch); diff != "" || err != nil || !second.Replayed {
+		t.Errorf("repeated: %s %v", diff, err)
+	}
+	again.Idempotency.Fingerprint = [32]byte{2}
+	if _, err := store.AcceptBatch(t.Context(), again, filled(again, 3)); !errors.Is(err, mms.ErrKeyReused) {
+		t.Errorf("another batch: %v", err)
+	}
+	if _, err := store.Accept(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrKeyReused) {
+		t.Errorf("a message under a batch's key: %v", err)
+	}
+	if n := count(t, store, `SELECT count(*) FROM messages`); n != 3 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+func settle(t *testing.T, store *postgres.Store) {
+	t.Helper()
+	for more := true; more; {
+		var err error
+		if more, err = store.SettleBatch(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestABatchThatIsPausedSendsNothing(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	batch := takeBatch(t, store, owner, 5)
+	released, err := store.Release(t.Context(), time.Second)
+	if err != nil || len(released) != 5 || released[0].Priority != mms.Bulk {
+		t.Fatalf("%v, %v", released, err)
+	}
+	// Two were let out of the line before, the others wait.
+	if _, err := store.DB().Exec(`UPDATE messages SET line = 'waiting', relay_at = 'infinity' WHERE batch_row > 2`); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchPaused); err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range released {
+		if _, claimed, err := store.Claim(t.Context(), task.MessageID, token(), lease); claimed || err != nil {
+			t.Errorf("a message of a paused batch is claimed: %v", err)
+		}
+	}
+	if o, err := store.Obstacle(t.Context(), released[0].MessageID); !o.SetAside || err != nil {
+		t.Errorf("what keeps it: %+v, %v", o, err)
+	}
+	settle(t, store)
+	for _, task := range released { // as their worker does; it does no harm to the others
+		if done, err := store.SetAside(t.Context(), task.MessageID); err != nil || !done {
+			t.Errorf("setting aside: %t %v", done, err)
+		}
+	}
+	if n := count(t, store, `SELECT count(*) FROM messages WHERE line = 'set_aside' AND relay_at = 'infinity'`); n != 5 {
+		t.Errorf("%d messages are set aside", n)
+	}
+	if err := store.RelayAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if items, err := store.TakeForRelay(t.Context(), 10); len(items) != 0 || err != nil {
+		t.Errorf("the relay takes what is set aside: %v %v", items, err)
+	}
+	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := store.SetAside(t.Context(), released[0].MessageID); done || err != nil {
+		t.Errorf("a worker that is late sets aside what goes on: %v", err)
+	}
+	settle(t, store)
+	if tasks, err := store.Release(t.Context(), time.Second); len(tasks) != 5 || err != nil {
+		t.Errorf("let out after the pause: %v, %v", tasks, err)
+	}
+}
+
+func TestABatchThatIsCanceled(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	batch := takeBatch(t, store, owner, 5)
+	released, err := store.Release(t.Context(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sending, _ := claim(t, store, released[0].MessageID)
+	if err := store.SetBatchState(t.Context(), uuid.New(), batch.ID, mms.BatchCanceled); !errors.Is(err, mms.ErrNoBatch) {
+		t.Errorf("by another: %v", err)
+	}
+	for range 2 {
+		if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchCanceled); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(t, store)
+	got, err := store.Batch(t.Context(), owner, batch.ID)
+	if diff := cmp.Diff(map[mms.Status]int{mms.Canceled: 4, mms.Sending: 1}, got.Counts); diff != "" || err != nil {
+		t.Errorf("%s %v", diff, err)
+	}
+	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); !errors.Is(err, mms.ErrBatchOver) {
+		t.Errorf("resumed: %v", err)
+	}
+	// The one that was under way is refused for now, and comes back too late.
+	if _, err := store.Requeue(t.Context(), sending.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{Status: mms.Queued}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := store.SetAside(t.Context(), sending.MessageID); !done || err != nil {
+		t.Errorf("%t %v", done, err)
+	}
+	if h := read(t, store, mms.Message{ID: sending.MessageID, Owner: owner}); h.Status != mms.Canceled || !h.Final() {
+		t.Errorf("it is %s", h.Status)
+	}
+}
+
+func TestAScheduledBatchStandsInLine(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	o := batchOrder(owner)
+	now, err := store.Now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := now.Add(time.Hour)
+	_, err = store.AcceptBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+		m := order(owner).Message
+		m.SendAt, m.Priority, m.BatchID, m.BatchRow = &at, mms.Bulk, o.ID, 1
+		return 1, mms.RowFaults{}, insert(ctx, []mms.Message{m})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.DB().Exec(`UPDATE messages SET send_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	if n, tasks, err := store.TakeDue(t.Context(), 10); n != 1 || len(tasks) != 0 || err != nil {
+		t.Errorf("%d %v %v", n, tasks, err)
+	}
+	if tasks, err := store.Release(t.Context(), time.Second); len(tasks) != 1 || err != nil {
+		t.Errorf("%v %v", tasks, err)
+	}
+}
