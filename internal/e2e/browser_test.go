@@ -226,3 +226,44 @@ func TestAnAdminWatchesTheQueues(t *testing.T) {
 		chromedp.WaitVisible(`//*[contains(text(), "refused_by_plivo")]`))
 	picture(t, ctx, "dead-letters")
 }
+
+// TestAPersonSendsABatch makes a key and a webhook, uploads a file with a bad
+// row, and watches the batch.
+func TestAPersonSendsABatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true")
+	r.worker("", "ALLOW_PRIVATE_WEBHOOKS=true")
+	hook := newReceiver(t, func(int) int { return 200 })
+	file := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(file, []byte("to,name\n+14165601000,Ada\n123,Bob\n+14165601001,Eve\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx := browser(t)
+	do(t, ctx, "logging in", chromedp.Navigate(url+"/settings/keys"), chromedp.WaitVisible(`#email`),
+		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
+		chromedp.WaitVisible(`#name`), chromedp.SendKeys(`#name`, "Web shop"), chromedp.Submit(`#name`), chromedp.WaitVisible(`.secret`))
+	picture(t, ctx, "keys")
+	do(t, ctx, "adding a webhook", chromedp.Navigate(url+"/settings/webhooks"), chromedp.SendKeys(`#url`, hook.URL), chromedp.Submit(`#url`), chromedp.WaitVisible(`.secret`))
+
+	do(t, ctx, "uploading a bad row", chromedp.Navigate(url+"/batches/new"), chromedp.SendKeys(`#name`, "Spring greetings"),
+		chromedp.SetUploadFiles(`#file`, []string{file}), chromedp.SendKeys(`#text`, "Hello {{name}}"), chromedp.SendKeys(`#mediaUrl`, "https://example.com/picture.jpg"),
+		chromedp.Submit(`#name`), chromedp.WaitVisible(`#summary`))
+	picture(t, ctx, "batch-faults")
+	if faults := ask(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(faults, "Row 2: to") {
+		t.Errorf("the faults are %q", faults)
+	}
+	do(t, ctx, "sending the others", chromedp.Click(`input[value=accept_good]`), chromedp.SetUploadFiles(`#file`, []string{file}),
+		chromedp.Submit(`#name`), chromedp.WaitVisible(`progress`), chromedp.WaitVisible(`//progress[@value="100"]`), chromedp.WaitVisible(`.status.delivered`))
+	picture(t, ctx, "batch")
+	do(t, ctx, "looking at its messages", chromedp.Click(`//a[text()="All its messages"]`), chromedp.WaitVisible(`.messages .delivered`))
+	picture(t, ctx, "list-of-batch")
+	do(t, ctx, "looking at the batches", chromedp.Navigate(url+"/batches"), chromedp.WaitVisible(`//a[text()="Spring greetings"]`))
+	picture(t, ctx, "batches")
+	do(t, ctx, "looking at the webhook", chromedp.Navigate(url+"/settings/webhooks"), chromedp.WaitVisible(`th a`), chromedp.Click(`th a`), chromedp.WaitVisible(`//td[text()="delivered"]`))
+	picture(t, ctx, "webhook")
+	do(t, ctx, "reading about the API", chromedp.Navigate(url+"/docs/"), chromedp.WaitVisible(`//h3//span[text()="webhooks"] | //h2[contains(., "Postcard")]`))
+	if n, _, _ := hook.requests(); n < 4 {
+		t.Errorf("the webhook was told of %d events", n)
+	}
+}

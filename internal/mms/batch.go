@@ -70,6 +70,20 @@ func (b Batch) Open() int {
 	return open
 }
 
+// Title is where the batch stands, as a heading. Without Counts it says what was
+// asked for.
+func (b Batch) Title() string {
+	switch {
+	case b.State == BatchCanceled:
+		return "Canceled"
+	case b.Counts != nil && b.Open() == 0:
+		return "Done"
+	case b.State == BatchPaused:
+		return "Paused"
+	}
+	return "Being sent"
+}
+
 // Explain says in plain words where the batch stands.
 func (b Batch) Explain() string {
 	switch open := b.Open(); {

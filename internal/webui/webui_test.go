@@ -145,6 +145,9 @@ func (w *world) AcceptBatch(_ context.Context, by mms.Author, d mms.BatchDraft, 
 			bad.Faults = append(bad.Faults, mms.Faults(row, fields)...)
 			continue
 		}
+		if err != nil {
+			return mms.TakenBatch{}, err
+		}
 		b.Accepted++
 	}
 	if bad.Rejected > 0 && !d.AcceptGood {
@@ -398,6 +401,11 @@ func (b *browser) do(method, target string, form url.Values) answer {
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	return b.request(r)
+}
+
+func (b *browser) request(r *http.Request) answer {
+	b.t.Helper()
 	if b.cookie != nil {
 		r.AddCookie(b.cookie)
 	}
@@ -407,7 +415,7 @@ func (b *browser) do(method, target string, form url.Values) answer {
 		b.cookie = cookie
 	}
 	got := answer{w.Code, w.Header().Get("Location"), w.Header(), w.Body.String()}
-	b.check(method+" "+target, got)
+	b.check(r.Method+" "+r.URL.Path, got)
 	return got
 }
 
