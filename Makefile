@@ -1,6 +1,6 @@
 # What people type. `make help` lists it.
 
-.PHONY: help run smoke test check build faults
+.PHONY: help run smoke test check build faults bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -29,3 +29,6 @@ build: ## build the programs into bin/
 faults: ## every fault three times, then 20,000 messages while everything breaks at random; takes half an hour
 	go test -count=3 -timeout 30m ./internal/e2e
 	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestTenThousand' -v ./internal/e2e
+
+bench: ## measure speed beside the limits of Postgres and asynq; takes a quarter of an hour
+	go run ./bench -json bench.json

@@ -18,6 +18,7 @@ const batchStart = `{"text":"Hi {{name}}","mediaUrl":"https://example.com/a.jpg"
 
 func TestBatches(t *testing.T) {
 	t.Parallel()
+	ada := newSystem(t).ada()
 	for name, tt := range map[string]struct {
 		body  string
 		as    string
@@ -57,7 +58,7 @@ func TestBatches(t *testing.T) {
 		if tt.as == "" {
 			tt.as = "application/json"
 		}
-		got := newSystem(t).ada().doAs(tt.as, "POST", "/api/batches"+tt.query, tt.body)
+		got := ada.doAs(tt.as, "POST", "/api/batches"+tt.query, tt.body)
 		words := fmt.Sprint(got.status, " ")
 		if got.status == http.StatusAccepted {
 			words += fmt.Sprint(decode[httpapi.NewBatch](t, got).Accepted)

@@ -59,13 +59,13 @@ func description(o Options) huma.Config {
 
 const introductionHead = `Postcard sends picture messages (MMS) through Plivo and tells you what became of each.
 
-Log in, keep the cookie, send, and ask for news:
+Make an API key under Settings, send, and ask for news:
 
-    curl -c jar -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"..."}' $HOST/api/login
-    curl -b jar -H 'Content-Type: application/json' -d '{"to":"+14155550123","text":"Hello","mediaUrl":"https://example.com/picture.jpg"}' $HOST/api/send-mms
-    curl -b jar $HOST/api/messages/{id}
+    curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1017' -d '{"to":"+14155550123","text":"Hello","mediaUrl":"https://example.com/picture.jpg"}' $HOST/api/send-mms
+    curl -H "Authorization: Bearer $KEY" $HOST/api/messages/{id}
 
-Bodies are JSON objects in UTF-8 of at most 64 KiB; fields that are not known are refused. Times are RFC 3339 in UTC. Fields with nothing to say are left out.
+A request that is repeated with the same Idempotency-Key within 24 hours sends nothing more, and gets the first answer; 409 with Retry-After says that the first is still being worked on.
+Bodies are JSON objects in UTF-8 of at most 64 KiB, of batches 64 MiB; fields that are not known are refused. Times are RFC 3339 in UTC. Fields with nothing to say are left out.
 Errors are problem details (RFC 9457, application/problem+json); errors lists every fault of the input at once, by field and rule.
 
 The statuses of a message:

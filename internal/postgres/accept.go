@@ -204,20 +204,33 @@ func metadataJSON(metadata map[string]string) (string, error) {
 
 func nullID(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: id != uuid.Nil} }
 
-const deleteOldKeys = `DELETE FROM idempotency_keys WHERE created_at < now() - interval '25 hours'`
+const deleteOldKeys = `
+DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+    SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT $1)`
 
-const deleteOldCounts = `DELETE FROM daily_counts WHERE day < ` + today + ` - 7`
+const deleteOldCounts = `
+DELETE FROM daily_counts WHERE (holder, day, slot) IN (
+    SELECT holder, day, slot FROM daily_counts WHERE day < ` + today + ` - 7 LIMIT $1)`
 
 // Forget removes idempotency keys, counts and events of webhooks that nobody asks
 // for any more.
 func (s *Store) Forget(ctx context.Context) error {
 	for _, statement := range []string{deleteOldKeys, deleteOldCounts, deleteOldEvents} {
-		if _, err := s.db.ExecContext(ctx, statement); err != nil {
-			return translate(err, "forgetting what is over")
+		for deleted := int64(forgottenAtOnce); deleted == forgottenAtOnce; {
+			result, err := s.db.ExecContext(ctx, statement, forgottenAtOnce)
+			if err != nil {
+				return translate(err, "forgetting what is over")
+			}
+			if deleted, err = result.RowsAffected(); err != nil {
+				return translate(err, "forgetting what is over")
+			}
 		}
 	}
 	return nil
 }
+
+// forgottenAtOnce is how many rows one statement removes.
+const forgottenAtOnce = 10_000
 
 const cancelMessage = `
 WITH m AS (

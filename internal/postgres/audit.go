@@ -22,6 +22,16 @@ var checks = []check{
 	{"I1", "messages held for a person", `SELECT count(*) FROM messages WHERE held`, true},
 	{"I1", "queued messages that nobody looks after", `
 		SELECT count(*) FROM messages WHERE status = 'queued' AND line IS DISTINCT FROM 'waiting' AND relay_at < now() - interval '5 minutes'`, false},
+	{"I1", "scheduled messages whose time is long past", `
+		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
+	{"I1", "messages set aside although their batch goes on", `
+		SELECT count(*) FROM messages m JOIN batches b ON b.id = m.batch_id
+		WHERE m.line = 'set_aside' AND b.state = 'running' AND NOT b.unsettled`, false},
+	{"I1", "messages of canceled batches that are still to be sent", `
+		SELECT count(*) FROM messages m JOIN batches b ON b.id = m.batch_id
+		WHERE b.state = 'canceled' AND NOT b.unsettled AND m.status IN ('scheduled', 'queued') AND m.updated_at < now() - interval '5 minutes'`, false},
+	{"I1", "events that a webhook waits for and nobody looks after", `
+		SELECT count(*) FROM webhook_events WHERE state = 'pending' AND look_at < now() - interval '15 minutes'`, false},
 	{"I1", "messages being sent by nobody", `
 		SELECT count(*) FROM messages m WHERE m.status = 'sending' AND NOT EXISTS (
 			SELECT FROM attempts a WHERE a.message_id = m.id AND a.number = m.attempts

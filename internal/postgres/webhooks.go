@@ -332,4 +332,4 @@ func (s *Store) FinishWebhookEvent(ctx context.Context, t mms.Telling, told mms.
 
 const deleteOldEvents = `
 DELETE FROM webhook_events WHERE id IN (
-    SELECT id FROM webhook_events WHERE occurred_at < now() - interval '30 days' AND state <> 'pending' LIMIT 10000)`
+    SELECT id FROM webhook_events WHERE occurred_at < now() - interval '30 days' AND state <> 'pending' LIMIT $1)`

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/lib/pq"
+)
+
+const loadLength = 4 * time.Second
+
+func sendBody(n int64) string {
+	return fmt.Sprintf(`{"to":"+1416%07d","text":"Greetings from the coast","mediaUrl":"https://example.com/picture.jpg"}`, 2000000+n%8000000)
+}
+
+// benchAccept measures how many messages a second one api takes on, beside a loop
+// that does nothing but store the same rows and enqueue the same tasks.
+func benchAccept(ctx context.Context, s *stack, r *report) error {
+	api, err := s.api(ctx)
+	if err != nil {
+		return err
+	}
+	key, cookie, err := credentials(api)
+	if err != nil {
+		return err
+	}
+	bearer := "Authorization: Bearer " + key + "\r\n"
+	for _, concurrency := range []int{1, 16, 64, 256} {
+		floor, floorTook, err := load(ctx, concurrency, loadLength, s.rawFloor(min(concurrency, 90)))
+		if err != nil {
+			return fmt.Errorf("the floor: %w", err)
+		}
+		commits, err := s.commits(ctx)
+		if err != nil {
+			return err
+		}
+		used := cpu(api.command.Process.Pid)
+		perSecond, took, err := load(ctx, concurrency, loadLength, poster(api.url, "/api/send-mms", bearer, sendBody, http.StatusAccepted))
+		if err != nil {
+			return err
+		}
+		used = cpu(api.command.Process.Pid) - used
+		after, err := s.commits(ctx)
+		if err != nil {
+			return err
+		}
+		name := func(what string) string { return fmt.Sprintf("%s, c=%d", what, concurrency) }
+		bar := ""
+		if concurrency == 64 {
+			bar = "≥ 1.0"
+		}
+		r.add(name("floor"), floor, "messages/s", "")
+		r.add(name("accept"), perSecond, "messages/s", "")
+		r.add(name("accept / floor"), perSecond/floor, "", bar)
+		r.add(name("floor p99"), floorTook.at(0.99), "ms", "")
+		r.add(name("p50"), took.at(0.5), "ms", "")
+		r.add(name("p99"), took.at(0.99), "ms", "")
+		r.add(name("p99.9"), took.at(0.999), "ms", "")
+		all := perSecond * (loadLength.Seconds() + min(time.Second, loadLength/4).Seconds())
+		r.add(name("api's CPU"), 1e6*used/all, "µs/message", "")
+		r.add(name("commits"), (after-commits)/all, "/message", "")
+	}
+	perSecond, _, err := load(ctx, 64, loadLength, poster(api.url, "/api/send-mms", "Cookie: "+cookie+"\r\n", sendBody, http.StatusAccepted))
+	if err != nil {
+		return err
+	}
+	r.add("accept with a session, c=64", perSecond, "messages/s", "")
+	return nil
+}
+
+// rawFloor stores what a message consists of in one transaction and enqueues its
+// task, over so many connections, and does nothing else.
+func (s *stack) rawFloor(connections int) func() (caller, error) {
+	const insert = `
+WITH m AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, relay_at)
+    VALUES ($1, $2, $3, $4, $5, 'queued', now(), 'infinity') RETURNING id
+), media AS (
+    INSERT INTO message_media (message_id, position, url) SELECT id, 1, $6 FROM m
+)
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', 'queued' FROM m`
+	var once sync.Once
+	var pool *sql.DB
+	var user uuid.UUID
+	var failed error
+	client := asynq.NewClientFromRedisClient(s.tasks)
+	return func() (caller, error) {
+		once.Do(func() {
+			connector, err := pq.NewConnector(s.postgres.URL)
+			if err != nil {
+				failed = err
+				return
+			}
+			pool = sql.OpenDB(connector)
+			pool.SetMaxOpenConns(connections)
+			pool.SetMaxIdleConns(connections)
+			failed = pool.QueryRow(`SELECT id FROM users LIMIT 1`).Scan(&user)
+		})
+		return func(n int64) error {
+			id, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			if _, err := pool.Exec(insert, id, user, sender, fmt.Sprintf("+1416%07d", 2000000+n%8000000), "Greetings from the coast", "https://example.com/picture.jpg"); err != nil {
+				return fmt.Errorf("storing: %w", err)
+			}
+			text, _ := id.MarshalText()
+			_, err = client.Enqueue(asynq.NewTask("bench", text), asynq.TaskID(id.String()+":1"), asynq.Queue("floor"), asynq.MaxRetry(10000))
+			return err
+		}, failed
+	}
+}
+
+// benchOpenLoop sends 500 messages a second, whether or not the earlier ones have
+// been answered.
+func benchOpenLoop(ctx context.Context, s *stack, r *report) error {
+	api, err := s.api(ctx)
+	if err != nil {
+		return err
+	}
+	key, _, err := credentials(api)
+	if err != nil {
+		return err
+	}
+	const rate, length = 500, 6 * time.Second
+	newCaller := poster(api.url, "/api/send-mms", "Authorization: Bearer "+key+"\r\n", sendBody, http.StatusAccepted)
+	free := make(chan caller, rate)
+	for range rate {
+		call, err := newCaller()
+		if err != nil {
+			return err
+		}
+		free <- call
+	}
+	var mu sync.Mutex
+	var took latencies
+	var errs []error
+	var group sync.WaitGroup
+	ticker := time.NewTicker(time.Second / rate)
+	defer ticker.Stop()
+	begun := time.Now()
+	for n := int64(0); time.Since(begun) < length && ctx.Err() == nil; n++ {
+		due := <-ticker.C
+		group.Go(func() {
+			call := <-free
+			err := call(n)
+			free <- call
+			mu.Lock()
+			defer mu.Unlock()
+			if time.Since(begun) > time.Second {
+				took = append(took, time.Since(due))
+			}
+			errs = append(errs, err)
+		})
+	}
+	group.Wait()
+	r.add("p50 at 500/s", took.at(0.5), "ms", "")
+	r.add("p99 at 500/s", took.at(0.99), "ms", "< 25")
+	r.add("p99.9 at 500/s", took.at(0.999), "ms", "")
+	return errors.Join(errs...)
+}

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "github.com/lib/pq" // for the figures of the database
+	"github.com/redis/go-redis/v9"
+
+	"postcard/internal/devstack"
+	"postcard/internal/plivosim"
+)
+
+const (
+	authID    = "MABENCHBENCHBENCH001"
+	authToken = "bench-token"
+	sender    = "+14155550100"
+	email     = "bench@example.com"
+	password  = "bench password"
+)
+
+// build makes the programs as they are shipped.
+func build(ctx context.Context) (string, error) {
+	dir, err := os.MkdirTemp("", "postcard-bench-")
+	if err != nil {
+		return "", fmt.Errorf("making a folder: %w", err)
+	}
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", dir, "postcard/cmd/api", "postcard/cmd/worker")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
+	}
+	return dir, nil
+}
+
+// stack is fresh servers, a simulator, and the processes that were started.
+type stack struct {
+	programs  string
+	dir       string
+	postgres  *devstack.Postgres
+	redis     *devstack.Redis
+	db        *sql.DB
+	tasks     *redis.Client
+	sim       *plivosim.Simulator
+	simulator *httptest.Server
+	slow      time.Duration // of every answer of the simulator
+	processes []*process
+}
+
+func newStack(ctx context.Context, programs string, logger *slog.Logger) (*stack, error) {
+	dir, err := devstack.TempStateDir()
+	if err != nil {
+		return nil, err
+	}
+	s := &stack{programs: programs, dir: dir}
+	if s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{StateDir: dir, DieWithUs: true, AllowInstall: true, Logger: logger}); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	if s.redis, err = devstack.StartRedis(ctx, devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, DieWithUs: true, Logger: logger}); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	if s.db, err = sql.Open("postgres", s.postgres.URL); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	options, err := redis.ParseURL(s.redis.URL)
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	s.tasks = redis.NewClient(options)
+	s.sim = plivosim.New(plivosim.Config{AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: -1})
+	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(s.slow)
+		s.sim.ServeHTTP(w, r)
+	}))
+	return s, nil
+}
+
+// stop ends everything that was started, in the opposite order.
+func (s *stack) stop() error {
+	var errs []error
+	for _, p := range s.processes {
+		p.kill()
+	}
+	if s.simulator != nil {
+		s.simulator.CloseClientConnections()
+		s.simulator.Close()
+		s.sim.Close()
+	}
+	if s.tasks != nil {
+		errs = append(errs, s.tasks.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.redis != nil {
+		errs = append(errs, s.redis.Kill())
+	}
+	if s.postgres != nil {
+		errs = append(errs, s.postgres.Kill())
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+}
+
+// process is an api or a worker.
+type process struct {
+	command *exec.Cmd
+	url     string // of its listener for all; empty for a worker
+	metrics string
+	took    time.Duration // from its start until it was ready
+	log     string
+}
+
+func (p *process) kill() {
+	if p.command.ProcessState != nil {
+		return
+	}
+	_ = p.command.Process.Kill()
+	_ = p.command.Wait()
+}
+
+// api starts an api and waits until it is ready.
+func (s *stack) api(ctx context.Context, vars ...string) (*process, error) {
+	return s.start(ctx, "api", vars...)
+}
+
+// worker starts a worker and waits until it is ready.
+func (s *stack) worker(ctx context.Context, vars ...string) (*process, error) {
+	return s.start(ctx, "worker", vars...)
+}
+
+func (s *stack) start(ctx context.Context, program string, vars ...string) (*process, error) {
+	port, err := devstack.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := devstack.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		command: exec.Command(filepath.Join(s.programs, program)), url: fmt.Sprintf("http://127.0.0.1:%d", port),
+		metrics: fmt.Sprintf("http://127.0.0.1:%d", metrics), log: filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", program, port)),
+	}
+	log, err := os.Create(p.log)
+	if err != nil {
+		return nil, fmt.Errorf("making a log: %w", err)
+	}
+	defer log.Close()
+	p.command.Dir, p.command.Stderr, p.command.Stdout = s.dir, log, log
+	p.command.Env = append([]string{
+		"DATABASE_URL=" + s.postgres.URL, "REDIS_URL=" + s.redis.URL, "LOG_LEVEL=warn",
+		"PLIVO_AUTH_ID=" + authID, "PLIVO_AUTH_TOKEN=" + authToken, "PLIVO_SENDER_NUMBER=" + sender, "PLIVO_BASE_URL=" + s.simulator.URL,
+		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "API_KEY_RATE=0", "SENDER_RATE=0",
+		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", metrics), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", metrics),
+	}, vars...)
+	begun := time.Now()
+	if err := devstack.StartBound(p.command); err != nil {
+		return nil, err
+	}
+	s.processes = append(s.processes, p)
+	for {
+		response, err := http.Get(p.metrics + "/readyz")
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				p.took = time.Since(begun)
+				return p, nil
+			}
+		}
+		if time.Since(begun) > time.Minute || ctx.Err() != nil {
+			text, _ := os.ReadFile(p.log)
+			return nil, fmt.Errorf("the %s is not ready: %s", program, text)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// cpu is the processor time that a process has used, in seconds, with its
+// children's where it has any that ended.
+func cpu(pid int) float64 {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	user, _ := strconv.ParseFloat(fields[11], 64)
+	system, _ := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / 100
+}
+
+// memory is what a process keeps in memory of its own, in MiB.
+func memory(pid int) float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024
+		}
+	}
+	return 0
+}
+
+// commits is how many transactions the database has committed.
+func (s *stack) commits(ctx context.Context) (n float64, err error) {
+	_, err = s.db.ExecContext(ctx, `SELECT pg_stat_force_next_flush()`)
+	if err != nil {
+		return 0, fmt.Errorf("asking for figures: %w", err)
+	}
+	err = s.db.QueryRowContext(ctx, `SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
+	return n, err
+}
+
+// commands is how many commands Redis has carried out.
+func (s *stack) commands(ctx context.Context) (float64, error) {
+	info, err := s.tasks.Info(ctx, "stats").Result()
+	if err != nil {
+		return 0, fmt.Errorf("asking Redis for figures: %w", err)
+	}
+	for line := range strings.Lines(info) {
+		if n, ok := strings.CutPrefix(line, "total_commands_processed:"); ok {
+			return strconv.ParseFloat(strings.TrimSpace(n), 64)
+		}
+	}
+	return 0, nil
+}
+
+// credentials logs in at an api and makes an API key.
+func credentials(api *process) (key, cookie string, err error) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return "", "", err
+	}
+	client := &http.Client{Jar: jar, Timeout: 10 * time.Second}
+	post := func(path, body string) (map[string]any, error) {
+		response, err := client.Post(api.url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode/100 != 2 {
+			return nil, fmt.Errorf("%s: %s %s %w", path, response.Status, text, err)
+		}
+		answer := map[string]any{}
+		return answer, json.Unmarshal(text, &answer)
+	}
+	if _, err := post("/api/login", fmt.Sprintf(`{"email":%q,"password":%q}`, email, password)); err != nil {
+		return "", "", err
+	}
+	answer, err := post("/api/keys", `{"name":"bench","scopes":["send","read"]}`)
+	if err != nil {
+		return "", "", err
+	}
+	request, err := http.NewRequest(http.MethodGet, api.url, nil)
+	if err != nil {
+		return "", "", err
+	}
+	for _, c := range jar.Cookies(request.URL) {
+		cookie = c.Name + "=" + c.Value
+	}
+	return fmt.Sprint(answer["secret"]), cookie, nil
+}
