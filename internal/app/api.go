@@ -73,9 +73,14 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	keys := keyStore{Store: store, cache: signin.NewKeyCache(store)}
+	revoked, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.KeysChannel, logger)
+	if err != nil {
+		return err
+	}
 	in := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Door: door, Intake: in, Messages: store, Batches: store, Keys: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressed: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
+		Door: door, Intake: in, Messages: store, Batches: store, Keys: keys, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressed: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -91,7 +96,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		logger:    logger,
 		registry:  registry,
 		door:      door,
-		keys:      store,
+		keys:      keys.cache,
 		pages:     pages,
 		dashboard: dashboard,
 		ready: readyz(store,
@@ -99,7 +104,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			dependency{name: "redis", ping: tasks.Ping},
 		),
 		api: httpapi.New(httpapi.Options{
-			Door: door, Keys: store, KeyRate: c.KeyRate, Intake: in, Messages: store, Batches: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
+			Door: door, Keys: keys, KeyRate: c.KeyRate, Intake: in, Messages: store, Batches: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
 			SessionCookie: sessionCookie, Logger: logger,
 		}),
 		webhook: webhook.New(webhook.Options{
@@ -115,6 +120,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { store.Announce(ctx, logger); return nil })
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
+	group.Go(func() error { keys.cache.Follow(ctx, revoked); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)
@@ -124,6 +130,20 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+// keyStore forgets a key that is revoked here before it says so; the other
+// processes hear of it from the database.
+type keyStore struct {
+	*postgres.Store
+	cache *signin.KeyCache
+}
+
+// RevokeKey implements httpapi.Keys and webui.Keys.
+func (k keyStore) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
+	err := k.Store.RevokeKey(ctx, user, id)
+	k.cache.Forget(id)
+	return err
 }
 
 // callbackTokens are those that callbacks may be signed with.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -80,6 +81,7 @@ func operationsHandler(registry *prometheus.Registry, ready http.HandlerFunc) ht
 	r := chi.NewRouter()
 	r.Get("/livez", livez)
 	r.Get("/readyz", ready)
+	r.Mount("/debug", middleware.Profiler()) // where the time goes, for operators
 	r.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return r
 }

@@ -157,6 +157,7 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 // decision about a message rests on it: clocks of several machines differ, and
 // all times of messages are the database's.
 var readsClock = map[string]string{
+	"internal/signin/cache.go":   "how long it is remembered whose a key is",
 	"internal/worker/leases.go":  "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/sender.go":  "how long a call took",
 	"internal/postgres/dial.go":  "how long the database may take to answer",

@@ -74,8 +74,16 @@ SELECT ` + messageColumns + `, $6::text[] AS media FROM m`
 // call may have been lost, and database/sql itself repeats a statement whose
 // connection broke. It returns mms.CapError, mms.ErrKeyReused or
 // mms.ErrInFlight where that keeps the message from being stored.
+//
+// Messages that come at the same time are stored together; one that was not
+// stored that way is tried alone, which tells why.
 func (s *Store) Accept(ctx context.Context, o mms.Order) (mms.Taken, error) {
 	const doing = "accepting a message"
+	if groupable(o) {
+		if taken, ok := s.acceptInGroup(ctx, o); ok {
+			return taken, nil
+		}
+	}
 	m := o.Message
 	holders, caps := capArrays(o.Caps)
 	metadata, err := metadataJSON(m.Metadata)

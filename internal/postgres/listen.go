@@ -12,6 +12,7 @@ import (
 const (
 	RelayChannel   = "relay"    // a message needs the relay before its time
 	ChangesChannel = "messages" // messages have changed: their ids, separated by spaces
+	KeysChannel    = "keys"     // an API key was revoked: its id
 )
 
 const (

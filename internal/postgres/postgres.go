@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -29,17 +30,18 @@ import (
 type Store struct {
 	db        *sqlx.DB
 	announcer announcer
+	acceptor  acceptor
 }
 
 // Patience is how long a process waits for the answer to one statement.
 const Patience = 15 * time.Second
 
-// Open makes a store on the database at url with at most maxConns connections. It
+// Open makes a store on the database at the address, a URL, with at most maxConns connections. It
 // waits for nothing: a database that is away shows itself in Ping. A statement
 // that is not answered within patience fails, and its connection is closed; 0
 // waits for ever, for migrations and audits.
-func Open(url string, maxConns int, patience time.Duration) (*Store, error) {
-	connector, err := pq.NewConnector(url)
+func Open(address string, maxConns int, patience time.Duration) (*Store, error) {
+	connector, err := pq.NewConnector(inOneTrip(address))
 	if err != nil {
 		return nil, errors.New("opening the database: its URL cannot be read") // the cause may repeat its password
 	}
@@ -51,6 +53,19 @@ func Open(url string, maxConns int, patience time.Duration) (*Store, error) {
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{db: db}, nil
+}
+
+// inOneTrip has the driver send a statement with its parameters in one round trip
+// instead of two.
+func inOneTrip(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" && u.RawQuery == "" && u.Path == "" {
+		return raw
+	}
+	query := u.Query()
+	query.Set("binary_parameters", "yes")
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 // DB is the connection pool, for the session store and for migrations.

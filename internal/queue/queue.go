@@ -81,6 +81,7 @@ type Client struct {
 
 // NewClient makes a Client on a connection that stays the caller's to close.
 func NewClient(c redis.UniversalClient) *Client {
+	c = &pipelined{UniversalClient: c}
 	return &Client{redis: c, tasks: asynq.NewClientFromRedisClient(c), inspector: asynq.NewInspectorFromRedisClient(c)}
 }
 
