@@ -114,7 +114,7 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 }
 
 func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.Duration, messages int) (float64, error) {
-	if _, err := s.db.ExecContext(ctx, `TRUNCATE messages, message_media, attempts, message_events, webhook_events, idempotency_keys`); err != nil {
+	if _, err := s.db.ExecContext(ctx, `TRUNCATE messages, message_media, message_search, attempts, message_events, webhook_events, idempotency_keys`); err != nil {
 		return 0, fmt.Errorf("emptying the tables: %w", err)
 	}
 	if err := s.fill(ctx, messages, ""); err != nil {
@@ -132,6 +132,10 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 		return 0, err
 	}
 	commands, err := s.commands(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before, err := s.usage(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -172,7 +176,17 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 		}
 		r.add(fmt.Sprintf("commits, workers=%d", workers), (after-statements)/float64(messages), "/message", "")
 		r.add(fmt.Sprintf("Redis commands, workers=%d", workers), (afterCommands-commands)/float64(messages), "/message", "")
-		r.add(fmt.Sprintf("workers' CPU, workers=%d", workers), 1e6*used/float64(messages), "µs/message", "")
+		now, err := s.usage(ctx)
+		if err != nil {
+			return 0, err
+		}
+		parts := now.since(before)
+		for _, part := range []struct {
+			name string
+			used float64
+		}{{"workers'", used}, {"Postgres'", parts.postgres}, {"Redis'", parts.redis}, {"the simulator's", parts.simulator}} {
+			r.add(fmt.Sprintf("%s CPU, workers=%d", part.name, workers), 1e6*part.used/float64(messages), "µs/message", "")
+		}
 	}
 	for _, w := range started {
 		w.kill()
@@ -245,7 +259,7 @@ func benchPacing(ctx context.Context, s *stack, r *report) error {
 		return err
 	}
 	api.kill()
-	const perMinute, length = 1200, 15 * time.Second
+	const perMinute, length = 120, 30 * time.Second // what Plivo carries from a toll-free number
 	if err := s.fill(ctx, perMinute, "waiting"); err != nil {
 		return err
 	}
@@ -266,14 +280,16 @@ func benchPacing(ctx context.Context, s *stack, r *report) error {
 	}
 	slices.SortFunc(arrivals, func(a, b time.Time) int { return a.Compare(b) })
 	overruns := 0
-	const window = 20 // messages a second are allowed
-	for i := window; i < len(arrivals); i++ {
-		if arrivals[i].Sub(arrivals[i-window]) < time.Second {
+	const window = 10 * time.Second
+	const allowed = int(perMinute * window / time.Minute)
+	for i := allowed; i < len(arrivals); i++ {
+		if arrivals[i].Sub(arrivals[i-allowed]) < window {
 			overruns++
 		}
 	}
-	r.add("achieved / allowed, 4 workers", float64(len(arrivals))/(perMinute*length.Seconds()/60), "", "≥ 0.98")
-	r.add("windows of a second with too many", float64(overruns), "", "0")
+	achieved := float64(len(arrivals)-1) / arrivals[len(arrivals)-1].Sub(arrivals[0]).Minutes()
+	r.add("achieved / allowed, 4 workers", achieved/perMinute, "", "≥ 0.98")
+	r.add("windows of 10 s with too many", float64(overruns), "", "0")
 	return nil
 }
 

@@ -82,7 +82,10 @@ func newStack(ctx context.Context, programs string, logger *slog.Logger) (*stack
 		return nil, errors.Join(err, s.stop())
 	}
 	s.tasks = redis.NewClient(options)
-	s.sim = plivosim.New(plivosim.Config{AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: -1})
+	s.sim = plivosim.New(plivosim.Config{
+		AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: -1,
+		TimeScale: 1000, // what is measured is sending: the reports come after the end
+	})
 	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(s.slow)
 		s.sim.ServeHTTP(w, r)
@@ -165,7 +168,7 @@ func (s *stack) start(ctx context.Context, program string, vars ...string) (*pro
 	p.command.Env = append([]string{
 		"DATABASE_URL=" + s.postgres.URL, "REDIS_URL=" + s.redis.URL, "LOG_LEVEL=warn",
 		"PLIVO_AUTH_ID=" + authID, "PLIVO_AUTH_TOKEN=" + authToken, "PLIVO_SENDER_NUMBER=" + sender, "PLIVO_BASE_URL=" + s.simulator.URL,
-		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "API_KEY_RATE=0", "SENDER_RATE=0",
+		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "API_KEY_RATE=0", "SENDER_RATE=0", "PUBLIC_URL=http://127.0.0.1:1",
 		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", metrics), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", metrics),
 	}, vars...)
 	begun := time.Now()
@@ -201,6 +204,54 @@ func cpu(pid int) float64 {
 	user, _ := strconv.ParseFloat(fields[11], 64)
 	system, _ := strconv.ParseFloat(fields[12], 64)
 	return (user + system) / 100
+}
+
+// usage is the processor time, in seconds, that each part has used.
+type usage struct{ postgres, redis, simulator float64 }
+
+func (u usage) since(before usage) usage {
+	return usage{u.postgres - before.postgres, u.redis - before.redis, u.simulator - before.simulator}
+}
+
+// usage asks the system. The simulator's part is this process.
+func (s *stack) usage(ctx context.Context) (u usage, err error) {
+	var backend int
+	if err := s.db.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
+		return u, fmt.Errorf("asking for figures: %w", err)
+	}
+	postmaster := parent(backend)
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return u, fmt.Errorf("listing processes: %w", err)
+	}
+	for _, path := range processes {
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err == nil && (pid == postmaster || parent(pid) == postmaster) {
+			u.postgres += cpu(pid)
+		}
+	}
+	info, err := s.tasks.Info(ctx, "server").Result()
+	if err != nil {
+		return u, fmt.Errorf("asking Redis for figures: %w", err)
+	}
+	for line := range strings.Lines(info) {
+		if n, ok := strings.CutPrefix(line, "process_id:"); ok {
+			pid, _ := strconv.Atoi(strings.TrimSpace(n))
+			u.redis = cpu(pid)
+		}
+	}
+	u.simulator = cpu(os.Getpid())
+	return u, nil
+}
+
+func parent(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	ppid, _ := strconv.Atoi(fields[1])
+	return ppid
 }
 
 // memory is what a process keeps in memory of its own, in MiB.

@@ -11,9 +11,21 @@ ALTER TABLE messages
     ADD COLUMN again_of   uuid     REFERENCES messages (id), -- the message that this one sends again
     ADD CONSTRAINT messages_scheduled_at CHECK (status <> 'scheduled' OR send_at IS NOT NULL);
 CREATE INDEX messages_scheduled ON messages (send_at) WHERE status = 'scheduled';
-CREATE INDEX messages_of_user_to ON messages (user_id, recipient, id DESC);
-CREATE INDEX messages_by_metadata ON messages USING gin (metadata jsonb_path_ops) WHERE metadata <> '{}';
-CREATE INDEX messages_by_words ON messages USING gin (to_tsvector('simple', text));
+
+-- The recipient comes first, to find all messages to somebody by the same index.
+DROP INDEX messages_of_pair;
+CREATE INDEX messages_of_pair ON messages (recipient, sender, created_at);
+
+-- What messages are searched by. It never changes, and stands apart: each change
+-- of a message's status would cost an entry in every index of its table.
+CREATE TABLE message_search (
+    message_id uuid     PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+    words      tsvector NOT NULL,
+    metadata   jsonb    NOT NULL
+);
+CREATE INDEX message_search_words ON message_search USING gin (words);
+CREATE INDEX message_search_metadata ON message_search USING gin (metadata jsonb_path_ops) WHERE metadata <> '{}';
+INSERT INTO message_search SELECT id, to_tsvector('simple', text), metadata FROM messages WHERE text <> '';
 
 -- Who waits in line is let out by priority first.
 DROP INDEX messages_in_line;
@@ -42,9 +54,10 @@ CREATE TABLE daily_counts (
 
 -- +goose Down
 
-DROP TABLE daily_counts, idempotency_keys;
+DROP TABLE daily_counts, idempotency_keys, message_search;
 DROP INDEX messages_in_line;
 CREATE INDEX messages_in_line ON messages (sender, id) WHERE line = 'waiting';
-DROP INDEX messages_by_words, messages_by_metadata, messages_of_user_to, messages_scheduled;
+DROP INDEX messages_scheduled, messages_of_pair;
+CREATE INDEX messages_of_pair ON messages (sender, recipient, created_at);
 ALTER TABLE messages DROP CONSTRAINT messages_scheduled_at,
     DROP COLUMN priority, DROP COLUMN send_at, DROP COLUMN metadata, DROP COLUMN api_key_id, DROP COLUMN again_of;

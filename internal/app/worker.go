@@ -26,6 +26,11 @@ import (
 // Plivo, so that the outcome is recorded too.
 const drainMargin = 10 * time.Second
 
+// workerConnections is how many connections to the database a worker has at most.
+// A message needs one for a few milliseconds at a time, and none while Plivo is
+// called, so that this does not grow with the concurrency.
+const workerConnections = 20
+
 // webhookCalls is how many webhooks are called at a time, and
 // webhookRelayInterval how often it is looked for new events.
 const (
@@ -37,7 +42,7 @@ const (
 // waits for a database that is away at the start, and works as soon as Redis
 // is there.
 func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error {
-	store, err := openStore(ctx, string(c.DatabaseURL), c.Concurrency+5, logger)
+	store, err := openStore(ctx, string(c.DatabaseURL), workerConnections, logger)
 	if err != nil {
 		return err
 	}

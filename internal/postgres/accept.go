@@ -31,6 +31,11 @@ const countDaily = `
 // sentToday is how many messages the holder c has sent today.
 const sentToday = `(SELECT coalesce(sum(d.messages), 0) FROM daily_counts d WHERE d.holder = c.holder AND d.day = ` + today + `)`
 
+// intoSearch makes what was stored as m be found by its words and metadata.
+const intoSearch = `
+    INSERT INTO message_search (message_id, words, metadata)
+    SELECT id, to_tsvector('simple', text), metadata FROM m WHERE text <> '' OR metadata <> '{}'`
+
 // acceptMessage stores a message unless a cap is reached, or its idempotency key
 // has been used or is being used at this moment. Parameters: $1 id, $2 user,
 // $3 sender, $4 recipient, $5 text, $6 media, $7 valid for seconds, $8 send at,
@@ -60,6 +65,7 @@ WITH turn AS MATERIALIZED (
     SELECT m.id, u.position, u.url FROM m, unnest($6::text[]) WITH ORDINALITY AS u (url, position)
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', status FROM m
+), search AS (` + intoSearch + `
 ), counted AS (` + fmt.Sprintf(countDaily, "1", "$15", "EXISTS (SELECT FROM m)") + `
 ), older AS (
     UPDATE messages SET version = messages.version + 1, updated_at = now() FROM m
@@ -78,12 +84,16 @@ SELECT ` + messageColumns + `, $6::text[] AS media FROM m`
 // Messages that come at the same time are stored together; one that was not
 // stored that way is tried alone, which tells why.
 func (s *Store) Accept(ctx context.Context, o mms.Order) (mms.Taken, error) {
-	const doing = "accepting a message"
 	if groupable(o) {
-		if taken, ok := s.acceptInGroup(ctx, o); ok {
-			return taken, nil
+		if taken, ok, err := s.acceptInGroup(ctx, o); ok {
+			return taken, err
 		}
 	}
+	return s.acceptOne(ctx, o)
+}
+
+func (s *Store) acceptOne(ctx context.Context, o mms.Order) (mms.Taken, error) {
+	const doing = "accepting a message"
 	m := o.Message
 	holders, caps := capArrays(o.Caps)
 	metadata, err := metadataJSON(m.Metadata)

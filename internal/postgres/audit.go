@@ -53,7 +53,7 @@ var checks = []check{
 	{"I7", "attempts that came too soon after another of their sender", `
 		SELECT count(*) FROM (
 			SELECT sender, started_at - lag(started_at) OVER (PARTITION BY sender ORDER BY started_at) AS gap FROM attempts
-		) a JOIN gates g ON g.name = a.sender WHERE a.gap < (g.seconds * 0.99) * interval '1 second'`, false},
+		) a JOIN gates g ON g.name = a.sender WHERE a.gap < (g.seconds * 0.94) * interval '1 second'`, false},
 }
 
 const selectFigures = `

@@ -137,7 +137,8 @@ WITH gate AS (
         CASE WHEN $9::timestamptz IS NULL THEN 'waiting' END,
         coalesce($9, now()) + $8::float8 * interval '1 second', $9, $10::smallint, $11::uuid, $12::uuid
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::int[]) AS u (id, sender, recipient, text, metadata, row)
-    RETURNING id, status
+    RETURNING id, status, text, metadata
+), search AS (` + intoSearch + `
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
     SELECT u.id, u.position, u.url FROM unnest($13::uuid[], $14::smallint[], $15::text[]) AS u (id, position, url)

@@ -11,95 +11,110 @@ import (
 	"postcard/internal/mms"
 )
 
-// acceptor stores messages that are accepted at the same time with one statement,
-// since a commit costs the same for one as for many. It waits for nobody: while
-// fewer than lanes statements are under way, a message is stored at once; those
-// that come meanwhile are stored together as soon as a lane is free.
-type acceptor struct {
+// groups has what is asked for at the same time done with one statement, since a
+// commit costs the same for one as for many. It waits for nobody: while fewer than
+// lanes statements are under way, something is done at once; what is asked for
+// meanwhile is done together as soon as a lane is free. What is alone is done by
+// the statement for one, which is quicker.
+type groups[T any] struct {
 	mu      sync.Mutex
-	waiting []*pending
+	waiting []*pending[T]
 	busy    int // lanes
 }
 
-// lanes is how many statements store messages side by side, and groupMax how many
-// messages one of them takes.
+// lanes is how many statements of a kind are carried out side by side, and
+// groupMax how much one of them does.
 const (
 	lanes    = 2
 	groupMax = 128
 )
 
-// pending is an order that somebody waits for.
-type pending struct {
-	order mms.Order
-	taken mms.Taken
-	ok    bool
-	done  chan struct{}
+// pending is something that somebody waits for.
+type pending[T any] struct {
+	what T
+	key  string // of those with the same, a group has one; empty: any number
+	ok   bool   // it was done
+	done chan struct{}
 }
 
-// groupable reports whether the order is of the simple kind that groups are made
-// of: sent at once, and not in place of another.
-func groupable(o mms.Order) bool { return o.SendAt == nil && o.AgainOf == uuid.Nil }
-
-// acceptInGroup stores a message together with others. It reports false when the
-// message was not stored, for whatever reason: alone it will be found out.
-func (s *Store) acceptInGroup(ctx context.Context, o mms.Order) (mms.Taken, bool) {
-	p := &pending{order: o, done: make(chan struct{})}
-	a := &s.acceptor
-	a.mu.Lock()
-	a.waiting = append(a.waiting, p)
-	if a.busy < lanes {
-		a.busy++
-		go s.storeGroups()
+// do has what is asked for done together with others, by run. It reports false
+// when it was not done, for whatever reason: alone it will be found out.
+func (g *groups[T]) do(ctx context.Context, what T, key string, run func(context.Context, []*pending[T])) (T, bool) {
+	p := &pending[T]{what: what, key: key, done: make(chan struct{})}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, p)
+	if g.busy < lanes {
+		g.busy++
+		go g.work(run)
 	}
-	a.mu.Unlock()
+	g.mu.Unlock()
 	select {
 	case <-p.done:
-		return p.taken, p.ok
+		return p.what, p.ok
 	case <-ctx.Done():
-		return mms.Taken{}, false
+		return what, false
 	}
 }
 
-// storeGroups is one lane: it works until nobody waits.
-func (s *Store) storeGroups() {
+// work is one lane: it goes on until nobody waits.
+func (g *groups[T]) work(run func(context.Context, []*pending[T])) {
 	for {
-		group := s.acceptor.next()
+		group := g.next()
 		if group == nil {
 			return
 		}
-		s.storeGroup(group)
+		// Nobody's request ends it: each waits for others, too.
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		run(ctx, group)
+		cancel()
 		for _, p := range group {
 			close(p.done)
 		}
 	}
 }
 
-// next takes those who wait, at most groupMax, and of those with the same
-// idempotency key one: the others are to find what it has stored. It gives the
-// lane back when nobody waits.
-func (a *acceptor) next() []*pending {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.waiting) == 0 {
-		a.busy--
+// next takes those who wait. It gives the lane back when nobody does.
+func (g *groups[T]) next() []*pending[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 {
+		g.busy--
 		return nil
 	}
-	var group, left []*pending
+	var group, left []*pending[T]
 	keys := map[string]bool{}
-	for _, p := range a.waiting {
-		key := p.order.Idempotency.Key
-		if key != "" {
-			key = p.order.Owner.String() + key
-		}
-		if len(group) == groupMax || key != "" && keys[key] {
+	for _, p := range g.waiting {
+		if len(group) == groupMax || p.key != "" && keys[p.key] {
 			left = append(left, p)
 			continue
 		}
-		keys[key] = true
+		keys[p.key] = true
 		group = append(group, p)
 	}
-	a.waiting = left
+	g.waiting = left
 	return group
+}
+
+// acceptance is an order and what became of it.
+type acceptance struct {
+	order mms.Order
+	taken mms.Taken
+	err   error
+}
+
+// groupable reports whether the order is of the simple kind that groups are made
+// of: sent at once, and not in place of another.
+func groupable(o mms.Order) bool { return o.SendAt == nil && o.AgainOf == uuid.Nil }
+
+// acceptInGroup stores a message together with others, unless one of them is under
+// the same idempotency key: that one is to find what the other has stored.
+func (s *Store) acceptInGroup(ctx context.Context, o mms.Order) (mms.Taken, bool, error) {
+	key := o.Idempotency.Key
+	if key != "" {
+		key = o.Owner.String() + key
+	}
+	a, ok := s.accepting.do(ctx, acceptance{order: o}, key, s.storeGroup)
+	return a.taken, ok, a.err
 }
 
 // acceptGroup is acceptMessage for many. What it does not return is not stored.
@@ -129,7 +144,8 @@ WITH i AS MATERIALIZED (
     SELECT id, user_id, sender, recipient, text, 'queued', now(), now() + ` + relayGrace + `, now() + valid_for * interval '1 second', priority, metadata, api_key_id
     FROM fit WHERE key = '' OR id IN (SELECT message_id FROM keys)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, created_at, expires_at
+    RETURNING id, created_at, expires_at, text, metadata
+), search AS (` + intoSearch + `
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
     SELECT u.id, u.position, u.url FROM unnest($16::uuid[], $17::smallint[], $18::text[]) AS u (id, position, url) JOIN m ON m.id = u.id
@@ -142,11 +158,13 @@ WITH i AS MATERIALIZED (
 )
 SELECT id, created_at, expires_at FROM m`
 
-// storeGroup stores what can be stored of a group, and says so in it.
-func (s *Store) storeGroup(group []*pending) {
-	// Nobody's request ends it: each waits for others, too.
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
+// storeGroup stores what can be stored of a group.
+func (s *Store) storeGroup(ctx context.Context, group []*pending[acceptance]) {
+	if p := group[0]; len(group) == 1 {
+		p.what.taken, p.what.err = s.acceptOne(ctx, p.what.order)
+		p.ok = true
+		return
+	}
 	args, err := groupArgs(group)
 	if err != nil {
 		return
@@ -159,20 +177,20 @@ func (s *Store) storeGroup(group []*pending) {
 	if err := s.db.SelectContext(ctx, &rows, acceptGroup, args...); err != nil {
 		return // each will learn the cause alone
 	}
-	byID := make(map[uuid.UUID]*pending, len(group))
+	byID := make(map[uuid.UUID]*pending[acceptance], len(group))
 	for _, p := range group {
-		byID[p.order.ID] = p
+		byID[p.what.order.ID] = p
 	}
 	for _, row := range rows {
 		p := byID[row.ID]
-		m := p.order.Message
+		m := p.what.order.Message
 		m.CreatedAt, m.ExpiresAt = row.CreatedAt, row.ExpiresAt
-		p.taken, p.ok = mms.Taken{Message: m.AsAccepted()}, true
+		p.what.taken, p.ok = mms.Taken{Message: m.AsAccepted()}, true
 		s.changed(row.ID)
 	}
 }
 
-func groupArgs(group []*pending) ([]any, error) {
+func groupArgs(group []*pending[acceptance]) ([]any, error) {
 	n := len(group)
 	ids, users, senders, recipients, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	objects, keys, valid, priorities := make([]string, n), make([]string, n), make([]float64, n), make([]int64, n)
@@ -181,7 +199,7 @@ func groupArgs(group []*pending) ([]any, error) {
 	var holders, pictured, urls []string
 	counts := map[uuid.UUID]int64{}
 	for i, p := range group {
-		o := p.order
+		o := p.what.order
 		var err error
 		if objects[i], err = metadataJSON(o.Metadata); err != nil {
 			return nil, err
@@ -203,4 +221,152 @@ func groupArgs(group []*pending) ([]any, error) {
 		pq.Array(objects), pq.Array(apiKeys), pq.Array(keys), pq.ByteaArray(fingerprints),
 		pq.Array(capOf), pq.Array(holders), pq.Array(capSizes), pq.Array(ranks), pq.Array(pictured), pq.Array(positions), pq.Array(urls),
 	}, nil
+}
+
+// claiming is a wish to claim a message, and the claim.
+type claiming struct {
+	id    uuid.UUID
+	token string
+	lease time.Duration
+
+	claim   mms.Claim
+	claimed bool
+	err     error
+}
+
+// claimGroup is claimMessage for many whose senders have no pace: who has to pass a
+// gate passes it alone. Parameters: $1 messages, $2 tokens, $3 lease in seconds.
+const claimGroup = `
+WITH i AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::text[]) AS u (id, token)
+), target AS (
+    SELECT m.id FROM i JOIN messages m ON m.id = i.id JOIN gates g ON g.name = m.sender
+    WHERE m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now() AND g.seconds = 0
+      AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
+      AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
+      AND (m.line = 'released' OR (
+          NOT EXISTS (SELECT FROM pauses)
+          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND w.priority <= m.priority)))
+    ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+), m AS (
+    UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, line = NULL,
+        next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
+    FROM target WHERE messages.id = target.id
+    RETURNING messages.*
+), attempt AS (
+    INSERT INTO attempts (message_id, number, token, sender, started_at, lease_until)
+    SELECT m.id, m.attempts, i.token, m.sender, clock_timestamp(), clock_timestamp() + $3 * interval '1 second' FROM m JOIN i ON i.id = m.id
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt)
+    SELECT id, 'attempt_started', status, attempts FROM m
+)
+SELECT ` + claimColumns + `
+FROM m`
+
+// claimInGroup claims a message together with others.
+func (s *Store) claimInGroup(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (c claiming, ok bool) {
+	return s.claiming.do(ctx, claiming{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
+}
+
+func (s *Store) claimGroup(ctx context.Context, group []*pending[claiming]) {
+	if p := group[0]; len(group) == 1 {
+		p.what.claim, p.what.claimed, p.what.err = s.claimOne(ctx, p.what.id, p.what.token, p.what.lease)
+		p.ok = true
+		return
+	}
+	ids, tokens := make([]string, len(group)), make([]string, len(group))
+	byID := make(map[uuid.UUID]*pending[claiming], len(group))
+	lease := group[0].what.lease
+	for i, p := range group {
+		ids[i], tokens[i] = p.what.id.String(), p.what.token
+		byID[p.what.id] = p
+		lease = min(lease, p.what.lease)
+	}
+	var rows []claimRow
+	if err := s.db.SelectContext(ctx, &rows, claimGroup, pq.Array(ids), pq.Array(tokens), lease.Seconds()); err != nil {
+		return // each will learn the cause alone
+	}
+	for _, row := range rows {
+		p := byID[row.ID]
+		p.what.claim, p.what.claimed, p.ok = row.claim(), true, true
+		s.changed(row.ID)
+	}
+}
+
+// proof is that Plivo accepted an attempt, and what that means for its message.
+type proof struct {
+	ref     mms.AttemptRef
+	verdict mms.Verdict
+	means   mms.Acceptance
+	err     error
+}
+
+// acceptAttempts is acceptAttempt for many answers of Plivo's. Parameters, one
+// element for each: $1 message, $2 attempt number, $3 UUID, $4 HTTP status,
+// $5 API id.
+const acceptAttempts = `
+WITH i AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::text[]) AS u (id, number, uuid, http_status, api_id)
+), locked AS (
+    SELECT m.id FROM messages m JOIN i ON i.id = m.id ORDER BY m.id FOR UPDATE OF m
+), a AS (
+    UPDATE attempts SET outcome = 'accepted', plivo_uuid = i.uuid, http_status = coalesce(nullif(i.http_status, 0), attempts.http_status),
+        api_id = CASE WHEN i.api_id = '' THEN attempts.api_id ELSE i.api_id END, detail = '', look_at = NULL,
+        finished_at = coalesce(finished_at, clock_timestamp())
+    FROM locked JOIN i ON i.id = locked.id WHERE attempts.message_id = i.id AND attempts.number = i.number AND plivo_uuid IS NULL
+    RETURNING message_id, attempts.number, started_at, plivo_uuid AS uuid, i.http_status
+), m AS (
+    UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,
+        check_at = CASE WHEN plivo_uuid IS NULL THEN now() ELSE check_at END,
+        plivo_uuid = coalesce(plivo_uuid, a.uuid),
+        reason = CASE WHEN plivo_uuid IS NULL THEN '' ELSE reason END,
+        status = CASE WHEN plivo_uuid IS NULL AND status <> 'sent' THEN 'submitted' ELSE status END,
+        final_at = CASE WHEN plivo_uuid IS NULL THEN NULL ELSE final_at END
+    FROM a WHERE id = a.message_id
+    RETURNING id, status, plivo_uuid = a.uuid AS adopted, a.number, a.uuid
+), resumed AS (
+    DELETE FROM pauses USING a WHERE a.http_status / 100 = 2 AND a.started_at >= pauses.since
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, CASE WHEN adopted THEN 'submitted' ELSE 'duplicate' END, status, number, CASE WHEN adopted THEN '' ELSE uuid END FROM m
+)
+SELECT id, adopted FROM m`
+
+// acceptedInGroup records an answer of Plivo's together with others.
+func (s *Store) acceptedInGroup(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (mms.Acceptance, bool, error) {
+	p, ok := s.proving.do(ctx, proof{ref: ref, verdict: v}, ref.MessageID.String(), s.acceptedGroup)
+	return p.means, ok, p.err
+}
+
+func (s *Store) acceptedGroup(ctx context.Context, group []*pending[proof]) {
+	if p := group[0]; len(group) == 1 {
+		p.what.means, p.what.err = s.acceptedOne(ctx, p.what.ref, p.what.verdict, mms.EventSubmitted)
+		p.ok = true
+		return
+	}
+	n := len(group)
+	ids, uuids, apiIDs := make([]string, n), make([]string, n), make([]string, n)
+	numbers, statuses := make([]int64, n), make([]int64, n)
+	byID := make(map[uuid.UUID]*pending[proof], n)
+	for i, p := range group {
+		ref, v := p.what.ref, p.what.verdict
+		ids[i], numbers[i], uuids[i], statuses[i], apiIDs[i] = ref.MessageID.String(), int64(ref.Number), v.PlivoUUID, int64(v.HTTPStatus), v.APIID
+		byID[ref.MessageID] = p
+	}
+	var rows []struct {
+		ID      uuid.UUID `db:"id"`
+		Adopted bool      `db:"adopted"`
+	}
+	err := s.db.SelectContext(ctx, &rows, acceptAttempts, pq.Array(ids), pq.Array(numbers), pq.Array(uuids), pq.Array(statuses), pq.Array(apiIDs))
+	if err != nil {
+		return // each will learn the cause alone
+	}
+	for _, row := range rows {
+		p := byID[row.ID]
+		p.what.means, p.ok = mms.Duplicate, true
+		if row.Adopted {
+			p.what.means = mms.Adopted
+		}
+		s.changed(row.ID)
+	}
 }

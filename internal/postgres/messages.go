@@ -107,7 +107,7 @@ FROM messages m WHERE m.user_id = $1`
 func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, bool, error) {
 	query, args := pageQuery(owner, p)
 	var rows []messageRow
-	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
+	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
 		return nil, false, translate(err, "listing messages")
 	}
 	more := len(rows) > p.Limit
@@ -152,10 +152,10 @@ func pageQuery(owner uuid.UUID, p mms.Page) (string, []any) {
 	}
 	if len(p.Metadata) > 0 {
 		object, _ := metadataJSON(p.Metadata) // a map of strings can always be written
-		where("m.metadata <> '{}' AND m.metadata @> $n::jsonb", object)
+		where("EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id AND s.metadata <> '{}' AND s.metadata @> $n::jsonb)", object)
 	}
 	if p.Text != "" {
-		where("to_tsvector('simple', m.text) @@ plainto_tsquery('simple', $n)", p.Text)
+		where("EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id AND s.words @@ plainto_tsquery('simple', $n))", p.Text)
 	}
 	if p.Before != uuid.Nil {
 		where("m.id < $n", p.Before)

@@ -28,9 +28,11 @@ import (
 
 // Store is the database. It is safe for concurrent use.
 type Store struct {
-	db        *sqlx.DB
+	db        *prepared
 	announcer announcer
-	acceptor  acceptor
+	accepting groups[acceptance]
+	claiming  groups[claiming]
+	proving   groups[proof]
 }
 
 // Patience is how long a process waits for the answer to one statement.
@@ -41,7 +43,7 @@ const Patience = 15 * time.Second
 // that is not answered within patience fails, and its connection is closed; 0
 // waits for ever, for migrations and audits.
 func Open(address string, maxConns int, patience time.Duration) (*Store, error) {
-	connector, err := pq.NewConnector(inOneTrip(address))
+	connector, err := pq.NewConnector(withOptions(address))
 	if err != nil {
 		return nil, errors.New("opening the database: its URL cannot be read") // the cause may repeat its password
 	}
@@ -52,24 +54,27 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: db}, nil
+	return &Store{db: &prepared{DB: db, statements: map[string]*sqlx.Stmt{}}}, nil
 }
 
-// inOneTrip has the driver send a statement with its parameters in one round trip
-// instead of two.
-func inOneTrip(raw string) string {
+// withOptions has the driver send a statement with its parameters in one round trip
+// instead of two, and the planner use indexes wherever there are any: plans are
+// kept, and what was planned for an empty table must be right for a full one.
+func withOptions(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" && u.RawQuery == "" && u.Path == "" {
 		return raw
 	}
 	query := u.Query()
 	query.Set("binary_parameters", "yes")
+	query.Set("enable_seqscan", "off")
+	query.Set("jit", "off") // it takes longer than any of our statements
 	u.RawQuery = query.Encode()
 	return u.String()
 }
 
 // DB is the connection pool, for the session store and for migrations.
-func (s *Store) DB() *sql.DB { return s.db.DB }
+func (s *Store) DB() *sql.DB { return s.db.DB.DB }
 
 // Close closes all connections.
 func (s *Store) Close() error { return s.db.Close() }

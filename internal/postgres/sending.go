@@ -16,7 +16,9 @@ import (
 // sender's gate is open and nobody of its priority or a higher one waits before
 // it; and when nothing pauses sending, nor its batch. Parameters: $1 message, $2 token, $3 lease in seconds. A gate of 0
 // seconds is always open, and not written to, so that nobody waits for its row.
-// A gate that does not exist is closed; StandInLine makes it.
+// A gate that does not exist is closed; StandInLine makes it. Who passes a little
+// late, by a twentieth of the interval at most, does not delay the next; the pace
+// has room for that (mms.PaceOf).
 const claimMessage = `
 WITH target AS (
     SELECT m.id, m.sender FROM messages m
@@ -28,9 +30,10 @@ WITH target AS (
           AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND w.priority <= m.priority)))
     FOR UPDATE OF m
 ), gate AS (
-    UPDATE gates SET released_until = '-infinity', next_at = clock_timestamp() + seconds * interval '1 second'
+    UPDATE gates SET released_until = '-infinity',
+        next_at = greatest(next_at, clock_timestamp() - 0.05 * seconds * interval '1 second') + seconds * interval '1 second'
     FROM target WHERE gates.name = target.sender AND seconds > 0 AND gates.next_at <= clock_timestamp()
-    RETURNING gates.next_at - seconds * interval '1 second' AS passed
+    RETURNING clock_timestamp() AS passed
 ), m AS (
     UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, line = NULL,
         next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
@@ -44,8 +47,30 @@ WITH target AS (
     INSERT INTO message_events (message_id, kind, status, attempt)
     SELECT id, 'attempt_started', status, attempts FROM m
 )
-SELECT m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts + `
+SELECT ` + claimColumns + `
 FROM m`
+
+// claimColumns are read into a claimRow; the table is named m.
+const claimColumns = `m.id, m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts
+
+type claimRow struct {
+	ID        uuid.UUID      `db:"id"`
+	Attempts  int            `db:"attempts"`
+	Sender    string         `db:"sender"`
+	Recipient string         `db:"recipient"`
+	Text      string         `db:"text"`
+	Media     pq.StringArray `db:"media"`
+	Refusals  int            `db:"refusals"`
+	Troubles  int            `db:"own_troubles"`
+}
+
+func (r claimRow) claim() mms.Claim {
+	return mms.Claim{
+		AttemptRef: mms.AttemptRef{MessageID: r.ID, Number: r.Attempts},
+		Sender:     mms.Number(r.Sender), Recipient: mms.Number(r.Recipient),
+		Text: r.Text, MediaURLs: r.Media, Refusals: r.Refusals, OwnTroubles: r.Troubles,
+	}
+}
 
 // claimCounts are what the retry policy goes by.
 const claimCounts = `
@@ -55,7 +80,7 @@ const claimCounts = `
 
 // selectClaim finds the claim that was begun with our token.
 const selectClaim = `
-SELECT m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts + `
+SELECT ` + claimColumns + `
 FROM messages m JOIN attempts a ON a.message_id = m.id AND a.number = m.attempts
 WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
 
@@ -63,15 +88,14 @@ WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
 // given token, which counts as lost after lease. It reports false when the
 // message cannot be claimed now; Obstacle says why.
 func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
-	var row struct {
-		Attempts  int            `db:"attempts"`
-		Sender    string         `db:"sender"`
-		Recipient string         `db:"recipient"`
-		Text      string         `db:"text"`
-		Media     pq.StringArray `db:"media"`
-		Refusals  int            `db:"refusals"`
-		Troubles  int            `db:"own_troubles"`
+	if c, ok := s.claimInGroup(ctx, id, token, lease); ok {
+		return c.claim, c.claimed, c.err
 	}
+	return s.claimOne(ctx, id, token, lease)
+}
+
+func (s *Store) claimOne(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
+	var row claimRow
 	err := s.db.GetContext(ctx, &row, claimMessage, id, token, lease.Seconds())
 	if errors.Is(err, sql.ErrNoRows) {
 		// database/sql repeats a statement whose connection broke: the claim may
@@ -84,11 +108,7 @@ func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease tim
 	if err == nil {
 		s.changed(id)
 	}
-	return mms.Claim{
-		AttemptRef: mms.AttemptRef{MessageID: id, Number: row.Attempts},
-		Sender:     mms.Number(row.Sender), Recipient: mms.Number(row.Recipient),
-		Text: row.Text, MediaURLs: row.Media, Refusals: row.Refusals, OwnTroubles: row.Troubles,
-	}, err == nil, translate(err, "claiming a message")
+	return row.claim(), err == nil, translate(err, "claiming a message")
 }
 
 // The transitions that end an attempt share their two ends: finishAttempt
@@ -171,6 +191,15 @@ SELECT adopted FROM m`
 // Accepted records the proof v that Plivo accepted an attempt, as an event of
 // the given kind.
 func (s *Store) Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error) {
+	if kind == mms.EventSubmitted {
+		if got, ok, err := s.acceptedInGroup(ctx, ref, v); ok {
+			return got, err
+		}
+	}
+	return s.acceptedOne(ctx, ref, v, kind)
+}
+
+func (s *Store) acceptedOne(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error) {
 	var adopted bool
 	err := s.db.GetContext(ctx, &adopted, acceptAttempt, ref.MessageID, ref.Number, v.PlivoUUID, v.HTTPStatus, v.APIID, string(kind))
 	switch {

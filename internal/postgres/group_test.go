@@ -1,0 +1,132 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"postcard/internal/mms"
+)
+
+// TestManyAtOnce accepts, claims and records many messages side by side, the good
+// ones among bad ones: each gets its own answer, and all of it is stored as if it
+// had been done one by one.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	const messages = 300
+	key := newKeyFor(t, store, owner)
+	orders := make([]mms.Order, messages)
+	for i := range orders {
+		o := order(owner)
+		o.Recipient = mms.Number(fmt.Sprintf("+1416%07d", 2000000+i))
+		o.Text, o.KeyID = fmt.Sprintf("number %d", i), key
+		o.MediaURLs = []string{fmt.Sprintf("https://example.com/%d.jpg", i), "https://example.com/b.jpg"}
+		o.Metadata = map[string]string{"number": fmt.Sprint(i)}
+		o.Idempotency = mms.Idempotency{Key: fmt.Sprint(i / 2 * 2), Fingerprint: [32]byte{byte(i % 2)}} // every second one is refused
+		if i%2 == 0 && i%10 != 0 {
+			o.Caps = []mms.Cap{{Holder: owner, Messages: 1_000_000}}
+		}
+		if i%10 == 0 {
+			o.Caps = []mms.Cap{{Holder: uuid.Nil, Messages: 5}} // five of thirty are taken
+		}
+		orders[i] = o
+	}
+	taken := make([]mms.Taken, messages)
+	errs := make([]error, messages)
+	each := func(do func(i int)) {
+		var group sync.WaitGroup
+		for i := range orders {
+			group.Go(func() { do(i) })
+		}
+		group.Wait()
+	}
+	each(func(i int) {
+		for {
+			if taken[i], errs[i] = store.Accept(t.Context(), orders[i]); !errors.Is(errs[i], mms.ErrInFlight) {
+				return
+			}
+		}
+	})
+	stored, full, reused := 0, 0, 0
+	for i, err := range errs {
+		var capped mms.CapError
+		switch {
+		case err == nil:
+			stored++
+			h := read(t, store, taken[i].Message)
+			if diff := cmp.Diff(taken[i].Message, h.Message.AsAccepted()); diff != "" || h.Text != orders[i].Text || len(h.MediaURLs) != 2 || h.KeyID != key {
+				t.Fatalf("message %d is stored otherwise than answered:\n%s", i, diff)
+			}
+			wantStory(t, h, mms.Queued, "accepted>queued")
+		case errors.As(err, &capped):
+			full++
+		case errors.Is(err, mms.ErrKeyReused):
+			reused++
+		default:
+			t.Fatalf("message %d: %v", i, err)
+		}
+	}
+	// Of two with the same key and different words one is taken, whichever came
+	// first; a tenth of the even ones is capped, and gives its key up.
+	if stored+full+reused != messages || reused == 0 || full == 0 || stored < messages/2-full {
+		t.Fatalf("%d stored, %d capped, %d with used keys", stored, full, reused)
+	}
+	if n := count(t, store, `SELECT coalesce(sum(messages), 0) FROM daily_counts WHERE holder = $1`, uuid.Nil); n != 5 {
+		t.Errorf("%d messages passed a cap of 5", n)
+	}
+	if n := count(t, store, `SELECT count(*) FROM messages`); n != stored {
+		t.Errorf("%d messages for %d answers", n, stored)
+	}
+
+	claimed := make([]mms.Claim, messages)
+	ok := make([]bool, messages)
+	each(func(i int) {
+		id := taken[i].ID
+		if errs[i] != nil {
+			id = uuid.New() // of no message
+		}
+		var err error
+		if claimed[i], ok[i], err = store.Claim(t.Context(), id, token(), time.Minute); err != nil {
+			t.Error(err)
+		}
+		if _, again, err := store.Claim(t.Context(), id, token(), time.Minute); again || err != nil {
+			t.Errorf("claimed twice: %v", err)
+		}
+	})
+	each(func(i int) {
+		if ok[i] != (errs[i] == nil) {
+			t.Errorf("message %d is claimed: %t", i, ok[i])
+		}
+		if !ok[i] {
+			return
+		}
+		if claimed[i].MessageID != taken[i].ID || claimed[i].Text != orders[i].Text || len(claimed[i].MediaURLs) != 2 || claimed[i].Number != 1 {
+			t.Errorf("message %d is claimed as %+v", i, claimed[i])
+		}
+		plivoUUID := fmt.Sprint("uuid-", i)
+		if i%20 == 0 {
+			plivoUUID = "the same for several" // only one can have it
+		}
+		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: plivoUUID, HTTPStatus: 202, APIID: fmt.Sprint("api-", i)}
+		means, err := store.Accepted(t.Context(), claimed[i].AttemptRef, v, mms.EventSubmitted)
+		if err != nil || means != mms.Adopted && i%20 != 0 {
+			t.Errorf("message %d: %v, %v", i, means, err)
+		}
+		if means, err := store.Accepted(t.Context(), claimed[i].AttemptRef, v, mms.EventSubmitted); err != nil || means != mms.NothingNew {
+			t.Errorf("message %d, told twice: %v, %v", i, means, err)
+		}
+		if i%20 != 0 {
+			h := read(t, store, taken[i].Message)
+			if a := h.AttemptList[0]; h.PlivoUUID != plivoUUID || a.APIID != fmt.Sprint("api-", i) || a.Outcome != mms.Accepted {
+				t.Errorf("message %d is %+v", i, h)
+			}
+			wantStory(t, h, mms.Submitted, "accepted>queued attempt_started>sending submitted>submitted")
+		}
+	})
+}

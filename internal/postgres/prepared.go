@@ -1,0 +1,69 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// prepared is a pool that has the database plan each statement once per connection
+// and not each time: planning takes longer than carrying out what claims or
+// records an attempt. There are as many statements as constants in this package.
+//
+// A plan that was made while a table was empty must not read the table from end to
+// end once it is large: Open has the planner use indexes wherever there are any.
+type prepared struct {
+	*sqlx.DB
+	mu         sync.Mutex
+	statements map[string]*sqlx.Stmt
+}
+
+func (p *prepared) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
+	p.mu.Lock()
+	statement := p.statements[query]
+	p.mu.Unlock()
+	if statement != nil {
+		return statement, nil
+	}
+	statement, err := p.PreparexContext(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("preparing a statement: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if earlier := p.statements[query]; earlier != nil {
+		return earlier, statement.Close()
+	}
+	p.statements[query] = statement
+	return statement, nil
+}
+
+// GetContext is sqlx's, prepared.
+func (p *prepared) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	statement, err := p.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	return statement.GetContext(ctx, dest, args...)
+}
+
+// SelectContext is sqlx's, prepared.
+func (p *prepared) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	statement, err := p.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	return statement.SelectContext(ctx, dest, args...)
+}
+
+// ExecContext is sqlx's, prepared.
+func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	statement, err := p.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return statement.ExecContext(ctx, args...)
+}

@@ -1,0 +1,100 @@
+package signin_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"postcard/internal/identity"
+	"postcard/internal/signin"
+)
+
+// keyring has one key, and counts how often it is asked.
+type keyring struct {
+	id      uuid.UUID
+	revoked bool
+	asked   int
+	during  func() // while it is asked
+}
+
+func (k *keyring) PrincipalByKey(context.Context, [32]byte) (identity.Principal, error) {
+	k.asked++
+	revoked := k.revoked
+	if k.during != nil {
+		k.during()
+	}
+	if revoked {
+		return identity.Principal{}, identity.ErrNoKey
+	}
+	return identity.Principal{Key: &identity.Key{ID: k.id}}, nil
+}
+
+func TestKeysAreRememberedForSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &keyring{id: uuid.New()}
+		cache := signin.NewKeyCache(k)
+		ask := func() error { _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); return err }
+		for range 3 {
+			if err := ask(); err != nil || k.asked != 1 {
+				t.Fatalf("asked %d times, %v", k.asked, err)
+			}
+		}
+		time.Sleep(6 * time.Second)
+		if err := ask(); err != nil || k.asked != 2 {
+			t.Errorf("after some seconds: asked %d times, %v", k.asked, err)
+		}
+		k.revoked = true
+		cache.Forget(uuid.New())
+		if err := ask(); err != nil {
+			t.Errorf("another key was revoked: %v", err)
+		}
+		cache.Forget(k.id)
+		for range 2 {
+			if err := ask(); !errors.Is(err, identity.ErrNoKey) {
+				t.Errorf("after it was revoked: %v", err)
+			}
+		}
+	})
+}
+
+// TestAKeyRevokedWhileItIsLookedUp must not be remembered.
+func TestAKeyRevokedWhileItIsLookedUp(t *testing.T) {
+	t.Parallel()
+	k := &keyring{id: uuid.New()}
+	cache := signin.NewKeyCache(k)
+	k.during = func() { k.revoked = true; cache.Forget(k.id) }
+	if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	k.during = nil
+	if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); !errors.Is(err, identity.ErrNoKey) {
+		t.Errorf("a revoked key is remembered: %v", err)
+	}
+}
+
+func TestAnnouncementsForgetKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &keyring{id: uuid.New()}
+		cache := signin.NewKeyCache(k)
+		revoked := make(chan string)
+		ctx, cancel := context.WithCancel(t.Context())
+		go cache.Follow(ctx, revoked)
+		for i, words := range []string{k.id.String(), ""} { // the key, and a connection that was lost
+			if _, err := cache.PrincipalByKey(ctx, [32]byte{1}); err != nil || k.asked != i+1 {
+				t.Errorf("asked %d times, %v", k.asked, err)
+			}
+			revoked <- words
+			synctest.Wait()
+		}
+		if _, err := cache.PrincipalByKey(ctx, [32]byte{1}); err != nil || k.asked != 3 {
+			t.Errorf("asked %d times, %v", k.asked, err)
+		}
+		cancel()
+	})
+}
