@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -333,5 +334,40 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	<-stopped
 	if !finished.Load() {
 		t.Error("the server stopped in the middle of a task")
+	}
+}
+
+// TestManyEnqueueAtOnce sends their scripts together, and each learns what became
+// of its own.
+func TestManyEnqueueAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	tasks := make([]mms.Task, 300)
+	for i := range tasks {
+		tasks[i] = task()
+	}
+	var group sync.WaitGroup
+	added := make([]mms.TaskState, 2*len(tasks))
+	for i := range added {
+		group.Go(func() {
+			var err error
+			if added[i], err = r.client.Ensure(t.Context(), mms.RelayItem{Task: tasks[i/2]}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for i := range tasks {
+		if added[2*i]+added[2*i+1] != mms.TaskAdded+mms.TaskPresent {
+			t.Errorf("task %d, enqueued twice, is %v and %v", i, added[2*i], added[2*i+1])
+		}
+	}
+	if n, err := r.redis.LLen(t.Context(), "asynq:{messages}:pending").Result(); err != nil || n != int64(len(tasks)) {
+		t.Errorf("%d tasks are pending, %v", n, err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.client.Enqueue(gone, task()); err == nil {
+		t.Error("somebody who is gone was waited for")
 	}
 }
