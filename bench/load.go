@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"net/textproto"
 	"slices"
 	"strconv"
@@ -104,7 +105,7 @@ func readAnswer(in *bufio.Reader, want int) error {
 	if err != nil {
 		return fmt.Errorf("reading an answer: %w", err)
 	}
-	length := int64(0)
+	length, chunked := int64(0), false
 	for {
 		field, err := reader.ReadLineBytes()
 		if err != nil {
@@ -113,6 +114,7 @@ func readAnswer(in *bufio.Reader, want int) error {
 		if len(field) == 0 {
 			break
 		}
+		chunked = chunked || string(field) == "Transfer-Encoding: chunked"
 		if rest, ok := strings.CutPrefix(string(field), "Content-Length: "); ok {
 			if length, err = strconv.ParseInt(rest, 10, 64); err != nil {
 				return fmt.Errorf("reading an answer: %w", err)
@@ -123,6 +125,13 @@ func readAnswer(in *bufio.Reader, want int) error {
 		text := make([]byte, length)
 		_, _ = io.ReadFull(in, text)
 		return fmt.Errorf("answered %s: %s", line, text)
+	}
+	if chunked {
+		if _, err := io.Copy(io.Discard, httputil.NewChunkedReader(in)); err != nil {
+			return fmt.Errorf("reading an answer: %w", err)
+		}
+		_, err := in.Discard(len("\r\n"))
+		return err
 	}
 	_, err = io.CopyN(io.Discard, in, length)
 	return err
