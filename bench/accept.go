@@ -23,11 +23,7 @@ func sendBody(n int64) string {
 // benchAccept measures how many messages a second one api takes on, beside a loop
 // that does nothing but store the same rows and enqueue the same tasks.
 func benchAccept(ctx context.Context, s *stack, r *report) error {
-	api, err := s.api(ctx)
-	if err != nil {
-		return err
-	}
-	key, cookie, err := credentials(api)
+	api, key, cookie, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
 	}
@@ -121,11 +117,7 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', 'qu
 // benchOpenLoop sends 500 messages a second, whether or not the earlier ones have
 // been answered.
 func benchOpenLoop(ctx context.Context, s *stack, r *report) error {
-	api, err := s.api(ctx)
-	if err != nil {
-		return err
-	}
-	key, _, err := credentials(api)
+	api, key, _, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
 	}

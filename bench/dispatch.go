@@ -197,15 +197,11 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 // benchIdle sends one message at a time to workers that have nothing else to do,
 // and measures how long it takes from the request to its arrival at the simulator.
 func benchIdle(ctx context.Context, s *stack, r *report) error {
-	api, err := s.api(ctx)
+	api, key, _, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
 	}
 	if _, err := s.worker(ctx); err != nil {
-		return err
-	}
-	key, _, err := credentials(api)
-	if err != nil {
 		return err
 	}
 	call, err := poster(api.url, "/api/send-mms", "Authorization: Bearer "+key+"\r\n", sendBody, http.StatusAccepted)()

@@ -25,11 +25,7 @@ func size(dir, program string) float64 {
 // processes keep with 100,000 queued and 2,000 open pages.
 func benchRedis(ctx context.Context, s *stack, r *report) error {
 	const queued, pages = 100_000, 2_000
-	api, err := s.api(ctx)
-	if err != nil {
-		return err
-	}
-	key, _, err := credentials(api)
+	api, key, _, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,11 +83,7 @@ func (s *stack) redisMemory(ctx context.Context) (float64, error) {
 // has most.
 func benchScale(ctx context.Context, s *stack, r *report) error {
 	const messages = 1_000_000
-	api, err := s.api(ctx)
-	if err != nil {
-		return err
-	}
-	key, _, err := credentials(api)
+	api, key, _, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
 	}

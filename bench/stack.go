@@ -141,6 +141,15 @@ func (s *stack) api(ctx context.Context, vars ...string) (*process, error) {
 	return s.start(ctx, "api", vars...)
 }
 
+// apiWithKey starts an api, logs in there and makes an API key.
+func (s *stack) apiWithKey(ctx context.Context) (api *process, key, cookie string, err error) {
+	if api, err = s.api(ctx); err != nil {
+		return nil, "", "", err
+	}
+	key, cookie, err = credentials(api)
+	return api, key, cookie, err
+}
+
 // worker starts a worker and waits until it is ready.
 func (s *stack) worker(ctx context.Context, vars ...string) (*process, error) {
 	return s.start(ctx, "worker", vars...)

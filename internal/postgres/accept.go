@@ -25,7 +25,7 @@ const today = `(now() AT TIME ZONE 'UTC')::date`
 // keep those who send at the same time from waiting for each other.
 const countDaily = `
     INSERT INTO daily_counts AS d (holder, day, slot, messages)
-    SELECT holder, ` + today + `, (random() * 15)::smallint, %[1]s FROM unnest(%[2]s::uuid[]) AS holder WHERE %[3]s
+    SELECT holder, ` + today + `, (random() * 15)::smallint, %[1]s FROM unnest(%[2]s::uuid[]) AS holder WHERE %[3]s ORDER BY holder
     ON CONFLICT (holder, day, slot) DO UPDATE SET messages = d.messages + EXCLUDED.messages`
 
 // sentToday is how many messages the holder c has sent today.

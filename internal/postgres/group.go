@@ -263,9 +263,10 @@ WITH i AS MATERIALIZED (
 SELECT ` + claimColumns + `
 FROM m`
 
-// claimInGroup claims a message together with others.
+// claimInGroup claims a message together with others. It does not give up when ctx
+// ends: a claim that nobody waits for would leave the message in doubt.
 func (s *Store) claimInGroup(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (c claiming, ok bool) {
-	return s.claiming.do(ctx, claiming{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
+	return s.claiming.do(context.WithoutCancel(ctx), claiming{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
 }
 
 func (s *Store) claimGroup(ctx context.Context, group []*pending[claiming]) {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/mms"
+	"postcard/internal/testkit"
 )
 
 // TestManyAtOnce accepts, claims and records many messages side by side, the good
@@ -134,4 +136,39 @@ func TestManyAtOnce(t *testing.T) {
 			wantStory(t, h, mms.Submitted, "accepted>queued attempt_started>sending submitted>submitted")
 		}
 	})
+}
+
+// TestAClaimIsNotAbandoned has a worker stop while it claims: the message that it
+// gets all the same must be sent, not be in doubt.
+func TestAClaimIsNotAbandoned(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m := accept(t, store, owner)
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`SELECT FROM messages WHERE id = $1 FOR UPDATE`, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	claimed := make(chan bool)
+	go func() {
+		_, ok, err := store.Claim(ctx, m.ID, token(), lease)
+		if err != nil {
+			t.Error(err)
+		}
+		claimed <- ok
+	}()
+	testkit.Eventually(t, "the claim waits for the message", func() bool {
+		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
+	})
+	cancel()
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if !<-claimed {
+		t.Error("the claim was given up, and the message is in doubt")
+	}
 }
