@@ -158,7 +158,7 @@ func badInput(status int, faults invalid.Fields) *Problem {
 
 // rowProblem lists the faults of a batch's rows, none of which was taken on.
 func rowProblem(bad mms.RowFaults) *Problem {
-	p := newProblem(http.StatusBadRequest, fmt.Sprintf("%d of the rows are not right, and nothing was taken on. With onError=accept_good the others are.", bad.Rejected))
+	p := newProblem(http.StatusBadRequest, fmt.Sprintf("Rows that are not right: %d. Nothing was taken on; with onError=accept_good the others are, where there are any.", bad.Rejected))
 	for _, f := range bad.Told() {
 		p.Errors = append(p.Errors, FieldError{Field: fmt.Sprintf("rows[%d].%s", f.Row, f.Name), Rule: f.Rule, Message: f.Message})
 	}

@@ -85,7 +85,9 @@ func CheckMetadata(metadata map[string]string, faults *invalid.Fields) {
 		switch value := metadata[key]; {
 		case key == "" || utf8.RuneCountInString(key) > MaxMetadataKey || !printable(key):
 			faults.Add(field, "metadata_key", fmt.Sprintf("must have a key of 1 to %d printable characters", MaxMetadataKey))
-		case utf8.RuneCountInString(value) > MaxMetadataValue || !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+			faults.Add(field, "control", "must be valid UTF-8 without NUL characters")
+		case utf8.RuneCountInString(value) > MaxMetadataValue:
 			faults.Add(field, "max_length", fmt.Sprintf("must be at most %d characters long", MaxMetadataValue))
 		}
 	}

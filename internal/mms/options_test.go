@@ -37,7 +37,7 @@ func TestOptions(t *testing.T) {
 		"a long key":                {func(d *Draft) { d.Metadata = map[string]string{strings.Repeat("k", 41): ""} }, "metadata." + strings.Repeat("k", 40) + " metadata_key"},
 		"no key":                    {func(d *Draft) { d.Metadata = map[string]string{"": "x"} }, "metadata. metadata_key"},
 		"a long value":              {func(d *Draft) { d.Metadata = map[string]string{"k": strings.Repeat("v", 501)} }, "metadata.k max_length"},
-		"a value Postgres refuses":  {func(d *Draft) { d.Metadata = map[string]string{"k": "a\x00b"} }, "metadata.k max_length"},
+		"a value Postgres refuses":  {func(d *Draft) { d.Metadata = map[string]string{"k": "a\x00b"} }, "metadata.k control"},
 		"an idempotency key":        {func(d *Draft) { d.Idempotency.Key = strings.Repeat("~", 255) }, ""},
 		"a long idempotency key":    {func(d *Draft) { d.Idempotency.Key = strings.Repeat("k", 256) }, "Idempotency-Key idempotency_key"},
 		"a foreign idempotency key": {func(d *Draft) { d.Idempotency.Key = "é" }, "Idempotency-Key idempotency_key"},

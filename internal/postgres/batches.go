@@ -35,7 +35,7 @@ var countBatch = fmt.Sprintf(countDaily, "$1::int", "$2", "true")
 
 // AcceptBatch stores a batch with all that fill inserts, or nothing at all. It
 // returns mms.RowFaults where rows are not right and the order does not accept
-// the good ones alone, and errors as Accept does.
+// the good ones alone, or there are none, and errors as Accept does.
 func (s *Store) AcceptBatch(ctx context.Context, o mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error) {
 	batch, faults, err := s.acceptBatch(ctx, o, fill)
 	if errors.Is(err, errKeyTaken) {
@@ -73,7 +73,7 @@ func (s *Store) acceptBatch(ctx context.Context, o mms.BatchOrder, fill mms.Fill
 	switch {
 	case err != nil:
 		return mms.Batch{}, faults, err
-	case faults.Rejected > 0 && !o.AcceptGood:
+	case faults.Rejected > 0 && (!o.AcceptGood || accepted == 0):
 		return mms.Batch{}, faults, faults
 	}
 	if err := s.checkCaps(ctx, tx, o.Caps, accepted); err != nil {

@@ -98,6 +98,11 @@ func TestABatchThatFailsLeavesNothing(t *testing.T) {
 				var bad mms.RowFaults
 				return errors.As(err, &bad) && bad.Rejected == 1
 			}},
+		"no good row": {func(o *mms.BatchOrder) { o.AcceptGood = true }, func(o mms.BatchOrder) mms.Fill { return filled(o, 0, aFault) },
+			func(err error) bool {
+				var bad mms.RowFaults
+				return errors.As(err, &bad)
+			}},
 		"over the cap": {func(o *mms.BatchOrder) { o.Caps = []mms.Cap{{Holder: owner, Messages: 3}} },
 			func(o mms.BatchOrder) mms.Fill { return filled(o, 4) },
 			func(err error) bool {
