@@ -37,7 +37,8 @@ type operation struct {
 	path      string
 	pattern   *regexp.Regexp
 	hasBody   bool
-	byKey     bool // API keys may do it
+	examples  map[string]string // of the body, by media type
+	byKey     bool              // API keys may do it
 	byPerson  bool
 	responses map[string]bool // documented: whether they were seen
 }
@@ -64,9 +65,11 @@ func readContract(t *testing.T, url string) *contract {
 	var plain struct {
 		Paths map[string]map[string]struct {
 			OperationID string
-			RequestBody *struct{}
-			Security    []map[string][]string
-			Responses   map[string]struct{}
+			RequestBody *struct {
+				Content map[string]struct{ Example json.RawMessage }
+			}
+			Security  []map[string][]string
+			Responses map[string]struct{}
 		}
 	}
 	if err := json.Unmarshal([]byte(text), &plain); err != nil {
@@ -78,6 +81,12 @@ func readContract(t *testing.T, url string) *contract {
 			o := &operation{
 				id: op.OperationID, method: strings.ToUpper(method), path: path, hasBody: op.RequestBody != nil,
 				pattern: regexp.MustCompile("^" + regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(path, "([^/]+)") + "$"), responses: map[string]bool{},
+			}
+			if o.hasBody {
+				o.examples = map[string]string{}
+				for mediaType, content := range op.RequestBody.Content {
+					o.examples[mediaType] = string(content.Example)
+				}
 			}
 			for _, scheme := range op.Security {
 				if _, ok := scheme["apiKey"]; ok {
@@ -291,6 +300,7 @@ func TestTheDescriptionIsKept(t *testing.T) {
 			ada.do(o.method, path, body)
 		}
 	}
+	c.exerciseExamples(ada)
 	c.exerciseAccount(stranger, ada)
 	c.exerciseMessages(r, ada, key)
 	c.exerciseBatches(r, ada, key)
@@ -302,6 +312,29 @@ func TestTheDescriptionIsKept(t *testing.T) {
 			// 500 and 503 need a broken server; the packages' tests have them.
 			if !seen && status != "500" && status != "503" {
 				t.Errorf("%s documents %s, and no request brought it about", o.id, status)
+			}
+		}
+	}
+}
+
+// exerciseExamples makes the requests that the description has as examples: none
+// is found fault with.
+func (c *contract) exerciseExamples(ada *user) {
+	for _, o := range c.operations {
+		for mediaType, example := range o.examples {
+			path := o.withIDs(uuid.NewString(), uuid.NewString())
+			if mediaType == "text/csv" {
+				path += "?mediaUrl=https://example.com/a.jpg"
+				if err := json.Unmarshal([]byte(example), &example); err != nil {
+					c.t.Fatal(err)
+				}
+			}
+			by := ada
+			if !o.byPerson {
+				by = c.user("")
+			}
+			if status, _, text := by.do(o.method, path, example, "Content-Type", mediaType); example == "" || status == http.StatusBadRequest || status == http.StatusUnsupportedMediaType {
+				c.t.Errorf("the example of %s, %q, is answered with %d %s", o.id, example, status, text)
 			}
 		}
 	}
