@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
+
+	"postcard/internal/plivosim"
 )
 
 const dispatched = 20_000
@@ -54,38 +56,49 @@ func (s *stack) enqueue(ctx context.Context) error {
 	return rows.Err()
 }
 
-// benchDispatch measures how many queued messages a second workers hand to a
-// simulator that answers at once, or after 300 ms, beside asynq with a handler
-// that does nothing.
+// benchDispatch measures how many queued messages a second one worker hands to a
+// simulator that answers at once, beside asynq with a handler that does nothing.
 func benchDispatch(ctx context.Context, s *stack, r *report) error {
-	api, err := s.api(ctx) // it makes the schema and the user
-	if err != nil {
-		return err
-	}
-	api.kill()
 	floor, err := s.emptyHandler(ctx, 100)
 	if err != nil {
 		return err
 	}
 	r.add("asynq with an empty handler", floor, "tasks/s", "")
-	for _, workers := range []int{1, 4} {
-		perSecond, err := s.dispatch(ctx, r, workers, 0, dispatched)
-		if err != nil {
-			return err
-		}
-		bar := ""
-		if workers == 1 {
-			bar = "≥ 0.35"
-		}
-		r.add(fmt.Sprintf("sent, workers=%d, 0 ms", workers), perSecond, "messages/s", "")
-		r.add(fmt.Sprintf("sent / empty handler, workers=%d", workers), perSecond/floor, "", bar)
-	}
-	perSecond, err := s.dispatch(ctx, r, 1, 300*time.Millisecond, 4000)
+	perSecond, err := s.dispatch(ctx, r, 1, 0, dispatched)
 	if err != nil {
 		return err
 	}
-	r.add("sent, workers=1, 300 ms, 100 at a time", perSecond, "messages/s", "")
-	r.add("sent / what 100 at a time allow", perSecond/(100/0.3), "", "")
+	r.add("sent", perSecond, "messages/s", "")
+	r.add("sent / empty handler", perSecond/floor, "", "≥ 0.35")
+	return nil
+}
+
+// benchWorkers has four workers do what one does, on the same machine.
+func benchWorkers(ctx context.Context, s *stack, r *report) error {
+	one, err := s.dispatch(ctx, nil, 1, 0, dispatched)
+	if err != nil {
+		return err
+	}
+	four, err := s.dispatch(ctx, nil, 4, 0, dispatched)
+	if err != nil {
+		return err
+	}
+	r.add("sent by one", one, "messages/s", "")
+	r.add("sent by four", four, "messages/s", "")
+	r.add("four / one", four/one, "", "≥ 1")
+	return nil
+}
+
+// benchSlow has a Plivo that takes 300 ms for each answer: what is sent is bound by
+// how many calls are under way.
+func benchSlow(ctx context.Context, s *stack, r *report) error {
+	const slow = 300 * time.Millisecond
+	perSecond, err := s.dispatch(ctx, nil, 1, slow, 4000)
+	if err != nil {
+		return err
+	}
+	r.add("sent, 100 at a time", perSecond, "messages/s", "")
+	r.add("sent / what 100 at a time allow", perSecond/(100/slow.Seconds()), "", "")
 	return nil
 }
 
@@ -113,7 +126,12 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 	return dispatched / took.Seconds(), ctx.Err()
 }
 
+// dispatch has workers send queued messages, and returns how many a second. What it
+// costs is added to the report, if there is one.
 func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.Duration, messages int) (float64, error) {
+	if err := s.prepare(ctx); err != nil {
+		return 0, err
+	}
 	if _, err := s.db.ExecContext(ctx, `TRUNCATE messages, message_media, message_search, attempts, message_events, webhook_events, idempotency_keys`); err != nil {
 		return 0, fmt.Errorf("emptying the tables: %w", err)
 	}
@@ -126,16 +144,13 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	if _, err := s.db.ExecContext(ctx, `ANALYZE`); err != nil {
 		return 0, fmt.Errorf("analyzing: %w", err)
 	}
+	// What is measured is sending: reports have a scenario of their own.
+	if err := s.sim.SetFault(plivosim.Fault{Scenario: plivosim.CallbacksLost}); err != nil {
+		return 0, err
+	}
 	s.slow = slow
-	statements, err := s.commits(ctx)
-	if err != nil {
-		return 0, err
-	}
-	commands, err := s.commands(ctx)
-	if err != nil {
-		return 0, err
-	}
-	before, err := s.usage(ctx)
+	s.arrived.Store(0)
+	before, err := s.counts(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -147,51 +162,74 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 		}
 		started = append(started, w)
 	}
-	var first, last time.Time
-	for ctx.Err() == nil {
-		var left int
-		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM messages WHERE plivo_uuid IS NULL`).Scan(&left); err != nil {
-			return 0, fmt.Errorf("counting: %w", err)
-		}
-		if left == 0 {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
+	finish, err := s.profiles.take(ctx, started[0])
+	if err != nil {
+		return 0, err
 	}
-	if err := s.db.QueryRowContext(ctx, `SELECT min(started_at), max(finished_at) FROM attempts`).Scan(&first, &last); err != nil {
-		return 0, fmt.Errorf("reading attempts: %w", err)
+	for s.arrived.Load() < int64(messages) {
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return 0, err
+		}
 	}
-	if slow == 0 {
-		after, err := s.commits(ctx)
-		if err != nil {
-			return 0, err
-		}
-		afterCommands, err := s.commands(ctx)
-		if err != nil {
-			return 0, err
-		}
-		used := 0.0
-		for _, w := range started {
-			used += cpu(w.command.Process.Pid)
-		}
-		r.add(fmt.Sprintf("commits, workers=%d", workers), (after-statements)/float64(messages), "/message", "")
-		r.add(fmt.Sprintf("Redis commands, workers=%d", workers), (afterCommands-commands)/float64(messages), "/message", "")
-		now, err := s.usage(ctx)
-		if err != nil {
-			return 0, err
-		}
-		parts := now.since(before)
-		for _, part := range []struct {
-			name string
-			used float64
-		}{{"workers'", used}, {"Postgres'", parts.postgres}, {"Redis'", parts.redis}, {"the simulator's", parts.simulator}} {
-			r.add(fmt.Sprintf("%s CPU, workers=%d", part.name, workers), 1e6*part.used/float64(messages), "µs/message", "")
-		}
+	after, err := s.counts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	used := 0.0
+	for _, w := range started {
+		used += cpu(w.command.Process.Pid)
+	}
+	perSecond, wait, err := s.sent(ctx, messages)
+	if err != nil {
+		return 0, err
+	}
+	if err := finish(s); err != nil {
+		return 0, err
 	}
 	for _, w := range started {
 		w.kill()
 	}
-	return float64(messages) / last.Sub(first).Seconds(), nil
+	if r == nil {
+		return perSecond, nil
+	}
+	each := func(name string, used, unit float64, of string) { r.add(name, unit*used/float64(messages), of, "") }
+	each("SQL statements", after.statements-before.statements, 1, "/message")
+	each("commits", after.commits-before.commits, 1, "/message")
+	each("Redis commands, those of scripts included", after.commands-before.commands, 1, "/message")
+	each("worker's CPU", used, 1e6, "µs/message")
+	each("Postgres' CPU", after.postgres-before.postgres, 1e6, "µs/message")
+	each("Redis' CPU", after.redis-before.redis, 1e6, "µs/message")
+	each("the simulator's CPU", after.simulator-before.simulator, 1e6, "µs/message")
+	r.add("wait in the queue, p50", wait.at(0.5), "ms", "")
+	r.add("wait in the queue, p99", wait.at(0.99), "ms", "")
+	return perSecond, nil
+}
+
+// sent waits until all messages have been recorded, and returns how many there were
+// in a second and how long each had waited since the workers began.
+func (s *stack) sent(ctx context.Context, messages int) (perSecond float64, wait latencies, err error) {
+	for left := 1; left > 0; {
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE outcome IS NULL`).Scan(&left); err != nil {
+			return 0, nil, fmt.Errorf("counting: %w", err)
+		}
+	}
+	var first, last time.Time
+	if err := s.db.QueryRowContext(ctx, `SELECT min(started_at), max(finished_at) FROM attempts WHERE outcome = 'accepted'`).Scan(&first, &last); err != nil {
+		return 0, nil, fmt.Errorf("reading attempts: %w", err)
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT 1e6 * extract(epoch FROM started_at - $1) FROM attempts`, first)
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading attempts: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var µs float64
+		if err := rows.Scan(&µs); err != nil {
+			return 0, nil, fmt.Errorf("reading attempts: %w", err)
+		}
+		wait = append(wait, time.Duration(µs)*time.Microsecond)
+	}
+	return float64(messages) / last.Sub(first).Seconds(), wait, rows.Err()
 }
 
 // benchIdle sends one message at a time to workers that have nothing else to do,
@@ -223,38 +261,30 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 		}
 		time.Sleep(time.Duration(n%17) * time.Millisecond) // so that no rhythm of ours meets one of the worker's
 	}
-	before, err := s.commands(ctx)
-	if err != nil {
-		return err
-	}
-	commits, err := s.commits(ctx)
+	before, err := s.counts(ctx)
 	if err != nil {
 		return err
 	}
 	const rest = 3 * time.Second
-	time.Sleep(rest)
-	after, err := s.commands(ctx)
-	if err != nil {
+	if err := pause(ctx, rest); err != nil {
 		return err
 	}
-	afterCommits, err := s.commits(ctx)
+	after, err := s.counts(ctx)
 	if err != nil {
 		return err
 	}
 	r.add("request to arrival, p50", took.at(0.5), "ms", "≤ 15")
 	r.add("request to arrival, p99", took.at(0.99), "ms", "≤ 50")
-	r.add("Redis at rest", (after-before)/rest.Seconds(), "commands/s", "")
-	r.add("Postgres at rest", (afterCommits-commits)/rest.Seconds(), "commits/s", "")
+	r.add("Redis at rest", (after.commands-before.commands)/rest.Seconds(), "commands/s", "")
+	r.add("Postgres at rest", (after.commits-before.commits)/rest.Seconds(), "commits/s", "")
 	return nil
 }
 
 // benchPacing has four workers share one sender's pace.
 func benchPacing(ctx context.Context, s *stack, r *report) error {
-	api, err := s.api(ctx)
-	if err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
-	api.kill()
 	const perMinute, length = 120, 30 * time.Second // what Plivo carries from a toll-free number
 	if err := s.fill(ctx, perMinute, "waiting"); err != nil {
 		return err

@@ -136,3 +136,13 @@ func readAnswer(in *bufio.Reader, want int) error {
 	_, err = io.CopyN(io.Discard, in, length)
 	return err
 }
+
+// pause waits for a while, unless ctx ends before.
+func pause(ctx context.Context, length time.Duration) error {
+	select {
+	case <-time.After(length):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

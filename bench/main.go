@@ -3,7 +3,7 @@
 // servers, with all their durability (fsync on, AOF every second), and real api and
 // worker processes. `make bench` runs it; it is never part of the tests.
 //
-//	bench [-run NAMES] [-repeat N] [-json FILE]
+//	bench [-run NAMES] [-repeat N] [-json FILE] [-profile FOLDER]
 package main
 
 import (
@@ -13,11 +13,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -47,6 +47,8 @@ var scenarios = []scenario{
 	{"openloop", benchOpenLoop},
 	{"idle", benchIdle},
 	{"dispatch", benchDispatch},
+	{"workers", benchWorkers},
+	{"slow", benchSlow},
 	{"pacing", benchPacing},
 	{"redis", benchRedis},
 	{"scale", benchScale},
@@ -57,9 +59,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	only := flags.String("run", "", "only scenarios whose name matches")
 	repeat := flags.Int("repeat", 3, "how often each is run; the median counts")
 	file := flags.String("json", "", "write the figures to this file, too")
+	folder := flags.String("profile", "", "write into this folder where dispatch's time goes: pprof, pg_stat_statements, Redis' commands")
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("reading the command line: %w", err)
 	}
+	debug.SetGCPercent(400) // Plivo's side and the load shall take as little of the machine as they can
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
 		return fmt.Errorf("reading -run: %w", err)
@@ -80,7 +84,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			times = 1 // it fills a large table
 		}
 		for range times {
-			if err := once(ctx, s, programs, all); err != nil {
+			if err := once(ctx, s, programs, profiles(*folder), all); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
@@ -93,8 +97,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // once runs a scenario on fresh servers.
-func once(ctx context.Context, s scenario, programs string, all *report) error {
-	st, err := newStack(ctx, programs, slog.New(slog.DiscardHandler))
+func once(ctx context.Context, s scenario, programs string, p profiles, all *report) error {
+	st, err := newStack(ctx, programs, p)
 	if err != nil {
 		return err
 	}

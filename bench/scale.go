@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -32,14 +31,14 @@ func benchRedis(ctx context.Context, s *stack, r *report) error {
 	if err := s.fill(ctx, queued, ""); err != nil {
 		return err
 	}
-	before, err := s.redisMemory(ctx)
+	before, err := s.redisFigure(ctx, "used_memory")
 	if err != nil {
 		return err
 	}
 	if err := s.enqueue(ctx); err != nil {
 		return err
 	}
-	after, err := s.redisMemory(ctx)
+	after, err := s.redisFigure(ctx, "used_memory")
 	if err != nil {
 		return err
 	}
@@ -64,19 +63,6 @@ func benchRedis(ctx context.Context, s *stack, r *report) error {
 	r.add("api with 2,000 pages open, sending", memory(api.command.Process.Pid), "MiB", "≤ 80")
 	r.add("worker with 100,000 queued", memory(worker.command.Process.Pid), "MiB", "≤ 80")
 	return nil
-}
-
-func (s *stack) redisMemory(ctx context.Context) (float64, error) {
-	info, err := s.tasks.Info(ctx, "memory").Result()
-	if err != nil {
-		return 0, fmt.Errorf("asking Redis for its memory: %w", err)
-	}
-	for line := range strings.Lines(info) {
-		if n, ok := strings.CutPrefix(line, "used_memory:"); ok {
-			return strconv.ParseFloat(strings.TrimSpace(n), 64)
-		}
-	}
-	return 0, nil
 }
 
 // benchScale asks an api that has a million messages, of which the asking user

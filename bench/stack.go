@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	_ "github.com/lib/pq" // for the figures of the database
@@ -59,16 +60,20 @@ type stack struct {
 	sim       *plivosim.Simulator
 	simulator *httptest.Server
 	slow      time.Duration // of every answer of the simulator
+	arrived   atomic.Int64  // requests that the simulator has answered
+	counted   bool          // the database counts statements
+	profiles  profiles
 	processes []*process
 }
 
-func newStack(ctx context.Context, programs string, logger *slog.Logger) (*stack, error) {
+func newStack(ctx context.Context, programs string, p profiles) (*stack, error) {
+	logger := slog.New(slog.DiscardHandler)
 	dir, err := devstack.TempStateDir()
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{programs: programs, dir: dir}
-	if s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{StateDir: dir, DieWithUs: true, AllowInstall: true, Logger: logger}); err != nil {
+	s := &stack{programs: programs, dir: dir, profiles: p}
+	if s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{StateDir: dir, DieWithUs: true, AllowInstall: true, Statistics: true, Logger: logger}); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
 	if s.redis, err = devstack.StartRedis(ctx, devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, DieWithUs: true, Logger: logger}); err != nil {
@@ -77,6 +82,8 @@ func newStack(ctx context.Context, programs string, logger *slog.Logger) (*stack
 	if s.db, err = sql.Open("postgres", s.postgres.URL); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
+	_, err = s.db.ExecContext(ctx, statistics)
+	s.counted = err == nil
 	options, err := redis.ParseURL(s.redis.URL)
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
@@ -89,6 +96,7 @@ func newStack(ctx context.Context, programs string, logger *slog.Logger) (*stack
 	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(s.slow)
 		s.sim.ServeHTTP(w, r)
+		s.arrived.Add(1)
 	}))
 	return s, nil
 }
@@ -148,6 +156,26 @@ func (s *stack) apiWithKey(ctx context.Context) (api *process, key, cookie strin
 	}
 	key, cookie, err = credentials(api)
 	return api, key, cookie, err
+}
+
+// prepare has an api make the tables and the user, and a worker see that Redis is
+// new: it would look for the task of every message otherwise.
+func (s *stack) prepare(ctx context.Context) error {
+	for _, program := range []string{"api", "worker"} {
+		p, err := s.start(ctx, program)
+		if err != nil {
+			return err
+		}
+		if program == "worker" {
+			for s.tasks.Exists(ctx, "postcard:memory").Val() == 0 {
+				if err := pause(ctx, 10*time.Millisecond); err != nil {
+					return err
+				}
+			}
+		}
+		p.kill()
+	}
+	return nil
 }
 
 // worker starts a worker and waits until it is ready.
@@ -215,44 +243,6 @@ func cpu(pid int) float64 {
 	return (user + system) / 100
 }
 
-// usage is the processor time, in seconds, that each part has used.
-type usage struct{ postgres, redis, simulator float64 }
-
-func (u usage) since(before usage) usage {
-	return usage{u.postgres - before.postgres, u.redis - before.redis, u.simulator - before.simulator}
-}
-
-// usage asks the system. The simulator's part is this process.
-func (s *stack) usage(ctx context.Context) (u usage, err error) {
-	var backend int
-	if err := s.db.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
-		return u, fmt.Errorf("asking for figures: %w", err)
-	}
-	postmaster := parent(backend)
-	processes, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return u, fmt.Errorf("listing processes: %w", err)
-	}
-	for _, path := range processes {
-		pid, err := strconv.Atoi(filepath.Base(path))
-		if err == nil && (pid == postmaster || parent(pid) == postmaster) {
-			u.postgres += cpu(pid)
-		}
-	}
-	info, err := s.tasks.Info(ctx, "server").Result()
-	if err != nil {
-		return u, fmt.Errorf("asking Redis for figures: %w", err)
-	}
-	for line := range strings.Lines(info) {
-		if n, ok := strings.CutPrefix(line, "process_id:"); ok {
-			pid, _ := strconv.Atoi(strings.TrimSpace(n))
-			u.redis = cpu(pid)
-		}
-	}
-	u.simulator = cpu(os.Getpid())
-	return u, nil
-}
-
 func parent(pid int) int {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -276,30 +266,6 @@ func memory(pid int) float64 {
 		}
 	}
 	return 0
-}
-
-// commits is how many transactions the database has committed.
-func (s *stack) commits(ctx context.Context) (n float64, err error) {
-	_, err = s.db.ExecContext(ctx, `SELECT pg_stat_force_next_flush()`)
-	if err != nil {
-		return 0, fmt.Errorf("asking for figures: %w", err)
-	}
-	err = s.db.QueryRowContext(ctx, `SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
-	return n, err
-}
-
-// commands is how many commands Redis has carried out.
-func (s *stack) commands(ctx context.Context) (float64, error) {
-	info, err := s.tasks.Info(ctx, "stats").Result()
-	if err != nil {
-		return 0, fmt.Errorf("asking Redis for figures: %w", err)
-	}
-	for line := range strings.Lines(info) {
-		if n, ok := strings.CutPrefix(line, "total_commands_processed:"); ok {
-			return strconv.ParseFloat(strings.TrimSpace(n), 64)
-		}
-	}
-	return 0, nil
 }
 
 // credentials logs in at an api and makes an API key.

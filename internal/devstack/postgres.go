@@ -29,6 +29,7 @@ type PostgresOptions struct {
 	Throwaway    bool   // trade durability for speed
 	DieWithUs    bool   // let the server end when this process does
 	AllowInstall bool   // install or download server programs where there are none
+	Statistics   bool   // have the server count statements, where it can (pg_stat_statements)
 	Logger       *slog.Logger
 }
 
@@ -261,6 +262,9 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 	if p.options.Throwaway {
 		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 	}
+	if p.options.Statistics && p.canCount() {
+		args = append(args, "-c", "shared_preload_libraries=pg_stat_statements")
+	}
 	logPath := filepath.Join(p.options.StateDir, "postgres.log")
 	command := p.account.command(p.options.DieWithUs, filepath.Join(p.bin, "postgres"), args...)
 	if p.server, err = launch(command, logPath); err != nil {
@@ -270,6 +274,17 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 		return errors.Join(err, p.server.kill())
 	}
 	return nil
+}
+
+// canCount reports whether pg_stat_statements stands beside the programs, as it does
+// with Debian's.
+func (p *Postgres) canCount() bool {
+	for _, folder := range []string{"lib", filepath.Join("lib", "postgresql")} {
+		if found, _ := filepath.Glob(filepath.Join(filepath.Dir(p.bin), folder, "pg_stat_statements.*")); len(found) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // createDatabase succeeds once the server answers and has the database.

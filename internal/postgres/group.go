@@ -12,22 +12,30 @@ import (
 )
 
 // groups has what is asked for at the same time done with one statement, since a
-// commit costs the same for one as for many. It waits for nobody: while fewer than
-// lanes statements are under way, something is done at once; what is asked for
-// meanwhile is done together as soon as a lane is free. What is alone is done by
-// the statement for one, which is quicker.
+// statement and its commit cost nearly the same for one as for many. Who comes
+// alone does not wait: while fewer than lanes statements are under way, something is
+// done at once; what is asked for meanwhile is done together as soon as a lane is
+// free. What is alone is done by the statement for one, which is quicker.
 type groups[T any] struct {
+	lanes  int           // statements that are carried out side by side
+	gather time.Duration // how long a lane that had several things to do waits for more
+
 	mu      sync.Mutex
 	waiting []*pending[T]
-	busy    int // lanes
+	busy    int           // lanes
+	enough  chan struct{} // tells a lane that gathers to go on
 }
 
-// lanes is how many statements of a kind are carried out side by side, and
-// groupMax how much one of them does.
+// groupMax is how much one statement does, and groupEnough how much is worth no
+// more waiting: what a statement costs is spread over that many.
 const (
-	lanes    = 2
-	groupMax = 128
+	groupMax    = 128
+	groupEnough = 32
 )
+
+func newGroups[T any](lanes int, gather time.Duration) *groups[T] {
+	return &groups[T]{lanes: lanes, gather: gather, enough: make(chan struct{}, 1)}
+}
 
 // pending is something that somebody waits for.
 type pending[T any] struct {
@@ -43,9 +51,15 @@ func (g *groups[T]) do(ctx context.Context, what T, key string, run func(context
 	p := &pending[T]{what: what, key: key, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, p)
-	if g.busy < lanes {
+	if g.busy < g.lanes {
 		g.busy++
 		go g.work(run)
+	}
+	if len(g.waiting) == groupEnough {
+		select {
+		case g.enough <- struct{}{}:
+		default:
+		}
 	}
 	g.mu.Unlock()
 	select {
@@ -70,6 +84,30 @@ func (g *groups[T]) work(run func(context.Context, []*pending[T])) {
 		for _, p := range group {
 			close(p.done)
 		}
+		if len(group) > 1 {
+			g.wait()
+		}
+	}
+}
+
+// wait lets a group come together.
+func (g *groups[T]) wait() {
+	if g.gather == 0 {
+		return
+	}
+	g.mu.Lock()
+	select {
+	case <-g.enough: // by those of the group before
+	default:
+	}
+	enough := len(g.waiting) >= groupEnough
+	g.mu.Unlock()
+	if enough {
+		return
+	}
+	select {
+	case <-time.After(g.gather):
+	case <-g.enough:
 	}
 }
 
@@ -309,12 +347,12 @@ const acceptAttempts = `
 WITH i AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::text[]) AS u (id, number, uuid, http_status, api_id)
 ), locked AS (
-    SELECT m.id FROM messages m JOIN i ON i.id = m.id ORDER BY m.id FOR UPDATE OF m
+    SELECT i.* FROM messages m JOIN i ON i.id = m.id ORDER BY m.id FOR UPDATE OF m
 ), a AS (
     UPDATE attempts SET outcome = 'accepted', plivo_uuid = i.uuid, http_status = coalesce(nullif(i.http_status, 0), attempts.http_status),
         api_id = CASE WHEN i.api_id = '' THEN attempts.api_id ELSE i.api_id END, detail = '', look_at = NULL,
         finished_at = coalesce(finished_at, clock_timestamp())
-    FROM locked JOIN i ON i.id = locked.id WHERE attempts.message_id = i.id AND attempts.number = i.number AND plivo_uuid IS NULL
+    FROM locked i WHERE attempts.message_id = i.id AND attempts.number = i.number AND plivo_uuid IS NULL
     RETURNING message_id, attempts.number, started_at, plivo_uuid AS uuid, i.http_status
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,

@@ -30,13 +30,17 @@ import (
 type Store struct {
 	db        *prepared
 	announcer announcer
-	accepting groups[acceptance]
-	claiming  groups[claiming]
-	proving   groups[proof]
+	accepting *groups[acceptance]
+	claiming  *groups[claiming]
+	proving   *groups[proof]
 }
 
 // Patience is how long a process waits for the answer to one statement.
 const Patience = 15 * time.Second
+
+// sendingGather is what many messages wait for each other before they are claimed,
+// and before their outcomes are recorded: beside a call to Plivo it is nothing.
+const sendingGather = 4 * time.Millisecond
 
 // Open makes a store on the database at the address, a URL, with at most maxConns connections. It
 // waits for nothing: a database that is away shows itself in Ping. A statement
@@ -54,7 +58,12 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: &prepared{DB: db, statements: map[string]*sqlx.Stmt{}}}, nil
+	return &Store{
+		db:        &prepared{DB: db, statements: map[string]*sqlx.Stmt{}},
+		accepting: newGroups[acceptance](2, 0),
+		claiming:  newGroups[claiming](1, sendingGather),
+		proving:   newGroups[proof](1, sendingGather),
+	}, nil
 }
 
 // withOptions has the driver send a statement with its parameters in one round trip
@@ -68,6 +77,7 @@ func withOptions(raw string) string {
 	query := u.Query()
 	query.Set("binary_parameters", "yes")
 	query.Set("enable_seqscan", "off")
+	query.Set("plan_cache_mode", "force_generic_plan")
 	query.Set("jit", "off") // it takes longer than any of our statements
 	u.RawQuery = query.Encode()
 	return u.String()

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// counts is what the servers have done since they were started, and the processor
+// time, in seconds, that they and the simulator have used.
+type counts struct {
+	statements, commits, commands float64
+	postgres, redis, simulator    float64
+}
+
+// statistics has the database count statements, where it can.
+const statistics = `CREATE EXTENSION IF NOT EXISTS pg_stat_statements`
+
+func (s *stack) counts(ctx context.Context) (c counts, err error) {
+	var backend int
+	err = s.db.QueryRowContext(ctx, `SELECT pg_backend_pid(), xact_commit FROM pg_stat_database, pg_stat_force_next_flush() WHERE datname = current_database()`).Scan(&backend, &c.commits)
+	if err != nil {
+		return c, fmt.Errorf("asking Postgres for figures: %w", err)
+	}
+	if s.counted {
+		err := s.db.QueryRowContext(ctx, `SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE toplevel`).Scan(&c.statements)
+		if err != nil {
+			return c, fmt.Errorf("asking Postgres for its statements: %w", err)
+		}
+	}
+	postmaster := parent(backend)
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return c, fmt.Errorf("listing processes: %w", err)
+	}
+	for _, path := range processes {
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err == nil && (pid == postmaster || parent(pid) == postmaster) {
+			c.postgres += cpu(pid)
+		}
+	}
+	if c.commands, err = s.redisFigure(ctx, "total_commands_processed"); err != nil {
+		return c, err
+	}
+	pid, err := s.redisFigure(ctx, "process_id")
+	c.redis, c.simulator = cpu(int(pid)), cpu(os.Getpid())
+	return c, err
+}
+
+// redisFigure is one of those that Redis tells about itself.
+func (s *stack) redisFigure(ctx context.Context, name string) (float64, error) {
+	info, err := s.tasks.Info(ctx).Result()
+	if err != nil {
+		return 0, fmt.Errorf("asking Redis for figures: %w", err)
+	}
+	for line := range strings.Lines(info) {
+		if n, ok := strings.CutPrefix(line, name+":"); ok {
+			return strconv.ParseFloat(strings.TrimSpace(n), 64)
+		}
+	}
+	return 0, fmt.Errorf("asking Redis for figures: there is no %s", name)
+}
+
+// profiles is the folder that is told where the time goes; empty: none.
+type profiles string
+
+// profileLength is how long processor profiles are taken.
+const profileLength = 3 * time.Second
+
+// take begins to watch a process and this one. What it returns writes down what was
+// seen.
+func (p profiles) take(ctx context.Context, watched *process) (finish func(*stack) error, err error) {
+	if p == "" {
+		return func(*stack) error { return nil }, nil
+	}
+	if err := os.MkdirAll(string(p), 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of profiles: %w", err)
+	}
+	ours, err := os.Create(filepath.Join(string(p), "simulator.pprof"))
+	if err != nil {
+		return nil, fmt.Errorf("making a profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(ours); err != nil {
+		return nil, fmt.Errorf("making a profile: %w", err)
+	}
+	theirs := make(chan error, 1)
+	go func() { theirs <- p.fetch(ctx, watched) }()
+	return func(s *stack) error {
+		pprof.StopCPUProfile()
+		if err := ours.Close(); err != nil {
+			return fmt.Errorf("writing a profile: %w", err)
+		}
+		if err := <-theirs; err != nil {
+			return err
+		}
+		return p.servers(ctx, s)
+	}, nil
+}
+
+// fetch asks a process for its profile.
+func (p profiles) fetch(ctx context.Context, watched *process) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", watched.metrics, profileLength.Seconds()), nil)
+	if err != nil {
+		return fmt.Errorf("asking for a profile: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("asking for a profile: %w", err)
+	}
+	defer response.Body.Close()
+	out, err := os.Create(filepath.Join(string(p), "process.pprof"))
+	if err != nil {
+		return fmt.Errorf("making a profile: %w", err)
+	}
+	defer out.Close()
+	if _, err := io.Copy(out, response.Body); err != nil {
+		return fmt.Errorf("writing a profile: %w", err)
+	}
+	return out.Close()
+}
+
+// servers writes which statements and commands took how long.
+func (p profiles) servers(ctx context.Context, s *stack) error {
+	out, err := os.Create(filepath.Join(string(p), "servers.txt"))
+	if err != nil {
+		return fmt.Errorf("making a profile: %w", err)
+	}
+	defer out.Close()
+	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	if s.counted {
+		rows, err := s.db.QueryContext(ctx, `SELECT calls, rows, total_exec_time, mean_exec_time, substr(regexp_replace(query, '\s+', ' ', 'g'), 1, 150)
+			FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 30`)
+		if err != nil {
+			return fmt.Errorf("asking Postgres for its statements: %w", err)
+		}
+		defer rows.Close()
+		fmt.Fprintln(table, "calls\trows\tms\tms each\tstatement")
+		for rows.Next() {
+			var calls, n int
+			var total, mean float64
+			var query string
+			if err := rows.Scan(&calls, &n, &total, &mean, &query); err != nil {
+				return fmt.Errorf("reading statements: %w", err)
+			}
+			fmt.Fprintf(table, "%d\t%d\t%.1f\t%.3f\t%s\n", calls, n, total, mean, query)
+		}
+		if err := rows.Err(); err != nil {
+			return fmt.Errorf("reading statements: %w", err)
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("writing a profile: %w", err)
+	}
+	commands, err := s.tasks.Info(ctx, "commandstats").Result()
+	if err != nil {
+		return fmt.Errorf("asking Redis for figures: %w", err)
+	}
+	slow, err := s.tasks.SlowLogGet(ctx, 20).Result()
+	if err != nil {
+		return fmt.Errorf("asking Redis for its slow log: %w", err)
+	}
+	fmt.Fprintf(out, "\n%s\n# Slow\n", commands)
+	for _, entry := range slow {
+		fmt.Fprintf(out, "%v %.1v\n", entry.Duration, entry.Args)
+	}
+	return out.Close()
+}
