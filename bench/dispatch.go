@@ -150,9 +150,9 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	}
 	s.slow = slow
 	s.arrived.Store(0)
-	before, err := s.counts(ctx)
-	if err != nil {
-		return 0, err
+	queue := asynq.NewInspectorFromRedisClient(s.tasks)
+	if err := queue.PauseQueue("messages"); err != nil {
+		return 0, fmt.Errorf("pausing the queue: %w", err)
 	}
 	var started []*process
 	for range workers {
@@ -161,6 +161,17 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 			return 0, err
 		}
 		started = append(started, w)
+	}
+	if err := pause(ctx, time.Second); err != nil { // until what a start takes is over
+		return 0, err
+	}
+	used := s.workersCPU(started)
+	before, err := s.counts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := queue.UnpauseQueue("messages"); err != nil {
+		return 0, fmt.Errorf("letting the queue go: %w", err)
 	}
 	finish, err := s.profiles.take(ctx, started[0])
 	if err != nil {
@@ -175,10 +186,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	if err != nil {
 		return 0, err
 	}
-	used := 0.0
-	for _, w := range started {
-		used += cpu(w.command.Process.Pid)
-	}
+	used = s.workersCPU(started) - used
 	perSecond, wait, err := s.sent(ctx, messages)
 	if err != nil {
 		return 0, err
@@ -203,6 +211,13 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	r.add("wait in the queue, p50", wait.at(0.5), "ms", "")
 	r.add("wait in the queue, p99", wait.at(0.99), "ms", "")
 	return perSecond, nil
+}
+
+func (s *stack) workersCPU(workers []*process) (seconds float64) {
+	for _, w := range workers {
+		seconds += cpu(w.command.Process.Pid)
+	}
+	return seconds
 }
 
 // sent waits until all messages have been recorded, and returns how many there were

@@ -13,28 +13,33 @@ import (
 
 // groups has what is asked for at the same time done with one statement, since a
 // statement and its commit cost nearly the same for one as for many. Who comes
-// alone does not wait: while fewer than lanes statements are under way, something is
-// done at once; what is asked for meanwhile is done together as soon as a lane is
-// free. What is alone is done by the statement for one, which is quicker.
+// alone does not wait: it is done at once, by the statement for one, which is
+// quicker. What is asked for while a statement is under way is done together by the
+// next.
 type groups[T any] struct {
-	lanes  int           // statements that are carried out side by side
-	gather time.Duration // how long a lane that had several things to do waits for more
+	rest int // after several things had to be done, it waits so many times as long as they took for more
 
 	mu      sync.Mutex
 	waiting []*pending[T]
-	busy    int           // lanes
-	enough  chan struct{} // tells a lane that gathers to go on
+	busy    bool          // somebody works, and is not overdue
+	overdue int           // statements that take so long that nobody waits for them any more
+	enough  chan struct{} // ends the rest
 }
 
-// groupMax is how much one statement does, and groupEnough how much is worth no
-// more waiting: what a statement costs is spread over that many.
 const (
-	groupMax    = 128
-	groupEnough = 32
+	groupMax    = 128 // how much one statement does
+	groupEnough = 32  // how much is worth no more rest: what a statement costs is spread over that many
+	longestRest = 20 * time.Millisecond
+
+	// statementOverdue is when the next group no longer waits for a statement: it may
+	// itself wait for one message that somebody has locked. maxOverdue bounds how many
+	// connections can be tied up like that.
+	statementOverdue = 200 * time.Millisecond
+	maxOverdue       = 8
 )
 
-func newGroups[T any](lanes int, gather time.Duration) *groups[T] {
-	return &groups[T]{lanes: lanes, gather: gather, enough: make(chan struct{}, 1)}
+func newGroups[T any](rest int) *groups[T] {
+	return &groups[T]{rest: rest, enough: make(chan struct{}, 1)}
 }
 
 // pending is something that somebody waits for.
@@ -45,16 +50,16 @@ type pending[T any] struct {
 	done chan struct{}
 }
 
+// statement carries out what a group asks for.
+type statement[T any] func(context.Context, []*pending[T])
+
 // do has what is asked for done together with others, by run. It reports false
 // when it was not done, for whatever reason: alone it will be found out.
-func (g *groups[T]) do(ctx context.Context, what T, key string, run func(context.Context, []*pending[T])) (T, bool) {
+func (g *groups[T]) do(ctx context.Context, what T, key string, run statement[T]) (T, bool) {
 	p := &pending[T]{what: what, key: key, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, p)
-	if g.busy < g.lanes {
-		g.busy++
-		go g.work(run)
-	}
+	g.begin(run)
 	if len(g.waiting) == groupEnough {
 		select {
 		case g.enough <- struct{}{}:
@@ -70,29 +75,67 @@ func (g *groups[T]) do(ctx context.Context, what T, key string, run func(context
 	}
 }
 
-// work is one lane: it goes on until nobody waits.
-func (g *groups[T]) work(run func(context.Context, []*pending[T])) {
+// begin has somebody work if there is work that nobody will come to. It needs the
+// lock.
+func (g *groups[T]) begin(run statement[T]) {
+	if len(g.waiting) > 0 && !g.busy && g.overdue < maxOverdue {
+		g.busy = true
+		go g.work(run)
+	}
+}
+
+// work goes on until nobody waits, or others have gone on without it.
+func (g *groups[T]) work(run statement[T]) {
 	for {
 		group := g.next()
 		if group == nil {
 			return
 		}
-		// Nobody's request ends it: each waits for others, too.
-		ctx, cancel := context.WithTimeout(context.Background(), Patience)
-		run(ctx, group)
-		cancel()
+		begun := time.Now()
+		inTime := g.carryOut(group, run)
 		for _, p := range group {
 			close(p.done)
 		}
+		if !inTime {
+			return
+		}
 		if len(group) > 1 {
-			g.wait()
+			g.gather(min(time.Duration(g.rest)*time.Since(begun), longestRest))
 		}
 	}
 }
 
-// wait lets a group come together.
-func (g *groups[T]) wait() {
-	if g.gather == 0 {
+// carryOut runs the statement for a group, and reports whether it was in time.
+func (g *groups[T]) carryOut(group []*pending[T], run statement[T]) bool {
+	over, inTime := false, true // guarded by g.mu
+	late := time.AfterFunc(statementOverdue, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if over {
+			return
+		}
+		inTime, g.busy = false, false
+		g.overdue++
+		g.begin(run)
+	})
+	defer late.Stop()
+	// Nobody's request ends it: each waits for others, too.
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	run(ctx, group)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	over = true
+	if !inTime {
+		g.overdue--
+		g.begin(run)
+	}
+	return inTime
+}
+
+// gather lets a group come together.
+func (g *groups[T]) gather(length time.Duration) {
+	if length == 0 {
 		return
 	}
 	g.mu.Lock()
@@ -106,17 +149,17 @@ func (g *groups[T]) wait() {
 		return
 	}
 	select {
-	case <-time.After(g.gather):
+	case <-time.After(length):
 	case <-g.enough:
 	}
 }
 
-// next takes those who wait. It gives the lane back when nobody does.
+// next takes those who wait. It is nil when nobody does: then the work is over.
 func (g *groups[T]) next() []*pending[T] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) == 0 {
-		g.busy--
+		g.busy = false
 		return nil
 	}
 	var group, left []*pending[T]

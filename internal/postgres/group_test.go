@@ -80,7 +80,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	// Of two with the same key and different words one is taken, whichever came
 	// first; a tenth is capped, and a tenth has no key. Statements under way at the
-	// same time do not see each other's counts, so two lanes may pass a cap twice.
+	// same time do not see each other's counts, so that a cap can be passed.
 	if stored+full != 180 || reused != 120 || full > 25 || full < 20 {
 		t.Fatalf("%d stored, %d capped, %d with used keys", stored, full, reused)
 	}
@@ -171,4 +171,50 @@ func TestAClaimIsNotAbandoned(t *testing.T) {
 	if !<-claimed {
 		t.Error("the claim was given up, and the message is in doubt")
 	}
+}
+
+// TestALockedMessageHoldsUpNoOther has somebody lock two messages, of which one is to
+// be claimed and the outcome of the other to be recorded: others are claimed and
+// recorded all the same, and so are they once they are free.
+func TestALockedMessageHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	locked := accept(t, store, owner)
+	sent := accept(t, store, owner)
+	claimOfSent, _ := claim(t, store, sent.ID)
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`SELECT FROM messages FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		if _, ok, err := store.Claim(t.Context(), locked.ID, token(), lease); !ok || err != nil {
+			t.Errorf("the locked message was not claimed when it was free: %v", err)
+		}
+	})
+	group.Go(func() {
+		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "locked", HTTPStatus: 202}
+		if got, err := store.Accepted(t.Context(), claimOfSent.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
+			t.Errorf("the outcome for the locked message is %v, %v", got, err)
+		}
+	})
+	testkit.Eventually(t, "both wait for their messages", func() bool {
+		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 2
+	})
+	for range 3 {
+		m := accept(t, store, owner)
+		c, _ := claim(t, store, m.ID)
+		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: m.ID.String(), HTTPStatus: 202}
+		if got, err := store.Accepted(t.Context(), c.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
+			t.Errorf("the outcome beside the locked messages is %v, %v", got, err)
+		}
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	group.Wait()
 }

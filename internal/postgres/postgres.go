@@ -38,9 +38,10 @@ type Store struct {
 // Patience is how long a process waits for the answer to one statement.
 const Patience = 15 * time.Second
 
-// sendingGather is what many messages wait for each other before they are claimed,
-// and before their outcomes are recorded: beside a call to Plivo it is nothing.
-const sendingGather = 4 * time.Millisecond
+// sendingRest has the statements that claim messages and those that record outcomes
+// be under way a quarter of the time at most: what a message waits is nothing beside
+// a call to Plivo, and the busier the database is, the more each statement does.
+const sendingRest = 2
 
 // Open makes a store on the database at the address, a URL, with at most maxConns connections. It
 // waits for nothing: a database that is away shows itself in Ping. A statement
@@ -60,15 +61,17 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{
 		db:        &prepared{DB: db, statements: map[string]*sqlx.Stmt{}},
-		accepting: newGroups[acceptance](2, 0),
-		claiming:  newGroups[claiming](1, sendingGather),
-		proving:   newGroups[proof](1, sendingGather),
+		accepting: newGroups[acceptance](0),
+		claiming:  newGroups[claiming](sendingRest),
+		proving:   newGroups[proof](sendingRest),
 	}, nil
 }
 
 // withOptions has the driver send a statement with its parameters in one round trip
 // instead of two, and the planner use indexes wherever there are any: plans are
-// kept, and what was planned for an empty table must be right for a full one.
+// kept, and what was planned for an empty table must be right for a full one. Without
+// force_generic_plan, statements for many would be planned each time, which takes as
+// long as carrying them out.
 func withOptions(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" && u.RawQuery == "" && u.Path == "" {

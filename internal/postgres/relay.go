@@ -63,12 +63,25 @@ func (s *Store) NoteRelayed(ctx context.Context, ids []uuid.UUID) error {
 	return err
 }
 
+// relayAll leaves out whom others have locked: they are being claimed, or looked at.
 const relayAll = `
-UPDATE messages SET relay_at = now() WHERE status = 'queued' AND relay_at > now() AND line IS DISTINCT FROM 'waiting' AND line IS DISTINCT FROM 'set_aside'`
+UPDATE messages SET relay_at = now() WHERE id IN (
+    SELECT id FROM messages WHERE relay_at > now() AND relay_at < 'infinity' AND status = 'queued'
+    ORDER BY relay_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)`
 
-// RelayAll makes the task of every queued message be looked at now: the queue
-// has lost its memory.
+// RelayAll makes the task of every queued message that ought to have one be looked
+// at now: the queue has lost its memory. It takes some at a time, so that nobody has
+// to wait for all.
 func (s *Store) RelayAll(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, relayAll)
-	return translate(err, "having all tasks looked at")
+	const some = 2000
+	for {
+		result, err := s.db.ExecContext(ctx, relayAll, some)
+		if err != nil {
+			return translate(err, "having all tasks looked at")
+		}
+		if n, err := result.RowsAffected(); err != nil || n < some {
+			return translate(err, "having all tasks looked at")
+		}
+	}
 }

@@ -72,11 +72,14 @@ func (r claimRow) claim() mms.Claim {
 	}
 }
 
-// claimCounts are what the retry policy goes by.
+// claimCounts are what the retry policy goes by. A first attempt has nothing to
+// count.
 const claimCounts = `
-    (SELECT count(*) FROM attempts t WHERE t.message_id = m.id AND t.outcome = 'refused_for_now' AND t.http_status IS NOT NULL) AS refusals,
-    (SELECT count(*) FROM attempts t WHERE t.message_id = m.id AND t.outcome = 'account_trouble' AND EXISTS (
-        SELECT FROM attempts b WHERE b.outcome = 'accepted' AND b.started_at > t.started_at)) AS own_troubles`
+    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
+        WHERE t.message_id = m.id AND t.outcome = 'refused_for_now' AND t.http_status IS NOT NULL) ELSE 0 END AS refusals,
+    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
+        WHERE t.message_id = m.id AND t.outcome = 'account_trouble' AND EXISTS (
+            SELECT FROM attempts b WHERE b.outcome = 'accepted' AND b.started_at > t.started_at)) ELSE 0 END AS own_troubles`
 
 // selectClaim finds the claim that was begun with our token.
 const selectClaim = `

@@ -8,14 +8,14 @@ import (
 )
 
 // pipelined sends scripts that are asked for at the same time to Redis together:
-// asynq enqueues one task with one script. It waits for nobody: while none is
-// under way, a script is sent at once; those that come meanwhile go together.
+// asynq moves one task with one script. It waits for nobody: while fewer than lanes
+// are under way, a script is sent at once; those that come meanwhile go together.
 type pipelined struct {
 	redis.UniversalClient
 
 	mu      sync.Mutex
 	waiting []*scriptCall
-	busy    bool
+	busy    int // lanes
 }
 
 type scriptCall struct {
@@ -26,18 +26,24 @@ type scriptCall struct {
 	done chan struct{}
 }
 
-// pipelineMax is how many scripts are sent together.
-const pipelineMax = 128
+// lanes is how much is under way side by side, and pipelineMax how many scripts are
+// sent together.
+const (
+	lanes       = 2
+	pipelineMax = 128
+)
 
 // EvalSha implements redis.Scripter.
 func (p *pipelined) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	call := &scriptCall{sha: sha, keys: keys, args: args, done: make(chan struct{})}
 	p.mu.Lock()
-	p.waiting = append(p.waiting, call)
-	if !p.busy {
-		p.busy = true
-		go p.work()
+	if p.busy < lanes {
+		p.busy++
+		p.mu.Unlock()
+		defer p.free()
+		return p.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
+	call := &scriptCall{sha: sha, keys: keys, args: args, done: make(chan struct{})}
+	p.waiting = append(p.waiting, call)
 	p.mu.Unlock()
 	select {
 	case <-call.done:
@@ -49,21 +55,21 @@ func (p *pipelined) EvalSha(ctx context.Context, sha string, keys []string, args
 	}
 }
 
-// work sends what waits until nothing does.
-func (p *pipelined) work() {
-	for {
-		p.mu.Lock()
-		if len(p.waiting) == 0 {
-			p.busy = false
-			p.mu.Unlock()
-			return
-		}
-		n := min(len(p.waiting), pipelineMax)
-		calls := p.waiting[:n:n]
-		p.waiting = p.waiting[n:]
-		p.mu.Unlock()
-		p.send(calls)
+// free gives a lane to those who wait, if anybody does.
+func (p *pipelined) free() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		p.busy--
+		return
 	}
+	n := min(len(p.waiting), pipelineMax)
+	calls := p.waiting[:n:n]
+	p.waiting = p.waiting[n:]
+	go func() {
+		defer p.free()
+		p.send(calls)
+	}()
 }
 
 func (p *pipelined) send(calls []*scriptCall) {

@@ -123,14 +123,18 @@ func (c *Client) Enqueue(ctx context.Context, t mms.Task) error {
 
 // Ensure sees to it that a task which ought to be in the queue is there.
 func (c *Client) Ensure(ctx context.Context, item mms.RelayItem) (mms.TaskState, error) {
+	state, found, err := c.inspect(item.Task)
+	if err != nil || found {
+		return state, err
+	}
 	added, err := c.put(ctx, item.Task, item.Wait)
 	if err != nil {
 		return 0, err
 	}
-	if added {
-		return mms.TaskAdded, nil
+	if !added { // somebody else was quicker
+		return mms.TaskPresent, nil
 	}
-	return c.inspect(ctx, item.Task)
+	return mms.TaskAdded, nil
 }
 
 func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added bool, err error) {
@@ -153,19 +157,19 @@ func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added
 // active although its message waits has just been taken, or is an orphan that
 // asynq never starts again (its upstream issue 1144): a second task beside it
 // is harmless in the first case and needed in the other.
-func (c *Client) inspect(_ context.Context, t mms.Task) (mms.TaskState, error) {
+func (c *Client) inspect(t mms.Task) (state mms.TaskState, found bool, err error) {
 	info, err := c.inspector.GetTaskInfo(queueOf(t), taskID(t))
 	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
-		return mms.TaskStuck, nil // finished between the two looks; the message still waits
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("inspecting the task of message %s: %w", t.MessageID, err)
+		return 0, false, fmt.Errorf("inspecting the task of message %s: %w", t.MessageID, err)
 	}
 	switch info.State {
 	case asynq.TaskStatePending, asynq.TaskStateScheduled, asynq.TaskStateRetry:
-		return mms.TaskPresent, nil
+		return mms.TaskPresent, true, nil
 	default:
-		return mms.TaskStuck, nil
+		return mms.TaskStuck, true, nil
 	}
 }
 

@@ -371,3 +371,31 @@ func TestManyEnqueueAtOnce(t *testing.T) {
 		t.Error("somebody who is gone was waited for")
 	}
 }
+
+// TestAnUrgentTaskPassesManyOthers comes to workers that are busy with another queue
+// and have found its own empty many times.
+func TestAnUrgentTaskPassesManyOthers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const tasks = 2000
+	for range tasks {
+		enqueue(t, r, task())
+	}
+	urgent := task()
+	urgent.Priority = mms.High
+	var done, place atomic.Int64
+	r.serve(t, func(_ context.Context, id uuid.UUID) mms.Disposal {
+		n := done.Add(1)
+		if n == tasks/4 {
+			enqueue(t, r, urgent)
+		}
+		if id == urgent.MessageID {
+			place.Store(n)
+		}
+		return mms.Disposal{}
+	})
+	testkit.Eventually(t, "all tasks are worked on", func() bool { return done.Load() == tasks+1 })
+	if place.Load() > tasks*3/4 {
+		t.Errorf("the urgent task was number %d of %d although it came after a quarter of them", place.Load(), tasks)
+	}
+}

@@ -45,8 +45,9 @@ type RelayQueue interface {
 // relaysAtOnce is how many tasks are looked at side by side.
 const relaysAtOnce = 16
 
-// Sweep looks after all messages whose time for a look has come. While the
-// queue is away it takes none, so that all come up at once when it is back; and
+// Sweep looks after messages whose time for a look has come, until a batch of them
+// lacked nothing: then many wait because there are many, and the rest has time. While
+// the queue is away it takes none, so that all come up at once when it is back; and
 // when the queue has lost its memory, every queued message's time has come.
 func (r *Relay) Sweep(ctx context.Context) error {
 	remembers, err := r.Queue.Remembers(ctx)
@@ -71,17 +72,15 @@ func (r *Relay) Sweep(ctx context.Context) error {
 		if len(items) > 0 {
 			failpoint.Hit(failpoint.RelayTaken)
 		}
-		if err := r.look(ctx, items); err != nil {
+		missing, err := r.look(ctx, items)
+		if err != nil || missing == 0 || len(items) < batch {
 			return err
-		}
-		if len(items) < batch {
-			return nil
 		}
 	}
 }
 
-// look ensures the items' tasks and notes which had been missing.
-func (r *Relay) look(ctx context.Context, items []mms.RelayItem) error {
+// look ensures the items' tasks, notes which had been missing and counts them.
+func (r *Relay) look(ctx context.Context, items []mms.RelayItem) (missing int, err error) {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(relaysAtOnce)
 	added := make([]bool, len(items))
@@ -91,7 +90,7 @@ func (r *Relay) look(ctx context.Context, items []mms.RelayItem) error {
 			return err
 		})
 	}
-	err := group.Wait()
+	err = group.Wait()
 	var ids []uuid.UUID
 	for i, item := range items {
 		if added[i] {
@@ -99,10 +98,10 @@ func (r *Relay) look(ctx context.Context, items []mms.RelayItem) error {
 		}
 	}
 	if len(ids) == 0 {
-		return err
+		return 0, err
 	}
 	r.Logger.InfoContext(ctx, "messages put back into the queue", slog.Int("messages", len(ids)))
-	return errors.Join(err, r.Store.NoteRelayed(ctx, ids))
+	return len(ids), errors.Join(err, r.Store.NoteRelayed(ctx, ids))
 }
 
 // ensure reports whether the item's task was missing and is there now.

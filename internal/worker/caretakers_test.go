@@ -155,7 +155,7 @@ func TestRelayNotesWhatItDidBeforeTheQueueBrokeOff(t *testing.T) {
 	t.Parallel()
 	b := &books{pages: [][]mms.RelayItem{{item(1, 0)}, nil}, states: map[string]mms.TaskState{"1:1": mms.TaskAdded}}
 	relay := newRelay(b)
-	if err := relay.look(t.Context(), []mms.RelayItem{item(1, 0), item(9, 0)}); err == nil {
+	if _, err := relay.look(t.Context(), []mms.RelayItem{item(1, 0), item(9, 0)}); err == nil {
 		t.Error("the error of the queue was lost")
 	}
 	// Which of the two came first is open; one that was added is noted.
@@ -165,18 +165,40 @@ func TestRelayNotesWhatItDidBeforeTheQueueBrokeOff(t *testing.T) {
 	}
 }
 
-func TestRelayGoesOnToTheLastPage(t *testing.T) {
+// TestRelayGoesOnWhileTasksAreMissing has it come to the last page when the queue
+// lost some, and leave a queue alone that is only long.
+func TestRelayGoesOnWhileTasksAreMissing(t *testing.T) {
 	t.Parallel()
-	full := make([]mms.RelayItem, batch)
-	for i := range full {
-		full[i] = item(2, 0)
+	page := func(task byte) []mms.RelayItem {
+		items := make([]mms.RelayItem, batch)
+		for i := range items {
+			items[i] = item(2, 0)
+		}
+		items[batch/2] = item(task, 0)
+		return items
 	}
-	b := &books{pages: [][]mms.RelayItem{full, full, {item(2, 0)}}, states: map[string]mms.TaskState{"2:1": mms.TaskPresent}}
-	if err := newRelay(b).Sweep(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if len(b.calls) != 2*batch+1 {
-		t.Errorf("%d tasks were looked at, want %d", len(b.calls), 2*batch+1)
+	states := map[string]mms.TaskState{"1:1": mms.TaskAdded, "2:1": mms.TaskPresent}
+	for name, tt := range map[string]struct {
+		pages [][]mms.RelayItem
+		want  int
+	}{
+		"tasks are missing on each page": {[][]mms.RelayItem{page(1), page(1), {item(2, 0)}}, 2*batch + 1},
+		"none is missing on the second":  {[][]mms.RelayItem{page(1), page(2), page(1)}, 2 * batch},
+		"none is missing on the first":   {[][]mms.RelayItem{page(2), page(1)}, batch},
+	} {
+		b := &books{pages: tt.pages, states: states}
+		if err := newRelay(b).Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		looks := 0
+		for _, call := range b.calls {
+			if strings.HasPrefix(call, "ensure") {
+				looks++
+			}
+		}
+		if looks != tt.want {
+			t.Errorf("%s: %d tasks were looked at, want %d", name, looks, tt.want)
+		}
 	}
 }
 
