@@ -59,15 +59,20 @@ func (s *stack) enqueue(ctx context.Context) error {
 // benchDispatch measures how many queued messages a second one worker hands to a
 // simulator that answers at once, beside asynq with a handler that does nothing.
 func benchDispatch(ctx context.Context, s *stack, r *report) error {
-	floor, err := s.emptyHandler(ctx, 100)
+	before, err := s.emptyHandler(ctx, 100)
 	if err != nil {
 		return err
 	}
-	r.add("asynq with an empty handler", floor, "tasks/s", "")
 	perSecond, err := s.dispatch(ctx, r, 1, 0, dispatched)
 	if err != nil {
 		return err
 	}
+	after, err := s.emptyHandler(ctx, 100) // machines are not equally fast all the time
+	if err != nil {
+		return err
+	}
+	floor := (before + after) / 2
+	r.add("asynq with an empty handler", floor, "tasks/s", "")
 	r.add("sent", perSecond, "messages/s", "")
 	r.add("sent / empty handler", perSecond/floor, "", "≥ 0.35")
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -26,13 +27,12 @@ type exchange struct {
 	mayWrite func() bool
 	withheld atomic.Bool // mayWrite said no; like written, set by the connection's own goroutine
 	written  atomic.Bool
-	status   int // 0 until an answer's head was read
+	sending  atomic.Pointer[bytes.Reader] // what is left of the request's body
+	status   int                          // 0 until an answer's head was read
 	header   http.Header
 	body     []byte
 	readErr  error
 }
-
-var errWithheld = errors.New("the attempt was given up before it was sent")
 
 type exchangeKey struct{}
 
@@ -42,9 +42,23 @@ type exchangeKey struct{}
 func (x *exchange) observe(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders: func() { x.written.Store(true) },
+		WroteHeaders: x.begin,
 		WroteRequest: func(httptrace.WroteRequestInfo) { failpoint.Hit(failpoint.WorkerWritten) },
 	})
+}
+
+// begin asks once more before the body is written. Without its body the request is
+// incomplete: net/http breaks it off, and Plivo cannot have accepted it.
+func (x *exchange) begin() {
+	failpoint.Hit(failpoint.WorkerConnected)
+	if x.mayWrite() {
+		x.written.Store(true)
+		return
+	}
+	x.withheld.Store(true)
+	if body := x.sending.Load(); body != nil {
+		body.Reset(nil)
+	}
 }
 
 // recorder fills the exchange in the request's context. It reads the whole
@@ -56,7 +70,11 @@ func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("a request to Plivo that nobody observes")
 	}
-	response, err := r.next.RoundTrip(guard(request, x))
+	request, err := guard(request, x)
+	if err != nil {
+		return nil, err
+	}
+	response, err := r.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
@@ -70,39 +88,29 @@ func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// guard makes the request's body a guarded one, also where net/http takes it
-// up anew: over HTTP/1.1 it does so for a POST only when a kept connection turns
-// out to be dead before anything was written to it.
-func guard(request *http.Request, x *exchange) *http.Request {
-	again := request.GetBody
+// guard makes the request's body one that can be taken back, also where net/http
+// takes it up anew: over HTTP/1.1 it does so for a POST only when a kept connection
+// turns out to be dead before anything was written to it. It is of a kind that
+// net/http knows to be in memory: of any other it would write the headers first, in a
+// packet of their own.
+func guard(request *http.Request, x *exchange) (*http.Request, error) {
+	if request.Body == nil {
+		return request, nil
+	}
+	defer request.Body.Close()
+	text, err := io.ReadAll(request.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading the request's body: %w", err)
+	}
+	body := func() (io.ReadCloser, error) {
+		reader := bytes.NewReader(text)
+		x.sending.Store(reader)
+		return io.NopCloser(reader), nil
+	}
 	request = request.Clone(request.Context())
-	request.Body = &guarded{ReadCloser: request.Body, exchange: x}
-	request.GetBody = func() (io.ReadCloser, error) {
-		body, err := again()
-		return &guarded{ReadCloser: body, exchange: x}, err
-	}
-	return request
-}
-
-// guarded asks once more before the body is written. Without its body the
-// request is incomplete, whatever of its head is on the wire, and Plivo cannot
-// have accepted it. Once some of the body was handed out it is too late to ask.
-type guarded struct {
-	io.ReadCloser
-	exchange *exchange
-	begun    bool
-}
-
-func (g *guarded) Read(p []byte) (int, error) {
-	if !g.begun {
-		failpoint.Hit(failpoint.WorkerConnected)
-		if !g.exchange.mayWrite() {
-			g.exchange.withheld.Store(true)
-			return 0, errWithheld
-		}
-		g.begun = true
-	}
-	return g.ReadCloser.Read(p)
+	request.GetBody = body
+	request.Body, err = body()
+	return request, err
 }
 
 // failing hands the SDK what was read and then the error that reading ended in.

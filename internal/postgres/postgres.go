@@ -69,9 +69,7 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 
 // withOptions has the driver send a statement with its parameters in one round trip
 // instead of two, and the planner use indexes wherever there are any: plans are
-// kept, and what was planned for an empty table must be right for a full one. Without
-// force_generic_plan, statements for many would be planned each time, which takes as
-// long as carrying them out.
+// kept, and what was planned for an empty table must be right for a full one.
 func withOptions(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" && u.RawQuery == "" && u.Path == "" {
@@ -80,7 +78,6 @@ func withOptions(raw string) string {
 	query := u.Query()
 	query.Set("binary_parameters", "yes")
 	query.Set("enable_seqscan", "off")
-	query.Set("plan_cache_mode", "force_generic_plan")
 	query.Set("jit", "off") // it takes longer than any of our statements
 	u.RawQuery = query.Encode()
 	return u.String()

@@ -8,14 +8,14 @@ import (
 )
 
 // pipelined sends scripts that are asked for at the same time to Redis together:
-// asynq moves one task with one script. It waits for nobody: while fewer than lanes
-// are under way, a script is sent at once; those that come meanwhile go together.
+// asynq moves one task with one script. It waits for nobody: while none is under way,
+// a script is sent at once; those that come meanwhile go together.
 type pipelined struct {
 	redis.UniversalClient
 
 	mu      sync.Mutex
 	waiting []*scriptCall
-	busy    int // lanes
+	busy    bool
 }
 
 type scriptCall struct {
@@ -26,20 +26,16 @@ type scriptCall struct {
 	done chan struct{}
 }
 
-// lanes is how much is under way side by side, and pipelineMax how many scripts are
-// sent together.
-const (
-	lanes       = 2
-	pipelineMax = 128
-)
+// pipelineMax is how many scripts are sent together.
+const pipelineMax = 128
 
 // EvalSha implements redis.Scripter.
 func (p *pipelined) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	p.mu.Lock()
-	if p.busy < lanes {
-		p.busy++
+	if !p.busy {
+		p.busy = true
 		p.mu.Unlock()
-		defer p.free()
+		defer p.next()
 		return p.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
 	call := &scriptCall{sha: sha, keys: keys, args: args, done: make(chan struct{})}
@@ -55,19 +51,19 @@ func (p *pipelined) EvalSha(ctx context.Context, sha string, keys []string, args
 	}
 }
 
-// free gives a lane to those who wait, if anybody does.
-func (p *pipelined) free() {
+// next sends what has come meanwhile.
+func (p *pipelined) next() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.waiting) == 0 {
-		p.busy--
+		p.busy = false
 		return
 	}
 	n := min(len(p.waiting), pipelineMax)
 	calls := p.waiting[:n:n]
 	p.waiting = p.waiting[n:]
 	go func() {
-		defer p.free()
+		defer p.next()
 		p.send(calls)
 	}()
 }

@@ -55,7 +55,7 @@ func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uui
 func newServer(c redis.UniversalClient, weights map[string]int, interval time.Duration, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
 	return &Server{
 		process: process,
-		asynq: asynq.NewServerFromRedisClient(newKnowsEmpty(&pipelined{UniversalClient: c}), asynq.Config{
+		asynq: asynq.NewServerFromRedisClient(newKnowsEmpty(c), asynq.Config{
 			Concurrency:              o.Concurrency,
 			Queues:                   weights,
 			TaskCheckInterval:        interval,
