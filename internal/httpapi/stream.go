@@ -1,11 +1,15 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -28,7 +32,8 @@ const (
 	// that the client is gone.
 	heartbeat = 15 * time.Second
 
-	// writeTime is what one write may take.
+	// readTime and writeTime are what reading news and one write may take.
+	readTime  = 10 * time.Second
 	writeTime = 10 * time.Second
 )
 
@@ -75,7 +80,7 @@ func (a *api) streamMessage(ctx context.Context, who identity.Principal, in *str
 		watch.Stop()
 		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, nil
 	}
-	return a.stream(in.Request, watch, func(write func(event, id string, data any) error) error {
+	return a.stream(in.Request, watch, func(ctx context.Context, write writeEvent) error {
 		message, err := a.read(ctx, who.UserID, id)
 		if err != nil || version(message) == known {
 			return err
@@ -91,7 +96,7 @@ type newsInput struct{ Request }
 
 func (a *api) streamMessages(_ context.Context, who identity.Principal, in *newsInput) (*huma.StreamResponse, error) {
 	first := true
-	return a.stream(in.Request, a.Live.Owner(who.UserID), func(write func(event, id string, data any) error) error {
+	return a.stream(in.Request, a.Live.Owner(who.UserID), func(_ context.Context, write writeEvent) error {
 		if first { // there is none yet: whoever connects has just read
 			first = false
 			return nil
@@ -100,54 +105,85 @@ func (a *api) streamMessages(_ context.Context, who identity.Principal, in *news
 	}), nil
 }
 
-// stream calls tell at once and whenever the watch has news, until the client is
-// gone or the stream has been open for long enough. An error of tell ends it;
-// the client connects again and is told why, if that can be told.
-func (a *api) stream(q Request, watch live.Watch, tell func(write func(event, id string, data any) error) error) *huma.StreamResponse {
+// writeEvent writes one event; an empty id is left out.
+type writeEvent func(event, id string, data any) error
+
+// teller writes what there is to tell. An error ends the stream; the client connects
+// again and is told why, if that can be told.
+type teller func(ctx context.Context, write writeEvent) error
+
+// stream has tell called at once and whenever the watch has news, until the client is
+// gone or the stream has been open for long enough. It takes the connection over from
+// net/http, whose buffers and stacks would be nearly all that an open page costs.
+func (a *api) stream(q Request, watch live.Watch, tell teller) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(huma.Context) {
-		defer watch.Stop()
 		header := q.w.Header()
 		header.Set("Content-Type", "text/event-stream")
 		header.Set("X-Accel-Buffering", "no") // for nginx
 		if q.r.Method == http.MethodHead {
+			watch.Stop()
 			return
 		}
-		ctx, cancel := context.WithTimeout(q.r.Context(), streamLength)
-		defer cancel()
-		write := func(event, id string, data any) error { return sendEvent(q.w, event, id, data) }
-		if send(q.w, "retry: 2000\n\n") != nil || tell(write) != nil {
+		header.Set("Connection", "close") // it is how the answer ends
+		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+		conn, _, err := http.NewResponseController(q.w).Hijack()
+		if err != nil {
+			watch.Stop()
+			http.Error(q.w, "This connection cannot be kept open for a stream: use HTTP/1.1.", http.StatusHTTPVersionNotSupported)
 			return
 		}
-		for a.awaitStream(ctx, q.w, watch) {
-			if tell(write) != nil {
-				return
-			}
-		}
+		var head bytes.Buffer
+		head.WriteString("HTTP/1.1 200 OK\r\n")
+		_ = header.Write(&head) // into memory
+		head.WriteString("\r\nretry: 2000\n\n")
+		go a.follow(streamConn{conn}, watch, head.String(), tell)
 	}}
 }
 
-// awaitStream keeps a stream alive until there is news; false says that it is
-// over.
-func (a *api) awaitStream(ctx context.Context, w http.ResponseWriter, watch live.Watch) bool {
+// follow is the life of a stream. Nothing of the request is kept in it.
+func (a *api) follow(conn streamConn, watch live.Watch, head string, tell teller) {
+	defer conn.Close()
+	defer watch.Stop()
+	defer func() {
+		if p := recover(); p != nil { // nobody else would: the request is over
+			a.Logger.Error("a stream panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	if conn.send(head) != nil || a.tell(conn, tell) != nil {
+		return
+	}
+	end := time.NewTimer(streamLength)
+	defer end.Stop()
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
+		var err error
 		select {
 		case <-watch.News:
-			return true
+			err = a.tell(conn, tell)
 		case <-beat.C:
-			if send(w, ": still here\n\n") != nil {
-				return false
-			}
+			err = conn.send(": still here\n\n")
 		case <-a.Live.Closed():
-			return false
-		case <-ctx.Done():
-			return false
+			return
+		case <-end.C:
+			return
+		}
+		if err != nil {
+			return
 		}
 	}
 }
 
-func sendEvent(w http.ResponseWriter, event, id string, data any) error {
+func (a *api) tell(conn streamConn, tell teller) error {
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	return tell(ctx, conn.event)
+}
+
+// streamConn is the connection of a stream.
+type streamConn struct{ net.Conn }
+
+func (c streamConn) event(event, id string, data any) error {
 	body, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("writing an event: %w", err)
@@ -155,17 +191,14 @@ func sendEvent(w http.ResponseWriter, event, id string, data any) error {
 	if id != "" {
 		id = "id: " + id + "\n"
 	}
-	return send(w, fmt.Sprintf("event: %s\n%sdata: %s\n\n", event, id, body))
+	return c.send(fmt.Sprintf("event: %s\n%sdata: %s\n\n", event, id, body))
 }
 
-func send(w http.ResponseWriter, text string) error {
-	if err := allow(w, writeTime); err != nil {
-		return err
-	}
-	if _, err := w.Write([]byte(text)); err != nil {
+func (c streamConn) send(text string) error {
+	if err := c.SetDeadline(time.Now().Add(writeTime)); err != nil {
 		return fmt.Errorf("writing to a stream: %w", err)
 	}
-	if err := http.NewResponseController(w).Flush(); err != nil {
+	if _, err := c.Write([]byte(text)); err != nil {
 		return fmt.Errorf("writing to a stream: %w", err)
 	}
 	return nil

@@ -41,7 +41,7 @@ const Patience = 15 * time.Second
 // sendingRest has the statements that claim messages and those that record outcomes
 // be under way a quarter of the time at most: what a message waits is nothing beside
 // a call to Plivo, and the busier the database is, the more each statement does.
-const sendingRest = 2
+const sendingRest = 3
 
 // Open makes a store on the database at the address, a URL, with at most maxConns connections. It
 // waits for nothing: a database that is away shows itself in Ping. A statement
