@@ -262,7 +262,7 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 	if _, err := s.worker(ctx); err != nil {
 		return err
 	}
-	call, err := poster(api.url, "/api/send-mms", "Authorization: Bearer "+key+"\r\n", sendBody, http.StatusAccepted)()
+	call, err := poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted)()
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"postcard/internal/plivosim"
 )
 
 func size(dir, program string) float64 {
@@ -65,54 +68,201 @@ func benchRedis(ctx context.Context, s *stack, r *report) error {
 	return nil
 }
 
-// benchScale asks an api that has a million messages, of which the asking user
-// has most.
+// benchScale asks an api that has a million messages, of which the asking user has
+// all, and has a worker send and hear of them meanwhile. It does the same with few
+// messages before, and compares how much of the tables each statement touches: none
+// may touch more because there are more.
 func benchScale(ctx context.Context, s *stack, r *report) error {
-	const messages = 1_000_000
-	api, key, _, err := s.apiWithKey(ctx)
+	const few, many = 20_000, 1_000_000
+	api, key, cookie, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
 	}
-	begun := time.Now()
-	if err := s.history(ctx, messages); err != nil {
+	before := map[int64]touch{}
+	for _, messages := range []int{few, many} {
+		begun := time.Now()
+		if err := s.history(ctx, messages); err != nil {
+			return err
+		}
+		if messages == many {
+			r.add("storing a million messages", time.Since(begun).Seconds(), "s", "")
+		}
+		if s.counted {
+			if _, err := s.db.ExecContext(ctx, `SELECT pg_stat_statements_reset()`); err != nil {
+				return fmt.Errorf("forgetting statements: %w", err)
+			}
+		}
+		figures := r
+		if messages == few {
+			figures = &report{}
+		}
+		if err := s.read(ctx, figures, api, key, cookie); err != nil {
+			return err
+		}
+		if err := s.sendAndHear(ctx, figures, api, key); err != nil {
+			return err
+		}
+		touched, err := s.touches(ctx)
+		if err != nil {
+			return err
+		}
+		if messages == many {
+			compare(r, before, touched)
+		}
+		before = touched
+	}
+	perSecond, _, err := load(ctx, 64, loadLength, poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted))
+	if err != nil {
 		return err
 	}
-	r.add("storing a million messages", time.Since(begun).Seconds(), "s", "")
+	r.add("accept, c=64", perSecond, "messages/s", "")
+	return nil
+}
+
+func bearer(key string) string { return "Authorization: Bearer " + key + "\r\n" }
+
+// read asks for everything that can be looked at.
+func (s *stack) read(ctx context.Context, r *report, api *process, key, cookie string) error {
 	var id string
-	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages ORDER BY id OFFSET 500000 LIMIT 1`).Scan(&id); err != nil {
+	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages ORDER BY id OFFSET (SELECT count(*) / 2 FROM messages) LIMIT 1`).Scan(&id); err != nil {
 		return fmt.Errorf("choosing a message: %w", err)
 	}
-	header := "Authorization: Bearer " + key + "\r\n"
-	for _, q := range []struct{ name, path, bar string }{
-		{"status", "/api/messages/" + id, "≤ 5"},
-		{"list", "/api/messages", "≤ 20"},
-		{"list by status", "/api/messages?status=failed", "≤ 20"},
-		{"list by a rare status", "/api/messages?status=in_doubt", "≤ 20"},
-		{"list by recipient", "/api/messages?to=%2B14162500000", "≤ 20"},
-		{"list by a rare word", "/api/messages?text=word777", "≤ 20"},
-		{"list by a frequent word", "/api/messages?text=greetings", "≤ 20"},
-		{"list by metadata", "/api/messages?metadata[order]=777", "≤ 20"},
-		{"list of last week", "/api/messages?since=2026-01-01T00:00:00Z&until=2099-01-01T00:00:00Z", "≤ 20"},
+	for _, q := range []struct{ name, path, header, bar string }{
+		{"status", "/api/messages/" + id, bearer(key), "≤ 5"},
+		{"list", "/api/messages", bearer(key), "≤ 20"},
+		{"list by status", "/api/messages?status=failed", bearer(key), "≤ 20"},
+		{"list by a rare status", "/api/messages?status=in_doubt", bearer(key), "≤ 20"},
+		{"list by recipient", "/api/messages?to=%2B14162500000", bearer(key), "≤ 20"},
+		{"list by a rare word", "/api/messages?text=word777", bearer(key), "≤ 20"},
+		{"list by a frequent word", "/api/messages?text=greetings", bearer(key), "≤ 20"},
+		{"list by metadata", "/api/messages?metadata[order]=777", bearer(key), "≤ 20"},
+		{"list of last week", fmt.Sprintf("/api/messages?since=%s", time.Now().AddDate(0, 0, -7).UTC().Format(time.RFC3339)), bearer(key), "≤ 20"},
+		{"the page of messages", "/messages", "Cookie: " + cookie + "\r\n", "≤ 20"},
+		{"the overview of a week", "/overview", "Cookie: " + cookie + "\r\n", "≤ 20"},
+		{"the overview of 90 days", "/overview?days=90", "Cookie: " + cookie + "\r\n", "≤ 20"},
 	} {
-		_, took, err := load(ctx, 1, 2*time.Second, poster(api.url, q.path, header, func(int64) string { return "" }, http.StatusOK))
+		_, took, err := load(ctx, 1, 2*time.Second, poster(api.url, q.path, q.header, func(int64) string { return "" }, http.StatusOK))
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}
 		r.add(q.name+", p50", took.at(0.5), "ms", "")
 		r.add(q.name+", p95", took.at(0.95), "ms", q.bar)
 	}
-	perSecond, _, err := load(ctx, 64, loadLength, poster(api.url, "/api/send-mms", header, sendBody, http.StatusAccepted))
+	return nil
+}
+
+// sendAndHear accepts 100 messages a second, which a worker sends. Plivo reports on
+// each up to three times, and keeps the answer to some to itself, so that they are in
+// doubt until it is asked.
+func (s *stack) sendAndHear(ctx context.Context, r *report, api *process, key string) error {
+	const rate, length = 100, 12 * time.Second
+	s.sim.ClearFaults()
+	if err := s.sim.SetFault(plivosim.Fault{Scenario: plivosim.AcceptThenDrop, Probability: 0.01}); err != nil {
+		return err
+	}
+	worker, err := s.worker(ctx, "WORKER_CONCURRENCY=100", "PUBLIC_URL="+api.url)
 	if err != nil {
 		return err
 	}
-	r.add("accept, c=64", perSecond, "messages/s", "")
-	return s.explainAll(ctx, r)
+	defer worker.kill()
+	known := len(s.sim.Ledger())
+	took, err := openLoop(ctx, rate, length, poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted))
+	if err != nil {
+		return err
+	}
+	reports := 0
+	for _, e := range s.sim.Ledger()[known:] {
+		reports += len(e.Callbacks)
+	}
+	r.add("accept p99 at 100/s, sending and hearing", took.at(0.99), "ms", "< 25")
+	r.add("reports heard meanwhile", float64(reports)/length.Seconds(), "reports/s", "≥ 200")
+	if err := get(ctx, worker.metrics+"/metrics"); err != nil {
+		return err
+	}
+	for left := 1; left > 0; { // until the doubts are settled, which takes some questions to Plivo
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE look_at IS NOT NULL OR outcome IS NULL`).Scan(&left); err != nil {
+			return fmt.Errorf("counting doubts: %w", err)
+		}
+	}
+	return nil
 }
 
-// history stores messages that are over, most of them.
+func get(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("asking: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("asking: %w", err)
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
+}
+
+// touch is what one call of a statement has touched, on average.
+type touch struct {
+	statement string
+	calls     int
+	pages     float64 // of 8 KiB, each time it was looked at
+	ms        float64
+}
+
+// touches asks for all statements since the last reset, by their ids.
+func (s *stack) touches(ctx context.Context) (map[int64]touch, error) {
+	all := map[int64]touch{}
+	if !s.counted {
+		return all, nil
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT queryid, substr(regexp_replace(query, '\s+', ' ', 'g'), 1, 90), calls, (shared_blks_hit + shared_blks_read)::float8 / calls, mean_exec_time
+		FROM pg_stat_statements WHERE toplevel AND query ~* '(FROM|UPDATE|INTO) '`)
+	if err != nil {
+		return nil, fmt.Errorf("asking Postgres for its statements: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		var t touch
+		if err := rows.Scan(&id, &t.statement, &t.calls, &t.pages, &t.ms); err != nil {
+			return nil, fmt.Errorf("reading statements: %w", err)
+		}
+		all[id] = t
+	}
+	return all, rows.Err()
+}
+
+// compare reports how many statements there were both times, and those that touch
+// more than they did when there was less. A tree of an index may have grown by a
+// level or two, on each way through it.
+func compare(r *report, before, after map[int64]touch) {
+	const grown = 2
+	compared := 0
+	for id, now := range after {
+		then, ok := before[id]
+		if !ok || now.calls < 3 || then.calls < 3 {
+			continue
+		}
+		compared++
+		if now.pages > grown*then.pages && now.pages > 100 {
+			r.add(fmt.Sprintf("%s: %.0f times the pages, %.0f; mean", now.statement, now.pages/max(then.pages, 1), now.pages), now.ms, "ms", "")
+		}
+	}
+	r.add("statements compared", float64(compared), "", "")
+}
+
+// history has the database have so many messages that are over, most of them, of the
+// last three weeks.
 func (s *stack) history(ctx context.Context, messages int) error {
-	const at = 50_000
-	for from := 0; from < messages; from += at {
+	const at = 20_000
+	var from int
+	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM messages WHERE plivo_uuid LIKE 'bench-%' OR status = 'failed'`).Scan(&from); err != nil {
+		return fmt.Errorf("counting messages: %w", err)
+	}
+	for ; from < messages; from += at {
 		_, err := s.db.ExecContext(ctx, `
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts, version, metadata)
@@ -138,45 +288,4 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, kind, 'queued' 
 		return fmt.Errorf("analyzing: %w", err)
 	}
 	return nil
-}
-
-// explainAll has a worker send beside the million, and reports how fast it is and
-// which statements keep the database busy.
-func (s *stack) explainAll(ctx context.Context, r *report) error {
-	if _, err := s.worker(ctx, "WORKER_CONCURRENCY=100"); err != nil {
-		return err
-	}
-	busy := map[string]int{}
-	const samples = 250
-	for range samples {
-		rows, err := s.db.QueryContext(ctx, `SELECT substr(regexp_replace(query, '\s+', ' ', 'g'), 1, 70) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND backend_type = 'client backend'`)
-		if err != nil {
-			return fmt.Errorf("looking at statements: %w", err)
-		}
-		for rows.Next() {
-			var query string
-			if err := rows.Scan(&query); err != nil {
-				return fmt.Errorf("looking at statements: %w", err)
-			}
-			busy[query]++
-		}
-		rows.Close()
-		time.Sleep(20 * time.Millisecond)
-	}
-	for query, n := range busy {
-		if n > samples/10 {
-			r.add("connections busy with: "+query, float64(n)/samples, "", "")
-		}
-	}
-	perSecond, err := s.attemptsPerSecond(ctx)
-	if err != nil {
-		return err
-	}
-	r.add("sent by one worker meanwhile", perSecond, "messages/s", "")
-	return nil
-}
-
-func (s *stack) attemptsPerSecond(ctx context.Context) (n float64, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT count(*) / 3.0 FROM attempts WHERE finished_at > clock_timestamp() - interval '3 seconds'`).Scan(&n)
-	return n, err
 }

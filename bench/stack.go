@@ -66,7 +66,7 @@ type stack struct {
 	processes []*process
 }
 
-func newStack(ctx context.Context, programs string, p profiles) (*stack, error) {
+func newStack(ctx context.Context, programs string, timeScale float64, p profiles) (*stack, error) {
 	logger := slog.New(slog.DiscardHandler)
 	dir, err := devstack.TempStateDir()
 	if err != nil {
@@ -91,7 +91,7 @@ func newStack(ctx context.Context, programs string, p profiles) (*stack, error) 
 	s.tasks = redis.NewClient(options)
 	s.sim = plivosim.New(plivosim.Config{
 		AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: -1,
-		TimeScale: 1000, // what is measured is sending: the reports come after the end
+		TimeScale: timeScale,
 	})
 	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(s.slow)

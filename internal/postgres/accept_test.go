@@ -306,6 +306,50 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestSearchingManyMessages looks for frequent and for rare words, before and after the
+// database knows which are which.
+func TestSearchingManyMessages(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	other := addUser(t, store, "bob@example.com")
+	const messages = 3000 // of each, more than are few
+	if _, err := store.DB().Exec(`
+WITH m AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
+    SELECT lpad(to_hex(i), 32, '0')::uuid, CASE WHEN i % 2 = 0 THEN $1::uuid ELSE $2::uuid END,
+        '+14155550100', '+14155550101', 'Greetings from place' || i, 'canceled', now()
+    FROM generate_series(1, 2 * $3::int) AS i RETURNING id, text
+)
+INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`, owner, other, messages); err != nil {
+		t.Fatal(err)
+	}
+	id := func(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012x", n) }
+	for _, analyzed := range []bool{false, true} {
+		for words, want := range map[string][]string{
+			"greetings":            {id(2 * messages), id(2*messages - 2), id(2*messages - 4)},
+			"greetings from":       {id(2 * messages), id(2*messages - 2), id(2*messages - 4)},
+			"place4":               {id(4)},
+			"place4 greetings":     {id(4)},
+			"place5":               nil, // another user's
+			"place4 place6":        nil,
+			"greetings to nowhere": nil,
+			"...":                  nil,
+		} {
+			list, more, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Text: words}, Limit: 3})
+			var got []string
+			for _, m := range list {
+				got = append(got, m.ID.String())
+			}
+			if err != nil || !slices.Equal(got, want) || more != (len(want) == 3) {
+				t.Errorf("analyzed %v, %q: %v, more %v, %v; want %v", analyzed, words, got, more, err, want)
+			}
+		}
+		if _, err := store.DB().Exec(`ANALYZE message_search`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestPriorities lets messages out of a line by priority, and one that has a
 // higher one pass those who wait.
 func TestPriorities(t *testing.T) {

@@ -105,7 +105,11 @@ FROM messages m WHERE m.user_id = $1`
 // Messages returns a page of the owner's messages, newest first, and whether
 // there are more behind it.
 func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, bool, error) {
-	query, args := pageQuery(owner, p)
+	few, err := s.fewWith(ctx, p.Text)
+	if err != nil {
+		return nil, false, translate(err, "searching messages")
+	}
+	query, args := pageQuery(owner, p, few)
 	var rows []messageRow
 	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
 		return nil, false, translate(err, "listing messages")
@@ -119,12 +123,43 @@ func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mm
 	return messages, more, nil
 }
 
+// selectFew finds the messages with these words if one of the words is rare: so rare
+// that it is not among the frequent ones that Postgres' statistics know. Of rare words
+// the planner has no idea how rare they are, and would rather read all messages from
+// the newest on than look for the few. NULL: none is rare, and the planner knows best.
+const selectFew = `
+WITH found AS MATERIALIZED (
+    SELECT message_id FROM message_search WHERE words @@ plainto_tsquery('simple', $1)
+)
+SELECT CASE WHEN tsvector_to_array(to_tsvector('simple', $1)) <@ (
+    SELECT most_common_elems::text::text[] FROM pg_stats WHERE schemaname = current_schema AND tablename = 'message_search' AND attname = 'words'
+) THEN NULL ELSE ARRAY(SELECT message_id FROM found LIMIT $2) END`
+
+// fewMax is how many messages are few. Where there are more, they are looked for from
+// the newest on, which finds enough for a page soon.
+const fewMax = 2000
+
+// fewWith returns the ids of the messages, anybody's, with these words, or nil if
+// they are many.
+func (s *Store) fewWith(ctx context.Context, words string) ([]string, error) {
+	if words == "" {
+		return nil, nil
+	}
+	var few pq.StringArray
+	err := s.db.GetContext(ctx, &few, selectFew, words, fewMax+1)
+	if len(few) > fewMax {
+		few = nil
+	}
+	return few, err
+}
+
 // clockMargin is by how much the clock that an id was made by and the
 // database's, by which a message was taken on, may differ at most for filters of
 // time to be quick and right.
 const clockMargin = 10 * time.Minute
 
-func pageQuery(owner uuid.UUID, p mms.Page) (string, []any) {
+// pageQuery looks for p.Text among few, unless that is nil.
+func pageQuery(owner uuid.UUID, p mms.Page, few []string) (string, []any) {
 	query, args := selectMessages, []any{owner}
 	where := func(condition string, arg any) {
 		args = append(args, arg)
@@ -154,7 +189,10 @@ func pageQuery(owner uuid.UUID, p mms.Page) (string, []any) {
 		object, _ := metadataJSON(p.Metadata) // a map of strings can always be written
 		where("EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id AND s.metadata <> '{}' AND s.metadata @> $n::jsonb)", object)
 	}
-	if p.Text != "" {
+	switch {
+	case few != nil:
+		where("m.id = ANY ($n::uuid[])", pq.Array(few))
+	case p.Text != "":
 		where("EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id AND s.words @@ plainto_tsquery('simple', $n))", p.Text)
 	}
 	if p.Before != uuid.Nil {
