@@ -254,8 +254,8 @@ func compare(r *report, before, after map[int64]touch) {
 	r.add("statements compared", float64(compared), "", "")
 }
 
-// history has the database have so many messages that are over, most of them, of the
-// last three weeks.
+// history has the database have so many messages that are over, of the days from the
+// thirtieth to the first before this.
 func (s *stack) history(ctx context.Context, messages int) error {
 	const at = 20_000
 	var from int
@@ -264,28 +264,57 @@ func (s *stack) history(ctx context.Context, messages int) error {
 	}
 	for ; from < messages; from += at {
 		_, err := s.db.ExecContext(ctx, `
-WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts, version, metadata)
-    SELECT (lpad(to_hex((extract(epoch FROM now() - interval '30 days') * 1000)::bigint + i * 2000), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
+WITH i AS (
+    SELECT i, now() - interval '30 days' + i * interval '2.5 seconds' AS at FROM generate_series($1::int + 1, $1 + $2::int) AS i
+), m AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, created_at, updated_at, final_at, attempts, version, metadata)
+    SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
         (SELECT id FROM users LIMIT 1), $3, '+1416' || (2000000 + i), 'Greetings from the coast, word' || (i % 50000),
-        CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'delivered' END, CASE WHEN i % 50 <> 0 THEN 'bench-' || i END, now(), 1, 4,
+        CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'delivered' END, CASE WHEN i % 50 <> 0 THEN 'bench-' || i END, at, at, at, 1, 4,
         CASE WHEN i % 10 = 0 THEN jsonb_build_object('order', (i / 10)::text) ELSE '{}' END
-    FROM generate_series($1::int + 1, $1 + $2::int) AS i RETURNING id, plivo_uuid, text, metadata
+    FROM i RETURNING id, plivo_uuid, text, metadata, created_at AS at
 ), search AS (
     INSERT INTO message_search SELECT id, to_tsvector('simple', text), metadata FROM m
 ), media AS (
     INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/picture.jpg' FROM m
 ), attempt AS (
-    INSERT INTO attempts (message_id, number, token, sender, lease_until, finished_at, outcome, plivo_uuid)
-    SELECT id, 1, md5(id::text), $3, now(), now(), CASE WHEN plivo_uuid IS NULL THEN 'refused' ELSE 'accepted' END, plivo_uuid FROM m
+    INSERT INTO attempts (message_id, number, token, sender, started_at, lease_until, finished_at, outcome, plivo_uuid)
+    SELECT id, 1, md5(id::text), $3, at, at, at, CASE WHEN plivo_uuid IS NULL THEN 'refused' ELSE 'accepted' END, plivo_uuid FROM m
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, kind, 'queued' FROM m, unnest(ARRAY['accepted', 'attempt_started', 'submitted', 'report']) AS kind`, from, at, sender)
+INSERT INTO message_events (message_id, kind, status, at) SELECT id, kind, 'submitted', at FROM m, unnest(ARRAY['accepted', 'attempt_started', 'submitted', 'report']) AS kind`, from, at, sender)
 		if err != nil {
 			return fmt.Errorf("storing messages: %w", err)
 		}
 	}
 	if _, err := s.db.ExecContext(ctx, `VACUUM ANALYZE`); err != nil {
 		return fmt.Errorf("analyzing: %w", err)
+	}
+	return s.countDays(ctx)
+}
+
+// countDays has a worker count the messages of past days, without the minute that it
+// leaves between noting and counting them.
+func (s *stack) countDays(ctx context.Context) error {
+	if _, err := s.db.ExecContext(ctx, `TRUNCATE days_counted`); err != nil {
+		return fmt.Errorf("forgetting days: %w", err)
+	}
+	for _, until := range []string{`SELECT count(*) > 0 FROM days_counted`, `SELECT bool_and(counted) FROM days_counted`} {
+		worker, err := s.worker(ctx)
+		if err != nil {
+			return err
+		}
+		for done := false; !done; {
+			if err := pause(ctx, 10*time.Millisecond); err != nil {
+				return err
+			}
+			if err := s.db.QueryRowContext(ctx, until).Scan(&done); err != nil {
+				return fmt.Errorf("looking at days: %w", err)
+			}
+		}
+		worker.kill()
+		if _, err := s.db.ExecContext(ctx, `UPDATE days_counted SET noted_at = noted_at - interval '1 hour'`); err != nil {
+			return fmt.Errorf("looking at days: %w", err)
+		}
 	}
 	return nil
 }

@@ -122,6 +122,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	caretaker("scheduler", time.Second, nil, worker.Scheduler{Store: store, Queue: tasks}.Sweep)
 	caretaker("settling of batches", time.Second, nil, worker.Settler{Store: store}.Sweep)
 	caretaker("relay of webhook events", webhookRelayInterval, nil, notify.Relay{Store: store, Queue: tasks}.Sweep)
+	caretaker("counting of days", worker.BookInterval, nil, worker.Bookkeeper{Store: store}.Sweep)
 	caretaker("retention", time.Hour, nil, store.Forget)
 	caretaker("resolver", time.Second, nil, resolver.Sweep)
 	caretaker("report poller", time.Second, nil, poller.Sweep)

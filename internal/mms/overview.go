@@ -19,8 +19,11 @@ type Day struct {
 // Total is how many messages were taken on that day.
 func (d Day) Total() int { return sum(d.Counts) }
 
-// Median is how long half of the messages took from being taken on to a status,
-// at most.
+// MedianSample is how many messages medians are taken of: the newest.
+const MedianSample = 1000
+
+// Median is how long half of the messages, the newest ones, took from being taken on
+// to a status, at most.
 type Median struct {
 	Status   Status
 	Took     time.Duration

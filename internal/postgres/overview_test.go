@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/mms"
+	"postcard/internal/testkit"
 )
 
 func TestOverview(t *testing.T) {
@@ -70,5 +71,97 @@ func TestOverview(t *testing.T) {
 	}
 	if none, err := store.Overview(t.Context(), uuid.New(), 7); err != nil || none.Total() != 0 || len(none.Days) != 7 {
 		t.Errorf("nobody's: %+v, %v", none, err)
+	}
+}
+
+// TestPastDaysAreCountedOnce has the totals of past days answer for their messages,
+// until one of them changes.
+func TestPastDaysAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	eve := addUser(t, store, "eve@example.com")
+	exec := func(statement string, args ...any) {
+		t.Helper()
+		if _, err := store.DB().Exec(statement, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(owner uuid.UUID, daysAgo int, status, reason string) uuid.UUID {
+		at := time.Now().AddDate(0, 0, -daysAgo)
+		id := uuid.Must(uuid.NewV7())
+		for i, ms := 5, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
+			id[i] = byte(ms)
+		}
+		exec(`INSERT INTO messages (id, user_id, sender, recipient, text, status, reason, plivo_uuid, final_at, created_at)
+			VALUES ($1::uuid, $2, '+14155550100', '+14155550101', '', $3, $4, CASE WHEN $3 = 'delivered' THEN $1::text END, $5, $5)`, id, owner, status, reason, at)
+		return id
+	}
+	add(ada, 0, "delivered", "")
+	add(ada, 1, "delivered", "")
+	add(ada, 1, "failed", "expired")
+	turning := add(ada, 2, "failed", "expired")
+	add(eve, 2, "delivered", "")
+	add(ada, 6, "delivered", "")
+	add(ada, 7, "delivered", "")
+	check := func(when string, delivered, failed, everyone int) {
+		t.Helper()
+		o, err := store.Overview(t.Context(), ada, 7)
+		if err != nil || o.Totals[mms.Delivered] != delivered || o.Totals[mms.Failed] != failed || len(o.Days) != 7 {
+			t.Errorf("%s: %+v, %v; want %d delivered and %d failed", when, o.Totals, err, delivered, failed)
+		}
+		if diff := cmp.Diff([]mms.ReasonCount{{Reason: mms.ReasonExpired, Messages: failed}}, o.Reasons); diff != "" {
+			t.Errorf("%s: reasons (-want +got):\n%s", when, diff)
+		}
+		all, err := store.Overview(t.Context(), uuid.Nil, 7)
+		if err != nil || all.Total() != everyone {
+			t.Errorf("%s: everyone's are %+v, %v; want %d", when, all.Totals, err, everyone)
+		}
+	}
+	countDays := func() {
+		t.Helper()
+		if err := store.CountDays(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := func() { exec(`UPDATE days_counted SET noted_at = noted_at - interval '2 minutes'`) }
+
+	check("before days are counted", 3, 2, 6)
+	countDays()
+	countDays()
+	if n := count(t, store, `SELECT count(*) FROM days_counted WHERE counted`); n != 0 {
+		t.Errorf("%d days were counted as soon as they were noted: a change that began before would be missed", n)
+	}
+	later()
+	countDays()
+	check("with days counted", 3, 2, 6)
+	exec(`UPDATE day_totals SET messages = messages + 10`)
+	check("with other totals", 23, 22, 56) // eve's day: 1 + 10, and everyone's three kinds
+
+	exec(`UPDATE messages SET status = 'delivered', reason = '', plivo_uuid = 'late' WHERE id = $1`, turning)
+	check("after a late report", 24, 11, 36)
+	countDays()
+	later()
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`UPDATE messages SET status = 'failed', reason = 'expired' WHERE id = $1`, turning); err != nil {
+		t.Fatal(err)
+	}
+	counted := make(chan error, 1)
+	go func() { counted <- store.CountDays(t.Context()) }()
+	testkit.Eventually(t, "the count waits for the change", func() bool {
+		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
+	})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-counted; err != nil {
+		t.Fatal(err)
+	}
+	check("after a change while the day was counted", 23, 12, 36)
+	if n := count(t, store, `SELECT count(*) FROM day_totals WHERE day < now() - interval '200 days'`); n != 0 {
+		t.Errorf("%d totals are of days that nobody asks for", n)
 	}
 }

@@ -22,6 +22,7 @@ type overviewPage struct {
 	Rated    bool // some have ended
 	Failures int
 	Open     int
+	Sample   int // messages that medians are taken of
 }
 
 // overviewRow is a day in numbers, in the three ways that the chart shows.
@@ -35,7 +36,7 @@ var overviewDays = []int{7, 30, 90}
 
 func (p *Pages) overview(w http.ResponseWriter, r *http.Request, who identity.Principal) {
 	query := r.URL.Query()
-	body := overviewPage{Days: overviewDays[0], Choices: overviewDays, Everyone: who.IsAdmin() && query.Get("whose") == "everyone"}
+	body := overviewPage{Days: overviewDays[0], Choices: overviewDays, Sample: mms.MedianSample, Everyone: who.IsAdmin() && query.Get("whose") == "everyone"}
 	for _, days := range overviewDays {
 		if query.Get("days") == strconv.Itoa(days) {
 			body.Days = days

@@ -265,6 +265,23 @@ func (s Settler) Sweep(ctx context.Context) error {
 	}
 }
 
+// Bookkeeper counts what became of the messages of past days.
+type Bookkeeper struct{ Store BookStore }
+
+// BookStore counts days, and has one process at a time do some work.
+type BookStore interface {
+	InTurn(ctx context.Context, name string, work func(context.Context) error) error
+	CountDays(ctx context.Context) error
+}
+
+// BookInterval is how often days are looked at.
+const BookInterval = time.Minute
+
+// Sweep counts the days that have not been counted, unless another process does.
+func (b Bookkeeper) Sweep(ctx context.Context) error {
+	return b.Store.InTurn(ctx, "counting of days", b.Store.CountDays)
+}
+
 // untilLess repeats work that comes in batches until one is not full.
 func untilLess(work func() (int, error)) error {
 	for {
