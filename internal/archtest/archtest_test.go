@@ -158,6 +158,8 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 // all times of messages are the database's.
 var readsClock = map[string]string{
 	"internal/signin/cache.go":   "how long it is remembered whose a key is",
+	"internal/postgres/group.go": "how long a statement took, and so how long the next one waits for company",
+	"internal/queue/empty.go":    "how long it is remembered that a queue was empty",
 	"internal/worker/leases.go":  "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/sender.go":  "how long a call took",
 	"internal/postgres/dial.go":  "how long the database may take to answer",
