@@ -61,6 +61,7 @@ func benchAccept(ctx context.Context, s *stack, r *report) error {
 		all := perSecond * (loadLength.Seconds() + min(time.Second, loadLength/4).Seconds())
 		r.add(name("api's CPU"), 1e6*used/all, "µs/message", "")
 		r.add(name("Postgres' CPU"), 1e6*(after.postgres-before.postgres)/all, "µs/message", "")
+		r.add(name("Postgres' log"), (after.wal-before.wal)/all, "bytes/message", "")
 		r.add(name("commits"), (after.commits-before.commits)/all, "/message", "")
 	}
 	perSecond, _, err := load(ctx, 64, loadLength, poster(api.url, "/api/send-mms", "Cookie: "+cookie+"\r\n", sendBody, http.StatusAccepted))

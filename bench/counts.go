@@ -18,6 +18,7 @@ import (
 // time, in seconds, that they and the simulator have used.
 type counts struct {
 	statements, commits, commands float64
+	wal                           float64 // bytes
 	postgres, redis, simulator    float64
 }
 
@@ -26,7 +27,8 @@ const statistics = `CREATE EXTENSION IF NOT EXISTS pg_stat_statements`
 
 func (s *stack) counts(ctx context.Context) (c counts, err error) {
 	var backend int
-	err = s.db.QueryRowContext(ctx, `SELECT pg_backend_pid(), xact_commit FROM pg_stat_database, pg_stat_force_next_flush() WHERE datname = current_database()`).Scan(&backend, &c.commits)
+	err = s.db.QueryRowContext(ctx, `
+		SELECT pg_backend_pid(), xact_commit, pg_current_wal_insert_lsn() - '0/0' FROM pg_stat_database, pg_stat_force_next_flush() WHERE datname = current_database()`).Scan(&backend, &c.commits, &c.wal)
 	if err != nil {
 		return c, fmt.Errorf("asking Postgres for figures: %w", err)
 	}

@@ -208,6 +208,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	each := func(name string, used, unit float64, of string) { r.add(name, unit*used/float64(messages), of, "") }
 	each("SQL statements", after.statements-before.statements, 1, "/message")
 	each("commits", after.commits-before.commits, 1, "/message")
+	each("Postgres' log", after.wal-before.wal, 1, "bytes/message")
 	each("Redis commands, those of scripts included", after.commands-before.commands, 1, "/message")
 	each("worker's CPU", used, 1e6, "µs/message")
 	each("Postgres' CPU", after.postgres-before.postgres, 1e6, "µs/message")

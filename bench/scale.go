@@ -86,6 +86,11 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 		}
 		if messages == many {
 			r.add("storing a million messages", time.Since(begun).Seconds(), "s", "")
+			var size float64
+			if err := s.db.QueryRowContext(ctx, `SELECT pg_database_size(current_database())`).Scan(&size); err != nil {
+				return fmt.Errorf("asking for the database's size: %w", err)
+			}
+			r.add("a message that is over, on disk", size/many, "bytes", "")
 		}
 		if s.counted {
 			if _, err := s.db.ExecContext(ctx, `SELECT pg_stat_statements_reset()`); err != nil {
