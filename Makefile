@@ -30,5 +30,5 @@ faults: ## every fault three times, then 20,000 messages while everything breaks
 	go test -count=3 -timeout 30m ./internal/e2e
 	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestTenThousand' -v ./internal/e2e
 
-bench: ## measure speed beside the limits of Postgres and asynq; takes a quarter of an hour
+bench: ## measure speed beside the limits of Postgres and asynq; takes half an hour
 	go run ./bench -json bench.json

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,8 +21,9 @@ func sendBody(n int64) string {
 	return fmt.Sprintf(`{"to":"+1416%07d","text":"Greetings from the coast","mediaUrl":"https://example.com/picture.jpg"}`, 2000000+n%8000000)
 }
 
-// benchAccept measures how many messages a second one api takes on, beside a loop
-// that does nothing but store the same rows and enqueue the same tasks.
+// benchAccept measures how many messages a second one api takes on, from programs
+// with an API key and from people with a session, beside a loop that does nothing but
+// store the same rows and enqueue the same tasks.
 func benchAccept(ctx context.Context, s *stack, r *report) error {
 	api, key, cookie, err := s.apiWithKey(ctx)
 	if err != nil {
@@ -32,44 +34,58 @@ func benchAccept(ctx context.Context, s *stack, r *report) error {
 		if err != nil {
 			return fmt.Errorf("the floor: %w", err)
 		}
-		before, err := s.counts(ctx)
-		if err != nil {
-			return err
-		}
-		used := cpu(api.command.Process.Pid)
-		perSecond, took, err := load(ctx, concurrency, loadLength, poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted))
-		if err != nil {
-			return err
-		}
-		used = cpu(api.command.Process.Pid) - used
-		after, err := s.counts(ctx)
-		if err != nil {
-			return err
-		}
-		name := func(what string) string { return fmt.Sprintf("%s, c=%d", what, concurrency) }
+		r.add(fmt.Sprintf("floor, c=%d", concurrency), floor, "messages/s", "")
+		r.add(fmt.Sprintf("floor p99, c=%d", concurrency), floorTook.at(0.99), "ms", "")
 		bar := ""
 		if concurrency == 64 {
 			bar = "≥ 1.0"
 		}
-		r.add(name("floor"), floor, "messages/s", "")
-		r.add(name("accept"), perSecond, "messages/s", "")
-		r.add(name("accept / floor"), perSecond/floor, "", bar)
-		r.add(name("floor p99"), floorTook.at(0.99), "ms", "")
-		r.add(name("p50"), took.at(0.5), "ms", "")
-		r.add(name("p99"), took.at(0.99), "ms", "")
-		r.add(name("p99.9"), took.at(0.999), "ms", "")
-		all := perSecond * (loadLength.Seconds() + min(time.Second, loadLength/4).Seconds())
-		r.add(name("api's CPU"), 1e6*used/all, "µs/message", "")
-		r.add(name("Postgres' CPU"), 1e6*(after.postgres-before.postgres)/all, "µs/message", "")
-		r.add(name("Postgres' log"), (after.wal-before.wal)/all, "bytes/message", "")
-		r.add(name("commits"), (after.commits-before.commits)/all, "/message", "")
+		perSecond, err := s.accept(ctx, r, api, "key", bearer(key), concurrency)
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("key / floor, c=%d", concurrency), perSecond/floor, "", bar)
+		perSecond, err = s.accept(ctx, r, api, "session", "Cookie: "+cookie+"\r\n", concurrency)
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("session / floor, c=%d", concurrency), perSecond/floor, "", "")
 	}
-	perSecond, _, err := load(ctx, 64, loadLength, poster(api.url, "/api/send-mms", "Cookie: "+cookie+"\r\n", sendBody, http.StatusAccepted))
-	if err != nil {
-		return err
-	}
-	r.add("accept with a session, c=64", perSecond, "messages/s", "")
 	return nil
+}
+
+// accept has an api take on messages from so many callers who show who they are with
+// the header, and reports what that takes.
+func (s *stack) accept(ctx context.Context, r *report, api *process, who, header string, concurrency int) (perSecond float64, err error) {
+	before, err := s.counts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	used := cpu(api.command.Process.Pid)
+	var calls atomic.Int64
+	post := poster(api.url, "/api/send-mms", header, func(n int64) string { calls.Add(1); return sendBody(n) }, http.StatusAccepted)
+	perSecond, took, err := load(ctx, concurrency, loadLength, post)
+	if err != nil {
+		return 0, err
+	}
+	used = cpu(api.command.Process.Pid) - used
+	after, err := s.counts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	add := func(what string, value float64, unit string) {
+		r.add(fmt.Sprintf("%s: %s, c=%d", who, what, concurrency), value, unit, "")
+	}
+	all := float64(calls.Load())
+	add("accepted", perSecond, "messages/s")
+	add("p50", took.at(0.5), "ms")
+	add("p99", took.at(0.99), "ms")
+	add("p99.9", took.at(0.999), "ms")
+	add("api's CPU", 1e6*used/all, "µs/message")
+	add("Postgres' CPU", 1e6*(after.postgres-before.postgres)/all, "µs/message")
+	add("Postgres' log", (after.wal-before.wal)/all, "bytes/message")
+	add("commits", (after.commits-before.commits)/all, "/message")
+	return perSecond, nil
 }
 
 // rawFloor stores what a message consists of in one transaction and enqueues its

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -63,7 +64,7 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	perSecond, err := s.dispatch(ctx, r, 1, 0, dispatched)
+	perSecond, err := s.dispatch(ctx, r, sending{workers: 1})
 	if err != nil {
 		return err
 	}
@@ -80,11 +81,11 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 
 // benchWorkers has four workers do what one does, on the same machine.
 func benchWorkers(ctx context.Context, s *stack, r *report) error {
-	one, err := s.dispatch(ctx, nil, 1, 0, dispatched)
+	one, err := s.dispatch(ctx, r, sending{workers: 1, name: ", 1 worker"})
 	if err != nil {
 		return err
 	}
-	four, err := s.dispatch(ctx, nil, 4, 0, dispatched)
+	four, err := s.dispatch(ctx, r, sending{workers: 4, name: ", 4 workers"})
 	if err != nil {
 		return err
 	}
@@ -98,12 +99,14 @@ func benchWorkers(ctx context.Context, s *stack, r *report) error {
 // how many calls are under way.
 func benchSlow(ctx context.Context, s *stack, r *report) error {
 	const slow = 300 * time.Millisecond
-	perSecond, err := s.dispatch(ctx, nil, 1, slow, 4000)
-	if err != nil {
-		return err
+	for _, calls := range []int{100, 400} {
+		perSecond, err := s.dispatch(ctx, r, sending{workers: 1, calls: calls, slow: slow, name: fmt.Sprintf(", %d at a time", calls)})
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("sent, %d at a time", calls), perSecond, "messages/s", "")
+		r.add(fmt.Sprintf("sent / what %d at a time allow", calls), perSecond*slow.Seconds()/float64(calls), "", "")
 	}
-	r.add("sent, 100 at a time", perSecond, "messages/s", "")
-	r.add("sent / what 100 at a time allow", perSecond/(100/slow.Seconds()), "", "")
 	return nil
 }
 
@@ -131,16 +134,24 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 	return dispatched / took.Seconds(), ctx.Err()
 }
 
+// sending is how queued messages are sent.
+type sending struct {
+	workers int
+	calls   int           // at a time and worker; 0: 100
+	slow    time.Duration // what Plivo takes for its answer
+	name    string        // ends the names of the figures
+}
+
 // dispatch has workers send queued messages, and returns how many a second. What it
-// costs is added to the report, if there is one.
-func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.Duration, messages int) (float64, error) {
+// costs is added to the report.
+func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, error) {
 	if err := s.prepare(ctx); err != nil {
 		return 0, err
 	}
 	if _, err := s.db.ExecContext(ctx, `TRUNCATE messages, message_media, message_search, attempts, message_events, webhook_events, idempotency_keys`); err != nil {
 		return 0, fmt.Errorf("emptying the tables: %w", err)
 	}
-	if err := s.fill(ctx, messages, ""); err != nil {
+	if err := s.fill(ctx, dispatched, ""); err != nil {
 		return 0, err
 	}
 	if err := s.enqueue(ctx); err != nil {
@@ -153,15 +164,15 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	if err := s.sim.SetFault(plivosim.Fault{Scenario: plivosim.CallbacksLost}); err != nil {
 		return 0, err
 	}
-	s.slow = slow
+	s.slow = how.slow
 	s.arrived.Store(0)
 	queue := asynq.NewInspectorFromRedisClient(s.tasks)
 	if err := queue.PauseQueue("messages"); err != nil {
 		return 0, fmt.Errorf("pausing the queue: %w", err)
 	}
 	var started []*process
-	for range workers {
-		w, err := s.worker(ctx, "WORKER_CONCURRENCY=100")
+	for range how.workers {
+		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", cmp.Or(how.calls, 100)))
 		if err != nil {
 			return 0, err
 		}
@@ -182,7 +193,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	if err != nil {
 		return 0, err
 	}
-	for s.arrived.Load() < int64(messages) {
+	for s.arrived.Load() < dispatched {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return 0, err
 		}
@@ -192,7 +203,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 		return 0, err
 	}
 	used = s.workersCPU(started) - used
-	perSecond, wait, err := s.sent(ctx, messages)
+	perSecond, wait, err := s.sent(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -202,20 +213,19 @@ func (s *stack) dispatch(ctx context.Context, r *report, workers int, slow time.
 	for _, w := range started {
 		w.kill()
 	}
-	if r == nil {
-		return perSecond, nil
+	each := func(name string, used, unit float64, of string) {
+		r.add(name+how.name, unit*used/dispatched, of, "")
 	}
-	each := func(name string, used, unit float64, of string) { r.add(name, unit*used/float64(messages), of, "") }
 	each("SQL statements", after.statements-before.statements, 1, "/message")
 	each("commits", after.commits-before.commits, 1, "/message")
 	each("Postgres' log", after.wal-before.wal, 1, "bytes/message")
 	each("Redis commands, those of scripts included", after.commands-before.commands, 1, "/message")
-	each("worker's CPU", used, 1e6, "µs/message")
+	each("workers' CPU", used, 1e6, "µs/message")
 	each("Postgres' CPU", after.postgres-before.postgres, 1e6, "µs/message")
 	each("Redis' CPU", after.redis-before.redis, 1e6, "µs/message")
 	each("the simulator's CPU", after.simulator-before.simulator, 1e6, "µs/message")
-	r.add("wait in the queue, p50", wait.at(0.5), "ms", "")
-	r.add("wait in the queue, p99", wait.at(0.99), "ms", "")
+	r.add("wait in the queue, p50"+how.name, wait.at(0.5), "ms", "")
+	r.add("wait in the queue, p99"+how.name, wait.at(0.99), "ms", "")
 	return perSecond, nil
 }
 
@@ -228,7 +238,7 @@ func (s *stack) workersCPU(workers []*process) (seconds float64) {
 
 // sent waits until all messages have been recorded, and returns how many there were
 // in a second and how long each had waited since the workers began.
-func (s *stack) sent(ctx context.Context, messages int) (perSecond float64, wait latencies, err error) {
+func (s *stack) sent(ctx context.Context) (perSecond float64, wait latencies, err error) {
 	for left := 1; left > 0; {
 		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE outcome IS NULL`).Scan(&left); err != nil {
 			return 0, nil, fmt.Errorf("counting: %w", err)
@@ -250,7 +260,7 @@ func (s *stack) sent(ctx context.Context, messages int) (perSecond float64, wait
 		}
 		wait = append(wait, time.Duration(µs)*time.Microsecond)
 	}
-	return float64(messages) / last.Sub(first).Seconds(), wait, rows.Err()
+	return dispatched / last.Sub(first).Seconds(), wait, rows.Err()
 }
 
 // benchIdle sends one message at a time to workers that have nothing else to do,
