@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,12 +44,12 @@ const Patience = 15 * time.Second
 // a call to Plivo, and the busier the database is, the more each statement does.
 const sendingRest = 3
 
-// Open makes a store on the database at the address, a URL, with at most maxConns connections. It
-// waits for nothing: a database that is away shows itself in Ping. A statement
-// that is not answered within patience fails, and its connection is closed; 0
-// waits for ever, for migrations and audits.
+// Open makes a store on the database at the address, a URL, with at most maxConns
+// connections. It waits for nothing: a database that is away shows itself in Ping. A
+// statement that is not answered within patience fails, and its connection is closed;
+// 0 waits for ever, for migrations and audits.
 func Open(address string, maxConns int, patience time.Duration) (*Store, error) {
-	connector, err := pq.NewConnector(withOptions(address))
+	connector, err := pq.NewConnector(withOptions(address, patience))
 	if err != nil {
 		return nil, errors.New("opening the database: its URL cannot be read") // the cause may repeat its password
 	}
@@ -70,7 +71,11 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 // withOptions has the driver send a statement with its parameters in one round trip
 // instead of two, and the planner use indexes wherever there are any: plans are
 // kept, and what was planned for an empty table must be right for a full one.
-func withOptions(raw string) string {
+//
+// The database itself gives up a little before patience is over: a statement that
+// waits for a lock would be carried out after its caller was told that it failed. A
+// transaction that nobody goes on with, of a process that was stopped, ends as well.
+func withOptions(raw string, patience time.Duration) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" && u.RawQuery == "" && u.Path == "" {
 		return raw
@@ -79,6 +84,10 @@ func withOptions(raw string) string {
 	query.Set("binary_parameters", "yes")
 	query.Set("enable_seqscan", "off")
 	query.Set("jit", "off") // it takes longer than any of our statements
+	if patience > 0 {
+		query.Set("statement_timeout", strconv.FormatInt((patience * 9 / 10).Milliseconds(), 10))
+		query.Set("idle_in_transaction_session_timeout", strconv.FormatInt(patience.Milliseconds(), 10))
+	}
 	u.RawQuery = query.Encode()
 	return u.String()
 }
@@ -115,8 +124,9 @@ func translate(err error, doing string) error {
 }
 
 // isUnavailable recognises lost connections, and the SQLSTATE classes 08
-// (connection), 40 (rolled back for another transaction's sake), 53 (out of
-// resources), 57P (shutting down, starting up).
+// (connection), 25P03 (idle for too long within a transaction), 40 (rolled back for
+// another transaction's sake), 53 (out of resources), 57 (given up after patience,
+// shutting down, starting up).
 func isUnavailable(err error) bool {
 	var netErr net.Error
 	if errors.As(err, &netErr) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn) ||
@@ -128,7 +138,7 @@ func isUnavailable(err error) bool {
 		return false
 	}
 	state := pqErr.SQLState()
-	for _, class := range []string{"08", "40", "53", "57P"} {
+	for _, class := range []string{"08", "25P03", "40", "53", "57"} {
 		if strings.HasPrefix(state, class) {
 			return true
 		}
