@@ -3,7 +3,9 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"database/sql"
+	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -36,20 +38,24 @@ func countsOfDay(more string) string {
     GROUP BY m.user_id, m.status, c.reason, c.plivo_code`
 }
 
-// overviewOf reads the totals of the days that are counted, and counts the others.
-// Parameters: $1 owner, the nil UUID for everyone; $2 days, today included.
-func overviewOf(more string) string {
+// overviewOf reads the totals of the days that are counted and what has changed since,
+// and counts the others. Parameters: $1 owner, the nil UUID for everyone; $2 days,
+// today included.
+func overviewOf(ofOwner string) string {
 	return `
 WITH days AS (
     SELECT d.day, EXISTS (SELECT FROM days_counted c WHERE c.day = d.day AND c.counted) AS counted
     FROM (SELECT (now() AT TIME ZONE 'UTC')::date - n AS day FROM generate_series(0, $2::int - 1) AS n) d
 )
-SELECT days.day, coalesce(t.status, '') AS status, coalesce(t.reason, '') AS reason, coalesce(t.plivo_code, '') AS plivo_code, coalesce(t.messages, 0) AS messages
+SELECT days.day, coalesce(t.status, '') AS status, coalesce(t.reason, '') AS reason, coalesce(t.plivo_code, '') AS plivo_code, coalesce(sum(t.messages), 0) AS messages
 FROM days LEFT JOIN LATERAL (
     SELECT status, reason, plivo_code, messages FROM day_totals WHERE days.counted AND user_id = $1::uuid AND day = days.day
     UNION ALL
-    SELECT status, reason, plivo_code, messages FROM (` + countsOfDay(more+` AND NOT days.counted`) + `) m
+    SELECT status, reason, plivo_code, messages FROM day_changes m WHERE days.counted AND day = days.day` + ofOwner + `
+    UNION ALL
+    SELECT status, reason, plivo_code, messages FROM (` + countsOfDay(ofOwner+` AND NOT days.counted`) + `) m
 ) t ON true
+GROUP BY days.day, t.status, t.reason, t.plivo_code
 ORDER BY days.day`
 }
 
@@ -114,7 +120,7 @@ func (s *Store) countOverview(ctx context.Context, o *mms.Overview, query string
 		}
 		status := mms.Status(r.Status)
 		if r.Messages == 0 {
-			continue
+			continue // of a day without messages
 		}
 		o.Days[len(o.Days)-1].Counts[status] += r.Messages
 		o.Totals[status] += r.Messages
@@ -122,7 +128,15 @@ func (s *Store) countOverview(ctx context.Context, o *mms.Overview, query string
 			reasons[mms.ReasonCount{Reason: mms.Reason(r.Reason), PlivoCode: r.PlivoCode}] += r.Messages
 		}
 	}
+	none := func(_ mms.Status, n int) bool { return n == 0 } // all that there were have changed
+	for _, day := range o.Days {
+		maps.DeleteFunc(day.Counts, none)
+	}
+	maps.DeleteFunc(o.Totals, none)
 	for reason, n := range reasons {
+		if n == 0 {
+			continue
+		}
 		reason.Messages = n
 		o.Reasons = append(o.Reasons, reason)
 	}
@@ -154,16 +168,23 @@ func (s *Store) takeMedians(ctx context.Context, o *mms.Overview, query string, 
 const daysKept = 100
 
 // noteDays notes the days that are over, and have been for a while: nothing that
-// began in them is still being stored.
+// began in them is still being stored. Numbers of transactions begin anew in a
+// database that was restored from a dump.
 const noteDays = `
 INSERT INTO days_counted (day)
-SELECT day::date FROM generate_series((now() AT TIME ZONE 'UTC')::date - $1::int, (now() AT TIME ZONE 'UTC' - interval '10 minutes')::date - 1, interval '1 day') AS day
-ON CONFLICT DO NOTHING`
+SELECT (now() AT TIME ZONE 'UTC' - interval '10 minutes')::date - n FROM generate_series(1, $1::int) AS n
+ON CONFLICT (day) DO UPDATE SET noted_by = EXCLUDED.noted_by WHERE NOT days_counted.counted AND days_counted.noted_by > EXCLUDED.noted_by`
 
-// daysToCount are those that were noted a while ago: every change that did not take
-// its day away, because it did not see it there, has ended, and will be counted.
+// daysToCount are those of which every transaction that began before they were noted
+// has ended. What changes their messages from then on says so in day_changes.
 const daysToCount = `
-SELECT day::text FROM days_counted WHERE NOT counted AND noted_at < now() - interval '1 minute' ORDER BY day DESC`
+SELECT day::text FROM days_counted WHERE NOT counted AND noted_by < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY day DESC`
+
+// dayCounted comes first: another process that is at the same day waits for its end.
+const dayCounted = `UPDATE days_counted SET counted = true WHERE day = $1 AND NOT counted`
+
+// forgetChanges are those that countDay sees.
+const forgetChanges = `DELETE FROM day_changes WHERE day = $1`
 
 const forgetTotals = `DELETE FROM day_totals WHERE day = $1`
 
@@ -174,15 +195,26 @@ SELECT user_id, $1::date, status, reason, plivo_code, messages FROM m
 UNION ALL
 SELECT '00000000-0000-0000-0000-000000000000', $1::date, status, reason, plivo_code, sum(messages) FROM m GROUP BY status, reason, plivo_code`
 
-// dayCounted finds nothing if something has changed meanwhile.
-const dayCounted = `UPDATE days_counted SET counted = true WHERE day = $1 AND NOT counted`
+// addChanges adds what has changed to the totals of days that are counted.
+const addChanges = `
+WITH m AS (
+    DELETE FROM day_changes m USING days_counted d WHERE d.day = m.day AND d.counted RETURNING m.*
+)
+INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
+SELECT who, day, status, reason, plivo_code, sum(messages)
+FROM m, unnest(ARRAY[user_id, '00000000-0000-0000-0000-000000000000']) AS who
+GROUP BY who, day, status, reason, plivo_code
+ORDER BY who, day, status, reason, plivo_code
+ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages`
 
 const forgetDays = `
-WITH gone AS (DELETE FROM days_counted WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int RETURNING day)
-DELETE FROM day_totals WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int`
+WITH forgotten AS (SELECT (now() AT TIME ZONE 'UTC')::date - $1::int AS before),
+    days AS (DELETE FROM days_counted USING forgotten WHERE day < before),
+    changes AS (DELETE FROM day_changes USING forgotten WHERE day < before)
+DELETE FROM day_totals USING forgotten WHERE day < before`
 
-// CountDays counts the messages of the days that are over and have not been counted
-// since the last change. A day is noted first and counted by a later call.
+// CountDays counts the messages of the days that are over, once for each day, and adds
+// to the totals what has changed since.
 func (s *Store) CountDays(ctx context.Context) error {
 	for _, statement := range []string{noteDays, forgetDays} {
 		if _, err := s.db.ExecContext(ctx, statement, daysKept); err != nil {
@@ -193,35 +225,33 @@ func (s *Store) CountDays(ctx context.Context) error {
 	if err := s.db.SelectContext(ctx, &days, daysToCount); err != nil {
 		return translate(err, "looking for days to count")
 	}
-	for _, day := range days {
-		if err := s.countDay(ctx, day); err != nil {
-			return translate(err, "counting the messages of a day")
-		}
+	var errs []error
+	for _, day := range days { // one that cannot be counted does not keep the others from it
+		errs = append(errs, translate(s.countDay(ctx, day), "counting the messages of "+day))
 	}
-	return nil
+	_, err := s.db.ExecContext(ctx, addChanges)
+	return errors.Join(append(errs, translate(err, "adding changes to past days"))...)
 }
 
+// countDay counts a day in one transaction that sees one state of the database: what
+// changes meanwhile is added later.
 func (s *Store) countDay(ctx context.Context, day string) error {
-	tx, err := s.db.BeginTxx(ctx, nil)
+	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
-	for _, statement := range []string{forgetTotals, countDay} {
-		if _, err := tx.ExecContext(ctx, statement, day); err != nil {
-			return err
-		}
-	}
 	result, err := tx.ExecContext(ctx, dayCounted, day)
 	if err != nil {
 		return err
 	}
-	n, err := result.RowsAffected()
-	if err != nil || n == 0 {
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("committing: %w", err)
+	for _, statement := range []string{forgetChanges, forgetTotals, countDay} {
+		if _, err := tx.ExecContext(ctx, statement, day); err != nil {
+			return err
+		}
 	}
-	return nil
+	return tx.Commit()
 }

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"postcard/internal/mms"
+	"postcard/internal/postgres"
 	"postcard/internal/testkit"
 )
 
@@ -74,35 +76,74 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// past adds messages of past days.
+type past struct {
+	t     *testing.T
+	store *postgres.Store
+}
+
+func (p past) exec(statement string, args ...any) {
+	p.t.Helper()
+	if _, err := p.store.DB().Exec(statement, args...); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p past) add(owner uuid.UUID, daysAgo int, status, reason string) uuid.UUID {
+	p.t.Helper()
+	at := time.Now().AddDate(0, 0, -daysAgo)
+	id := uuid.Must(uuid.NewV7())
+	for i, ms := 5, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
+		id[i] = byte(ms)
+	}
+	p.exec(`INSERT INTO messages (id, user_id, sender, recipient, text, status, reason, plivo_uuid, final_at, next_attempt_at, relay_at, created_at)
+		VALUES ($1::uuid, $2, '+14155550100', $6, '', $3, $4, CASE WHEN $3 = 'delivered' THEN $1::text END,
+			CASE WHEN $3 <> 'queued' THEN $5::timestamptz END, CASE WHEN $3 = 'queued' THEN $5 END, CASE WHEN $3 = 'queued' THEN 'infinity'::timestamptz END, $5)`,
+		id, owner, status, reason, at, fmt.Sprintf("+1415556%04d", lastRecipient.Add(1)%10000))
+	return id
+}
+
+// countDays counts until everything is counted: transactions of other databases of the
+// server may be in the way for a moment.
+func (p past) countDays() {
+	p.t.Helper()
+	testkit.Eventually(p.t, "all days are counted", func() bool {
+		if err := p.store.CountDays(p.t.Context()); err != nil {
+			p.t.Fatal(err)
+		}
+		return count(p.t, p.store, `SELECT count(*) FROM days_counted WHERE NOT counted`) == 0
+	})
+}
+
+// wantTotals compares the overview with what is expected.
+func (p past) wantTotals(when string, owner uuid.UUID, want map[mms.Status]int) {
+	p.t.Helper()
+	o, err := p.store.Overview(p.t.Context(), owner, 7)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, o.Totals); diff != "" {
+		p.t.Errorf("%s: totals (-want +got):\n%s", when, diff)
+	}
+}
+
+// late turns a message that had failed into one that was delivered.
+const late = `UPDATE messages SET status = 'delivered', reason = '', plivo_uuid = 'late' WHERE id = $1`
+
 // TestPastDaysAreCountedOnce has the totals of past days answer for their messages,
-// until one of them changes.
+// and what changes in them added.
 func TestPastDaysAreCountedOnce(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	eve := addUser(t, store, "eve@example.com")
-	exec := func(statement string, args ...any) {
-		t.Helper()
-		if _, err := store.DB().Exec(statement, args...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	add := func(owner uuid.UUID, daysAgo int, status, reason string) uuid.UUID {
-		at := time.Now().AddDate(0, 0, -daysAgo)
-		id := uuid.Must(uuid.NewV7())
-		for i, ms := 5, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
-			id[i] = byte(ms)
-		}
-		exec(`INSERT INTO messages (id, user_id, sender, recipient, text, status, reason, plivo_uuid, final_at, created_at)
-			VALUES ($1::uuid, $2, '+14155550100', '+14155550101', '', $3, $4, CASE WHEN $3 = 'delivered' THEN $1::text END, $5, $5)`, id, owner, status, reason, at)
-		return id
-	}
-	add(ada, 0, "delivered", "")
-	add(ada, 1, "delivered", "")
-	add(ada, 1, "failed", "expired")
-	turning := add(ada, 2, "failed", "expired")
-	add(eve, 2, "delivered", "")
-	add(ada, 6, "delivered", "")
-	add(ada, 7, "delivered", "")
+	p := past{t, store}
+	p.add(ada, 0, "delivered", "")
+	p.add(ada, 1, "delivered", "")
+	p.add(ada, 1, "failed", "expired")
+	turning := p.add(ada, 2, "failed", "expired")
+	p.add(eve, 2, "delivered", "")
+	p.add(ada, 6, "delivered", "")
+	p.add(ada, 7, "delivered", "")
 	check := func(when string, delivered, failed, everyone int) {
 		t.Helper()
 		o, err := store.Overview(t.Context(), ada, 7)
@@ -117,51 +158,129 @@ func TestPastDaysAreCountedOnce(t *testing.T) {
 			t.Errorf("%s: everyone's are %+v, %v; want %d", when, all.Totals, err, everyone)
 		}
 	}
-	countDays := func() {
-		t.Helper()
-		if err := store.CountDays(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	later := func() { exec(`UPDATE days_counted SET noted_at = noted_at - interval '2 minutes'`) }
 
 	check("before days are counted", 3, 2, 6)
-	countDays()
-	countDays()
-	if n := count(t, store, `SELECT count(*) FROM days_counted WHERE counted`); n != 0 {
-		t.Errorf("%d days were counted as soon as they were noted: a change that began before would be missed", n)
-	}
-	later()
-	countDays()
+	p.countDays()
 	check("with days counted", 3, 2, 6)
-	exec(`UPDATE day_totals SET messages = messages + 10`)
+	p.exec(`UPDATE day_totals SET messages = messages + 10`)
 	check("with other totals", 23, 22, 56) // eve's day: 1 + 10, and everyone's three kinds
 
-	exec(`UPDATE messages SET status = 'delivered', reason = '', plivo_uuid = 'late' WHERE id = $1`, turning)
-	check("after a late report", 24, 11, 36)
-	countDays()
-	later()
+	p.exec(late, turning)
+	check("after a late report", 24, 21, 56)
+	p.countDays()
+	check("after the late report was added", 24, 21, 56)
+	if n := count(t, store, `SELECT count(*) FROM day_changes`); n != 0 {
+		t.Errorf("%d changes are left", n)
+	}
+	p.exec(`INSERT INTO day_totals VALUES ($1, now() - interval '101 days', 'failed', '', '', 1)`, ada)
+	p.countDays()
+	if n := count(t, store, `SELECT count(*) FROM day_totals WHERE day < now() - interval '100 days'`); n != 0 {
+		t.Errorf("%d totals are of days that nobody asks for", n)
+	}
+}
+
+// TestADayIsCountedOnceItsChangesAreOver has a transaction change a message before its
+// day is noted, and end long after: it would not have said so, if the change had been
+// before midnight.
+func TestADayIsCountedOnceItsChangesAreOver(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	id := p.add(ada, 1, "failed", "expired")
+	p.exec(`ALTER TABLE messages DISABLE TRIGGER messages_change_day`) // as before midnight
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	if _, err := tx.Exec(`UPDATE messages SET status = 'failed', reason = 'expired' WHERE id = $1`, turning); err != nil {
+	if _, err := tx.Exec(late, id); err != nil {
 		t.Fatal(err)
 	}
-	counted := make(chan error, 1)
-	go func() { counted <- store.CountDays(t.Context()) }()
-	testkit.Eventually(t, "the count waits for the change", func() bool {
-		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
-	})
+	for range 2 {
+		if err := store.CountDays(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wantTotals("while a change is under way", ada, map[mms.Status]int{mms.Failed: 1})
+	if n := count(t, store, `SELECT count(*) FROM days_counted WHERE counted`); n != 0 {
+		t.Errorf("%d days were counted beside a change", n)
+	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-counted; err != nil {
+	p.countDays()
+	p.wantTotals("after the change", ada, map[mms.Status]int{mms.Delivered: 1})
+}
+
+// TestAChangeWhileADayIsCounted commits a change of a message, and lets another process
+// count the same day, between what a process counts and its commit.
+func TestAChangeWhileADayIsCounted(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	id := p.add(ada, 1, "failed", "expired")
+	p.countDays()
+	p.exec(`UPDATE days_counted SET counted = false`)
+	p.exec(`DELETE FROM day_totals`)
+	tx, err := store.DB().Begin()
+	if err != nil {
 		t.Fatal(err)
 	}
-	check("after a change while the day was counted", 23, 12, 36)
-	if n := count(t, store, `SELECT count(*) FROM day_totals WHERE day < now() - interval '200 days'`); n != 0 {
-		t.Errorf("%d totals are of days that nobody asks for", n)
+	defer tx.Rollback()
+	if _, err := tx.Exec(`LOCK TABLE day_totals IN SHARE MODE`); err != nil { // stops whoever has counted
+		t.Fatal(err)
 	}
+	first, second := make(chan error, 1), make(chan error, 1)
+	for i, counted := range []chan error{first, second} {
+		go func() { counted <- store.CountDays(t.Context()) }()
+		testkit.Eventually(t, "the count is held up", func() bool {
+			return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == i+1
+		})
+		p.exec(late, id)
+		p.exec(`UPDATE messages SET status = 'failed', reason = 'expired' WHERE id = $1`, id)
+	}
+	p.exec(late, id)
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(<-first, <-second) // one of them may have to give way
+	p.wantTotals("after both", ada, map[mms.Status]int{mms.Delivered: 1})
+	p.countDays()
+	p.wantTotals("later", ada, map[mms.Status]int{mms.Delivered: 1})
+	if n := count(t, store, `SELECT count(*) FROM day_changes`); n != 0 {
+		t.Errorf("%d changes are not counted", n)
+	}
+}
+
+// TestAChangeOfAPastDayHoldsUpNobody has an operator change a message of yesterday and
+// not come to an end: others of that day are claimed.
+func TestAChangeOfAPastDayHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	changed, other := p.add(ada, 1, "failed", "expired"), p.add(ada, 1, "queued", "")
+	p.countDays()
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(late, changed); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, store, other)
+	p.wantTotals("meanwhile", ada, map[mms.Status]int{mms.Failed: 1, mms.Sending: 1})
+}
+
+func TestARemovedMessageDoesNotCount(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	id := p.add(ada, 1, "failed", "expired")
+	p.add(ada, 1, "delivered", "")
+	p.countDays()
+	p.exec(`DELETE FROM messages WHERE id = $1`, id)
+	p.wantTotals("at once", ada, map[mms.Status]int{mms.Delivered: 1})
+	p.countDays()
+	p.wantTotals("later", ada, map[mms.Status]int{mms.Delivered: 1})
 }

@@ -85,7 +85,7 @@ func withOptions(raw string, patience time.Duration) string {
 	query.Set("enable_seqscan", "off")
 	query.Set("jit", "off") // it takes longer than any of our statements
 	if patience > 0 {
-		query.Set("statement_timeout", strconv.FormatInt((patience * 9 / 10).Milliseconds(), 10))
+		query.Set("statement_timeout", strconv.FormatInt((patience*9/10).Milliseconds(), 10))
 		query.Set("idle_in_transaction_session_timeout", strconv.FormatInt(patience.Milliseconds(), 10))
 	}
 	u.RawQuery = query.Encode()
