@@ -74,7 +74,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 	keys := keyStore{Store: store, cache: signin.NewKeyCache(store)}
-	revoked, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.KeysChannel, logger)
+	ended, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessChannel, logger)
 	if err != nil {
 		return err
 	}
@@ -117,10 +117,11 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	}
 	logger.InfoContext(ctx, "api started", slog.String("addr", c.Addr), slog.Bool("simulated", c.Plivo.Simulated()))
 
+	defer beside(func(ctx context.Context) { store.Announce(ctx, logger) })() // until the last requests are over
+
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { store.Announce(ctx, logger); return nil })
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
-	group.Go(func() error { keys.cache.Follow(ctx, revoked); return nil })
+	group.Go(func() error { endAccess(ctx, ended, keys.cache, hub); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)
@@ -144,6 +145,21 @@ func (k keyStore) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
 	err := k.Store.RevokeKey(ctx, user, id)
 	k.cache.Forget(id)
 	return err
+}
+
+// endAccess has the holders of an access that has ended show again who they are, and
+// everybody where word of that may have been missed, until ctx ends.
+func endAccess(ctx context.Context, ended <-chan string, keys *signin.KeyCache, hub *live.Hub) {
+	for {
+		select {
+		case word := <-ended:
+			id, _ := uuid.Parse(word) // the empty one, and what cannot be read, are all
+			keys.Forget(id)
+			hub.ShowOut(id)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // callbackTokens are those that callbacks may be signed with.

@@ -107,11 +107,14 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	}
 	logger.InfoContext(ctx, "worker started", slog.Int("concurrency", c.Concurrency), slog.Bool("simulated", c.Plivo.Simulated()))
 
-	stopRenewing := keepRenewing(leases, logger)
-	defer stopRenewing() // after the server has stopped: its last calls need their leases
+	// Until the server has stopped: its last calls need their leases, and what becomes
+	// of them is news.
+	defer beside(func(ctx context.Context) { store.Announce(ctx, logger) })()
+	defer beside(func(ctx context.Context) {
+		worker.Every(ctx, "renewal of leases", worker.RenewalInterval, nil, logger, leases.Renew)
+	})()
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { store.Announce(ctx, logger); return nil })
 	caretaker := func(name string, interval time.Duration, wake <-chan struct{}, sweep func(context.Context) error) {
 		group.Go(func() error { worker.Every(ctx, name, interval, wake, logger, sweep); return nil })
 	}
@@ -136,13 +139,13 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	return err
 }
 
-// keepRenewing renews leases until the returned function is called.
-func keepRenewing(leases *worker.Leases, logger *slog.Logger) (stop func()) {
+// beside runs work until the returned function is called, which waits for its end.
+func beside(work func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		worker.Every(ctx, "renewal of leases", worker.RenewalInterval, nil, logger, leases.Renew)
+		work(ctx)
 	}()
 	return func() { cancel(); <-done }
 }

@@ -18,9 +18,10 @@ import (
 
 // fakeUsers keeps users in memory.
 type fakeUsers struct {
-	mu    sync.Mutex
-	users []identity.User
-	err   error
+	mu        sync.Mutex
+	users     []identity.User
+	loggedOut func(uuid.UUID)
+	err       error
 }
 
 func (f *fakeUsers) find(is func(identity.User) bool) (identity.User, error) {
@@ -51,6 +52,11 @@ func (f *fakeUsers) CreateUser(ctx context.Context, u identity.User) error {
 	defer f.mu.Unlock()
 	f.users = append(f.users, u)
 	return f.err
+}
+
+func (f *fakeUsers) NoteLogout(_ context.Context, id uuid.UUID) error {
+	f.loggedOut(id)
+	return nil
 }
 
 func (f *fakeUsers) setErr(err error) {

@@ -61,6 +61,7 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 	logger := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.changes = make(chan string)
 	hub := live.New(s.messages, logger)
+	s.users.loggedOut = hub.ShowOut
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	go hub.Run(ctx, s.changes)

@@ -60,6 +60,7 @@ type Live interface {
 	Message(id uuid.UUID) live.Watch
 	Owner(id uuid.UUID) live.Watch
 	Closed() <-chan struct{}
+	Enter(owner uuid.UUID) (live.Visit, bool)
 }
 
 // Keys keeps API keys, which only their users see. CreateKey returns

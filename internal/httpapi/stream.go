@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 
 	"postcard/internal/identity"
 	"postcard/internal/live"
@@ -24,9 +26,11 @@ import (
 // connection is taken up again by the browser.
 
 const (
-	// streamLength is when a stream ends and the client connects anew, so that
-	// somebody who has logged out is not told for ever.
-	streamLength = 5 * time.Minute
+	// streamLength is when a stream ends and the client connects anew, and retry how
+	// long after its end browsers do; both are stretched by chance by up to as much
+	// again, so that not all come at once.
+	streamLength = 3 * time.Minute
+	retry        = 2 * time.Second
 
 	// heartbeat keeps proxies from closing a quiet connection, and finds out
 	// that the client is gone.
@@ -42,18 +46,19 @@ func (a *api) registerStreams() {
 		return map[string]*huma.Response{"200": {Description: description,
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}}
 	}
+	limit := fmt.Sprintf(" You may have %d streams open at a time.", live.MaxVisits)
 	messageResponses := ok("Events named message, whose data is the message as getMessage returns it and whose id is its version. The stream ends after a few minutes; connect again.")
 	messageResponses["204"] = &huma.Response{Description: "Its story is over, and Last-Event-ID says that you know: do not connect again."}
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessage", Method: http.MethodGet, Path: messagesPath + "/{id}/stream", Tags: []string{"messages"},
 		Summary:     "Follow one message",
-		Description: "Server-sent events: the message at once, and again whenever something happens to it.",
+		Description: "Server-sent events: the message at once, and again whenever something happens to it." + limit,
 		Responses:   messageResponses, Errors: []int{http.StatusNotFound},
 	}, a.streamMessage)
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
 		Summary:     "Follow all your messages",
-		Description: "Server-sent events: one named news whenever something may have happened to any of your messages. It has no data: ask for what you show.",
+		Description: "Server-sent events: one named news whenever something may have happened to any of your messages. It has no data: ask for what you show." + limit,
 		Responses:   ok("Events named news. The stream ends after a few minutes; connect again."),
 	}, a.streamMessages)
 }
@@ -69,40 +74,53 @@ func (a *api) streamMessage(ctx context.Context, who identity.Principal, in *str
 	if err != nil {
 		return nil, err
 	}
-	watch := a.Live.Message(id) // before the first look, so that nothing falls between
-	message, err := a.read(ctx, who.UserID, id)
-	if err != nil {
-		watch.Stop()
-		return nil, err
-	}
 	known := in.LastEventID
-	if message.Final && known == version(message) {
+	watch := a.Live.Message(id) // before the first look, so that nothing falls between
+	over, err := a.isOver(ctx, who.UserID, id, known)
+	if err != nil || over {
 		watch.Stop()
-		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, nil
+		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, err
 	}
-	return a.stream(in.Request, watch, func(ctx context.Context, write writeEvent) error {
-		message, err := a.read(ctx, who.UserID, id)
-		if err != nil || version(message) == known {
+	return a.stream(in.Request, who, watch, func(ctx context.Context, write writeEvent) error {
+		// Many may be told at once, of whom few have missed anything.
+		if now, err := a.version(ctx, who.UserID, id); err != nil || now == known {
 			return err
 		}
-		known = version(message)
+		message, err := a.read(ctx, who.UserID, id)
+		if err != nil {
+			return err
+		}
+		known = strconv.FormatInt(message.Version, 10)
 		return write("message", known, message)
-	}), nil
+	})
 }
 
-func version(m *History) string { return strconv.FormatInt(m.Version, 10) }
+// isOver reports whether the message's story is, and whoever has seen the known version
+// knows all of it.
+func (a *api) isOver(ctx context.Context, owner, id uuid.UUID, known string) (bool, error) {
+	if now, err := a.version(ctx, owner, id); err != nil || now != known {
+		return false, err
+	}
+	message, err := a.read(ctx, owner, id)
+	return err == nil && message.Final, err
+}
+
+func (a *api) version(ctx context.Context, owner, id uuid.UUID) (string, error) {
+	n, err := a.Messages.Version(ctx, owner, id)
+	return strconv.FormatInt(n, 10), err
+}
 
 type newsInput struct{ Request }
 
 func (a *api) streamMessages(_ context.Context, who identity.Principal, in *newsInput) (*huma.StreamResponse, error) {
 	first := true
-	return a.stream(in.Request, a.Live.Owner(who.UserID), func(_ context.Context, write writeEvent) error {
+	return a.stream(in.Request, who, a.Live.Owner(who.UserID), func(_ context.Context, write writeEvent) error {
 		if first { // there is none yet: whoever connects has just read
 			first = false
 			return nil
 		}
 		return write("news", "", struct{}{})
-	}), nil
+	})
 }
 
 // writeEvent writes one event; an empty id is left out.
@@ -113,57 +131,99 @@ type writeEvent func(event, id string, data any) error
 type teller func(ctx context.Context, write writeEvent) error
 
 // stream has tell called at once and whenever the watch has news, until the client is
-// gone or the stream has been open for long enough. It takes the connection over from
-// net/http, whose buffers and stacks would be nearly all that an open page costs.
-func (a *api) stream(q Request, watch live.Watch, tell teller) *huma.StreamResponse {
-	return &huma.StreamResponse{Body: func(huma.Context) {
-		header := q.w.Header()
-		header.Set("Content-Type", "text/event-stream")
-		header.Set("X-Accel-Buffering", "no") // for nginx
-		if q.r.Method == http.MethodHead {
-			watch.Stop()
-			return
-		}
-		header.Set("Connection", "close") // it is how the answer ends
-		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-		conn, _, err := http.NewResponseController(q.w).Hijack()
-		if err != nil {
-			watch.Stop()
-			http.Error(q.w, "This connection cannot be kept open for a stream: use HTTP/1.1.", http.StatusHTTPVersionNotSupported)
-			return
-		}
-		var head bytes.Buffer
-		head.WriteString("HTTP/1.1 200 OK\r\n")
-		_ = header.Write(&head) // into memory
-		head.WriteString("\r\nretry: 2000\n\n")
-		go a.follow(streamConn{conn}, watch, head.String(), tell)
-	}}
+// gone, who asks may not any more, or the stream has been open for long enough. It
+// takes the connection over from net/http, whose buffers and stacks would be nearly all
+// that an open page costs.
+func (a *api) stream(q Request, who identity.Principal, watch live.Watch, tell teller) (*huma.StreamResponse, error) {
+	if q.r.Method == http.MethodHead {
+		watch.Stop()
+		return &huma.StreamResponse{Body: func(huma.Context) { streamHeader(q.w.Header()) }}, nil
+	}
+	visit, ok := a.Live.Enter(who.UserID)
+	if !ok {
+		watch.Stop()
+		return nil, newProblem(http.StatusTooManyRequests,
+			fmt.Sprintf("You have %d streams open, which is as many as there can be. Close some, or ask for the list of your messages instead.", live.MaxVisits)).retryAfter(streamLength)
+	}
+	s := &stream{
+		watch: watch, visit: visit, closed: a.Live.Closed(), tell: tell, logger: a.Logger,
+		length: stretched(streamLength),
+	}
+	if who.Key != nil && who.Key.ExpiresAt != nil {
+		s.length = min(s.length, time.Until(*who.Key.ExpiresAt))
+	}
+	return &huma.StreamResponse{Body: func(huma.Context) { s.begin(q.w) }}, nil
 }
 
-// follow is the life of a stream. Nothing of the request is kept in it.
-func (a *api) follow(conn streamConn, watch live.Watch, head string, tell teller) {
-	defer conn.Close()
-	defer watch.Stop()
-	defer func() {
-		if p := recover(); p != nil { // nobody else would: the request is over
-			a.Logger.Error("a stream panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	if conn.send(head) != nil || a.tell(conn, tell) != nil {
+func stretched(d time.Duration) time.Duration { return d + rand.N(d) }
+
+func streamHeader(header http.Header) {
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("X-Accel-Buffering", "no") // for nginx
+}
+
+// stream is an open stream. Nothing of the request is kept in it.
+type stream struct {
+	conn   streamConn
+	watch  live.Watch
+	visit  live.Visit
+	closed <-chan struct{} // the process stops
+	tell   teller
+	length time.Duration
+	logger *slog.Logger
+}
+
+// begin takes the connection over and lets the request end.
+func (s *stream) begin(w http.ResponseWriter) {
+	header := w.Header()
+	streamHeader(header)
+	header.Set("Connection", "close") // it is how the answer ends
+	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		s.leave()
+		http.Error(w, "This connection cannot be kept open for a stream: use HTTP/1.1.", http.StatusHTTPVersionNotSupported)
 		return
 	}
-	end := time.NewTimer(streamLength)
+	s.conn = streamConn{conn}
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 200 OK\r\n")
+	_ = header.Write(&head) // into memory
+	fmt.Fprintf(&head, "\r\nretry: %d\n\n", stretched(retry).Milliseconds())
+	go s.follow(head.String())
+}
+
+func (s *stream) leave() {
+	s.watch.Stop()
+	s.visit.Leave()
+}
+
+// follow is the life of a stream.
+func (s *stream) follow(head string) {
+	defer s.conn.Close()
+	defer s.leave()
+	defer func() {
+		if p := recover(); p != nil { // nobody else would: the request is over
+			s.logger.Error("a stream panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	if s.conn.send(head) != nil || s.tellNews() != nil {
+		return
+	}
+	end := time.NewTimer(s.length)
 	defer end.Stop()
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
 		var err error
 		select {
-		case <-watch.News:
-			err = a.tell(conn, tell)
+		case <-s.visit.Over:
+			return
+		case <-s.watch.News:
+			err = s.tellNews()
 		case <-beat.C:
-			err = conn.send(": still here\n\n")
-		case <-a.Live.Closed():
+			err = s.conn.send(": still here\n\n")
+		case <-s.closed:
 			return
 		case <-end.C:
 			return
@@ -174,11 +234,19 @@ func (a *api) follow(conn streamConn, watch live.Watch, head string, tell teller
 	}
 }
 
-func (a *api) tell(conn streamConn, tell teller) error {
+func (s *stream) tellNews() error {
+	select {
+	case <-s.visit.Over: // before anything that may have come with it
+		return errShownOut
+	default:
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
-	return tell(ctx, conn.event)
+	return s.tell(ctx, s.conn.event)
 }
+
+// errShownOut ends a stream whose reader has to show again who they are.
+var errShownOut = errors.New("the access has ended")
 
 // streamConn is the connection of a stream.
 type streamConn struct{ net.Conn }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"postcard/internal/live"
 	"postcard/internal/mms"
+	"postcard/internal/testkit"
 )
 
 // follow is an open stream, read event by event.
@@ -136,6 +138,78 @@ func TestStreamOfAllMessages(t *testing.T) {
 	s.happen(ada.sent(t), mms.Sending)
 	if got := f.next(); got != "event: news|data: {}" {
 		t.Errorf("the second event is %q", got)
+	}
+}
+
+// TestAStreamEndsWithTheLogin has two people follow, one of whom logs out.
+func TestAStreamEndsWithTheLogin(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	ada, bob := s.ada(), s.loggedIn(bobEmail)
+	hers, his := ada.sent(t), bob.sent(t)
+	all := ada.open(t, "/api/messages/stream")
+	one := ada.open(t, "/api/messages/"+hers.String()+"/stream")
+	bobs := bob.open(t, "/api/messages/"+his.String()+"/stream")
+	one.next()
+	bobs.next()
+	if got := ada.do("POST", "/api/logout", ""); got.status != http.StatusNoContent {
+		t.Fatalf("logout: %d %s", got.status, got.body)
+	}
+	s.happen(hers, mms.Sending)
+	s.happen(his, mms.Sending)
+	if got := all.next() + one.next(); got != "" {
+		t.Errorf("whoever has logged out is told %s", got)
+	}
+	if got := bobs.next(); !strings.Contains(got, `"status":"sending"`) {
+		t.Errorf("whoever has not is told %q", got)
+	}
+}
+
+func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	ada, bob := s.ada(), s.loggedIn(bobEmail)
+	var first *follow
+	for range live.MaxVisits {
+		first = ada.open(t, "/api/messages/stream")
+	}
+	const path = "/api/messages/stream"
+	if got := ada.do("GET", path, ""); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "100 streams") {
+		t.Errorf("one too many: %d %v %s", got.status, got.header, got.body)
+	}
+	if got := ada.do("HEAD", path, ""); got.status != http.StatusOK {
+		t.Errorf("HEAD, which opens none: %d", got.status)
+	}
+	if got := bob.open(t, path); got.response.StatusCode != http.StatusOK {
+		t.Errorf("somebody else's first: %d", got.response.StatusCode)
+	}
+	first.response.Body.Close()
+	testkit.Eventually(t, "there is room for another", func() bool {
+		s.happen(ada.sent(t), mms.Sending) // the stream finds out that its reader is gone
+		return ada.open(t, path).response.StatusCode == http.StatusOK
+	})
+}
+
+// TestWhoHasMissedNothingReadsNothing tells a stream again and again.
+func TestWhoHasMissedNothingReadsNothing(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	ada := s.ada()
+	id := ada.sent(t)
+	f := ada.open(t, "/api/messages/"+id.String()+"/stream")
+	f.next()
+	s.messages.mu.Lock()
+	before := s.messages.reads[id]
+	s.messages.mu.Unlock()
+	for range 10 {
+		s.changes <- id.String()
+	}
+	s.happen(id, mms.Sending)
+	f.next()
+	s.messages.mu.Lock()
+	defer s.messages.mu.Unlock()
+	if n := s.messages.reads[id] - before; n != 1 {
+		t.Errorf("the message was read %d times for one event", n)
 	}
 }
 

@@ -1,6 +1,9 @@
 // Package live tells those who wait that something has happened to a message.
 // It carries no news itself: whoever is told reads the message again. It knows
 // nothing of HTTP or SQL.
+//
+// Whoever stays for long is a visitor of an owner's, and leaves when that owner's
+// access has changed: only who comes in is asked who they are.
 package live
 
 import (
@@ -30,6 +33,7 @@ type Hub struct {
 	mu       sync.Mutex
 	messages waiters
 	owners   waiters
+	visitors waiters             // what tells them to go, by owner
 	seen     map[uuid.UUID]int64 // versions of the watched messages at the last look
 }
 
@@ -40,7 +44,7 @@ type waiters map[uuid.UUID]map[chan struct{}]bool
 func New(store Store, logger *slog.Logger) *Hub {
 	return &Hub{
 		store: store, logger: logger, closed: make(chan struct{}),
-		messages: waiters{}, owners: waiters{}, seen: map[uuid.UUID]int64{},
+		messages: waiters{}, owners: waiters{}, visitors: waiters{}, seen: map[uuid.UUID]int64{},
 	}
 }
 
@@ -61,21 +65,60 @@ func (h *Hub) Owner(id uuid.UUID) Watch { return h.watch(h.owners, id) }
 func (h *Hub) Closed() <-chan struct{} { return h.closed }
 
 func (h *Hub) watch(in waiters, id uuid.UUID) Watch {
-	news := make(chan struct{}, 1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	news, stop := h.join(in, id)
+	return Watch{News: news, Stop: stop}
+}
+
+// join needs the hub's mutex; what leaves again takes it.
+func (h *Hub) join(in waiters, id uuid.UUID) (told <-chan struct{}, leave func()) {
+	tell := make(chan struct{}, 1)
 	if in[id] == nil {
 		in[id] = map[chan struct{}]bool{}
 	}
-	in[id][news] = true
-	return Watch{News: news, Stop: func() {
+	in[id][tell] = true
+	return tell, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(in[id], news)
+		delete(in[id], tell)
 		if len(in[id]) == 0 {
 			delete(in, id)
 		}
-	}}
+	}
+}
+
+// MaxVisits is how many visitors an owner may have at a process: each takes a
+// connection.
+const MaxVisits = 100
+
+// Visit is somebody's stay.
+type Visit struct {
+	Over  <-chan struct{} // gets a value when they have to go, and may come in again
+	Leave func()
+}
+
+// Enter lets a visitor of the owner's in. It reports false when there are too many.
+func (h *Hub) Enter(owner uuid.UUID) (Visit, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.visitors[owner]) >= MaxVisits {
+		return Visit{}, false
+	}
+	over, leave := h.join(h.visitors, owner)
+	return Visit{Over: over, Leave: leave}, true
+}
+
+// ShowOut has all visitors of the owner's go, because an access of that owner's has
+// ended; uuid.Nil: of all owners.
+func (h *Hub) ShowOut(owner uuid.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if owner == uuid.Nil {
+		h.visitors.tellAll()
+		return
+	}
+	h.visitors.tell(owner)
 }
 
 // tell needs the hub's mutex.
@@ -85,6 +128,13 @@ func (w waiters) tell(id uuid.UUID) {
 		case news <- struct{}{}:
 		default: // told already, and has not looked yet
 		}
+	}
+}
+
+// tellAll needs the hub's mutex.
+func (w waiters) tellAll() {
+	for id := range w {
+		w.tell(id)
 	}
 }
 
@@ -150,11 +200,8 @@ func (h *Hub) tell(ctx context.Context, ids []uuid.UUID) {
 func (h *Hub) tellAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, in := range []waiters{h.messages, h.owners} {
-		for id := range in {
-			in.tell(id)
-		}
-	}
+	h.messages.tellAll()
+	h.owners.tellAll()
 }
 
 // catchUp asks for the versions of all watched messages at once, and tells of

@@ -139,3 +139,42 @@ func TestAnAnnouncementThatNeverCame(t *testing.T) {
 		}
 	})
 }
+
+// TestVisitors fills the house, has one leave and one owner's visitors shown out.
+func TestVisitors(t *testing.T) {
+	running(t, &books{}, func(h *Hub, _ chan<- string) {
+		over := func(v Visit) bool {
+			select {
+			case <-v.Over:
+				return true
+			default:
+				return false
+			}
+		}
+		var visits []Visit
+		for range MaxVisits {
+			v, ok := h.Enter(ada)
+			if !ok {
+				t.Fatal("a visitor was turned away")
+			}
+			visits = append(visits, v)
+		}
+		if _, ok := h.Enter(ada); ok {
+			t.Error("one too many was let in")
+		}
+		visits[0].Leave()
+		next, ok := h.Enter(ada)
+		hers, hersOK := h.Enter(eve)
+		if !ok || !hersOK {
+			t.Errorf("let in after one had left: %t; another owner's: %t", ok, hersOK)
+		}
+		h.ShowOut(ada)
+		if !over(next) || !over(visits[1]) || over(visits[0]) || over(hers) {
+			t.Error("Ada's visitors, and nobody else, have to go")
+		}
+		h.ShowOut(uuid.Nil)
+		if !over(hers) {
+			t.Error("all visitors have to go")
+		}
+	})
+}

@@ -25,7 +25,7 @@ type announcer struct {
 const (
 	gather       = 10 * time.Millisecond // for more ids to come together
 	idsAtOnce    = 200                   // in one notification, which has at most 8000 bytes
-	lastAnnounce = time.Second           // for the last ids of a process that stops
+	announceTime = 5 * time.Second       // for all that has come together, also when the process stops
 )
 
 // changed notes messages to be announced. Before Announce nobody announces, and
@@ -57,30 +57,29 @@ func (a *announcer) take() []string {
 	return ids
 }
 
-// Announce tells all processes which messages this one changes, until ctx ends.
-// What cannot be announced is lost: it is news of the truth, not the truth.
+// Announce tells all processes which messages this one changes, until ctx ends and
+// the last are announced. What cannot be announced is lost: it is news of the truth,
+// not the truth.
 func (s *Store) Announce(ctx context.Context, logger *slog.Logger) {
 	a := &s.announcer
 	a.mu.Lock()
 	a.started, a.ids, a.wake = true, map[uuid.UUID]bool{}, make(chan struct{}, 1)
 	a.mu.Unlock()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-a.wake:
 			time.Sleep(gather)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnnounce)
-			defer cancel()
-			s.announce(last, logger)
-			return
 		}
-		s.announce(ctx, logger)
+		s.announce(logger)
 	}
 }
 
 const notifyChanges = `SELECT pg_notify('` + ChangesChannel + `', $1)`
 
-func (s *Store) announce(ctx context.Context, logger *slog.Logger) {
+func (s *Store) announce(logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), announceTime)
+	defer cancel()
 	for ids := s.announcer.take(); len(ids) > 0; {
 		n := min(len(ids), idsAtOnce)
 		if _, err := s.db.ExecContext(ctx, notifyChanges, strings.Join(ids[:n], " ")); err != nil {

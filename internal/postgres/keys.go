@@ -78,9 +78,9 @@ func (s *Store) Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error
 
 const revokeKey = `
 WITH k AS (
-    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND user_id = $2 RETURNING id
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND user_id = $2 RETURNING id, user_id
 )
-SELECT pg_notify('` + KeysChannel + `', id::text) FROM k`
+SELECT pg_notify('` + AccessChannel + `', id::text), pg_notify('` + AccessChannel + `', user_id::text) FROM k`
 
 // RevokeKey ends a key of the user for good. That it has ended already is fine;
 // another's is identity.ErrNoKey.

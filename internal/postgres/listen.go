@@ -12,7 +12,7 @@ import (
 const (
 	RelayChannel   = "relay"    // a message needs the relay before its time
 	ChangesChannel = "messages" // messages have changed: their ids, separated by spaces
-	KeysChannel    = "keys"     // an API key was revoked: its id
+	AccessChannel  = "keys"     // an access has ended: the id of an API key, or of a user
 )
 
 const (

@@ -68,11 +68,23 @@ func (s *Store) user(ctx context.Context, query string, arg any) (identity.User,
 }
 
 const updatePassword = `
-UPDATE users SET password_hash = $2 WHERE email = $1`
+WITH u AS (
+    UPDATE users SET password_hash = $2 WHERE email = $1 RETURNING id
+)
+SELECT pg_notify('` + AccessChannel + `', id::text) FROM u`
 
-// SetPassword changes a user's password, or returns identity.ErrNoUser.
+// SetPassword changes a user's password, which ends all of their sessions, or returns
+// identity.ErrNoUser.
 func (s *Store) SetPassword(ctx context.Context, email string, hash identity.PasswordHash) error {
 	return s.updateUser(ctx, "changing a password", updatePassword, email, string(hash))
+}
+
+const noteLogout = `SELECT pg_notify('` + AccessChannel + `', $1)`
+
+// NoteLogout tells all processes that a session of the user's has ended.
+func (s *Store) NoteLogout(ctx context.Context, user uuid.UUID) error {
+	_, err := s.db.ExecContext(ctx, noteLogout, user.String())
+	return translate(err, "announcing a logout")
 }
 
 const updateDailyCap = `

@@ -74,17 +74,3 @@ func (c *KeyCache) Forget(id uuid.UUID) {
 		}
 	}
 }
-
-// Follow forgets the keys whose ids are announced as revoked, and all where an
-// announcement may have been missed, until ctx ends.
-func (c *KeyCache) Follow(ctx context.Context, revoked <-chan string) {
-	for {
-		select {
-		case id := <-revoked:
-			parsed, _ := uuid.Parse(id) // the empty one, and what cannot be read, are all
-			c.Forget(parsed)
-		case <-ctx.Done():
-			return
-		}
-	}
-}

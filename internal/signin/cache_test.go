@@ -77,24 +77,17 @@ func TestAKeyRevokedWhileItIsLookedUp(t *testing.T) {
 	}
 }
 
-func TestAnnouncementsForgetKeys(t *testing.T) {
+func TestForgettingKeys(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		k := &keyring{id: uuid.New()}
-		cache := signin.NewKeyCache(k)
-		revoked := make(chan string)
-		ctx, cancel := context.WithCancel(t.Context())
-		go cache.Follow(ctx, revoked)
-		for i, words := range []string{k.id.String(), ""} { // the key, and a connection that was lost
-			if _, err := cache.PrincipalByKey(ctx, [32]byte{1}); err != nil || k.asked != i+1 {
-				t.Errorf("asked %d times, %v", k.asked, err)
-			}
-			revoked <- words
-			synctest.Wait()
+	k := &keyring{id: uuid.New()}
+	cache := signin.NewKeyCache(k)
+	for _, forgotten := range []struct {
+		id   uuid.UUID
+		asks int
+	}{{k.id, 1}, {uuid.New(), 2}, {uuid.Nil, 2}, {uuid.New(), 3}} {
+		if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil || k.asked != forgotten.asks {
+			t.Errorf("asked %d times instead of %d, %v", k.asked, forgotten.asks, err)
 		}
-		if _, err := cache.PrincipalByKey(ctx, [32]byte{1}); err != nil || k.asked != 3 {
-			t.Errorf("asked %d times, %v", k.asked, err)
-		}
-		cancel()
-	})
+		cache.Forget(forgotten.id)
+	}
 }

@@ -27,9 +27,10 @@ const (
 )
 
 type fakeUsers struct {
-	mu    sync.Mutex
-	users []identity.User
-	err   error
+	mu        sync.Mutex
+	users     []identity.User
+	loggedOut []uuid.UUID
+	err       error
 }
 
 func (f *fakeUsers) find(is func(identity.User) bool) (identity.User, error) {
@@ -59,6 +60,13 @@ func (f *fakeUsers) CreateUser(ctx context.Context, u identity.User) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.users = append(f.users, u)
+	return f.err
+}
+
+func (f *fakeUsers) NoteLogout(_ context.Context, id uuid.UUID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loggedOut = append(f.loggedOut, id)
 	return f.err
 }
 

@@ -22,11 +22,13 @@ var (
 )
 
 // Users is where users are kept. UserByEmail and UserByID return
-// identity.ErrNoUser, CreateUser identity.ErrEmailTaken.
+// identity.ErrNoUser, CreateUser identity.ErrEmailTaken. NoteLogout tells whoever
+// serves a user for long that one of their sessions has ended.
 type Users interface {
 	UserByEmail(ctx context.Context, email string) (identity.User, error)
 	UserByID(ctx context.Context, id uuid.UUID) (identity.User, error)
 	CreateUser(ctx context.Context, u identity.User) error
+	NoteLogout(ctx context.Context, id uuid.UUID) error
 }
 
 // Service is the door.
@@ -134,10 +136,14 @@ func (s *Service) enter(ctx context.Context, user identity.User) (identity.Princ
 
 // Logout ends the session.
 func (s *Service) Logout(ctx context.Context) error {
+	id, parseErr := uuid.Parse(s.sessions.GetString(ctx, userKey))
 	if err := s.sessions.Destroy(ctx); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
-	return nil
+	if parseErr != nil { // nobody was logged in
+		return nil
+	}
+	return s.users.NoteLogout(ctx, id)
 }
 
 // Flash keeps a notice for the next page of this session.

@@ -99,7 +99,10 @@ function live() {
       const text = await response.text();
       const fresh = response.ok && new DOMParser().parseFromString(text, "text/html").getElementById("live");
       if (fresh) show(fresh);
-      else again = true;
+      else {
+        again = true;
+        await failed(); // who has been logged out gets another page
+      }
     } catch {
       again = true;
     }
