@@ -274,6 +274,33 @@ func TestSendHoldsBackWhatIsNotOursAnyMore(t *testing.T) {
 	}
 }
 
+// TestWhatWasHeldBackStaysHeldBack has a lease lapse and be renewed while a request is
+// about to be written over a kept connection, which net/http takes for a dead one: it
+// may not send the request again, which counts as never sent.
+func TestWhatWasHeldBackStaysHeldBack(t *testing.T) {
+	t.Parallel()
+	var whole atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err == nil && n == r.ContentLength && whole.Add(1) > 1 {
+			panic(http.ErrAbortHandler) // its answer is lost
+		}
+		w.WriteHeader(http.StatusAccepted)
+		io.WriteString(w, `{"message_uuid":["u"]}`)
+	}))
+	t.Cleanup(server.Close)
+	client := newClient(t, server.URL, authToken)
+	if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
+		t.Fatalf("the first request: %+v", v)
+	}
+	asked := 0
+	s := submission()
+	s.MayWrite = func() bool { asked++; return asked > 1 }
+	if v := client.Send(t.Context(), s); v.Outcome != mms.RefusedForNow || whole.Load() != 1 || asked != 1 {
+		t.Errorf("asked %d times, Plivo has %d whole requests, verdict %+v", asked, whole.Load(), v)
+	}
+}
+
 // TestALongRequestIsNotWithheldHalfWay has a body that is written in pieces, and
 // a lease that lapses in between.
 func TestALongRequestIsNotWithheldHalfWay(t *testing.T) {

@@ -103,6 +103,9 @@ func guard(request *http.Request, x *exchange) (*http.Request, error) {
 		return nil, fmt.Errorf("reading the request's body: %w", err)
 	}
 	body := func() (io.ReadCloser, error) {
+		if x.withheld.Load() { // net/http takes it for a dead connection, too
+			return nil, errWithheld
+		}
 		reader := bytes.NewReader(text)
 		x.sending.Store(reader)
 		return io.NopCloser(reader), nil
@@ -112,6 +115,10 @@ func guard(request *http.Request, x *exchange) (*http.Request, error) {
 	request.Body, err = body()
 	return request, err
 }
+
+// errWithheld ends a request that was held back: it is never taken up anew, whatever
+// may be written later.
+var errWithheld = errors.New("the attempt was not ours any more")
 
 // failing hands the SDK what was read and then the error that reading ended in.
 type failing struct {
