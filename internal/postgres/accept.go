@@ -49,7 +49,7 @@ WITH turn AS MATERIALIZED (
 ), key AS (
     INSERT INTO idempotency_keys AS k (user_id, key, fingerprint, message_id)
     SELECT $2::uuid, $13::text, $14::bytea, $1::uuid FROM turn, room WHERE turn.mine AND room.left AND $13 <> ''
-    ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, created_at = now()
+    ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
         WHERE k.created_at <= now() - interval '24 hours'
     RETURNING key
 ), m AS (

@@ -325,13 +325,24 @@ func (s *Store) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mm
 	return err
 }
 
-const takeUnsettled = `SELECT id, state FROM batches WHERE unsettled ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED`
+// takeUnsettled takes any: one whose messages are locked does not hold up the others.
+const takeUnsettled = `SELECT id, state FROM batches WHERE unsettled ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED`
+
+// unsettledOf are the messages of a batch that do not follow its state yet.
+var unsettledOf = map[mms.BatchState]string{
+	mms.BatchCanceled: `batch_id = $1 AND status IN ('scheduled', 'queued')`,
+	mms.BatchPaused:   `batch_id = $1 AND status = 'queued' AND line = 'waiting'`,
+	mms.BatchRunning:  `batch_id = $1 AND status = 'queued' AND line = 'set_aside'`,
+}
 
 // settle has up to $2 messages of a batch follow its state.
-var settle = map[mms.BatchState]string{
-	mms.BatchCanceled: `
+func settle(state mms.BatchState) string {
+	picked := `SELECT id FROM messages WHERE ` + unsettledOf[state] + ` LIMIT $2 FOR UPDATE SKIP LOCKED`
+	switch state {
+	case mms.BatchCanceled:
+		return `
 WITH picked AS (
-    SELECT id FROM messages WHERE batch_id = $1 AND status IN ('scheduled', 'queued') LIMIT $2 FOR UPDATE SKIP LOCKED
+    ` + picked + `
 ), m AS (
     UPDATE messages SET status = 'canceled', reason = '', next_attempt_at = NULL, relay_at = NULL, line = NULL,
         version = version + 1, updated_at = now(), final_at = now()
@@ -339,21 +350,21 @@ WITH picked AS (
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'canceled', status, 'batch' FROM m
 )
-SELECT id FROM m`,
-	mms.BatchPaused: `
-UPDATE messages SET line = 'set_aside' WHERE id IN (
-    SELECT id FROM messages WHERE batch_id = $1 AND status = 'queued' AND line = 'waiting' LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING id`,
-	mms.BatchRunning: `
-UPDATE messages SET line = 'waiting' WHERE id IN (
-    SELECT id FROM messages WHERE batch_id = $1 AND status = 'queued' AND line = 'set_aside' LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING id`,
+SELECT id FROM m`
+	case mms.BatchPaused:
+		return `UPDATE messages SET line = 'set_aside' WHERE id IN (` + picked + `) RETURNING id`
+	default:
+		return `UPDATE messages SET line = 'waiting' WHERE id IN (` + picked + `) RETURNING id`
+	}
 }
 
-const settled = `UPDATE batches SET unsettled = false WHERE id = $1`
+// settled leaves a batch unsettled of which somebody has locked a message.
+func settled(state mms.BatchState) string {
+	return `UPDATE batches SET unsettled = false WHERE id = $1 AND NOT EXISTS (SELECT FROM messages WHERE ` + unsettledOf[state] + `)`
+}
 
 // SettleBatch has up to limit messages of one batch follow its state. It reports
-// false when no batch is left to settle.
+// false when nothing more can be done at present.
 func (s *Store) SettleBatch(ctx context.Context, limit int) (bool, error) {
 	const doing = "settling a batch"
 	tx, err := s.db.BeginTxx(ctx, nil)
@@ -362,8 +373,8 @@ func (s *Store) SettleBatch(ctx context.Context, limit int) (bool, error) {
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
 	var batch struct {
-		ID    uuid.UUID `db:"id"`
-		State string    `db:"state"`
+		ID    uuid.UUID      `db:"id"`
+		State mms.BatchState `db:"state"`
 	}
 	err = tx.GetContext(ctx, &batch, takeUnsettled)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -373,19 +384,26 @@ func (s *Store) SettleBatch(ctx context.Context, limit int) (bool, error) {
 		return false, translate(err, doing)
 	}
 	var ids []uuid.UUID
-	if err := tx.SelectContext(ctx, &ids, settle[mms.BatchState(batch.State)], batch.ID, limit); err != nil {
+	if err := tx.SelectContext(ctx, &ids, settle(batch.State), batch.ID, limit); err != nil {
 		return false, translate(err, doing)
 	}
+	over := false
 	if len(ids) == 0 {
-		if _, err := tx.ExecContext(ctx, settled, batch.ID); err != nil {
+		result, err := tx.ExecContext(ctx, settled(batch.State), batch.ID)
+		if err != nil {
 			return false, translate(err, doing)
 		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return false, translate(err, doing)
+		}
+		over = n == 1
 	}
 	if err := tx.Commit(); err != nil {
 		return false, translate(err, doing)
 	}
 	s.changed(ids...)
-	return true, nil
+	return over || len(ids) > 0, nil
 }
 
 // setAside keeps a message whose batch is not running from being sent, for as

@@ -13,6 +13,7 @@ import (
 	"postcard/internal/invalid"
 	"postcard/internal/mms"
 	"postcard/internal/postgres"
+	"postcard/internal/testkit"
 )
 
 func batchOrder(owner uuid.UUID) mms.BatchOrder {
@@ -291,4 +292,57 @@ func TestAScheduledBatchStandsInLine(t *testing.T) {
 	if tasks, err := store.Release(t.Context(), time.Second); len(tasks) != 1 || err != nil {
 		t.Errorf("%v %v", tasks, err)
 	}
+}
+
+// TestAKeyOfABatchIsFreeAfterADay uses it for a message.
+func TestAKeyOfABatchIsFreeAfterADay(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	b := batchOrder(owner)
+	b.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
+	if _, err := store.AcceptBatch(t.Context(), b, filled(b, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Accept(t.Context(), under("k", 2, order(owner))); err != nil {
+		t.Errorf("the key of an old batch, for a message: %v", err)
+	}
+}
+
+// TestSettlingComesBackToALockedMessage has somebody lock a message of a batch while
+// it is settled, beside another batch.
+func TestSettlingComesBackToALockedMessage(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	for range 2 {
+		batch := takeBatch(t, store, owner, 3)
+		for _, state := range []mms.BatchState{mms.BatchPaused, mms.BatchRunning} {
+			settle(t, store)
+			if err := store.SetBatchState(t.Context(), owner, batch.ID, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`SELECT FROM messages WHERE id = (SELECT id FROM messages WHERE line = 'set_aside' LIMIT 1) FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	const aside = `SELECT count(*) FROM messages WHERE line = 'set_aside'`
+	testkit.Eventually(t, "all but the locked one stand in line", func() bool {
+		settle(t, store)
+		return count(t, store, aside) == 1
+	})
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "everything is settled", func() bool {
+		settle(t, store)
+		return count(t, store, aside)+count(t, store, `SELECT count(*) FROM batches WHERE unsettled`) == 0
+	})
 }

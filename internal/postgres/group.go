@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +55,8 @@ type pending[T any] struct {
 type statement[T any] func(context.Context, []*pending[T])
 
 // do has what is asked for done together with others, by run. It reports false
-// when it was not done, for whatever reason: alone it will be found out.
+// when it was not done, for whatever reason: alone it will be found out. What a caller
+// who is gone asked for is not begun with.
 func (g *groups[T]) do(ctx context.Context, what T, key string, run statement[T]) (T, bool) {
 	p := &pending[T]{what: what, key: key, done: make(chan struct{})}
 	g.mu.Lock()
@@ -71,7 +73,17 @@ func (g *groups[T]) do(ctx context.Context, what T, key string, run statement[T]
 	case <-p.done:
 		return p.what, p.ok
 	case <-ctx.Done():
+		g.leave(p)
 		return what, false
+	}
+}
+
+// leave takes back what nobody has begun with: who is gone may ask again elsewhere.
+func (g *groups[T]) leave(p *pending[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.waiting, p); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
 	}
 }
 
@@ -176,6 +188,12 @@ func (g *groups[T]) next() []*pending[T] {
 	return group
 }
 
+// shared reports whether a failure is that of everybody in the group: each would meet
+// it again alone, and wait for it. Of any other each learns the cause alone.
+func shared(err error, doing string) (error, bool) {
+	return translate(err, doing), isUnavailable(err)
+}
+
 // acceptance is an order and what became of it.
 type acceptance struct {
 	order mms.Order
@@ -256,7 +274,10 @@ func (s *Store) storeGroup(ctx context.Context, group []*pending[acceptance]) {
 		ExpiresAt time.Time `db:"expires_at"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, acceptGroup, args...); err != nil {
-		return // each will learn the cause alone
+		for _, p := range group {
+			p.what.err, p.ok = shared(err, "accepting messages")
+		}
+		return
 	}
 	byID := make(map[uuid.UUID]*pending[acceptance], len(group))
 	for _, p := range group {
@@ -316,23 +337,28 @@ type claiming struct {
 }
 
 // claimGroup is claimMessage for many whose senders have no pace: who has to pass a
-// gate passes it alone. Parameters: $1 messages, $2 tokens, $3 lease in seconds.
+// gate passes it alone. So does the second between two numbers, and who has one under
+// way there: it would fail the whole group. Parameters: $1 messages, $2 tokens,
+// $3 lease in seconds.
 const claimGroup = `
 WITH i AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::text[]) AS u (id, token)
 ), target AS (
-    SELECT m.id FROM i JOIN messages m ON m.id = i.id JOIN gates g ON g.name = m.sender
+    SELECT m.id, m.sender, m.recipient FROM i JOIN messages m ON m.id = i.id JOIN gates g ON g.name = m.sender
     WHERE m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now() AND g.seconds = 0
       AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
       AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
       AND (m.line = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
           AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND w.priority <= m.priority)))
+      AND NOT ` + unsettledPair + `
     ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+), first AS (
+    SELECT DISTINCT ON (sender, recipient) id FROM target ORDER BY sender, recipient, id
 ), m AS (
     UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, line = NULL,
         next_attempt_at = NULL, relay_at = NULL, version = version + 1, updated_at = now()
-    FROM target WHERE messages.id = target.id
+    FROM first WHERE messages.id = first.id
     RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, number, token, sender, started_at, lease_until)
@@ -344,10 +370,9 @@ WITH i AS MATERIALIZED (
 SELECT ` + claimColumns + `
 FROM m`
 
-// claimInGroup claims a message together with others. It does not give up when ctx
-// ends: a claim that nobody waits for would leave the message in doubt.
+// claimInGroup claims a message together with others.
 func (s *Store) claimInGroup(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (c claiming, ok bool) {
-	return s.claiming.do(context.WithoutCancel(ctx), claiming{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
+	return s.claiming.do(ctx, claiming{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
 }
 
 func (s *Store) claimGroup(ctx context.Context, group []*pending[claiming]) {
@@ -441,7 +466,10 @@ func (s *Store) acceptedGroup(ctx context.Context, group []*pending[proof]) {
 	}
 	err := s.db.SelectContext(ctx, &rows, acceptAttempts, pq.Array(ids), pq.Array(numbers), pq.Array(uuids), pq.Array(statuses), pq.Array(apiIDs))
 	if err != nil {
-		return // each will learn the cause alone
+		for _, p := range group {
+			p.what.err, p.ok = shared(err, "recording answers")
+		}
+		return
 	}
 	for _, row := range rows {
 		p := byID[row.ID]

@@ -218,3 +218,19 @@ func TestALockedMessageHoldsUpNoOther(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestOnePairDoesNotSpoilItsGroup claims two messages between the same numbers, and one
+// whose numbers have another under way, together with others.
+func TestOnePairDoesNotSpoilItsGroup(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	claim(t, store, acceptFor(t, store, owner, "+14165550000").ID)
+	busy := acceptFor(t, store, owner, "+14165550000")
+	first, second := acceptFor(t, store, owner, "+14165550001"), acceptFor(t, store, owner, "+14165550001")
+	other := accept(t, store, owner)
+	got := store.ClaimTogether(t.Context(), busy.ID, second.ID, first.ID, other.ID)
+	want := map[uuid.UUID]bool{busy.ID: false, first.ID: true, second.ID: false, other.ID: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("claimed together (-want +got):\n%s", diff)
+	}
+}

@@ -88,7 +88,8 @@ const unsettledPair = `EXISTS (
 // release lets the first in line go, with a task of a new generation (the old
 // one may just be ending), for each sender whose gate opens within
 // $1 seconds and who has nobody on the way yet. A gate that opens more often
-// than we look lets several go at a time.
+// than we look lets several go at a time. One that somebody has locked holds up no
+// other.
 const release = `
 WITH ready AS (
     SELECT name, seconds, next_at FROM gates
@@ -101,6 +102,7 @@ WITH ready AS (
         SELECT m.id FROM messages m
         WHERE m.sender = ready.name AND m.line = 'waiting' AND NOT ` + unsettledPair + `
         ORDER BY m.priority, m.id LIMIT CASE WHEN ready.seconds <= 0.005 THEN 500 ELSE greatest(1, ceil($1 / ready.seconds))::int END
+        FOR UPDATE SKIP LOCKED
     ) p
 ), marked AS (
     UPDATE gates SET released_until = greatest(now(), next_at) + interval '2 seconds'

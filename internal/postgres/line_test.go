@@ -282,3 +282,29 @@ func TestAMendedPaceOpensTheGate(t *testing.T) {
 		return tryClaim(t, store, next.ID)
 	})
 }
+
+// TestALockedMessageHoldsUpNoLine has somebody lock the first in line.
+func TestALockedMessageHoldsUpNoLine(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	setPace(t, store, 50*time.Millisecond)
+	first, second := accept(t, store, owner), accept(t, store, owner)
+	for _, m := range []mms.Message{first, second} {
+		if err := store.StandInLine(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openGates(t, store)
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`SELECT FROM messages WHERE id = $1 FOR UPDATE`, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := store.Release(t.Context(), 50*time.Millisecond)
+	if err != nil || len(tasks) != 1 || tasks[0].MessageID != second.ID {
+		t.Errorf("let out of the line: %+v, %v; want the second", tasks, err)
+	}
+}

@@ -111,6 +111,8 @@ func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mm
 	}
 	query, args := pageQuery(owner, p, few)
 	var rows []messageRow
+	ctx, cancel := s.db.within(ctx)
+	defer cancel()
 	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
 		return nil, false, translate(err, "listing messages")
 	}
@@ -212,6 +214,8 @@ func leastID(at time.Time) uuid.UUID {
 // Message returns the owner's message with its attempts and events as of one
 // moment, or mms.ErrNotFound.
 func (s *Store) Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error) {
+	ctx, cancel := s.db.within(ctx)
+	defer cancel()
 	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return mms.History{}, translate(err, "beginning to read a message")

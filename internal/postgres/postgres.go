@@ -54,14 +54,15 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 		return nil, errors.New("opening the database: its URL cannot be read") // the cause may repeat its password
 	}
 	if patience > 0 {
-		connector.Dialer(impatient{dialer: net.Dialer{Timeout: dialTimeout}, patience: patience})
+		// Last of all, so that a statement that is given up is first canceled there.
+		connector.Dialer(impatient{dialer: net.Dialer{Timeout: dialTimeout}, patience: patience * 11 / 10})
 	}
 	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{
-		db:        &prepared{DB: db, statements: map[string]*sqlx.Stmt{}},
+		db:        &prepared{DB: db, patience: patience, statements: map[string]*sqlx.Stmt{}},
 		accepting: newGroups[acceptance](0),
 		claiming:  newGroups[claiming](sendingRest),
 		proving:   newGroups[proof](sendingRest),

@@ -367,6 +367,33 @@ func TestADatabaseThatStandsStill(t *testing.T) {
 	}
 }
 
+// TestManyAtADatabaseThatStandsStill has many more callers than connections: database/sql
+// opens one after another, but nobody waits for all of them.
+func TestManyAtADatabaseThatStandsStill(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	store, err := postgres.Open("postgres://nobody@"+listener.Addr().String()+"/none?sslmode=disable", 2, 500*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	var told atomic.Int32
+	const callers = 200 // by turns they would take 50 s
+	for range callers {
+		go func() {
+			if _, err := store.Version(context.Background(), uuid.New(), uuid.New()); !errors.Is(err, mms.ErrUnavailable) {
+				t.Errorf("Version() = %v, want ErrUnavailable", err)
+			}
+			told.Add(1)
+		}()
+	}
+	testkit.Eventually(t, "all are told", func() bool { return told.Load() == callers })
+}
+
 func TestALapsedLeaseMeansDoubt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
@@ -398,6 +425,27 @@ func TestLeasesAreRenewedWhileTheyHold(t *testing.T) {
 	renewed, err := store.RenewLeases(t.Context(), []string{held, lapsed, "unknown"}, lease)
 	if err != nil || len(renewed) != 1 || renewed[0] != held {
 		t.Errorf("RenewLeases() = %v, %v, want the held one alone", renewed, err)
+	}
+}
+
+// TestRenewalsWaitForNobody renews the leases of two attempts, the outcome of one of
+// which is being recorded.
+func TestRenewalsWaitForNobody(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	first, firstToken := claim(t, store, accept(t, store, owner).ID)
+	_, secondToken := claim(t, store, accept(t, store, owner).ID)
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`UPDATE attempts SET detail = '' WHERE message_id = $1`, first.MessageID); err != nil {
+		t.Fatal(err)
+	}
+	renewed, err := store.RenewLeases(t.Context(), []string{firstToken, secondToken}, time.Minute)
+	if diff := cmp.Diff([]string{secondToken}, renewed); diff != "" || err != nil {
+		t.Errorf("renewed (-want +got):\n%s%v", diff, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 )
@@ -17,8 +18,21 @@ import (
 // end once it is large: Open has the planner use indexes wherever there are any.
 type prepared struct {
 	*sqlx.DB
+	patience time.Duration // see Open
+
 	mu         sync.Mutex
 	statements map[string]*sqlx.Stmt
+}
+
+// within bounds the wait for a connection and for an answer. database/sql opens
+// connections for those who wait one after the other: with a database that does not
+// answer, the last of many would otherwise wait as often as there are connections'
+// worth of them before.
+func (p *prepared) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.patience == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, p.patience)
 }
 
 func (p *prepared) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
@@ -43,6 +57,8 @@ func (p *prepared) statement(ctx context.Context, query string) (*sqlx.Stmt, err
 
 // GetContext is sqlx's, prepared.
 func (p *prepared) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	ctx, cancel := p.within(ctx)
+	defer cancel()
 	statement, err := p.statement(ctx, query)
 	if err != nil {
 		return err
@@ -52,6 +68,8 @@ func (p *prepared) GetContext(ctx context.Context, dest any, query string, args 
 
 // SelectContext is sqlx's, prepared.
 func (p *prepared) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	ctx, cancel := p.within(ctx)
+	defer cancel()
 	statement, err := p.statement(ctx, query)
 	if err != nil {
 		return err
@@ -61,6 +79,8 @@ func (p *prepared) SelectContext(ctx context.Context, dest any, query string, ar
 
 // ExecContext is sqlx's, prepared.
 func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	ctx, cancel := p.within(ctx)
+	defer cancel()
 	statement, err := p.statement(ctx, query)
 	if err != nil {
 		return nil, err

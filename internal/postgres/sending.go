@@ -90,7 +90,11 @@ WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
 // Claim takes a queued message to status sending and begins an attempt with the
 // given token, which counts as lost after lease. It reports false when the
 // message cannot be claimed now; Obstacle says why.
+//
+// It does not give up when ctx ends: a claim that nobody waits for would leave the
+// message in doubt.
 func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
+	ctx = context.WithoutCancel(ctx)
 	if c, ok := s.claimInGroup(ctx, id, token, lease); ok {
 		return c.claim, c.claimed, c.err
 	}
@@ -323,10 +327,16 @@ func (s *Store) DoubtLapsed(ctx context.Context, limit int) (int, error) {
 	return s.change(ctx, "looking for lost attempts", doubtLapsed, limit)
 }
 
+// renewLeases waits for nobody: whose outcome is being recorded needs no lease any
+// more, and two statements that lock many attempts would wait for each other.
 const renewLeases = `
+WITH held AS (
+    SELECT token FROM attempts WHERE token = ANY ($1) AND outcome IS NULL AND lease_until > now()
+    FOR NO KEY UPDATE SKIP LOCKED
+)
 UPDATE attempts SET lease_until = now() + $2 * interval '1 second'
-WHERE token = ANY ($1) AND outcome IS NULL AND lease_until > now()
-RETURNING token`
+FROM held WHERE attempts.token = held.token
+RETURNING attempts.token`
 
 // RenewLeases extends the leases of the open attempts with these tokens, except
 // those that are over, and returns the tokens of those it extended.

@@ -135,6 +135,8 @@ RETURNING tries, extract(epoch FROM window_ends - clock_timestamp())`
 func (s *Store) Throttle(ctx context.Context, key [32]byte, limit int, window time.Duration) (time.Duration, error) {
 	var tries int
 	var left float64
+	ctx, cancel := s.db.within(ctx)
+	defer cancel()
 	err := s.db.QueryRowContext(ctx, countTry, key[:], window.Seconds()).Scan(&tries, &left)
 	if err != nil {
 		return 0, translate(err, "counting a try")

@@ -47,8 +47,12 @@ func queueOf(t mms.Task) string { return queues[t.Priority].name }
 // Postgres, and a task that asynq gave up on would be put back by the relay.
 const maxRetry = 10_000
 
-// dialTimeout bounds how long a Redis that is away can hold anybody up.
-const dialTimeout = time.Second
+// dialTimeout and answerTimeout bound how long a Redis that is away, or hangs, can hold
+// anybody up.
+const (
+	dialTimeout   = time.Second
+	answerTimeout = time.Second
+)
 
 // Connect makes a client for the Redis at the URL (redis, rediss, redis-socket
 // or redis-sentinel). It does not wait for Redis.
@@ -59,10 +63,10 @@ func Connect(url string) (redis.UniversalClient, error) {
 	}
 	switch o := opt.(type) {
 	case asynq.RedisClientOpt:
-		o.DialTimeout = dialTimeout
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, answerTimeout, answerTimeout
 		opt = o
 	case asynq.RedisFailoverClientOpt:
-		o.DialTimeout = dialTimeout
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, answerTimeout, answerTimeout
 		opt = o
 	}
 	client, ok := opt.MakeRedisClient().(redis.UniversalClient)

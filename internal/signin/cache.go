@@ -56,8 +56,12 @@ func (c *KeyCache) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.
 	if len(c.known) >= keyCacheMax {
 		clear(c.known)
 	}
+	until := now.Add(keyCacheTime)
+	if who.Key.ExpiresAt != nil && who.Key.ExpiresAt.Before(until) {
+		until = *who.Key.ExpiresAt
+	}
 	if c.drops == drops {
-		c.known[hash] = cachedKey{who: who, until: now.Add(keyCacheTime)}
+		c.known[hash] = cachedKey{who: who, until: until}
 	}
 	return who, nil
 }

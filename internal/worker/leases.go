@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -91,6 +90,5 @@ func (l *Leases) tokens() []string {
 	for token := range l.open {
 		tokens = append(tokens, token)
 	}
-	slices.Sort(tokens) // the same order everywhere, so that renewals cannot deadlock
 	return tokens
 }

@@ -1,0 +1,22 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ClaimTogether claims messages with one statement, and reports which of them it got.
+func (s *Store) ClaimTogether(ctx context.Context, ids ...uuid.UUID) map[uuid.UUID]bool {
+	var group []*pending[claiming]
+	for _, id := range ids {
+		group = append(group, &pending[claiming]{what: claiming{id: id, token: uuid.NewString(), lease: time.Minute}})
+	}
+	s.claimGroup(ctx, group)
+	claimed := map[uuid.UUID]bool{}
+	for _, p := range group {
+		claimed[p.what.id] = p.ok
+	}
+	return claimed
+}
