@@ -84,7 +84,7 @@ func (s *stack) accept(ctx context.Context, r *report, api *process, who, header
 	add("api's CPU", 1e6*used/all, "µs/message")
 	add("Postgres' CPU", 1e6*(after.postgres-before.postgres)/all, "µs/message")
 	add("Postgres' log", (after.wal-before.wal)/all, "bytes/message")
-	add("commits", (after.commits-before.commits)/all, "/message")
+	add("writing transactions", (after.writes-before.writes)/all, "/message")
 	return perSecond, nil
 }
 

@@ -17,18 +17,23 @@ import (
 // counts is what the servers have done since they were started, and the processor
 // time, in seconds, that they and the simulator have used.
 type counts struct {
-	statements, commits, commands float64
-	wal                           float64 // bytes
-	postgres, redis, simulator    float64
+	statements, commands       float64
+	writes                     float64 // transactions that wrote something
+	wal                        float64 // bytes
+	postgres, redis, simulator float64
 }
+
+// selectCounts counts transactions by their numbers, which only those that write get,
+// at the moment they do: the statistics' count of commits lags by seconds, and by
+// each connection's own.
+const selectCounts = `SELECT pg_backend_pid(), pg_snapshot_xmax(pg_current_snapshot())::text::float8, pg_current_wal_insert_lsn() - '0/0'`
 
 // statistics has the database count statements, where it can.
 const statistics = `CREATE EXTENSION IF NOT EXISTS pg_stat_statements`
 
 func (s *stack) counts(ctx context.Context) (c counts, err error) {
 	var backend int
-	err = s.db.QueryRowContext(ctx, `
-		SELECT pg_backend_pid(), xact_commit, pg_current_wal_insert_lsn() - '0/0' FROM pg_stat_database, pg_stat_force_next_flush() WHERE datname = current_database()`).Scan(&backend, &c.commits, &c.wal)
+	err = s.db.QueryRowContext(ctx, selectCounts).Scan(&backend, &c.writes, &c.wal)
 	if err != nil {
 		return c, fmt.Errorf("asking Postgres for figures: %w", err)
 	}
@@ -38,16 +43,8 @@ func (s *stack) counts(ctx context.Context) (c counts, err error) {
 			return c, fmt.Errorf("asking Postgres for its statements: %w", err)
 		}
 	}
-	postmaster := parent(backend)
-	processes, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return c, fmt.Errorf("listing processes: %w", err)
-	}
-	for _, path := range processes {
-		pid, err := strconv.Atoi(filepath.Base(path))
-		if err == nil && (pid == postmaster || parent(pid) == postmaster) {
-			c.postgres += cpu(pid)
-		}
+	if c.postgres, err = cpuOfPostgres(parent(backend)); err != nil {
+		return c, err
 	}
 	if c.commands, err = s.redisFigure(ctx, "total_commands_processed"); err != nil {
 		return c, err
@@ -55,6 +52,23 @@ func (s *stack) counts(ctx context.Context) (c counts, err error) {
 	pid, err := s.redisFigure(ctx, "process_id")
 	c.redis, c.simulator = cpu(int(pid)), cpu(os.Getpid())
 	return c, err
+}
+
+// cpuOfPostgres is what the postmaster and all its children have used, in seconds,
+// those that have ended included: closed connections and autovacuum's workers.
+func cpuOfPostgres(postmaster int) (float64, error) {
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, fmt.Errorf("listing processes: %w", err)
+	}
+	used := cpu(postmaster) + cpuOfEnded(postmaster)
+	for _, path := range processes {
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err == nil && parent(pid) == postmaster {
+			used += cpu(pid)
+		}
+	}
+	return used, nil
 }
 
 // redisFigure is one of those that Redis tells about itself.

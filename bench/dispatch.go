@@ -217,7 +217,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 		r.add(name+how.name, unit*used/dispatched, of, "")
 	}
 	each("SQL statements", after.statements-before.statements, 1, "/message")
-	each("commits", after.commits-before.commits, 1, "/message")
+	each("writing transactions", after.writes-before.writes, 1, "/message")
 	each("Postgres' log", after.wal-before.wal, 1, "bytes/message")
 	each("Redis commands, those of scripts included", after.commands-before.commands, 1, "/message")
 	each("workers' CPU", used, 1e6, "µs/message")
@@ -307,7 +307,8 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 	r.add("request to arrival, p50", took.at(0.5), "ms", "≤ 15")
 	r.add("request to arrival, p99", took.at(0.99), "ms", "≤ 50")
 	r.add("Redis at rest", (after.commands-before.commands)/rest.Seconds(), "commands/s", "")
-	r.add("Postgres at rest", (after.commits-before.commits)/rest.Seconds(), "commits/s", "")
+	r.add("Postgres at rest", (after.statements-before.statements)/rest.Seconds(), "SQL statements/s", "")
+	r.add("Postgres at rest, writing", (after.writes-before.writes)/rest.Seconds(), "transactions/s", "")
 	return nil
 }
 

@@ -230,25 +230,40 @@ func (s *stack) start(ctx context.Context, program string, vars ...string) (*pro
 	}
 }
 
-// cpu is the processor time that a process has used, in seconds, with its
-// children's where it has any that ended.
-func cpu(pid int) float64 {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// stat is what the kernel tells about a process, from its state on, or nil where
+// there is none (proc_pid_stat(5)).
+func stat(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+}
+
+// cpu is the processor time that a process itself has used, in seconds, without
+// what its children have.
+func cpu(pid int) float64 { return ticks(stat(pid), 11, 12) }
+
+// cpuOfEnded is what those children of a process had used that have ended and were
+// waited for, in seconds.
+func cpuOfEnded(pid int) float64 { return ticks(stat(pid), 13, 14) }
+
+// ticks is the sum of two of a process' figures, which the kernel counts in
+// hundredths of a second.
+func ticks(fields []string, a, b int) float64 {
+	if len(fields) <= max(a, b) {
 		return 0
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100
+	first, _ := strconv.ParseFloat(fields[a], 64)
+	second, _ := strconv.ParseFloat(fields[b], 64)
+	return (first + second) / 100
 }
 
 func parent(pid int) int {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	fields := stat(pid)
+	if fields == nil {
 		return 0
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	ppid, _ := strconv.Atoi(fields[1])
 	return ppid
 }
