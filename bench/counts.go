@@ -71,18 +71,31 @@ func cpuOfPostgres(postmaster int) (float64, error) {
 	return used, nil
 }
 
-// redisFigure is one of those that Redis tells about itself.
+// redisFigure is a number that Redis tells about itself.
 func (s *stack) redisFigure(ctx context.Context, name string) (float64, error) {
+	text, err := s.redisInfo(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading Redis' %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// redisInfo is one of the things that Redis tells about itself.
+func (s *stack) redisInfo(ctx context.Context, name string) (string, error) {
 	info, err := s.tasks.Info(ctx).Result()
 	if err != nil {
-		return 0, fmt.Errorf("asking Redis for figures: %w", err)
+		return "", fmt.Errorf("asking Redis about itself: %w", err)
 	}
 	for line := range strings.Lines(info) {
-		if n, ok := strings.CutPrefix(line, name+":"); ok {
-			return strconv.ParseFloat(strings.TrimSpace(n), 64)
+		if text, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(text), nil
 		}
 	}
-	return 0, fmt.Errorf("asking Redis for figures: there is no %s", name)
+	return "", fmt.Errorf("asking Redis about itself: there is no %s", name)
 }
 
 // profiles is the folder that is told where the time goes; empty: none.

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,13 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
-	"runtime"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 )
 
 func main() {
@@ -38,24 +32,38 @@ func main() {
 // its figures each time.
 type scenario struct {
 	name      string
+	under     string // a condition that its figures hold under; empty: none
 	run       func(context.Context, *stack, *report) error
 	timeScale float64 // of what Plivo takes for its reports
 }
 
-// afterTheEnd is a Plivo whose reports come so late that they are not measured.
-const afterTheEnd = 1000
+// title is what stands above a scenario's figures.
+func (s scenario) title() string {
+	if s.under == "" {
+		return s.name
+	}
+	return s.name + ", " + s.under
+}
+
+const (
+	afterTheEnd = 1000 // of Plivo's reports: so late that they are not measured
+
+	// noPace is what tells of the engines' limits. Senders in production have a pace,
+	// and wait for it.
+	noPace = "senders without a pace"
+)
 
 var scenarios = []scenario{
-	{"start", benchStart, afterTheEnd},
-	{"accept", benchAccept, afterTheEnd},
-	{"openloop", benchOpenLoop, afterTheEnd},
-	{"idle", benchIdle, afterTheEnd},
-	{"dispatch", benchDispatch, afterTheEnd},
-	{"workers", benchWorkers, afterTheEnd},
-	{"slow", benchSlow, afterTheEnd},
-	{"pacing", benchPacing, afterTheEnd},
-	{"redis", benchRedis, afterTheEnd},
-	{"scale", benchScale, 1},
+	{"start", "", benchStart, afterTheEnd},
+	{"accept", "", benchAccept, afterTheEnd},
+	{"openloop", "", benchOpenLoop, afterTheEnd},
+	{"idle", noPace, benchIdle, afterTheEnd},
+	{"dispatch", noPace, benchDispatch, afterTheEnd},
+	{"workers", noPace, benchWorkers, afterTheEnd},
+	{"slow", noPace, benchSlow, afterTheEnd},
+	{"pacing", "", benchPacing, afterTheEnd},
+	{"redis", noPace, benchRedis, afterTheEnd},
+	{"scale", noPace, benchScale, 1},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -72,32 +80,43 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("reading -run: %w", err)
 	}
+	all := &report{machine: lookAround(ctx)}
+	err = all.measure(ctx, pattern, *repeat, profiles(*folder), out)
+	all.summarize(out)
+	if *file != "" { // what was measured before a failure counts, too
+		err = errors.Join(err, all.write(*file))
+	}
+	return err
+}
+
+// measure runs the scenarios whose names match, and prints the figures of each.
+func (r *report) measure(ctx context.Context, pattern *regexp.Regexp, repeat int, p profiles, out io.Writer) error {
 	programs, err := build(ctx)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(programs)
-	all := &report{}
 	for _, s := range scenarios {
 		if !pattern.MatchString(s.name) {
 			continue
 		}
-		all.scenario = s.name
-		times := *repeat
+		r.scenario = s.name
+		times := repeat
 		if s.name == "scale" || s.name == "redis" {
 			times = 1 // it fills a large table
 		}
 		for range times {
-			if err := once(ctx, s, programs, profiles(*folder), all); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+			if err = once(ctx, s, programs, p, r); err != nil {
+				err = fmt.Errorf("%s: %w", s.name, err)
+				break
 			}
 		}
-		all.print(out, s.name)
+		r.print(out, s)
+		if err != nil {
+			return err
+		}
 	}
-	if *file == "" {
-		return nil
-	}
-	return all.write(*file)
+	return nil
 }
 
 // once runs a scenario on fresh servers.
@@ -106,84 +125,8 @@ func once(ctx context.Context, s scenario, programs string, p profiles, all *rep
 	if err != nil {
 		return err
 	}
+	if err := all.machine.meet(ctx, st); err != nil {
+		return errors.Join(err, st.stop())
+	}
 	return errors.Join(s.run(ctx, st, all), st.stop())
-}
-
-// report collects figures by scenario and name, over all runs.
-type report struct {
-	scenario string
-	figures  []*figure
-}
-
-// figure is one thing measured, once per run.
-type figure struct {
-	Scenario string    `json:"scenario"`
-	Name     string    `json:"name"`
-	Unit     string    `json:"unit"`
-	Runs     []float64 `json:"runs"`
-	Median   float64   `json:"median"`
-	Bar      string    `json:"bar,omitempty"` // what it is meant to be
-}
-
-func (r *report) add(name string, value float64, unit, bar string) {
-	for _, f := range r.figures {
-		if f.Scenario == r.scenario && f.Name == name {
-			f.Runs = append(f.Runs, value)
-			f.Median = median(f.Runs)
-			return
-		}
-	}
-	r.figures = append(r.figures, &figure{Scenario: r.scenario, Name: name, Unit: unit, Runs: []float64{value}, Median: value, Bar: bar})
-}
-
-// median of the runs so far.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	if n%2 == 1 {
-		return sorted[n/2]
-	}
-	return (sorted[n/2-1] + sorted[n/2]) / 2
-}
-
-// spread is how far the runs lie apart, in percent of the median: the noise.
-func (f *figure) spread() float64 {
-	if f.Median == 0 {
-		return 0
-	}
-	return 100 * (slices.Max(f.Runs) - slices.Min(f.Runs)) / f.Median
-}
-
-func (r *report) print(out io.Writer, scenario string) {
-	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(table, "\n%s\tmedian\tunit\tspread\tbar\n", scenario)
-	for _, f := range r.figures {
-		if f.Scenario == scenario {
-			fmt.Fprintf(table, "  %s\t%s\t%s\t±%.0f %%\t%s\n", f.Name, short(f.Median), f.Unit, f.spread()/2, f.Bar)
-		}
-	}
-	table.Flush()
-}
-
-func short(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%.3f", v), ".000")
-}
-
-func (r *report) write(file string) error {
-	text, err := json.MarshalIndent(map[string]any{
-		"at": time.Now().UTC(), "cpus": runtime.NumCPU(), "go": runtime.Version(), "figures": r.figures,
-	}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing figures: %w", err)
-	}
-	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing figures: %w", err)
-	}
-	return nil
 }
