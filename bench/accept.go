@@ -141,21 +141,27 @@ func benchOpenLoop(ctx context.Context, s *stack, r *report) error {
 		return err
 	}
 	const rate = 500
-	took, err := openLoop(ctx, rate, 6*time.Second, poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted))
+	perSecond, took, err := openLoop(ctx, rate, 6*time.Second, poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted))
+	if err != nil {
+		return err
+	}
+	r.add("requests made", perSecond, "requests/s", "≥ 495")
 	r.add("p50 at 500/s", took.at(0.5), "ms", "")
 	r.add("p99 at 500/s", took.at(0.99), "ms", "< 25")
 	r.add("p99.9 at 500/s", took.at(0.999), "ms", "")
-	return err
+	return nil
 }
 
 // openLoop makes so many calls a second, whether or not the earlier ones are over,
-// and returns how long they took, those of the first second left out.
-func openLoop(ctx context.Context, rate int, length time.Duration, newCaller func() (caller, error)) (took latencies, err error) {
+// and returns how long they took, those of the first second left out. It also returns
+// how many calls a second there really were: where this process has to wait for a
+// processor, the ticker leaves out ticks.
+func openLoop(ctx context.Context, rate int, length time.Duration, newCaller func() (caller, error)) (perSecond float64, took latencies, err error) {
 	free := make(chan caller, rate)
 	for range rate {
 		call, err := newCaller()
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		free <- call
 	}
@@ -165,8 +171,9 @@ func openLoop(ctx context.Context, rate int, length time.Duration, newCaller fun
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
 	begun := time.Now()
-	for n := int64(0); time.Since(begun) < length && ctx.Err() == nil; n++ {
-		due := <-ticker.C
+	made := int64(0)
+	for ; time.Since(begun) < length && ctx.Err() == nil; made++ {
+		n, due := made, <-ticker.C
 		group.Go(func() {
 			call := <-free
 			err := call(n)
@@ -179,6 +186,7 @@ func openLoop(ctx context.Context, rate int, length time.Duration, newCaller fun
 			errs = append(errs, err)
 		})
 	}
+	perSecond = float64(made) / time.Since(begun).Seconds()
 	group.Wait()
-	return took, errors.Join(errs...)
+	return perSecond, took, errors.Join(errs...)
 }
