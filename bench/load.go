@@ -72,7 +72,13 @@ func load(ctx context.Context, concurrency int, length time.Duration, newCaller 
 		})
 	}
 	group.Wait()
-	return float64(len(took)) / length.Seconds(), took, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return 0, nil, err
+	}
+	if len(took) == 0 {
+		return 0, nil, errors.New("no call was begun after the warming up") // it would look like no time at all
+	}
+	return float64(len(took)) / length.Seconds(), took, nil
 }
 
 // poster makes the same kind of request again and again over one connection, with

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// selectUser finds the user who logs in.
+const selectUser = `SELECT id FROM users WHERE email = $1`
+
+// user has an API key.
+type user struct {
+	id  uuid.UUID
+	key string
+}
+
+// insertUser stores somebody who never logs in, and their key.
+const insertUser = `
+WITH u AS (
+    INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, repeat('x', 60), 'sender') RETURNING id
+)
+INSERT INTO api_keys (id, user_id, name, key_hash) SELECT $3, id, 'bench', $4 FROM u`
+
+// users makes so many more users.
+func (s *stack) users(ctx context.Context, n int) ([]user, error) {
+	all := make([]user, n)
+	for i := range all {
+		u := user{id: uuid.New(), key: fmt.Sprintf("pc_bench-%d", i)}
+		hash := sha256.Sum256([]byte(u.key))
+		if _, err := s.db.ExecContext(ctx, insertUser, u.id, fmt.Sprintf("user%d@example.com", i), uuid.New(), hash[:]); err != nil {
+			return nil, fmt.Errorf("adding a user: %w", err)
+		}
+		all[i] = u
+	}
+	return all, nil
+}
