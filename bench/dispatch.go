@@ -11,34 +11,44 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
+	"github.com/lib/pq"
 
 	"postcard/internal/plivosim"
 )
 
 const dispatched = 20_000
 
-// fill stores queued messages past the api, as quickly as can be.
-func (s *stack) fill(ctx context.Context, messages int, line string) error {
+// queued are messages that are to be stored past the api: those with numbers above
+// from and up to to, which are their recipients' and are not used twice, each of the
+// next owner.
+type queued struct {
+	owners   []uuid.UUID
+	from, to int
+	line     string // where they stand in line; empty: they have tasks
+}
+
+// fill stores queued messages, as quickly as can be.
+func (s *stack) fill(ctx context.Context, q queued) error {
 	_, err := s.db.ExecContext(ctx, `
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, relay_at, line, expires_at)
     SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
-        (SELECT id FROM users LIMIT 1), $2, '+1416' || (2000000 + i), 'Greetings from the coast', 'queued', now(),
-        CASE WHEN $3 = '' THEN now() + interval '10 minutes' ELSE 'infinity' END, nullif($3, ''), now() + interval '1 day'
-    FROM generate_series(1, $1) AS i RETURNING id
+        ($1::uuid[])[1 + i % cardinality($1::uuid[])], $2, '+1416' || (2000000 + i), 'Greetings from the coast', 'queued', now(),
+        CASE WHEN $5 = '' THEN now() + interval '10 minutes' ELSE 'infinity' END, nullif($5, ''), now() + interval '1 day'
+    FROM generate_series($3::int + 1, $4::int) AS i RETURNING id
 ), media AS (
     INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/picture.jpg' FROM m
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', 'queued' FROM m`, messages, sender, line)
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', 'queued' FROM m`, pq.Array(q.owners), sender, q.from, q.to, q.line)
 	if err != nil {
 		return fmt.Errorf("storing messages: %w", err)
 	}
 	return nil
 }
 
-// enqueue puts the tasks of all queued messages into the queue.
+// enqueue puts the tasks of all queued messages into the queue, the oldest first.
 func (s *stack) enqueue(ctx context.Context) error {
-	rows, err := s.db.QueryContext(ctx, `SELECT id FROM messages WHERE status = 'queued'`)
+	rows, err := s.db.QueryContext(ctx, `SELECT id FROM messages WHERE status = 'queued' ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("reading messages: %w", err)
 	}
@@ -153,7 +163,11 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	if _, err := s.db.ExecContext(ctx, `TRUNCATE messages, message_media, message_search, attempts, message_events, webhook_events, idempotency_keys`); err != nil {
 		return 0, fmt.Errorf("emptying the tables: %w", err)
 	}
-	if err := s.fill(ctx, dispatched, ""); err != nil {
+	owner, err := s.owner(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.fill(ctx, queued{owners: []uuid.UUID{owner}, to: dispatched}); err != nil {
 		return 0, err
 	}
 	if err := s.enqueue(ctx); err != nil {
@@ -319,8 +333,12 @@ func benchPacing(ctx context.Context, s *stack, r *report) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
+	owner, err := s.owner(ctx)
+	if err != nil {
+		return err
+	}
 	const perMinute, length = 120, 30 * time.Second // what Plivo carries from a toll-free number
-	if err := s.fill(ctx, perMinute, "waiting"); err != nil {
+	if err := s.fill(ctx, queued{owners: []uuid.UUID{owner}, to: perMinute, line: "waiting"}); err != nil {
 		return err
 	}
 	for range 4 {

@@ -71,7 +71,11 @@ func (s *stack) floorOver(ctx context.Context, concurrency, connections int) (f 
 	options.PoolSize = concurrency
 	tasks := redis.NewClient(options)
 	defer tasks.Close()
-	call, err := storeAndEnqueue(ctx, pool, tasks)
+	owner, err := s.owner(ctx)
+	if err != nil {
+		return f, err
+	}
+	call, err := storeAndEnqueue(ctx, pool, tasks, owner)
 	if err != nil {
 		return f, err
 	}
@@ -109,11 +113,7 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, 'accepted', 'qu
 
 // storeAndEnqueue stores a message in one transaction and enqueues its task, and does
 // nothing else.
-func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client) (caller, error) {
-	var user uuid.UUID
-	if err := pool.QueryRowContext(ctx, selectUser, email).Scan(&user); err != nil {
-		return nil, fmt.Errorf("reading the user: %w", err)
-	}
+func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client, owner uuid.UUID) (caller, error) {
 	statement, err := pool.PrepareContext(ctx, insertMessage)
 	if err != nil {
 		return nil, fmt.Errorf("preparing to store: %w", err)
@@ -124,7 +124,7 @@ func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client) (ca
 		if err != nil {
 			return fmt.Errorf("making an id: %w", err)
 		}
-		if _, err := statement.Exec(id, user, sender, fmt.Sprintf("+1416%07d", 2000000+n%8000000), "Greetings from the coast", "https://example.com/picture.jpg"); err != nil {
+		if _, err := statement.Exec(id, owner, sender, fmt.Sprintf("+1416%07d", 2000000+n%8000000), "Greetings from the coast", "https://example.com/picture.jpg"); err != nil {
 			return fmt.Errorf("storing: %w", err)
 		}
 		text, _ := id.MarshalText()

@@ -1,73 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"postcard/internal/plivosim"
 )
-
-func size(dir, program string) float64 {
-	info, err := os.Stat(filepath.Join(dir, program))
-	if err != nil {
-		return 0
-	}
-	return float64(info.Size()) / 1e6
-}
-
-// benchRedis fills the queue, and asks what a message takes there, and what the
-// processes keep with 100,000 queued and 2,000 open pages.
-func benchRedis(ctx context.Context, s *stack, r *report) error {
-	const queued, pages = 100_000, 2_000
-	api, key, _, err := s.apiWithKey(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.fill(ctx, queued, ""); err != nil {
-		return err
-	}
-	before, err := s.redisFigure(ctx, "used_memory")
-	if err != nil {
-		return err
-	}
-	if err := s.enqueue(ctx); err != nil {
-		return err
-	}
-	after, err := s.redisFigure(ctx, "used_memory")
-	if err != nil {
-		return err
-	}
-	r.add("Redis for a queued message", (after-before)/queued, "bytes", "≤ 1000")
-	for range pages {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(api.url, "http://"))
-		if err != nil {
-			return fmt.Errorf("opening a page: %w", err)
-		}
-		defer conn.Close()
-		fmt.Fprintf(conn, "GET /api/messages/stream HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n", key)
-		if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
-			return fmt.Errorf("opening a page: %w", err)
-		}
-	}
-	s.slow = 50 * time.Millisecond
-	worker, err := s.worker(ctx)
-	if err != nil {
-		return err
-	}
-	time.Sleep(5 * time.Second)
-	r.add("api with 2,000 pages open, sending", memory(api.command.Process.Pid), "MiB", "≤ 80")
-	r.add("worker with 100,000 queued", memory(worker.command.Process.Pid), "MiB", "≤ 80")
-	return nil
-}
 
 // benchScale asks an api that has a million messages, of which the asking user has
 // all, and has a worker send and hear of them meanwhile. It does the same with few

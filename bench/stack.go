@@ -284,6 +284,15 @@ func memory(pid int) float64 {
 	return 0
 }
 
+// size is what a program takes on disk, in MB.
+func size(dir, program string) float64 {
+	info, err := os.Stat(filepath.Join(dir, program))
+	if err != nil {
+		return 0
+	}
+	return float64(info.Size()) / 1e6
+}
+
 // credentials logs in at an api and makes an API key.
 func credentials(api *process) (key, cookie string, err error) {
 	jar, err := cookiejar.New(nil)

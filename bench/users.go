@@ -11,6 +11,14 @@ import (
 // selectUser finds the user who logs in.
 const selectUser = `SELECT id FROM users WHERE email = $1`
 
+// owner is the user who logs in.
+func (s *stack) owner(ctx context.Context) (id uuid.UUID, err error) {
+	if err := s.db.QueryRowContext(ctx, selectUser, email).Scan(&id); err != nil {
+		return uuid.Nil, fmt.Errorf("reading the user: %w", err)
+	}
+	return id, nil
+}
+
 // user has an API key.
 type user struct {
 	id  uuid.UUID
