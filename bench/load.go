@@ -104,6 +104,11 @@ func poster(address, path string, header string, body func(n int64) string, want
 	}
 }
 
+// unwelcome is an answer with another status than is wanted.
+type unwelcome struct{ line, body string }
+
+func (u unwelcome) Error() string { return fmt.Sprintf("answered %s: %s", u.line, u.body) }
+
 // readAnswer reads over an answer.
 func readAnswer(in *bufio.Reader, want int) error {
 	reader := textproto.NewReader(in)
@@ -127,20 +132,27 @@ func readAnswer(in *bufio.Reader, want int) error {
 			}
 		}
 	}
-	if !strings.HasPrefix(line, fmt.Sprintf("HTTP/1.1 %d", want)) {
-		text := make([]byte, length)
-		_, _ = io.ReadFull(in, text)
-		return fmt.Errorf("answered %s: %s", line, text)
+	if strings.HasPrefix(line, fmt.Sprintf("HTTP/1.1 %d", want)) {
+		return readBody(in, length, chunked, io.Discard)
 	}
-	if chunked {
-		if _, err := io.Copy(io.Discard, httputil.NewChunkedReader(in)); err != nil {
-			return fmt.Errorf("reading an answer: %w", err)
-		}
-		_, err := in.Discard(len("\r\n"))
+	var text strings.Builder
+	if err := readBody(in, length, chunked, &text); err != nil {
 		return err
 	}
-	_, err = io.CopyN(io.Discard, in, length)
-	return err
+	return unwelcome{line: line, body: text.String()}
+}
+
+// readBody reads over the body of an answer, so that the next answer is what comes.
+func readBody(in *bufio.Reader, length int64, chunked bool, into io.Writer) (err error) {
+	if !chunked {
+		_, err = io.CopyN(into, in, length)
+	} else if _, err = io.Copy(into, httputil.NewChunkedReader(in)); err == nil {
+		_, err = in.Discard(len("\r\n"))
+	}
+	if err != nil {
+		return fmt.Errorf("reading an answer: %w", err)
+	}
+	return nil
 }
 
 // pause waits for a while, unless ctx ends before.

@@ -130,7 +130,7 @@ func (s *stack) stop() error {
 // process is an api or a worker.
 type process struct {
 	command *exec.Cmd
-	url     string // of its listener for all; empty for a worker
+	url     string // of its listener for all; with a worker, nobody listens there
 	metrics string
 	took    time.Duration // from its start until it was ready
 	log     string
@@ -205,7 +205,7 @@ func (s *stack) start(ctx context.Context, program string, vars ...string) (*pro
 	p.command.Env = append([]string{
 		"DATABASE_URL=" + s.postgres.URL, "REDIS_URL=" + s.redis.URL,
 		"PLIVO_AUTH_ID=" + authID, "PLIVO_AUTH_TOKEN=" + authToken, "PLIVO_SENDER_NUMBER=" + sender, "PLIVO_BASE_URL=" + s.simulator.URL,
-		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "SENDER_RATE=0", "PUBLIC_URL=http://127.0.0.1:1",
+		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "SENDER_RATE=0", "PUBLIC_URL=" + p.url, // reports that were sent elsewhere would be taken for forged
 		"API_KEY_RATE=100000000", "DAILY_CAP=2000000000", // counted, as everywhere, and not reached
 		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", metrics), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", metrics),
 	}, vars...)
