@@ -1,7 +1,8 @@
 // Command bench measures Postcard beside the limits of the engines beneath it, in
 // one run on one machine: ratios count, absolute figures do not. It brings its own
 // servers, with all their durability (fsync on, AOF every second), and real api and
-// worker processes. `make bench` runs it; it is never part of the tests.
+// worker processes. `make bench` runs it; it is never part of the tests. Some figures
+// have a bar; the last line says which were missed, and that is no failure.
 //
 //	bench [-run NAMES] [-repeat N] [-json FILE] [-profile FOLDER]
 package main
