@@ -50,7 +50,8 @@ func (s *stack) counts(ctx context.Context) (c counts, err error) {
 		return c, err
 	}
 	pid, err := s.redisFigure(ctx, "process_id")
-	c.redis, c.simulator = cpu(int(pid)), cpu(os.Getpid())
+	c.redis = cpu(int(pid)) + cpuOfEnded(int(pid)) // its children write the AOF anew
+	c.simulator = cpu(os.Getpid())
 	return c, err
 }
 
