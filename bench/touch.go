@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -69,8 +72,9 @@ func (s *stack) touches(ctx context.Context) (map[int64]touch, error) {
 func compare(r *report, before, after map[int64]touch) {
 	const grown, few, often = 2, 10, 3
 	compared, seldom := 0, 0
-	for id, now := range after {
-		then := before[id]
+	inOrder := slices.SortedFunc(maps.Keys(after), func(a, b int64) int { return cmp.Compare(after[a].query, after[b].query) })
+	for _, id := range inOrder {
+		now, then := after[id], before[id]
 		if min(now.calls, then.calls) < often {
 			seldom++
 			continue
