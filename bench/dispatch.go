@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -70,7 +69,7 @@ func (s *stack) enqueue(ctx context.Context) error {
 // benchDispatch measures how many queued messages a second one worker hands to a
 // simulator that answers at once, beside asynq with a handler that does nothing.
 func benchDispatch(ctx context.Context, s *stack, r *report) error {
-	before, err := s.emptyHandler(ctx, 100)
+	before, err := s.emptyHandler(ctx, callsAtOnce)
 	if err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	after, err := s.emptyHandler(ctx, 100) // machines are not equally fast all the time
+	after, err := s.emptyHandler(ctx, callsAtOnce) // machines are not equally fast all the time
 	if err != nil {
 		return err
 	}
@@ -107,12 +106,17 @@ func benchWorkers(ctx context.Context, s *stack, r *report) error {
 	return nil
 }
 
+// callsAtOnce is how many calls to Plivo a worker has under way at most; it is the
+// most that the configuration allows.
+const callsAtOnce = 100
+
 // benchSlow has a Plivo that takes 300 ms for each answer: what is sent is bound by
 // how many calls are under way.
 func benchSlow(ctx context.Context, s *stack, r *report) error {
 	const slow = 300 * time.Millisecond
-	for _, calls := range []int{100, 400} {
-		perSecond, err := s.dispatch(ctx, r, sending{workers: 1, calls: calls, slow: slow, name: fmt.Sprintf(", %d at a time", calls)})
+	for _, workers := range []int{1, 4} {
+		calls := workers * callsAtOnce
+		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, slow: slow, name: fmt.Sprintf(", %d at a time", calls)})
 		if err != nil {
 			return err
 		}
@@ -149,7 +153,6 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 // sending is how queued messages are sent.
 type sending struct {
 	workers int
-	calls   int           // at a time and worker; 0: 100
 	slow    time.Duration // what Plivo takes for its answer
 	name    string        // ends the names of the figures
 }
@@ -188,7 +191,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	}
 	var started []*process
 	for range how.workers {
-		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", cmp.Or(how.calls, 100)))
+		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", callsAtOnce))
 		if err != nil {
 			return 0, err
 		}
