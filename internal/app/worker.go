@@ -31,6 +31,10 @@ const drainMargin = 10 * time.Second
 // called, so that this does not grow with the concurrency.
 const workerConnections = 20
 
+// tasksForEachPlace is how many tasks are worked on for each message on its way to
+// Plivo: while the outcomes of some are recorded, others have been taken already.
+const tasksForEachPlace = 2
+
 // webhookCalls is how many webhooks are called at a time, and
 // webhookRelayInterval how often it is looked for new events.
 const (
@@ -65,6 +69,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	registry.MustRegister(figures{store: store, logger: logger})
 	leases := worker.NewLeases(store)
 	sender := &worker.Sender{
+		Places:      make(chan struct{}, c.Concurrency),
 		Store:       store,
 		Plivo:       client,
 		Policy:      mms.RetryPolicy{MaxAttempts: c.MaxAttempts, Jitter: rand.Float64},
@@ -93,7 +98,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	}
 
 	server := queue.NewServer(redis, sender.Process, queue.ServerOptions{
-		Concurrency: c.Concurrency, ShutdownTimeout: c.SendTimeout + drainMargin, Logger: logger,
+		Concurrency: tasksForEachPlace * c.Concurrency, ShutdownTimeout: c.SendTimeout + drainMargin, Logger: logger,
 	})
 	if err := server.Start(); err != nil {
 		return err

@@ -24,8 +24,10 @@ type announcer struct {
 
 const (
 	gather       = 10 * time.Millisecond // for more ids to come together
-	idsAtOnce    = 200                   // in one notification, which has at most 8000 bytes
-	announceTime = 5 * time.Second       // for all that has come together, also when the process stops
+	gatherMany   = 50 * time.Millisecond // the same, where there were many the last time
+	many         = 20
+	idsAtOnce    = 200             // in one notification, which has at most 8000 bytes
+	announceTime = 5 * time.Second // for all that has come together, also when the process stops
 )
 
 // changed notes messages to be announced. Before Announce nobody announces, and
@@ -65,29 +67,36 @@ func (s *Store) Announce(ctx context.Context, logger *slog.Logger) {
 	a.mu.Lock()
 	a.started, a.ids, a.wake = true, map[uuid.UUID]bool{}, make(chan struct{}, 1)
 	a.mu.Unlock()
-	for ctx.Err() == nil {
+	for pause := gather; ctx.Err() == nil; {
 		select {
 		case <-a.wake:
-			time.Sleep(gather)
+			time.Sleep(pause)
 		case <-ctx.Done():
 		}
-		s.announce(logger)
+		pause = gather
+		if s.announce(logger) > many {
+			pause = gatherMany
+		}
 	}
 }
 
 const notifyChanges = `SELECT pg_notify('` + ChangesChannel + `', $1)`
 
-func (s *Store) announce(logger *slog.Logger) {
+// announce reports how many messages there were to be announced.
+func (s *Store) announce(logger *slog.Logger) int {
 	ctx, cancel := context.WithTimeout(context.Background(), announceTime)
 	defer cancel()
-	for ids := s.announcer.take(); len(ids) > 0; {
+	ids := s.announcer.take()
+	all := len(ids)
+	for len(ids) > 0 {
 		n := min(len(ids), idsAtOnce)
 		if _, err := s.db.ExecContext(ctx, notifyChanges, strings.Join(ids[:n], " ")); err != nil {
 			logger.WarnContext(ctx, "changes of messages could not be announced", slog.Any("error", err))
-			return
+			return all
 		}
 		ids = ids[n:]
 	}
+	return all
 }
 
 const selectOwners = `SELECT DISTINCT user_id FROM messages WHERE id = ANY ($1)`

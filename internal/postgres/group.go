@@ -18,7 +18,7 @@ import (
 // quicker. What is asked for while a statement is under way is done together by the
 // next.
 type groups[T any] struct {
-	rest int // after several things had to be done, it waits so many times as long as they took for more
+	gathers bool // those who work rest after several things, so that more come together
 
 	mu      sync.Mutex
 	waiting []*pending[T]
@@ -29,8 +29,9 @@ type groups[T any] struct {
 
 const (
 	groupMax    = 128 // how much one statement does
-	groupEnough = 32  // how much is worth no more rest: what a statement costs is spread over that many
-	longestRest = 20 * time.Millisecond
+	groupEnough = 64  // how much is worth no more rest: what a statement costs is spread over that many
+	longestRest = 80 * time.Millisecond
+	restShare   = 4 // see restAfter
 
 	// statementOverdue is when the next group no longer waits for a statement: it may
 	// itself wait for one message that somebody has locked. maxOverdue bounds how many
@@ -39,8 +40,8 @@ const (
 	maxOverdue       = 8
 )
 
-func newGroups[T any](rest int) *groups[T] {
-	return &groups[T]{rest: rest, enough: make(chan struct{}, 1)}
+func newGroups[T any](gathers bool) *groups[T] {
+	return &groups[T]{gathers: gathers, enough: make(chan struct{}, 1)}
 }
 
 // pending is something that somebody waits for.
@@ -111,10 +112,17 @@ func (g *groups[T]) work(run statement[T]) {
 		if !inTime {
 			return
 		}
-		if len(group) > 1 {
-			g.gather(min(time.Duration(g.rest)*time.Since(begun), longestRest))
+		if g.gathers {
+			g.gather(restAfter(len(group), time.Since(begun)))
 		}
 	}
+}
+
+// restAfter is a quarter of what the statement took for each thing beside the first: the
+// busier the database is, and be it for others, the fewer and larger the statements. For
+// little it is next to nothing.
+func restAfter(things int, took time.Duration) time.Duration {
+	return min(took*time.Duration(things-1)/restShare, longestRest)
 }
 
 // carryOut runs the statement for a group, and reports whether it was in time.

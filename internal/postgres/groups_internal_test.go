@@ -18,7 +18,7 @@ func TestGroups(t *testing.T) {
 	for seed := range 60 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := &manyCallers{t: t, random: rand.New(rand.NewPCG(uint64(seed), 1)), groups: newGroups[int]([]int{0, 3}[seed%2]), done: map[int]int{}}
+				m := &manyCallers{t: t, random: rand.New(rand.NewPCG(uint64(seed), 1)), groups: newGroups[int](seed%2 == 1), done: map[int]int{}}
 				m.call(1 + m.draw(3000))
 			})
 		})
@@ -109,7 +109,7 @@ func (m *manyCallers) call(callers int) {
 func TestWhoIsGoneHasNothingDone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGroups[string](0)
+		g := newGroups[string](false)
 		over := make(chan struct{})
 		var done []string
 		run := func(_ context.Context, group []*pending[string]) {

@@ -39,11 +39,6 @@ type Store struct {
 // Patience is how long a process waits for the answer to one statement.
 const Patience = 15 * time.Second
 
-// sendingRest has the statements that claim messages and those that record outcomes
-// be under way a quarter of the time at most: what a message waits is nothing beside
-// a call to Plivo, and the busier the database is, the more each statement does.
-const sendingRest = 3
-
 // Open makes a store on the database at the address, a URL, with at most maxConns
 // connections. It waits for nothing: a database that is away shows itself in Ping. A
 // statement that is not answered within patience fails, and its connection is closed;
@@ -63,9 +58,9 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{
 		db:        &prepared{DB: db, patience: patience, statements: map[string]*sqlx.Stmt{}},
-		accepting: newGroups[acceptance](0),
-		claiming:  newGroups[claiming](sendingRest),
-		proving:   newGroups[proof](sendingRest),
+		accepting: newGroups[acceptance](false),
+		claiming:  newGroups[claiming](true),
+		proving:   newGroups[proof](true),
 	}, nil
 }
 

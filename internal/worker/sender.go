@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,6 +40,10 @@ type Plivo interface {
 
 // Sender works on one message at a time per call.
 type Sender struct {
+	// Places bounds how many messages are on their way to Plivo: from the claim to the
+	// answer. While an outcome is being recorded, another message may go.
+	Places chan struct{}
+
 	Store       Store
 	Plivo       Plivo
 	Policy      mms.RetryPolicy
@@ -73,6 +78,13 @@ const (
 // off in the middle of a call would leave the message in doubt.
 func (s *Sender) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 	failpoint.Hit(failpoint.WorkerDequeued)
+	select {
+	case s.Places <- struct{}{}:
+	case <-ctx.Done():
+		return mms.Disposal{Kind: mms.TaskPutOff}
+	}
+	leave := sync.OnceFunc(func() { <-s.Places })
+	defer leave()
 	token := rand.Text() + rand.Text()
 	lease := s.Leases.begin(token)
 	defer lease.end()
@@ -81,11 +93,13 @@ func (s *Sender) Process(ctx context.Context, id uuid.UUID) mms.Disposal {
 		return s.putOff(ctx, id, err)
 	}
 	if !claimed {
+		leave()
 		return s.unclaimed(ctx, id)
 	}
 	failpoint.Hit(failpoint.WorkerClaimed)
 	ctx = context.WithoutCancel(ctx)
 	verdict := s.send(ctx, claim, lease)
+	leave()
 	failpoint.Hit(failpoint.WorkerAnswered)
 	step := s.Policy.Next(verdict, claim)
 	s.log(ctx, claim, verdict, step)

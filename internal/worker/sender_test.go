@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,11 +33,23 @@ type store struct {
 	late       bool // the attempt was settled by somebody else
 	renewFails bool
 	duplicate  bool // the message turns out to be at Plivo already
-	calls      []string
+
+	mu    sync.Mutex // of unclaimed, failures and calls
+	calls []string
 }
 
 func (s *store) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.calls = append(s.calls, fmt.Sprintf(format, args...))
+}
+
+// takes reports whether one was left, and takes it.
+func (s *store) takes(left *int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*left--
+	return *left >= 0
 }
 
 func (s *store) Claim(_ context.Context, id uuid.UUID, _ string, lease time.Duration) (mms.Claim, bool, error) {
@@ -46,8 +59,7 @@ func (s *store) Claim(_ context.Context, id uuid.UUID, _ string, lease time.Dura
 	if len(s.claims) > 0 {
 		return mms.Claim{}, false, s.claims[0]
 	}
-	if s.unclaimed > 0 {
-		s.unclaimed--
+	if s.takes(&s.unclaimed) {
 		return mms.Claim{}, false, nil
 	}
 	s.note("claim")
@@ -80,8 +92,7 @@ func (s *store) SetAside(context.Context, uuid.UUID) (bool, error) {
 }
 
 func (s *store) record(format string, args ...any) (bool, error) {
-	if s.failures > 0 {
-		s.failures--
+	if s.takes(&s.failures) {
 		return false, errDown
 	}
 	s.note(format, args...)
@@ -134,7 +145,8 @@ func answers(v mms.Verdict) wire {
 
 func newSender(s *store, w wire) *Sender {
 	return &Sender{
-		Store: s, Plivo: w, Policy: mms.RetryPolicy{MaxAttempts: 3, Jitter: func() float64 { return 0 }},
+		Places: make(chan struct{}, 1),
+		Store:  s, Plivo: w, Policy: mms.RetryPolicy{MaxAttempts: 3, Jitter: func() float64 { return 0 }},
 		CallbackURL: func(token string) string { return "https://postcard.example/" + token },
 		SendTimeout: 30 * time.Second, Leases: NewLeases(s),
 		Observe: func(mms.Verdict, time.Duration) {}, Duplicates: func() { s.note("duplicate") }, Logger: slog.New(slog.DiscardHandler),
@@ -377,4 +389,44 @@ func TestNothingIsWrittenAfterTheLease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPlacesAreForMessagesOnTheirWay has one place: two calls follow each other, and the
+// second does not wait until the outcome of the first is recorded, nor until a gate opens
+// for a third.
+func TestPlacesAreForMessagesOnTheirWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const call = 10 * time.Second
+		begun := time.Now()
+		var calls []time.Duration
+		s := &store{unclaimed: 1, obstacle: mms.Obstacle{Released: true, Gate: 900 * time.Millisecond}, failures: 3}
+		sender := newSender(s, func(context.Context, mms.Submission) mms.Verdict {
+			calls = append(calls, time.Since(begun))
+			time.Sleep(call)
+			return mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "u"}
+		})
+		var all sync.WaitGroup
+		for range 3 { // the first finds its gate closed
+			all.Go(func() { sender.Process(t.Context(), message) })
+			synctest.Wait()
+		}
+		all.Wait()
+		if diff := cmp.Diff([]time.Duration{0, call, 2 * call}, calls); diff != "" {
+			t.Errorf("calls began (-want +got):\n%s", diff)
+		}
+		if len(sender.Places) != 0 {
+			t.Errorf("%d places are taken by nobody", len(sender.Places))
+		}
+	})
+	t.Run("who has none when the worker stops puts its task off", func(t *testing.T) {
+		t.Parallel()
+		sender := newSender(&store{}, answers(mms.Verdict{}))
+		sender.Places <- struct{}{}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if got := sender.Process(ctx, message); got.Kind != mms.TaskPutOff {
+			t.Errorf("Process() = %+v", got)
+		}
+	})
 }
