@@ -42,7 +42,7 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 	}
 	// The first page comes before the answer begins, so that its failure can be told.
 	page := mms.Page{Filter: filter, Limit: exportPage}
-	list, more, err := a.Messages.Messages(ctx, who.UserID, page)
+	list, next, err := a.Messages.Messages(ctx, who.UserID, page)
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +63,11 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 			if out.Error() != nil || allow(in.w, writeTime) != nil {
 				return // the client is gone
 			}
-			if !more {
+			if next == uuid.Nil {
 				return
 			}
-			page.Before = list[len(list)-1].ID
-			if list, more, err = a.Messages.Messages(ctx, who.UserID, page); err != nil {
+			page.Before = next
+			if list, next, err = a.Messages.Messages(ctx, who.UserID, page); err != nil {
 				a.Logger.ErrorContext(ctx, "an export broke off", "error", err)
 				panic(http.ErrAbortHandler) // so that nobody takes what came for all
 			}

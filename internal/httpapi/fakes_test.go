@@ -224,7 +224,7 @@ func (f *fakeMessages) Version(_ context.Context, owner, id uuid.UUID) (int64, e
 	return h.Version, f.err
 }
 
-func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, bool, error) {
+func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var list []mms.Message
@@ -236,7 +236,10 @@ func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) 
 			list = append(list, m)
 		}
 	}
-	return list[:min(len(list), p.Limit)], len(list) > p.Limit, f.err
+	if len(list) > p.Limit {
+		return list[:p.Limit], list[p.Limit-1].ID, f.err
+	}
+	return list, uuid.Nil, f.err
 }
 
 func (f *fakeMessages) Replies(_ context.Context, _, id uuid.UUID) ([]mms.Inbound, error) {

@@ -48,7 +48,7 @@ type Batches interface {
 type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
-	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error)
+	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
 	Place(ctx context.Context, owner, id uuid.UUID) (place mms.Place, waiting bool, err error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error

@@ -160,7 +160,7 @@ func parseID(s string) (uuid.UUID, error) {
 // MessageList is one page of messages.
 type MessageList struct {
 	Messages   []Message `json:"messages" nullable:"false" doc:"Newest first."`
-	NextCursor string    `json:"nextCursor,omitempty" doc:"For the page behind this one; absent on the last."`
+	NextCursor string    `json:"nextCursor,omitempty" doc:"For the page behind this one; absent on the last. A search may give fewer messages than a page has, or none, and still have more behind."`
 }
 
 type listOutput struct {
@@ -172,7 +172,7 @@ func (a *api) listMessages(ctx context.Context, who identity.Principal, in *list
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.Messages.Messages(ctx, who.UserID, page)
+	list, next, err := a.Messages.Messages(ctx, who.UserID, page)
 	if err != nil {
 		return nil, err
 	}
@@ -180,8 +180,8 @@ func (a *api) listMessages(ctx context.Context, who identity.Principal, in *list
 	for i, m := range list {
 		out.Body.Messages[i] = a.message(m)
 	}
-	if more && len(list) > 0 {
-		out.Body.NextCursor = cursorAfter(list[len(list)-1].ID)
+	if next != uuid.Nil {
+		out.Body.NextCursor = cursorAfter(next)
 	}
 	return out, nil
 }

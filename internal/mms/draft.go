@@ -78,12 +78,12 @@ func (r Rules) checkRecipient(to string, faults *invalid.Fields) Number {
 		faults.Add("to", "required", "is missing: the recipient's phone number")
 		return ""
 	}
-	n, err := ParseNumber(to)
+	n, country, err := parseNumber(to)
 	if err != nil {
 		faults.Add("to", "e164", err.Error())
 		return ""
 	}
-	if err := checkCountry(n, r.Countries); err != nil {
+	if err := checkCountry(country, r.Countries); err != nil {
 		faults.Add("to", "country", err.Error())
 		return ""
 	}

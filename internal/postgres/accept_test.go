@@ -340,12 +340,63 @@ INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`,
 			for _, m := range list {
 				got = append(got, m.ID.String())
 			}
-			if err != nil || !slices.Equal(got, want) || more != (len(want) == 3) {
+			if err != nil || !slices.Equal(got, want) || more != uuid.Nil != (len(want) == 3) {
 				t.Errorf("analyzed %v, %q: %v, more %v, %v; want %v", analyzed, words, got, more, err, want)
 			}
 		}
 		if _, err := store.DB().Exec(`ANALYZE message_search`); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestSearchingFarBack looks for what stands in few of many messages, which no index
+// finds: page after page, nothing is missed and nothing comes twice.
+func TestSearchingFarBack(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	const messages = 12_000 // several spans
+	if _, err := store.DB().Exec(`
+WITH m AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
+    SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, CASE WHEN i % 4001 = 0 THEN '+14155550199' ELSE '+14155550100' END, '+14155550101',
+        CASE WHEN i <= 2500 THEN 'in spring' ELSE 'in autumn' END, 'canceled', now()
+    FROM generate_series(1, $2::int) AS i RETURNING id, text
+)
+INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`, owner, messages); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.DB().Exec(`ANALYZE message_search`); err != nil {
+		t.Fatal(err)
+	}
+	for what, tt := range map[string]struct {
+		filter mms.Filter
+		limit  int
+		want   int
+	}{
+		"words of the oldest":           {mms.Filter{Text: "spring"}, 1000, 2500},
+		"words of all":                  {mms.Filter{Text: "in"}, 5000, messages},
+		"words that are never together": {mms.Filter{Text: "autumn spring"}, 10, 0},
+		"a sender":                      {mms.Filter{Sender: "+14155550199"}, 1, 2},
+		"a sender that was never used":  {mms.Filter{Sender: "+14155550198"}, 10, 0},
+	} {
+		page := mms.Page{Filter: tt.filter, Limit: tt.limit}
+		seen, last := 0, uuid.Max
+		for more := true; more; more = page.Before != uuid.Nil {
+			list, next, err := store.Messages(t.Context(), owner, page)
+			if err != nil || len(list) > tt.limit {
+				t.Fatalf("%s: a page of %d, %v", what, len(list), err)
+			}
+			for _, m := range list {
+				if m.ID.String() >= last.String() {
+					t.Fatalf("%s: %s comes behind %s", what, m.ID, last)
+				}
+				seen, last = seen+1, m.ID
+			}
+			page.Before = next
+		}
+		if seen != tt.want {
+			t.Errorf("%s: found %d, want %d", what, seen, tt.want)
 		}
 	}
 }

@@ -73,8 +73,8 @@ func TestABatchIsStoredWhole(t *testing.T) {
 	if diff := cmp.Diff([]mms.RowFault{aFault}, faults); diff != "" || more || err != nil {
 		t.Errorf("%s %v", diff, err)
 	}
-	list, more, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Batch: o.ID}, Limit: 2})
-	if err != nil || len(list) != 2 || !more || list[0].Metadata["row"] != "5" || len(list[0].MediaURLs) != 1 {
+	list, next, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Batch: o.ID}, Limit: 2})
+	if err != nil || len(list) != 2 || next != list[1].ID || list[0].Metadata["row"] != "5" || len(list[0].MediaURLs) != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
 	h := read(t, store, list[0])

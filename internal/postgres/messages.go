@@ -102,27 +102,85 @@ const selectMessages = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
 FROM messages m WHERE m.user_id = $1`
 
-// Messages returns a page of the owner's messages, newest first, and whether
-// there are more behind it.
-func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, bool, error) {
-	few, err := s.fewWith(ctx, p.Text)
-	if err != nil {
-		return nil, false, translate(err, "searching messages")
-	}
-	query, args := pageQuery(owner, p, few)
-	var rows []messageRow
+// A search that no index answers looks through messages from the newest on, one span of
+// them with each statement, so that none takes longer because there are more; and after
+// searchTime it comes back with what it has, to be gone on with.
+const (
+	searchSpan = 5000 // messages
+	searchTime = 250 * time.Millisecond
+)
+
+// walks reports whether no index finds what the page asks for.
+func walks(p mms.Page, few []string) bool {
+	return p.Recipient == "" && p.Batch == uuid.Nil && (p.Text != "" && few == nil || p.Sender != "")
+}
+
+// Messages returns a page of the owner's messages, newest first, and before which
+// message the page behind it begins; uuid.Nil: there is none. A search may return fewer
+// than a page, or none, although there are more behind.
+func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
 	ctx, cancel := s.db.within(ctx)
 	defer cancel()
-	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
-		return nil, false, translate(err, "listing messages")
+	few, err := s.fewWith(ctx, p.Text)
+	if err != nil {
+		return nil, uuid.Nil, translate(err, "searching messages")
 	}
-	more := len(rows) > p.Limit
-	rows = rows[:min(len(rows), p.Limit)]
+	if !walks(p, few) {
+		return s.page(ctx, owner, p, few, uuid.Nil)
+	}
+	patience, cancelPatience := context.WithTimeout(ctx, searchTime)
+	defer cancelPatience()
+	var found []mms.Message
+	for {
+		span, err := s.spanEnd(ctx, owner, p.Before)
+		if err != nil {
+			return nil, uuid.Nil, err
+		}
+		list, next, err := s.page(ctx, owner, p, few, span)
+		found = append(found, list...)
+		if err != nil || next != uuid.Nil || span == uuid.Nil {
+			return found, next, err
+		}
+		p.Before, p.Limit = span, p.Limit-len(list)
+		if p.Limit == 0 || patience.Err() != nil {
+			return found, span, nil
+		}
+	}
+}
+
+// page is Messages with one statement, among messages from a span's end on.
+func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) ([]mms.Message, uuid.UUID, error) {
+	query, args := pageQuery(owner, p, few, from)
+	var rows []messageRow
+	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
+		return nil, uuid.Nil, translate(err, "listing messages")
+	}
+	next := uuid.Nil
+	if len(rows) > p.Limit {
+		rows = rows[:p.Limit]
+		next = rows[p.Limit-1].ID
+	}
 	messages := make([]mms.Message, len(rows))
 	for i, row := range rows {
 		messages[i] = row.message()
 	}
-	return messages, more, nil
+	return messages, next, nil
+}
+
+const selectSpanEnd = `SELECT id FROM messages WHERE user_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1`
+
+// spanEnd is the last message of the span before one; uuid.Nil: the span reaches to the
+// first message of all.
+func (s *Store) spanEnd(ctx context.Context, owner, before uuid.UUID) (uuid.UUID, error) {
+	if before == uuid.Nil {
+		before = uuid.Max
+	}
+	var id uuid.UUID
+	err := s.db.GetContext(ctx, &id, selectSpanEnd, owner, before, searchSpan-1)
+	if errors.Is(err, sql.ErrNoRows) {
+		return uuid.Nil, nil
+	}
+	return id, translate(err, "measuring a search")
 }
 
 // selectFew finds the messages with these words if one of the words is rare: so rare
@@ -160,8 +218,8 @@ func (s *Store) fewWith(ctx context.Context, words string) ([]string, error) {
 // time to be quick and right.
 const clockMargin = 10 * time.Minute
 
-// pageQuery looks for p.Text among few, unless that is nil.
-func pageQuery(owner uuid.UUID, p mms.Page, few []string) (string, []any) {
+// pageQuery looks for p.Text among few, unless that is nil, in messages from one on.
+func pageQuery(owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) (string, []any) {
 	query, args := selectMessages, []any{owner}
 	where := func(condition string, arg any) {
 		args = append(args, arg)
@@ -199,6 +257,9 @@ func pageQuery(owner uuid.UUID, p mms.Page, few []string) (string, []any) {
 	}
 	if p.Before != uuid.Nil {
 		where("m.id < $n", p.Before)
+	}
+	if from != uuid.Nil {
+		where("m.id >= $n", from)
 	}
 	args = append(args, p.Limit+1)
 	return query + fmt.Sprintf(" ORDER BY m.id DESC LIMIT $%d", len(args)), args

@@ -475,22 +475,21 @@ func TestPagesOfMessages(t *testing.T) {
 	claim(t, store, ids[2])
 	var got []uuid.UUID
 	page := mms.Page{Limit: 2}
-	for more := true; more; {
+	for more := true; more; more = page.Before != uuid.Nil {
 		var list []mms.Message
 		var err error
-		if list, more, err = store.Messages(t.Context(), owner, page); err != nil {
+		if list, page.Before, err = store.Messages(t.Context(), owner, page); err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range list {
 			got = append(got, m.ID)
 		}
-		page.Before = got[len(got)-1]
 	}
 	if len(got) != 5 || got[0] != ids[0] || got[4] != ids[4] {
 		t.Errorf("pages gave %v, want %v", got, ids)
 	}
 	list, more, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Status: mms.Sending}, Limit: 10})
-	if err != nil || more || len(list) != 1 || list[0].ID != ids[2] {
+	if err != nil || more != uuid.Nil || len(list) != 1 || list[0].ID != ids[2] {
 		t.Errorf("messages being sent = %v, %v, %v", list, more, err)
 	}
 }

@@ -68,14 +68,14 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 		filters.Set("to", string(filter.Recipient))
 	}
 	body.Query, body.First = template.URL(filters.Encode()), before == uuid.Nil
-	messages, more, err := p.Messages.Messages(r.Context(), who.UserID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
+	messages, next, err := p.Messages.Messages(r.Context(), who.UserID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
 	if err != nil {
 		p.failed(w, r, err)
 		return
 	}
 	body.Messages = messages
-	if more {
-		filters.Set("before", messages[len(messages)-1].ID.String())
+	if next != uuid.Nil {
+		filters.Set("before", next.String())
 		body.Older = "/messages?" + filters.Encode()
 	}
 	f := frame{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}

@@ -35,7 +35,7 @@ type Keys interface {
 // Messages reads an owner's messages, and carries out decisions about them.
 type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
-	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error)
+	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
 	Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error

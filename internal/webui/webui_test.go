@@ -283,13 +283,16 @@ func (w *world) Message(_ context.Context, owner, id uuid.UUID) (mms.History, er
 	return h, w.err
 }
 
-func (w *world) Messages(_ context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, more bool, err error) {
+func (w *world) Messages(_ context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error) {
 	for _, h := range w.messages {
 		if h.Owner == owner && (p.Status == "" || p.Status == h.Status) {
 			list = append(list, h.Message)
 		}
 	}
-	return list, w.more, w.err
+	if w.more && len(list) > 0 {
+		next = list[len(list)-1].ID
+	}
+	return list, next, w.err
 }
 
 func (w *world) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, error) {
