@@ -102,7 +102,7 @@ const selectMessages = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
 FROM messages m WHERE m.user_id = $1`
 
-// A search that no index answers looks through messages from the newest on, one span of
+// A search for words that no index answers looks through messages from the newest on, one span of
 // them with each statement, so that none takes longer because there are more; and after
 // searchTime it comes back with what it has, to be gone on with.
 const (
@@ -110,9 +110,11 @@ const (
 	searchTime = 250 * time.Millisecond
 )
 
-// walks reports whether no index finds what the page asks for.
+// walks reports whether no index finds the words that the page asks for. (No index
+// finds a sender either; but it stands in the row itself, and half a million are looked
+// through in 40 ms.)
 func walks(p mms.Page, few []string) bool {
-	return p.Recipient == "" && p.Batch == uuid.Nil && (p.Text != "" && few == nil || p.Sender != "")
+	return p.Text != "" && few == nil && p.Recipient == "" && p.Batch == uuid.Nil
 }
 
 // Messages returns a page of the owner's messages, newest first, and before which
