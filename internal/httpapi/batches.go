@@ -96,10 +96,10 @@ func (a *api) registerBatches() {
 	}, a.createBatch)
 	describeBody(a, batchesPath, BatchRequest{
 		Name: "Spring greetings", Text: "Hello {{name}}", MediaURL: "https://example.com/picture.jpg",
-		Rows: []map[string]string{{"to": "+14155550123", "name": "Ada"}, {"to": "+14155550124", "name": "Bob"}},
+		Rows: []map[string]string{{"to": "+14155550123", "name": "Ada"}, {"to": "+14165551000", "name": "Bob"}},
 	})
 	a.huma.OpenAPI().Paths[batchesPath].Post.RequestBody.Content["text/csv"] = &huma.MediaType{
-		Schema: &huma.Schema{Type: huma.TypeString}, Example: "to,name\n+14155550123,Ada\n+14155550124,Bob\n",
+		Schema: &huma.Schema{Type: huma.TypeString}, Example: "to,name\n+14155550123,Ada\n+14165551000,Bob\n",
 	}
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "listBatches", Method: http.MethodGet, Path: batchesPath, Tags: []string{"batches"},

@@ -143,7 +143,7 @@ func (a *api) stream(q Request, who identity.Principal, watch live.Watch, tell t
 	if !ok {
 		watch.Stop()
 		return nil, newProblem(http.StatusTooManyRequests,
-			fmt.Sprintf("You have %d streams open, which is as many as there can be. Close some, or ask for the list of your messages instead.", live.MaxVisits)).retryAfter(streamLength)
+			fmt.Sprintf("You have %d streams open, which is as many as there can be. Close some, or ask for the list of your messages instead.", live.MaxVisits)).retryAfter(heartbeat)
 	}
 	s := &stream{
 		watch: watch, visit: visit, closed: a.Live.Closed(), tell: tell, logger: a.Logger,

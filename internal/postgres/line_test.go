@@ -225,6 +225,37 @@ func TestOnePauseStopsAllAndOneProbeShowsItsEnd(t *testing.T) {
 	}
 }
 
+// TestAPauseEndsAlsoWhenTheReportIsQuicker has Plivo report on a message before its
+// answer to the worker is recorded.
+func TestAPauseEndsAlsoWhenTheReportIsQuicker(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	broke, probed := accept(t, store, owner), accept(t, store, owner)
+	c, _ := claim(t, store, broke.ID)
+	if ok, err := store.Pause(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountTrouble, Reason: mms.ReasonCredentials, HTTPStatus: 401}); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if tryClaim(t, store, probed.ID) {
+		t.Error("a message was claimed during a pause")
+	}
+	if _, err := store.DB().Exec(`UPDATE pauses SET probe_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 1 || tasks[0].MessageID != probed.ID {
+		t.Fatalf("Probe() = %v, %v", tasks, err)
+	}
+	c, _ = claim(t, store, probed.ID)
+	if got, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1"}, mms.EventReport); err != nil || got != mms.Adopted {
+		t.Fatal(got, err)
+	}
+	if got, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202}, mms.EventSubmitted); err != nil || got != mms.NothingNew {
+		t.Fatal(got, err)
+	}
+	if pauses, err := store.Paused(t.Context()); err != nil || len(pauses) != 0 {
+		t.Errorf("Paused() after an acceptance = %+v, %v, want none", pauses, err)
+	}
+}
+
 func TestAPersonEndsAPause(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)

@@ -170,7 +170,7 @@ SELECT id FROM m`
 // message is known to be there already it becomes that message, wherever it
 // stands: better to adopt late than to send again. A second acceptance is
 // recorded as the duplicate it is. A 202 to what was begun during a pause shows that
-// the account works.
+// the account works, also when the message was known to be there already by a report.
 const acceptAttempt = messageFirst + `, a AS (
     UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3, http_status = coalesce(nullif($4, 0), http_status),
         api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END, detail = '', look_at = NULL,
@@ -187,7 +187,8 @@ const acceptAttempt = messageFirst + `, a AS (
     FROM a WHERE id = a.message_id
     RETURNING id, status, plivo_uuid = $3 AS adopted
 ), resumed AS (
-    DELETE FROM pauses USING a WHERE $4 / 100 = 2 AND a.started_at >= pauses.since
+    DELETE FROM pauses USING attempts t
+    WHERE $4 / 100 = 2 AND t.message_id = $1 AND t.number = $2 AND t.started_at >= pauses.since
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, CASE WHEN adopted THEN $6 ELSE 'duplicate' END, status, $2,
