@@ -133,8 +133,8 @@ type Filter struct {
 	Batch     uuid.UUID
 }
 
-// Page asks for one page of an owner's messages, newest first. A search for words may
-// come back with less than a page before it has looked through all.
+// Page asks for one page of an owner's messages, newest first. A search for words or a
+// sender may come back with less than a page before it has looked through all.
 type Page struct {
 	Filter
 	Before uuid.UUID // only messages older than this one; uuid.Nil for the newest
