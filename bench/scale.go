@@ -16,8 +16,8 @@ import (
 )
 
 // benchScale asks an api that has a million messages of 20 users, of which the asking
-// one has half, while 100,000 of them wait, and has a worker send and hear of others
-// meanwhile. It does the same with few messages before, and compares how much of the
+// one has half, while 200,000 of them wait, half of those in a batch that stands in one
+// line, and has a worker send from there and others, and hear of them, meanwhile. It does the same with few messages before, and compares how much of the
 // tables each statement touches: none may touch more because there are more.
 func benchScale(ctx context.Context, s *stack, r *report) error {
 	const few, many = 20_000, 1_000_000
@@ -40,16 +40,20 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 	for _, u := range others {
 		owners = append(owners, u.id)
 	}
+	batch := uuid.New()
+	if _, err := s.db.ExecContext(ctx, `INSERT INTO batches (id, user_id, name, accepted) VALUES ($1, $2, 'bench', 100000)`, batch, asking); err != nil {
+		return fmt.Errorf("storing a batch: %w", err)
+	}
 	stored, before := 0, map[int64]touch{}
 	for _, messages := range []int{few, many} {
 		figures := r
 		if messages == few {
 			figures = &report{}
 		}
-		if err := s.store(ctx, figures, owners, stored, messages); err != nil {
+		if err := s.store(ctx, figures, owners, batch, stored, messages); err != nil {
 			return err
 		}
-		if err := s.read(ctx, figures, api, key, cookie, asking); err != nil {
+		if err := s.read(ctx, figures, api, key, cookie, asking, batch); err != nil {
 			return err
 		}
 		if err := s.sendAndHear(ctx, figures, api, key); err != nil {
@@ -73,9 +77,9 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 }
 
 // store makes the messages and forgets the statements that it took.
-func (s *stack) store(ctx context.Context, r *report, owners []uuid.UUID, from, to int) error {
+func (s *stack) store(ctx context.Context, r *report, owners []uuid.UUID, batch uuid.UUID, from, to int) error {
 	begun := time.Now()
-	if err := s.history(ctx, owners, from, to); err != nil {
+	if err := s.history(ctx, owners, batch, from, to); err != nil {
 		return err
 	}
 	r.add("storing a million messages", time.Since(begun).Seconds(), "s", "")
@@ -96,13 +100,18 @@ func bearer(key string) string { return "Authorization: Bearer " + key + "\r\n" 
 
 // read asks for everything that can be looked at. The searches called hard find
 // nothing, or nothing among the newest, by what is frequent otherwise.
-func (s *stack) read(ctx context.Context, r *report, api *process, key, cookie string, asking uuid.UUID) error {
-	var id string
+func (s *stack) read(ctx context.Context, r *report, api *process, key, cookie string, asking, batch uuid.UUID) error {
+	var id, last string
 	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages WHERE user_id = $1 ORDER BY id OFFSET (SELECT count(*) / 4 FROM messages) LIMIT 1`, asking).Scan(&id); err != nil {
 		return fmt.Errorf("choosing a message: %w", err)
 	}
+	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages WHERE sender = $1 AND line = 'waiting' ORDER BY priority DESC, id DESC LIMIT 1`, pacedSender).Scan(&last); err != nil {
+		return fmt.Errorf("choosing the last in line: %w", err)
+	}
 	for _, q := range []struct{ name, path, header, bar string }{
 		{"status", "/api/messages/" + id, bearer(key), "≤ 5"},
+		{"status of the last in line", "/api/messages/" + last, bearer(key), "≤ 5"},
+		{"progress of a batch", "/api/batches/" + batch.String(), bearer(key), "≤ 20"},
 		{"list", "/api/messages", bearer(key), "≤ 20"},
 		{"list by status", "/api/messages?status=failed", bearer(key), "≤ 20"},
 		{"list by a rare status", "/api/messages?status=in_doubt", bearer(key), "≤ 20"},
@@ -171,6 +180,9 @@ func (s *stack) sendAndHear(ctx context.Context, r *report, api *process, key st
 		return err
 	}
 	defer worker.kill()
+	if _, err := s.db.ExecContext(ctx, `INSERT INTO gates (name, seconds, next_at) VALUES ($1, 1, now()) ON CONFLICT (name) DO UPDATE SET next_at = now()`, pacedSender); err != nil {
+		return fmt.Errorf("opening a gate: %w", err)
+	}
 	known := len(s.sim.Ledger())
 	before, err := handled(ctx, api)
 	if err != nil {
@@ -189,7 +201,7 @@ func (s *stack) sendAndHear(ctx context.Context, r *report, api *process, key st
 	r.add("accept p99 at 100/s, sending and hearing", took.at(0.99), "ms", "< 25")
 	r.add("reports heard meanwhile", heard/length.Seconds(), "reports/s", "≥ 200")
 	r.add("a report at the api, mean", 1000*(after.seconds-before.seconds)/max(1, after.requests-before.requests), "ms", "")
-	if err := get(ctx, worker.metrics+"/metrics", io.Discard); err != nil { // its figures are statements, too
+	if err := s.askFigures(ctx, r, worker); err != nil {
 		return err
 	}
 	for left := 1; left > 0; { // until the doubts are settled, which takes some questions to Plivo
@@ -200,6 +212,20 @@ func (s *stack) sendAndHear(ctx context.Context, r *report, api *process, key st
 			return fmt.Errorf("counting doubts: %w", err)
 		}
 	}
+	return nil
+}
+
+// askFigures reports how long operators wait for a worker's figures.
+func (s *stack) askFigures(ctx context.Context, r *report, worker *process) error {
+	var took latencies
+	for range 5 {
+		asked := time.Now()
+		if err := get(ctx, worker.metrics+"/metrics", io.Discard); err != nil {
+			return err
+		}
+		took = append(took, time.Since(asked))
+	}
+	r.add("figures for operators, p50", took.at(0.5), "ms", "")
 	return nil
 }
 

@@ -33,6 +33,8 @@ const (
 	sender    = "+14155550100"
 	email     = "bench@example.com"
 	password  = "bench password"
+
+	pacedSender = "+14155550101" // has a pace, and a line before it
 )
 
 // build makes the programs as they are shipped.
