@@ -66,8 +66,9 @@ type Event struct {
 
 // Line is a message's place among those that wait for its sender's turn.
 type Line struct {
-	Ahead       int     `json:"ahead" doc:"Messages before it."`
-	WaitSeconds float64 `json:"waitSeconds" doc:"About how long it will take."`
+	Ahead       int     `json:"ahead" doc:"Messages before it, counted up to 5000."`
+	WaitSeconds float64 `json:"waitSeconds" doc:"About how long it will take; at the least, where 5000 or more are before it, or something holds it up."`
+	Explanation string  `json:"explanation" doc:"What it waits for, in plain words: its turn, the end of a pause of all sending, or that of its batch."`
 }
 
 // History is a message with all that happened to it, oldest first.

@@ -97,7 +97,7 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 		body.Replies = append(body.Replies, Reply{ID: r.ID, Text: r.Text, MediaURLs: append([]string{}, r.MediaURLs...), Keyword: r.Keyword, ReceivedAt: r.ReceivedAt.UTC()})
 	}
 	if waiting {
-		body.Line = &Line{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds()}
+		body.Line = &Line{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds(), Explanation: place.Words()}
 	}
 	return body, nil
 }

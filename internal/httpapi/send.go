@@ -55,8 +55,8 @@ type Forecast struct {
 	Priority      string            `json:"priority" example:"normal"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	PerMinute     float64           `json:"perMinute,omitempty" doc:"How many messages a minute its sender may send; absent: no limit." example:"14.9"`
-	Ahead         int               `json:"ahead" doc:"How many messages wait before it."`
-	EstimatedAt   time.Time         `json:"estimatedSendAt" doc:"About when it would be handed to Plivo."`
+	Ahead         int               `json:"ahead" doc:"How many messages wait before it, counted up to 5000."`
+	EstimatedAt   time.Time         `json:"estimatedSendAt" doc:"About when it would be handed to Plivo; at the soonest, where 5000 or more wait before it."`
 	EstimatedCost string            `json:"estimatedCost" doc:"About what Plivo would charge, in US dollars: the average of your latest messages, or the list price." example:"0.016000"`
 	Suppressed    bool              `json:"suppressed" doc:"Whether it would fail, because the recipient has opted out."`
 }

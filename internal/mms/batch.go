@@ -90,7 +90,11 @@ func (b Batch) Explain() string {
 	case b.State == BatchCanceled:
 		return "The batch is canceled. What had been handed to Plivo before stays sent."
 	case open == 0:
-		return "All messages of the batch have been handed to Plivo or have ended."
+		const words = "All messages of the batch have been handed to Plivo or have ended."
+		if bad := b.Counts[Failed] + b.Counts[Undelivered]; bad > 0 {
+			return fmt.Sprintf("%s %s failed or could not be delivered.", words, Counted(bad, "message"))
+		}
+		return words
 	case b.State == BatchPaused:
 		return fmt.Sprintf("The batch is paused with %d messages left. Their time to be sent runs on.", open)
 	default:

@@ -112,10 +112,16 @@ type Obstacle struct {
 	PairBusy   bool          // another message between the same two numbers is under way or in doubt
 }
 
-// Place is a message's place in its sender's line.
+// MaxCounted is up to how many messages before one in line are counted: there may be a
+// hundred thousand.
+const MaxCounted = 5_000
+
+// Place is a message's place in its sender's line, and what else it waits for.
 type Place struct {
-	Ahead int           // messages before it
-	Wait  time.Duration // about how long it will take
+	Ahead    int           // messages before it, MaxCounted at most
+	Wait     time.Duration // about how long it will take; at the least, where MaxCounted are before it or something holds it up
+	Paused   Reason        // why nothing is sent at present; empty while sending goes on
+	SetAside bool          // its batch is paused
 }
 
 // Pause is why nothing is sent at present.

@@ -173,3 +173,21 @@ func TestReportsInShort(t *testing.T) {
 		}
 	}
 }
+
+func TestPlaceWords(t *testing.T) {
+	t.Parallel()
+	for want, place := range map[string]Place{
+		"It is next in line.":                                           {Wait: time.Second},
+		"1 message ahead, about 1 minute.":                              {Ahead: 1},
+		"3 messages ahead, about 2 minutes.":                            {Ahead: 3, Wait: 61 * time.Second},
+		"99 messages ahead, about 3 hours.":                             {Ahead: 99, Wait: 121 * time.Minute},
+		"0 messages ahead, about 10 minutes.":                           {Wait: 10 * time.Minute},
+		"5000 messages or more are ahead: about 12 hours at the least.": {Ahead: MaxCounted, Wait: 11*time.Hour + time.Minute},
+		"Its batch is paused.":                                          {Ahead: 2, SetAside: true},
+		"All sending is paused. " + ReasonCredit.Words():                {Paused: ReasonCredit, SetAside: true},
+	} {
+		if got := place.Words(); got != want {
+			t.Errorf("Words() of %+v = %q, want %q", place, got, want)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package mms
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // Reason is why a message failed or waits, as a stable code.
 type Reason string
@@ -153,4 +157,36 @@ func (m Message) explainFailed() string {
 		return "Plivo could not send the message. " + ExplainPlivoCode(m.PlivoCode).Words()
 	}
 	return "The message was not sent. " + m.Reason.Words()
+}
+
+// Words says in plain words what the message waits for, and about how long.
+func (p Place) Words() string {
+	switch {
+	case p.Paused != "":
+		return "All sending is paused. " + p.Paused.Words()
+	case p.SetAside:
+		return "Its batch is paused."
+	case p.Ahead == 0 && p.Wait < time.Minute:
+		return "It is next in line."
+	case p.Ahead >= MaxCounted:
+		return fmt.Sprintf("%d messages or more are ahead: about %s at the least.", p.Ahead, aboutTime(p.Wait))
+	default:
+		return fmt.Sprintf("%s ahead, about %s.", Counted(p.Ahead, "message"), aboutTime(p.Wait))
+	}
+}
+
+// aboutTime rounds up to what people care about.
+func aboutTime(d time.Duration) string {
+	if d > 2*time.Hour {
+		return Counted(int(math.Ceil(d.Hours())), "hour")
+	}
+	return Counted(max(1, int(math.Ceil(d.Minutes()))), "minute")
+}
+
+// Counted is the number with the word, in the plural but for one.
+func Counted(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
 }

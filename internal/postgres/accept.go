@@ -316,11 +316,12 @@ func (s *Store) TakeDue(ctx context.Context, limit int) (int, []mms.Task, error)
 }
 
 // forecast tells what a message between two numbers would meet. $1 sender,
-// $2 recipient, $3 priority, $4 user.
+// $2 recipient, $3 priority, $4 user, $5 how many messages are counted at most.
 const forecast = `
 SELECT coalesce(g.seconds, 0) AS seconds, now() AS now,
     greatest(0, coalesce(extract(epoch FROM g.next_at - now()), 0)) AS gate,
-    (SELECT count(*) FROM messages w WHERE w.sender = $1 AND w.line = 'waiting' AND w.priority <= $3) AS ahead,
+    (SELECT count(*) FROM (
+        SELECT FROM messages w WHERE w.sender = $1 AND w.line = 'waiting' AND w.priority <= $3 LIMIT $5) before) AS ahead,
     EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
     coalesce((SELECT round(avg(r.cost), 6)::text FROM (
         SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) r WHERE r.cost > 0), '') AS cost
@@ -336,7 +337,7 @@ func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, erro
 		Suppressed bool      `db:"suppressed"`
 		Cost       string    `db:"cost"`
 	}
-	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner)
+	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted)
 	if err != nil {
 		return mms.Forecast{}, translate(err, "forecasting a message")
 	}

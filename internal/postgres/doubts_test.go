@@ -198,6 +198,28 @@ func TestProofWinsOverWhatWeBelieved(t *testing.T) {
 	}
 }
 
+// TestAnAnswerAfterItsReport: what Plivo answered stands with the attempt, although the
+// message is known to be there already.
+func TestAnAnswerAfterItsReport(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m := accept(t, store, owner)
+	c, _ := claim(t, store, m.ID)
+	if _, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1"}, mms.EventReport); err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202, APIID: "api-1"}, mms.EventSubmitted)
+	if err != nil || got != mms.NothingNew {
+		t.Fatalf("Accepted() = %v, %v, want nothing new", got, err)
+	}
+	if a := read(t, store, m).AttemptList[0]; a.HTTPStatus != 202 {
+		t.Errorf("the attempt was answered %d, want 202", a.HTTPStatus)
+	}
+	if n := count(t, store, `SELECT count(*) FROM attempts WHERE api_id = 'api-1'`); n != 1 {
+		t.Error("the answer's API id is lost")
+	}
+}
+
 func proofOf(story string) mms.Acceptance {
 	if strings.Contains(story, "duplicate") {
 		return mms.Duplicate

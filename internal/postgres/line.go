@@ -89,12 +89,13 @@ const unsettledPair = `EXISTS (
 // one may just be ending), for each sender whose gate opens within
 // $1 seconds and who has nobody on the way yet. A gate that opens more often
 // than we look lets several go at a time. One that somebody has locked holds up no
-// other.
+// other. Whether there is a line is asked for by its first message: of EXISTS, Postgres
+// makes a join that reads the whole line.
 const release = `
 WITH ready AS (
     SELECT name, seconds, next_at FROM gates
     WHERE next_at <= now() + $1 * interval '1 second' AND released_until <= now()
-      AND EXISTS (SELECT FROM messages w WHERE w.sender = gates.name AND w.line = 'waiting')
+      AND (SELECT true FROM messages w WHERE w.sender = gates.name AND w.line = 'waiting' ORDER BY w.priority, w.id LIMIT 1)
       AND NOT EXISTS (SELECT FROM pauses)
     FOR UPDATE SKIP LOCKED
 ), picked AS (
@@ -119,15 +120,19 @@ func (s *Store) Release(ctx context.Context, ahead time.Duration) ([]mms.Task, e
 }
 
 // probe lets one message pass a pause, less and less often the longer it lasts,
-// and each time one that was tried the fewest times: the trouble may be of one
-// message alone.
+// and each time one that was tried the fewest times, of the first hundred in each line:
+// the trouble may be of one message alone.
 const probe = `
 WITH due AS (
     UPDATE pauses SET probe_at = now() + interval '10 seconds' + least(now() - since, interval '5 minutes')
     WHERE probe_at <= now() RETURNING cause
 ), picked AS (
-    SELECT id FROM messages m WHERE line = 'waiting' AND EXISTS (SELECT FROM due) AND NOT ` + unsettledPair + `
-    ORDER BY attempts, priority, id LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT f.id FROM gates, LATERAL (
+        SELECT m.id FROM messages m WHERE m.sender = gates.name AND m.line = 'waiting' AND NOT ` + unsettledPair + `
+        ORDER BY m.priority, m.id LIMIT 100
+    ) first JOIN messages f ON f.id = first.id
+    WHERE f.line = 'waiting' AND EXISTS (SELECT FROM due)
+    ORDER BY f.attempts, f.priority, f.id LIMIT 1 FOR UPDATE OF f SKIP LOCKED
 )
 UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
 FROM picked WHERE messages.id = picked.id
@@ -162,26 +167,35 @@ func (s *Store) tasks(ctx context.Context, doing, query string, args ...any) ([]
 	return tasks, nil
 }
 
+// selectPlace counts up to $3 messages.
 const selectPlace = `
-SELECT (SELECT count(*) FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND (w.priority, w.id) < (m.priority, m.id)) AS ahead,
+SELECT (SELECT count(*) FROM (
+        SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND (w.priority, w.id) < (m.priority, m.id) LIMIT $3) before) AS ahead,
     coalesce(g.seconds, 0) AS seconds,
-    greatest(0, coalesce(extract(epoch FROM g.next_at - now()), 0)) AS gate
+    greatest(0, coalesce(extract(epoch FROM g.next_at - now()), 0)) AS gate,
+    coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused,
+    EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state = 'paused') AS set_aside
 FROM messages m LEFT JOIN gates g ON g.name = m.sender
-WHERE m.id = $1 AND m.user_id = $2 AND m.line = 'waiting'`
+WHERE m.id = $1 AND m.user_id = $2 AND m.line IN ('waiting', 'set_aside')`
 
-// Place returns how many stand before the owner's message in its sender's line
-// and about how long it has to wait; false when it stands in none.
+// Place returns how many stand before the owner's message in its sender's line,
+// about how long it has to wait, and what holds it up; false when it stands in none.
 func (s *Store) Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error) {
 	var row struct {
-		Ahead   int     `db:"ahead"`
-		Seconds float64 `db:"seconds"`
-		Gate    float64 `db:"gate"`
+		Ahead    int     `db:"ahead"`
+		Seconds  float64 `db:"seconds"`
+		Gate     float64 `db:"gate"`
+		Paused   string  `db:"paused"`
+		SetAside bool    `db:"set_aside"`
 	}
-	err := s.db.GetContext(ctx, &row, selectPlace, id, owner)
+	err := s.db.GetContext(ctx, &row, selectPlace, id, owner, mms.MaxCounted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.Place{}, false, nil
 	}
-	return mms.Place{Ahead: row.Ahead, Wait: seconds(row.Gate + float64(row.Ahead)*row.Seconds)}, err == nil, translate(err, "reading a place in line")
+	return mms.Place{
+		Ahead: row.Ahead, Wait: seconds(row.Gate + float64(row.Ahead)*row.Seconds),
+		Paused: mms.Reason(row.Paused), SetAside: row.SetAside,
+	}, err == nil, translate(err, "reading a place in line")
 }
 
 const expireQueued = `

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"encoding/json"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +150,76 @@ func TestPlaceInLine(t *testing.T) {
 	if _, ok, err := store.Place(t.Context(), uuid.New(), second); err != nil || ok {
 		t.Errorf("a stranger sees the place: %v, %v", ok, err)
 	}
+	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
+		t.Fatal(err)
+	}
+	if place, ok, err := store.Place(t.Context(), owner, second); err != nil || !ok || place.Paused != mms.ReasonCredit {
+		t.Errorf("Place() during a pause = %+v, %v, %v", place, ok, err)
+	}
+}
+
+// TestALongLineIsNotCountedToItsEnd: what looking costs must not grow with the line.
+func TestALongLineIsNotCountedToItsEnd(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	setPace(t, store, 4*time.Second)
+	first := accept(t, store, owner)
+	if _, err := store.DB().Exec(`
+		INSERT INTO messages (id, user_id, sender, recipient, text, status, line, next_attempt_at, relay_at, expires_at)
+		SELECT lpad(to_hex(i), 32, '0')::uuid, user_id, sender, '+1416' || (2000000 + i), '', 'queued', 'waiting', now(), 'infinity', expires_at
+		FROM messages, generate_series(1, $1) AS i`, 20_000); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.StandInLine(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.DB().Exec(`UPDATE gates SET next_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	least := mms.MaxCounted * 4 * time.Second
+	place, ok, err := store.Place(t.Context(), owner, first.ID)
+	if err != nil || !ok || place.Ahead != mms.MaxCounted || place.Wait < least {
+		t.Errorf("Place() = %+v, %v, %v, want %d ahead", place, ok, err, mms.MaxCounted)
+	}
+	if f, err := store.Forecast(t.Context(), first); err != nil || f.Ahead != mms.MaxCounted {
+		t.Errorf("Forecast() = %d ahead, %v", f.Ahead, err)
+	}
+	if _, err := store.DB().Exec(`ANALYZE`); err != nil {
+		t.Fatal(err)
+	}
+	if pages := touched(t, store, postgres.ReleaseStatement, 0.3); pages > 60 {
+		t.Errorf("releasing touches %d pages", pages)
+	}
+	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
+		t.Fatal(err)
+	}
+	if pages := touched(t, store, postgres.ProbeStatement); pages > 400 {
+		t.Errorf("probing touches %d pages", pages)
+	}
+}
+
+// touched carries a statement out, takes it back, and says how many pages it looked at.
+func touched(t *testing.T, store *postgres.Store, query string, args ...any) int {
+	t.Helper()
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	var text []byte
+	if err := tx.QueryRow(`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+query, args...).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	var plans []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	if err := json.Unmarshal(text, &plans); err != nil {
+		t.Fatal(err)
+	}
+	return plans[0].Plan.Hit + plans[0].Plan.Read
 }
 
 func TestTwoMessagesBetweenTheSameNumbersGoOneAfterTheOther(t *testing.T) {
