@@ -87,6 +87,7 @@ func ask[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T 
 // picture saves screenshots where POSTCARD_SCREENSHOTS names a folder.
 func picture(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
+	fitsAPhone(t, ctx, name)
 	dir := os.Getenv("POSTCARD_SCREENSHOTS")
 	if dir == "" {
 		return
@@ -106,6 +107,21 @@ func picture(t *testing.T, ctx context.Context, name string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// fitsAPhone looks whether the page has to be moved sideways on a small phone. The
+// dashboard's pages are not ours.
+func fitsAPhone(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	if strings.Contains(ask(t, ctx, chromedp.Location()), "/admin/queues") {
+		return
+	}
+	const phone = 390
+	do(t, ctx, "resizing to a phone", chromedp.EmulateViewport(phone, 700))
+	if width := ask(t, ctx, chromedp.Evaluate[float64](`document.documentElement.scrollWidth`)); width > phone {
+		t.Errorf("%s is %v px wide on a phone of %d", name, width, phone)
+	}
+	do(t, ctx, "resizing back", chromedp.EmulateViewport(1100, 700))
 }
 
 // TestAPersonSendsAPicture goes the whole way in a browser: sign up, log out,
@@ -129,7 +145,20 @@ func TestAPersonSendsAPicture(t *testing.T) {
 		chromedp.SendKeys(`#email`, "grace@example.com"), chromedp.SendKeys(`#password`, "long enough now"), chromedp.Submit(`#password`),
 		chromedp.WaitVisible(`form.postcard`))
 
-	do(t, ctx, "sending with faults", chromedp.SendKeys(`#to`, "12"), chromedp.SendKeys(`#text`, "Greetings"),
+	const login = `fetch("/login", {method: "POST", body: new URLSearchParams({email: "grace@example.com", password: "long enough now"})}).then(() => { document.body.id = "entered" }), true`
+	do(t, ctx, "writing", chromedp.SendKeys(`#text`, "Written"))
+	if _, err := r.store.DB().Exec(`DELETE FROM sessions`); err != nil { // it is over meanwhile
+		t.Fatal(err)
+	}
+	do(t, ctx, "sending all the same", chromedp.Submit(`#to`), chromedp.WaitVisible(`//p[contains(., "You have been logged out")]`))
+	picture(t, ctx, "compose-logged-out")
+	if kept := ask(t, ctx, chromedp.Value(`#text`)); kept != "Written" {
+		t.Errorf("kept %q", kept)
+	}
+	ask(t, ctx, chromedp.Evaluate[bool](login)) // in another tab
+	do(t, ctx, "sending it then", chromedp.WaitVisible(`#entered`), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
+
+	do(t, ctx, "sending with faults", chromedp.SendKeys(`#to`, "12"), chromedp.SetValue(`#text`, "Greetings"),
 		chromedp.SendKeys(`#media-0`, "ftp://example.com/x"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
 	picture(t, ctx, "compose-faults")
 	kept := ask(t, ctx, chromedp.Value(`#text`))

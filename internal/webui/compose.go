@@ -27,6 +27,8 @@ type composePage struct {
 	Summary []fault
 	Errors  map[string]string // by the id of the input
 	Error   string            // about the form as a whole
+
+	LoggedOut bool // whose form this is has to log in before it can be sent
 }
 
 // mediaInput is one of the inputs for pictures.
@@ -80,6 +82,17 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 	default:
 		p.notStored(w, r, p.newCompose(to, from, text, media, nil), err)
 	}
+}
+
+// composeAgain gives a form back that was filled in by somebody who has been logged out
+// meanwhile: nothing that was typed is lost. It shows nothing but that.
+func (p *Pages) composeAgain(w http.ResponseWriter, r *http.Request) {
+	if !p.readForm(w, r) {
+		return
+	}
+	body := p.newCompose(r.PostForm.Get("to"), r.PostForm.Get("from"), r.PostForm.Get("text"), nonEmpty(r.PostForm["mediaUrl"]), nil)
+	body.LoggedOut, body.Senders = true, nil
+	show(p, w, r, http.StatusForbidden, "compose", frame{Title: "New message"}, body)
 }
 
 // withRecipient puts the form's own words, which know more spellings than the

@@ -12,6 +12,7 @@ import (
 	"postcard/internal/httpkit"
 	"postcard/internal/identity"
 	"postcard/internal/invalid"
+	"postcard/internal/mms"
 	"postcard/internal/signin"
 )
 
@@ -114,18 +115,11 @@ func (p *Pages) entered(w http.ResponseWriter, r *http.Request, name, title stri
 		seconds := int(math.Ceil(tooMany.RetryAfter.Seconds()))
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
 		minutes := int(math.Ceil(float64(seconds) / 60))
-		form.Error = fmt.Sprintf("Too many attempts. Please try again in %d %s.", minutes, plural(minutes, "minute"))
+		form.Error = fmt.Sprintf("Too many attempts. Please try again in %s.", mms.Counted(minutes, "minute"))
 		show(p, w, r, http.StatusTooManyRequests, name, frame{Title: title}, form)
 	default:
 		p.failed(w, r, err)
 	}
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
 }
 
 func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {

@@ -4,9 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"html/template"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -147,19 +145,10 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		body.Side = mms.ExplainPlivoCode(history.PlivoCode).Side.Words()
 	}
 	if waiting {
-		body.Place = placeWords(place)
+		body.Place = place.Words()
 	}
 	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
 	show(p, w, r, http.StatusOK, "message", f, body)
-}
-
-// placeWords says how long a message has to wait, as far as can be known.
-func placeWords(place mms.Place) string {
-	if place.Ahead == 0 && place.Wait < time.Minute {
-		return "It is next in line."
-	}
-	minutes := int(math.Ceil(place.Wait.Minutes()))
-	return fmt.Sprintf("%d %s ahead, about %d %s.", place.Ahead, plural(place.Ahead, "message"), minutes, plural(minutes, "minute"))
 }
 
 func (p *Pages) decide(w http.ResponseWriter, r *http.Request, who identity.Principal) {

@@ -32,7 +32,7 @@ func (p *Pages) parse() (templates, error) {
 		"since":  func(from time.Time, to *time.Time) string { return duration(to.Sub(from)) },
 		"took":   duration,
 		"add":    func(a, b int) int { return a + b },
-		"units":  func(n *int) string { return fmt.Sprintf("%d %s", *n, plural(*n, "unit")) },
+		"units":  func(n *int) string { return mms.Counted(*n, "unit") },
 		"number": func(n mms.Number) string { return n.International() },
 	}
 	parsed := templates{}
@@ -94,12 +94,8 @@ func (p *Pages) fill(ctx context.Context, f *frame) {
 		p.Logger.WarnContext(ctx, "webhooks cannot be shown", slog.Any("error", err))
 	}
 	f.Failing = slices.DeleteFunc(webhooks, func(w mms.Webhook) bool { return w.DisabledAt == nil })
-	if who.IsAdmin() {
-		pauses, err := p.Pauses.Paused(ctx)
-		if err != nil {
-			p.Logger.WarnContext(ctx, "pauses cannot be shown", slog.Any("error", err))
-		}
-		f.Pauses = pauses
+	if f.Pauses, err = p.Pauses.Paused(ctx); err != nil {
+		p.Logger.WarnContext(ctx, "pauses cannot be shown", slog.Any("error", err))
 	}
 }
 

@@ -71,7 +71,7 @@ func (p *Pages) suppress(w http.ResponseWriter, r *http.Request, _ identity.Prin
 		p.failed(w, r, err)
 		return
 	}
-	p.Door.Flash(r.Context(), fmt.Sprintf("%d %s added, %d had been there.", added, plural(added, "pair"), len(list)-added))
+	p.Door.Flash(r.Context(), fmt.Sprintf("%s added, %d had been there.", mms.Counted(added, "pair"), len(list)-added))
 	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
 }
 

@@ -119,7 +119,7 @@ func (p *Pages) routes() chi.Router {
 	both("/messages", p.forUsers(p.list))
 	both("/overview", p.forUsers(p.overview))
 	both("/messages/new", p.forUsers(p.composeForm))
-	r.Post("/messages/new", p.forUsers(p.compose))
+	r.Post("/messages/new", p.forUsersElse(p.composeAgain, p.compose))
 	both("/messages/{id}", p.forUsers(p.message))
 	r.Post("/messages/{id}/decision", p.forUsers(p.decide))
 	r.Post("/messages/{id}/cancel", p.forUsers(p.cancel))
@@ -129,6 +129,7 @@ func (p *Pages) routes() chi.Router {
 	r.Post("/batches/new", p.forUsers(p.createBatch))
 	both("/batches/{id}", p.forUsers(p.batch))
 	r.Post("/batches/{id}/{act}", p.forUsers(p.actOnBatch))
+	r.Handle("/settings", http.RedirectHandler(keysPath, http.StatusSeeOther))
 	both(keysPath, p.forUsers(p.keys))
 	r.Post(keysPath, p.forUsers(p.createKey))
 	r.Post(keysPath+"/{id}/revoke", p.forUsers(p.revokeKey))
@@ -147,11 +148,14 @@ func (p *Pages) routes() chi.Router {
 type handler func(w http.ResponseWriter, r *http.Request, who identity.Principal)
 
 // forUsers sends others to the login, from where they come back.
-func (p *Pages) forUsers(h handler) http.HandlerFunc {
+func (p *Pages) forUsers(h handler) http.HandlerFunc { return p.forUsersElse(toLogin, h) }
+
+// forUsersElse has others answered for otherwise.
+func (p *Pages) forUsersElse(others http.HandlerFunc, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		who, ok := identity.PrincipalFrom(r.Context())
 		if !ok {
-			toLogin(w, r)
+			others(w, r)
 			return
 		}
 		h(w, r, who)

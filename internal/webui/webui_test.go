@@ -633,13 +633,32 @@ func TestPlaceInLine(t *testing.T) {
 	b.login("ada@example.com")
 	h := told(w.users[0].ID, mms.Queued)
 	w.messages[h.ID] = h
-	for words, place := range map[string]mms.Place{
-		"3 messages ahead, about 2 minutes.": {Ahead: 3, Wait: 61 * time.Second},
-		"1 message ahead, about 1 minute.":   {Ahead: 1, Wait: 10 * time.Second},
-		"It is next in line.":                {Wait: time.Second},
-	} {
-		w.place = place
-		b.want("a place", b.get("/messages/"+h.ID.String()), http.StatusOK, words)
+	if got := b.get("/messages/" + h.ID.String()); strings.Contains(got.body, "data-waiting") {
+		t.Error("the page of a message that stands in no line is renewed without news")
+	}
+	w.place = mms.Place{Ahead: 3, Wait: 61 * time.Second}
+	b.want("a place", b.get("/messages/"+h.ID.String()), http.StatusOK, "3 messages ahead, about 2 minutes.", " data-waiting")
+}
+
+// TestWhatWasWrittenOutlivesTheSession: a form that comes from somebody who has been
+// logged out is given back, and nothing of the installation is shown with it.
+func TestWhatWasWrittenOutlivesTheSession(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t, false)
+	got := b.post("/messages/new", "to", "(415) 555-0123", "from", "+14155550101", "text", "Dear <Bob>", "mediaUrl", "https://example.com/a.jpg")
+	b.want("the form", got, http.StatusForbidden, "You have been logged out, and nothing was sent", "(415) 555-0123",
+		`name="from" value="&#43;14155550101"`, "Dear &lt;Bob&gt;", "https://example.com/a.jpg")
+	if strings.Contains(got.body, "<select") || len(w.messages) > 0 {
+		t.Error("a stranger is shown the senders, or sent a message")
+	}
+}
+
+func TestSettingsBeginWithTheKeys(t *testing.T) {
+	t.Parallel()
+	_, b := newWorld(t, false)
+	b.login("ada@example.com")
+	if got := b.get("/settings"); got.location != "/settings/keys" {
+		t.Errorf("/settings leads to %q", got.location)
 	}
 }
 
@@ -677,13 +696,19 @@ func TestNobodySeesAnothersMessage(t *testing.T) {
 	b.want("a method that is not there", b.do("DELETE", "/messages", nil), http.StatusMethodNotAllowed, "cannot be used")
 }
 
-func TestAdminsSeePausesAndEndThem(t *testing.T) {
+// TestAllSeePausesAndAdminsEndThem: only admins are told what Plivo said.
+func TestAllSeePausesAndAdminsEndThem(t *testing.T) {
 	t.Parallel()
 	w, b := newWorld(t, false)
 	w.pauses = []mms.Pause{{Cause: mms.ReasonCredentials, Detail: "<no>", Since: time.Now()}}
+	if got := b.get("/login"); strings.Contains(got.body, "paused") {
+		t.Error("strangers see the pause")
+	}
 	b.login("ada@example.com")
-	if got := b.get("/messages"); strings.Contains(got.body, "Sending is paused") {
-		t.Error("somebody who is no admin sees the pause")
+	got := b.get("/messages")
+	b.want("the pause", got, http.StatusOK, "Sending is paused", "credentials")
+	if strings.Contains(got.body, "&lt;no&gt;") || strings.Contains(got.body, "Go on now") {
+		t.Error("somebody who is no admin sees what Plivo said, or may end the pause")
 	}
 	b.want("ending it as no admin", b.post("/admin/resume", "cause", string(mms.ReasonCredentials)), http.StatusNotFound)
 	b.post("/logout")

@@ -127,7 +127,9 @@ function live() {
     if (focused) region.querySelector(focused)?.focus();
     if (!one) return;
     region.dataset.version = fresh.dataset.version;
-    say("Status: " + document.getElementById("status").textContent, false);
+    region.toggleAttribute("data-waiting", "waiting" in fresh.dataset);
+    const status = "Status: " + document.getElementById("status").textContent;
+    if (words.textContent !== status) say(status, false);
     if ("final" in fresh.dataset) { over = true; close(); }
   }
 
@@ -165,6 +167,8 @@ function live() {
     setTimeout(open, 2000);
   }
 
+  // Of others that leave the line, and of pauses, nobody tells.
+  setInterval(() => { if (source && "waiting" in region.dataset) renew(); }, 15000);
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", open);
