@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -33,7 +34,7 @@ const usage = `Usage:
                 [--dry-run] [--wait [--for DURATION]] [--json]
                                       send a picture message over the API; --wait follows it to
                                       its end, for at most 10m unless said otherwise, and exits 1
-                                      unless it reached the carrier
+                                      unless it was delivered, or the carrier has it
   postcard verify                     check the promises against the records; exit 1 when one is broken
   postcard verify --plivo DURATION    check them also against what Plivo lists from that long
                                       ago, e.g. 24h; 400 messages take a minute, as Plivo allows
@@ -53,7 +54,8 @@ func main() {
 		os.Exit(2)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "postcard:", err)
+		// What the client has to say begins with its name, too.
+		fmt.Fprintln(os.Stderr, "postcard:", strings.TrimPrefix(err.Error(), "postcard: "))
 		os.Exit(1)
 	}
 }

@@ -91,26 +91,35 @@ func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	if err := o.show(out, message, fmt.Sprintf("%s  %s  %s", message.ID, message.StatusTitle, message.Explanation)); err != nil || !o.wait {
+	shown := where(message)
+	if err := o.show(out, message, shown); err != nil || !o.wait {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
-	shown := message.Version
 	message, err = api.Watch(ctx, message.ID, func(m client.Message) {
-		if m.Version > shown {
-			// An output that is gone shows itself at the next line of the shell.
-			_ = o.show(out, m, fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation))
+		if words := where(m); words != shown {
+			shown = words
+			_ = o.show(out, m, words) // an output that is gone shows itself at the next line of the shell
 		}
-		shown = m.Version
 	})
-	if err != nil && (ctx.Err() == nil || message.Status != "sent") { // sent is often the last word
+	switch {
+	case err == nil && (message.Status == "delivered" || message.Status == "sent"):
+		return nil
+	case err == nil:
+		return fmt.Errorf("the message ended as “%s”", message.StatusTitle)
+	case !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return err
+	case message.Status == "sent": // often the last word
+		return nil
+	default:
+		return fmt.Errorf("after %s the message has not reached the carrier; it goes its way", o.patience)
 	}
-	if message.Status != "delivered" && message.Status != "sent" {
-		return fmt.Errorf("the message did not reach the carrier: %s", message.Explanation)
-	}
-	return nil
+}
+
+// where says where a message stands, for people.
+func where(m client.Message) string {
+	return fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
 }
 
 // show writes a line: for programs JSON, for people words.
