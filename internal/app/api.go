@@ -69,7 +69,8 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	}
 	defer closing(logger, "the dashboard", dashboard.Close)
 
-	door, err := signin.New(store, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
+	users := signin.NewUserCache(store)
+	door, err := signin.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
-	group.Go(func() error { endAccess(ctx, ended, keys.cache, hub); return nil })
+	group.Go(func() error { endAccess(ctx, ended, keys.cache, users, hub); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)
@@ -149,12 +150,13 @@ func (k keyStore) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
 
 // endAccess has the holders of an access that has ended show again who they are, and
 // everybody where word of that may have been missed, until ctx ends.
-func endAccess(ctx context.Context, ended <-chan string, keys *signin.KeyCache, hub *live.Hub) {
+func endAccess(ctx context.Context, ended <-chan string, keys *signin.KeyCache, users *signin.UserCache, hub *live.Hub) {
 	for {
 		select {
 		case word := <-ended:
 			id, _ := uuid.Parse(word) // the empty one, and what cannot be read, are all
 			keys.Forget(id)
+			users.Forget(id)
 			hub.ShowOut(id)
 		case <-ctx.Done():
 			return

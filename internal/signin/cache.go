@@ -10,71 +10,113 @@ import (
 	"postcard/internal/identity"
 )
 
-// keyCacheTime is how long it is remembered whose a key is. A key that is revoked
-// is forgotten at once; the time bounds what a lost word of that can do, and how
+// rememberedFor is how long it is remembered whose a key is, and who a user. What has
+// ended is forgotten at once; the time bounds what a lost word of that can do, and how
 // long a changed cap takes to count.
-const keyCacheTime = 5 * time.Second
+const rememberedFor = 5 * time.Second
 
-// keyCacheMax bounds the memory; there are far fewer keys in use.
-const keyCacheMax = 10_000
+// rememberedMax bounds the memory; there are far fewer keys and users at work.
+const rememberedMax = 10_000
 
 // KeyCache remembers for a few seconds whose API keys are.
 type KeyCache struct {
-	keys Keys
-
-	mu    sync.Mutex
-	known map[[32]byte]cachedKey
-	drops int // how often something was forgotten: an answer from before is not kept
-}
-
-type cachedKey struct {
-	who   identity.Principal
-	until time.Time
+	keys  Keys
+	known memory[[32]byte, identity.Principal]
 }
 
 // NewKeyCache makes an empty cache in front of keys.
-func NewKeyCache(keys Keys) *KeyCache {
-	return &KeyCache{keys: keys, known: map[[32]byte]cachedKey{}}
-}
+func NewKeyCache(keys Keys) *KeyCache { return &KeyCache{keys: keys} }
 
 // PrincipalByKey implements Keys.
 func (c *KeyCache) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Principal, error) {
-	now := time.Now()
-	c.mu.Lock()
-	cached, ok := c.known[hash]
-	drops := c.drops
-	c.mu.Unlock()
-	if ok && now.Before(cached.until) {
-		return cached.who, nil
-	}
-	who, err := c.keys.PrincipalByKey(ctx, hash)
-	if err != nil {
-		return who, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.known) >= keyCacheMax {
-		clear(c.known)
-	}
-	until := now.Add(keyCacheTime)
-	if who.Key.ExpiresAt != nil && who.Key.ExpiresAt.Before(until) {
-		until = *who.Key.ExpiresAt
-	}
-	if c.drops == drops {
-		c.known[hash] = cachedKey{who: who, until: until}
-	}
-	return who, nil
+	return c.known.recall(hash, func() (identity.Principal, *time.Time, error) {
+		who, err := c.keys.PrincipalByKey(ctx, hash)
+		if err != nil {
+			return who, nil, err
+		}
+		return who, who.Key.ExpiresAt, nil
+	})
 }
 
 // Forget drops what is remembered of a key, because it was revoked; uuid.Nil:
 // of all.
 func (c *KeyCache) Forget(id uuid.UUID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.drops++
-	for hash, cached := range c.known {
-		if id == uuid.Nil || cached.who.Key.ID == id {
-			delete(c.known, hash)
+	c.known.forget(func(who identity.Principal) bool { return id == uuid.Nil || who.Key.ID == id })
+}
+
+// UserCache remembers for a few seconds who the users of sessions are. The session
+// itself is asked for each time.
+type UserCache struct {
+	Users
+	known memory[uuid.UUID, identity.User]
+}
+
+// NewUserCache makes an empty cache in front of users.
+func NewUserCache(users Users) *UserCache { return &UserCache{Users: users} }
+
+// UserByID implements Users.
+func (c *UserCache) UserByID(ctx context.Context, id uuid.UUID) (identity.User, error) {
+	return c.known.recall(id, func() (identity.User, *time.Time, error) {
+		user, err := c.Users.UserByID(ctx, id)
+		return user, nil, err
+	})
+}
+
+// Forget drops what is remembered of a user, because the password was changed;
+// uuid.Nil: of all.
+func (c *UserCache) Forget(id uuid.UUID) {
+	c.known.forget(func(u identity.User) bool { return id == uuid.Nil || u.ID == id })
+}
+
+// memory keeps for a few seconds what was looked up. The zero value is empty.
+type memory[K comparable, V any] struct {
+	mu    sync.Mutex
+	known map[K]known[V]
+	drops int // how often something was forgotten: an answer from before is not kept
+}
+
+type known[V any] struct {
+	value V
+	until time.Time
+}
+
+// recall returns what is remembered under the key, or looks it up. What look returns
+// is remembered, but for errors, and not after its end where it has one.
+func (m *memory[K, V]) recall(key K, look func() (value V, end *time.Time, err error)) (V, error) {
+	now := time.Now()
+	m.mu.Lock()
+	old, ok := m.known[key]
+	drops := m.drops
+	m.mu.Unlock()
+	if ok && now.Before(old.until) {
+		return old.value, nil
+	}
+	value, end, err := look()
+	if err != nil {
+		return value, err
+	}
+	until := now.Add(rememberedFor)
+	if end != nil && end.Before(until) {
+		until = *end
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known == nil || len(m.known) >= rememberedMax {
+		m.known = map[K]known[V]{}
+	}
+	if m.drops == drops {
+		m.known[key] = known[V]{value: value, until: until}
+	}
+	return value, nil
+}
+
+func (m *memory[K, V]) forget(is func(V) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drops++
+	for key, k := range m.known {
+		if is(k.value) {
+			delete(m.known, key)
 		}
 	}
 }

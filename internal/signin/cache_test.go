@@ -91,3 +91,41 @@ func TestForgettingKeys(t *testing.T) {
 		cache.Forget(forgotten.id)
 	}
 }
+
+// people has one user, and counts how often it is asked.
+type people struct {
+	signin.Users
+	user  identity.User
+	asked int
+}
+
+func (p *people) UserByID(context.Context, uuid.UUID) (identity.User, error) {
+	p.asked++
+	return p.user, nil
+}
+
+// TestUsersAreRememberedForSeconds, and not with a password that was changed.
+func TestUsersAreRememberedForSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &people{user: identity.User{ID: uuid.New(), PasswordHash: "old"}}
+		cache := signin.NewUserCache(p)
+		want := func(asked int, hash identity.PasswordHash) {
+			t.Helper()
+			if u, err := cache.UserByID(t.Context(), p.user.ID); err != nil || p.asked != asked || u.PasswordHash != hash {
+				t.Errorf("asked %d times instead of %d; %q, %v", p.asked, asked, u.PasswordHash, err)
+			}
+		}
+		want(1, "old")
+		p.user.PasswordHash = "new"
+		want(1, "old")
+		cache.Forget(uuid.New()) // another's
+		want(1, "old")
+		cache.Forget(p.user.ID)
+		want(2, "new")
+		time.Sleep(6 * time.Second)
+		want(3, "new")
+		cache.Forget(uuid.Nil)
+		want(4, "new")
+	})
+}
