@@ -80,7 +80,7 @@ func (s *stack) countDays(ctx context.Context) error {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
-		if err := s.db.QueryRowContext(ctx, `SELECT count(*) >= 30 AND bool_and(counted) FROM days_counted`).Scan(&counted); err != nil {
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) >= 30 AND bool_and(counted_until = noted_until) FROM days_counted`).Scan(&counted); err != nil {
 			return fmt.Errorf("looking at days: %w", err)
 		}
 	}

@@ -19,44 +19,43 @@ func leastIDAt(moment string) string {
 	return `(lpad(to_hex((extract(epoch FROM ` + moment + `) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
 }
 
-// Days are of UTC, and named days.day.
-const (
-	dayBegins = `(days.day::timestamp AT TIME ZONE 'UTC')`
-	dayEnds   = `((days.day + 1)::timestamp AT TIME ZONE 'UTC')`
-)
+// beginning is when a day begins, which are of UTC.
+func beginning(day string) string { return `((` + day + `)::timestamp AT TIME ZONE 'UTC')` }
 
-// countsOfDay counts the messages of a day by what became of them; more can be asked
-// of them. The ids bound the search as in pageQuery (clockMargin).
-func countsOfDay(more string) string {
+// countsOfPart counts the messages that were taken on from part.begins on and before
+// part.ends by what became of them; more can be asked of them. The ids bound the search
+// as in pageQuery (clockMargin).
+func countsOfPart(more string) string {
 	return `
     SELECT m.user_id, m.status, c.reason, c.plivo_code, count(*)::int AS messages
     FROM messages m, LATERAL (SELECT
         CASE WHEN m.status IN ('failed', 'undelivered') THEN m.reason ELSE '' END AS reason,
         CASE WHEN m.status IN ('failed', 'undelivered') THEN m.plivo_code ELSE '' END AS plivo_code) c
-    WHERE m.id >= ` + leastIDAt(dayBegins+` - interval '10 minutes'`) + ` AND m.id < ` + leastIDAt(dayEnds+` + interval '10 minutes'`) + `
-      AND m.created_at >= ` + dayBegins + ` AND m.created_at < ` + dayEnds + more + `
+    WHERE m.id >= ` + leastIDAt(`part.begins - interval '10 minutes'`) + ` AND m.id < ` + leastIDAt(`part.ends + interval '10 minutes'`) + `
+      AND m.created_at >= part.begins AND m.created_at < part.ends` + more + `
     GROUP BY m.user_id, m.status, c.reason, c.plivo_code`
 }
 
-// overviewOf reads the totals of the days that are counted and what has changed since,
-// and counts the others. Parameters: $1 owner, the nil UUID for everyone; $2 days,
-// today included.
+// overviewOf reads the totals of the days as far as they are counted and what has
+// changed since, and counts the parts that are not. Parameters: $1 owner, the nil UUID
+// for everyone; $2 days, today included.
 func overviewOf(ofOwner string) string {
 	return `
-WITH days AS (
-    SELECT d.day, EXISTS (SELECT FROM days_counted c WHERE c.day = d.day AND c.counted) AS counted
+WITH part AS (
+    SELECT d.day, coalesce(c.counted_until, ` + beginning(`d.day`) + `) AS begins, ` + beginning(`d.day + 1`) + ` AS ends
     FROM (SELECT (now() AT TIME ZONE 'UTC')::date - n AS day FROM generate_series(0, $2::int - 1) AS n) d
+    LEFT JOIN days_counted c ON c.day = d.day
 )
-SELECT days.day, coalesce(t.status, '') AS status, coalesce(t.reason, '') AS reason, coalesce(t.plivo_code, '') AS plivo_code, coalesce(sum(t.messages), 0) AS messages
-FROM days LEFT JOIN LATERAL (
-    SELECT status, reason, plivo_code, messages FROM day_totals WHERE days.counted AND user_id = $1::uuid AND day = days.day
+SELECT part.day, coalesce(t.status, '') AS status, coalesce(t.reason, '') AS reason, coalesce(t.plivo_code, '') AS plivo_code, coalesce(sum(t.messages), 0) AS messages
+FROM part LEFT JOIN LATERAL (
+    SELECT status, reason, plivo_code, messages FROM day_totals WHERE user_id = $1::uuid AND day = part.day AND part.begins > ` + beginning(`part.day`) + `
     UNION ALL
-    SELECT status, reason, plivo_code, messages FROM day_changes m WHERE days.counted AND day = days.day` + ofOwner + `
+    SELECT status, reason, plivo_code, messages FROM day_changes m WHERE day = part.day AND hour < part.begins` + ofOwner + `
     UNION ALL
-    SELECT status, reason, plivo_code, messages FROM (` + countsOfDay(ofOwner+` AND NOT days.counted`) + `) m
+    SELECT status, reason, plivo_code, messages FROM (` + countsOfPart(ofOwner+` AND part.begins < part.ends`) + `) m
 ) t ON true
-GROUP BY days.day, t.status, t.reason, t.plivo_code
-ORDER BY days.day`
+GROUP BY part.day, t.status, t.reason, t.plivo_code
+ORDER BY part.day`
 }
 
 var (
@@ -167,38 +166,52 @@ func (s *Store) takeMedians(ctx context.Context, o *mms.Overview, query string, 
 // daysKept is for how many days totals are kept: more than an overview shows.
 const daysKept = 100
 
-// noteDays notes the days that are over, and have been for a while: nothing that
+// noteDays notes the hours that are over, and have been for a while: nothing that
 // began in them is still being stored. Numbers of transactions begin anew in a
 // database that was restored from a dump.
-const noteDays = `
-INSERT INTO days_counted (day)
-SELECT (now() AT TIME ZONE 'UTC' - interval '10 minutes')::date - n FROM generate_series(1, $1::int) AS n
-ON CONFLICT (day) DO UPDATE SET noted_by = EXCLUDED.noted_by WHERE NOT days_counted.counted AND days_counted.noted_by > EXCLUDED.noted_by`
+var noteDays = `
+INSERT INTO days_counted AS c (day, counted_until, noted_until)
+SELECT d.day, ` + beginning(`d.day`) + `, least(` + beginning(`d.day + 1`) + `, date_trunc('hour', d.settled, 'UTC'))
+FROM (SELECT settled, (settled AT TIME ZONE 'UTC')::date - n AS day
+    FROM (SELECT now() - interval '10 minutes' AS settled) s, generate_series(0, $1::int) AS n) d
+WHERE NOT EXISTS (SELECT FROM days_counted o WHERE o.day = d.day AND o.counted_until = ` + beginning(`d.day + 1`) + `)
+ON CONFLICT (day) DO UPDATE SET noted_until = EXCLUDED.noted_until, noted_by = EXCLUDED.noted_by
+WHERE c.noted_until < EXCLUDED.noted_until OR (c.counted_until < c.noted_until AND c.noted_by > EXCLUDED.noted_by)`
 
-// daysToCount are those of which every transaction that began before they were noted
-// has ended. What changes their messages from then on says so in day_changes.
-const daysToCount = `
-SELECT day::text FROM days_counted WHERE NOT counted AND noted_by < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY day DESC`
+// toCount is true of a day with a part to be counted, of which every transaction that
+// began before it was noted has ended. What changes its messages from then on says so
+// in day_changes.
+const toCount = `counted_until < noted_until AND noted_by < pg_snapshot_xmin(pg_current_snapshot())`
 
-// dayCounted comes first: another process that is at the same day waits for its end.
-const dayCounted = `UPDATE days_counted SET counted = true WHERE day = $1 AND NOT counted`
+const daysToCount = `SELECT day::text FROM days_counted WHERE ` + toCount + ` ORDER BY day DESC`
 
-// forgetChanges are those that countDay sees.
-const forgetChanges = `DELETE FROM day_changes WHERE day = $1`
+// partCounted comes first: another process that is at the same day waits for its end.
+const partCounted = `
+WITH part AS (
+    SELECT day, counted_until AS begins, noted_until AS ends FROM days_counted WHERE day = $1 AND ` + toCount + ` FOR UPDATE
+)
+UPDATE days_counted SET counted_until = part.ends FROM part WHERE days_counted.day = part.day
+RETURNING part.begins, part.ends`
 
-const forgetTotals = `DELETE FROM day_totals WHERE day = $1`
+// forgetChanges are those that countPart sees.
+const forgetChanges = `DELETE FROM day_changes WHERE day = $1 AND hour >= $2 AND hour < $3`
 
-var countDay = `
-WITH days AS (SELECT $1::date AS day), m AS MATERIALIZED (SELECT c.* FROM days, LATERAL (` + countsOfDay(``) + `) c)
-INSERT INTO day_totals (user_id, day, status, reason, plivo_code, messages)
+var countPart = `
+WITH part AS (SELECT $2::timestamptz AS begins, $3::timestamptz AS ends), m AS MATERIALIZED (SELECT c.* FROM part, LATERAL (` + countsOfPart(``) + `) c)
+INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
 SELECT user_id, $1::date, status, reason, plivo_code, messages FROM m
 UNION ALL
-SELECT '00000000-0000-0000-0000-000000000000', $1::date, status, reason, plivo_code, sum(messages) FROM m GROUP BY status, reason, plivo_code`
+SELECT '00000000-0000-0000-0000-000000000000', $1::date, status, reason, plivo_code, sum(messages) FROM m GROUP BY status, reason, plivo_code
+ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages`
 
-// addChanges adds what has changed to the totals of days that are counted.
+// forgetTotals makes room where a day is counted anew, from its beginning on: because
+// somebody has removed its row of days_counted.
+var forgetTotals = `DELETE FROM day_totals WHERE day = $1 AND $2 = ` + beginning(`$1::date`)
+
+// addChanges adds what has changed to the totals of what is counted.
 const addChanges = `
 WITH m AS (
-    DELETE FROM day_changes m USING days_counted d WHERE d.day = m.day AND d.counted RETURNING m.*
+    DELETE FROM day_changes m USING days_counted d WHERE d.day = m.day AND m.hour < d.counted_until RETURNING m.*
 )
 INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
 SELECT who, day, status, reason, plivo_code, sum(messages)
@@ -213,7 +226,7 @@ WITH forgotten AS (SELECT (now() AT TIME ZONE 'UTC')::date - $1::int AS before),
     changes AS (DELETE FROM day_changes USING forgotten WHERE day < before)
 DELETE FROM day_totals USING forgotten WHERE day < before`
 
-// CountDays counts the messages of the days that are over, once for each day, and adds
+// CountDays counts the messages of the hours that are over, once for each, and adds
 // to the totals what has changed since.
 func (s *Store) CountDays(ctx context.Context) error {
 	for _, statement := range []string{noteDays, forgetDays} {
@@ -233,23 +246,27 @@ func (s *Store) CountDays(ctx context.Context) error {
 	return errors.Join(append(errs, translate(err, "adding changes to past days"))...)
 }
 
-// countDay counts a day in one transaction that sees one state of the database: what
-// changes meanwhile is added later.
+// countDay counts the part of a day that is noted, in one transaction that sees one
+// state of the database: what changes meanwhile is added later.
 func (s *Store) countDay(ctx context.Context, day string) error {
 	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
-	result, err := tx.ExecContext(ctx, dayCounted, day)
+	var begins, ends time.Time
+	err = tx.QueryRowContext(ctx, partCounted, day).Scan(&begins, &ends)
+	if errors.Is(err, sql.ErrNoRows) { // another process was quicker
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
+	if _, err := tx.ExecContext(ctx, forgetTotals, day, begins); err != nil {
 		return err
 	}
-	for _, statement := range []string{forgetChanges, forgetTotals, countDay} {
-		if _, err := tx.ExecContext(ctx, statement, day); err != nil {
+	for _, statement := range []string{forgetChanges, countPart} {
+		if _, err := tx.ExecContext(ctx, statement, day, begins, ends); err != nil {
 			return err
 		}
 	}

@@ -2,11 +2,13 @@ package postgres_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"postcard/internal/mms"
 	"postcard/internal/postgres"
@@ -91,7 +93,11 @@ func (p past) exec(statement string, args ...any) {
 
 func (p past) add(owner uuid.UUID, daysAgo int, status, reason string) uuid.UUID {
 	p.t.Helper()
-	at := time.Now().AddDate(0, 0, -daysAgo)
+	return p.addAt(owner, time.Now().AddDate(0, 0, -daysAgo), status, reason)
+}
+
+func (p past) addAt(owner uuid.UUID, at time.Time, status, reason string) uuid.UUID {
+	p.t.Helper()
 	id := uuid.Must(uuid.NewV7())
 	for i, ms := 5, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
 		id[i] = byte(ms)
@@ -111,7 +117,7 @@ func (p past) countDays() {
 		if err := p.store.CountDays(p.t.Context()); err != nil {
 			p.t.Fatal(err)
 		}
-		return count(p.t, p.store, `SELECT count(*) FROM days_counted WHERE NOT counted`) == 0
+		return count(p.t, p.store, `SELECT count(*) FROM days_counted WHERE counted_until < noted_until`) == 0
 	})
 }
 
@@ -187,7 +193,7 @@ func TestADayIsCountedOnceItsChangesAreOver(t *testing.T) {
 	store, ada := newStore(t)
 	p := past{t, store}
 	id := p.add(ada, 1, "failed", "expired")
-	p.exec(`ALTER TABLE messages DISABLE TRIGGER messages_change_day`) // as before midnight
+	p.exec(`ALTER TABLE messages DISABLE TRIGGER messages_change_hour`) // as before midnight
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +208,7 @@ func TestADayIsCountedOnceItsChangesAreOver(t *testing.T) {
 		}
 	}
 	p.wantTotals("while a change is under way", ada, map[mms.Status]int{mms.Failed: 1})
-	if n := count(t, store, `SELECT count(*) FROM days_counted WHERE counted`); n != 0 {
+	if n := count(t, store, `SELECT count(*) FROM days_counted WHERE counted_until > day::timestamp AT TIME ZONE 'UTC'`); n != 0 {
 		t.Errorf("%d days were counted beside a change", n)
 	}
 	if err := tx.Commit(); err != nil {
@@ -220,7 +226,7 @@ func TestAChangeWhileADayIsCounted(t *testing.T) {
 	p := past{t, store}
 	id := p.add(ada, 1, "failed", "expired")
 	p.countDays()
-	p.exec(`UPDATE days_counted SET counted = false`)
+	p.exec(`UPDATE days_counted SET counted_until = day::timestamp AT TIME ZONE 'UTC'`)
 	p.exec(`DELETE FROM day_totals`)
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -249,6 +255,138 @@ func TestAChangeWhileADayIsCounted(t *testing.T) {
 	p.wantTotals("later", ada, map[mms.Status]int{mms.Delivered: 1})
 	if n := count(t, store, `SELECT count(*) FROM day_changes`); n != 0 {
 		t.Errorf("%d changes are not counted", n)
+	}
+}
+
+// TestADayIsCountedHourByHour has the totals of a day grow by what is not in them yet,
+// and by nothing else, while messages of both parts change.
+func TestADayIsCountedHourByHour(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -1)
+	early := p.addAt(ada, day.Add(9*time.Hour+59*time.Minute), "failed", "expired")
+	p.addAt(ada, day.Add(time.Minute), "delivered", "")
+	p.countDays()
+	if n := count(t, store, `SELECT sum(messages) FROM day_totals WHERE user_id = $1`, ada); n != 2 {
+		t.Fatalf("%d messages are counted", n)
+	}
+	p.exec(`UPDATE days_counted SET counted_until = $1::timestamptz WHERE day = ($1 AT TIME ZONE 'UTC')::date`, day.Add(10*time.Hour)) // as it was at ten
+	afternoon := p.addAt(ada, day.Add(10*time.Hour), "failed", "expired")
+	p.wantTotals("at first", ada, map[mms.Status]int{mms.Delivered: 1, mms.Failed: 2})
+	p.exec(late, early)
+	p.exec(`UPDATE messages SET status = 'delivered', reason = '', plivo_uuid = 'later' WHERE id = $1`, afternoon)
+	p.wantTotals("after changes", ada, map[mms.Status]int{mms.Delivered: 3})
+
+	others, err := store.DB().Begin() // a transaction that was there before: nothing is counted yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer others.Rollback()
+	if _, err := others.Exec(`UPDATE users SET email = email`); err != nil { // takes a number
+		t.Fatal(err)
+	}
+	p.exec(`UPDATE days_counted SET noted_by = pg_current_xact_id()`)
+	if err := store.CountDays(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.wantTotals("with what changed in the counted part added", ada, map[mms.Status]int{mms.Delivered: 3})
+	if n := count(t, store, `SELECT count(*) FROM day_changes`); n != 2 {
+		t.Errorf("%d changes are left, want those of the other part", n)
+	}
+	if err := others.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+
+	p.exec(`UPDATE messages SET status = 'failed', reason = 'expired' WHERE id = $1`, early)
+	p.countDays()
+	p.wantTotals("counted", ada, map[mms.Status]int{mms.Delivered: 2, mms.Failed: 1})
+	p.wantTotals("of everyone", uuid.Nil, map[mms.Status]int{mms.Delivered: 2, mms.Failed: 1})
+	if n := count(t, store, `SELECT count(*) FROM day_changes`); n != 0 {
+		t.Errorf("%d changes are left", n)
+	}
+	if n := count(t, store, `SELECT sum(messages) FROM day_totals WHERE user_id = $1`, ada); n != 3 {
+		t.Errorf("%d messages are counted", n)
+	}
+}
+
+// TestHoursOfTodayAreCounted once they are over.
+func TestHoursOfTodayAreCounted(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	over := time.Now().Add(-10 * time.Minute).Truncate(time.Hour)
+	turning := p.addAt(ada, over.Add(-time.Second), "failed", "expired")
+	p.addAt(ada, over, "delivered", "")
+	p.countDays()
+	p.wantTotals("counted", ada, map[mms.Status]int{mms.Delivered: 1, mms.Failed: 1})
+	p.exec(`UPDATE day_totals SET messages = messages + 10`)
+	p.wantTotals("with other totals", ada, map[mms.Status]int{mms.Delivered: 1, mms.Failed: 11})
+	p.exec(late, turning)
+	p.wantTotals("after a late report", ada, map[mms.Status]int{mms.Delivered: 2, mms.Failed: 10})
+	p.countDays()
+	p.wantTotals("later", ada, map[mms.Status]int{mms.Delivered: 2, mms.Failed: 10})
+	p.exec(`DELETE FROM days_counted`) // an operator who wants them counted anew
+	p.wantTotals("before they are counted anew", ada, map[mms.Status]int{mms.Delivered: 2})
+	p.countDays()
+	p.wantTotals("counted anew", ada, map[mms.Status]int{mms.Delivered: 2})
+}
+
+// TestAnOverviewIsRightAtEveryMoment changes messages of hours that are over while they
+// are counted: no overview may miss one of them, or have one twice.
+func TestAnOverviewIsRightAtEveryMoment(t *testing.T) {
+	t.Parallel()
+	const messages, changes, workers = 40, 60, 3
+	store, ada := newStore(t)
+	p := past{t, store}
+	reasons := []string{"expired", "forbidden", "attempts_used_up"}
+	var ids []uuid.UUID
+	for i := range messages {
+		ids = append(ids, p.addAt(ada, time.Now().Add(-time.Duration(i)*20*time.Minute), "failed", reasons[0]))
+	}
+	var group errgroup.Group
+	for range workers {
+		group.Go(func() error {
+			for range changes {
+				id, reason := ids[rand.IntN(messages)], reasons[rand.IntN(len(reasons))]
+				if _, err := store.DB().Exec(`UPDATE messages SET reason = $2 WHERE id = $1`, id, reason); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	over := make(chan error, 1)
+	go func() { over <- group.Wait() }()
+	for done := false; !done; {
+		select {
+		case err := <-over:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		default:
+		}
+		if err := store.CountDays(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.wantTotals("meanwhile", ada, map[mms.Status]int{mms.Failed: messages})
+	}
+	p.countDays()
+	want := map[mms.Reason]int{}
+	for _, reason := range reasons {
+		want[mms.Reason(reason)] = count(t, store, `SELECT count(*) FROM messages WHERE reason = $1`, reason)
+	}
+	o, err := store.Overview(t.Context(), ada, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[mms.Reason]int{}
+	for _, r := range o.Reasons {
+		got[r.Reason] = r.Messages
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("reasons (-want +got):\n%s", diff)
 	}
 }
 
