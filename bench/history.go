@@ -10,14 +10,14 @@ import (
 )
 
 // insertHistory stores messages with the numbers above $1 and up to $2, one each 2.5
-// seconds from thirty days ago on; those above $3 wait. Of the owners, $4, the first has
+// seconds, so that the millionth is of now; those above $3 wait. Of the owners, $4, the first has
 // every other message and the rest share the others. Of those that wait, the first's are
 // the batch $7 and stand in line before the gate of the sender $8; the others have no
 // task before tomorrow. $5 is the sender of the rest, and messages up to $6 are old. Rows
 // stand in no order, as changes of status leave them.
 const insertHistory = `
 WITH i AS (
-    SELECT i, i > $3 AS waits, i > $3 AND i % 2 = 0 AS in_line, now() - interval '30 days' + i * interval '2.5 seconds' AS at,
+    SELECT i, i > $3 AS waits, i > $3 AND i % 2 = 0 AS in_line, now() - (1000000 - i) * interval '2.5 seconds' AS at,
         ($4::uuid[])[CASE WHEN i % 2 = 0 THEN 1 ELSE 2 + (i / 2) % (cardinality($4::uuid[]) - 1) END] AS owner
     FROM generate_series($1::int + 1, $2::int) AS i ORDER BY md5(i::text)
 ), m AS (
@@ -47,9 +47,9 @@ INSERT INTO message_events (message_id, kind, status, at)
 SELECT id, kind, CASE WHEN status = 'queued' THEN 'queued' ELSE 'submitted' END, at
 FROM m, unnest(CASE WHEN status = 'queued' THEN ARRAY['accepted'] ELSE ARRAY['accepted', 'attempt_started', 'submitted', 'report'] END) AS kind`
 
-// history adds messages to those that there are, until there are so many: of the days
-// from the thirtieth to the first before this. A fifth of them, the newest, waits, half
-// of it in the batch; the rest is over.
+// history adds messages to those that there are, until there are so many: a million are
+// of the last 29 days. A fifth of what is added, the newest, waits, half of it in the
+// batch; the rest is over.
 func (s *stack) history(ctx context.Context, owners []uuid.UUID, batch uuid.UUID, from, to int) error {
 	const some = 20_000
 	waiting := to - (to-from)/5
@@ -65,7 +65,7 @@ func (s *stack) history(ctx context.Context, owners []uuid.UUID, batch uuid.UUID
 	return s.countDays(ctx)
 }
 
-// countDays has a worker count the messages of past days, as it does when it starts.
+// countDays has a worker count the messages of hours that are over, as it does when it starts.
 // Workers that were killed may have left the turn to do so taken.
 func (s *stack) countDays(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, `TRUNCATE days_counted, turns`); err != nil {

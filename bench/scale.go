@@ -73,20 +73,21 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 		return err
 	}
 	r.add("accept, c=64", perSecond, "messages/s", "")
-	return s.readToday(ctx, r, api, cookie)
+	return s.readHour(ctx, r, api, cookie)
 }
 
-// readToday asks for an overview with messages of today, which it counts each time.
-func (s *stack) readToday(ctx context.Context, r *report, api *process, cookie string) error {
-	var today float64
-	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM messages WHERE created_at >= current_date`).Scan(&today); err != nil {
-		return fmt.Errorf("counting messages of today: %w", err)
+// readHour asks for an overview with messages of the present hour, which it counts each
+// time.
+func (s *stack) readHour(ctx context.Context, r *report, api *process, cookie string) error {
+	var hour float64
+	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM messages WHERE created_at >= date_trunc('hour', now())`).Scan(&hour); err != nil {
+		return fmt.Errorf("counting messages of this hour: %w", err)
 	}
 	took, _, err := ask(ctx, poster(api.url, "/overview", "Cookie: "+cookie+"\r\n", func(int64) string { return "" }, http.StatusOK))
 	if err != nil {
 		return err
 	}
-	r.add("messages of today", today, "", "")
+	r.add("messages of the present hour", hour, "", "")
 	r.add("the overview of a week with them, p95", took.at(0.95), "ms", "")
 	return nil
 }
