@@ -50,6 +50,14 @@ type Message struct {
 	UpdatedAt   time.Time         `json:"updatedAt"`
 	FinalAt     *time.Time        `json:"finalAt,omitempty"`
 	Events      []Event           `json:"events,omitempty"` // of one message, not in lists
+	Line        *Line             `json:"line,omitempty"`   // of one message that waits
+}
+
+// Line is a message's place among those that wait for their sender's turn.
+type Line struct {
+	Ahead       int     `json:"ahead"`       // messages, counted up to 5000
+	WaitSeconds float64 `json:"waitSeconds"` // about; at the least where something holds it up
+	Explanation string  `json:"explanation"`
 }
 
 // Event is one thing that happened to a message.
@@ -67,6 +75,7 @@ type Forecast struct {
 	From            string    `json:"from"`
 	PerMinute       float64   `json:"perMinute,omitempty"` // 0: no limit
 	Ahead           int       `json:"ahead"`
+	Paused          string    `json:"paused"` // why all sending is paused; "" while it goes on
 	EstimatedSendAt time.Time `json:"estimatedSendAt"`
 	EstimatedCost   string    `json:"estimatedCost"` // US dollars
 	Suppressed      bool      `json:"suppressed"`

@@ -19,16 +19,15 @@ import (
 const smokeTimeout = time.Minute
 
 // runSmoke shows that everything works together: it brings all up, sends one
-// message over the API and follows it to its final status.
+// message over the API and follows it to its final status. It leaves servers that the
+// environment names alone: its worker would hand their messages to a simulator.
 func runSmoke(ctx context.Context) error {
 	state, err := devstack.TempStateDir()
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(state)
-	s, err := start(ctx, options{vars: map[string]string{
-		"DATABASE_URL": os.Getenv("DATABASE_URL"), "REDIS_URL": os.Getenv("REDIS_URL"),
-	}, stateDir: state, throwaway: true})
+	s, err := start(ctx, options{vars: map[string]string{}, stateDir: state, throwaway: true})
 	if err != nil {
 		return err
 	}

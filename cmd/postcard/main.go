@@ -16,6 +16,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -76,7 +77,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case len(args) == 4 && args[0] == "user" && args[1] == "cap":
 		return setDailyCap(ctx, args[2], args[3], out)
 	case len(args) > 1 && args[0] == "send":
-		return send(ctx, args[1:], out)
+		err := send(ctx, args[1:], out)
+		if errors.Is(err, flag.ErrHelp) {
+			_, err = io.WriteString(out, usage)
+		}
+		return err
 	case len(args) == 1 && args[0] == "verify":
 		return verify(ctx, out, nil)
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--simulator":

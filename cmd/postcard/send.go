@@ -53,11 +53,20 @@ func readOrder(args []string) (order, error) {
 		o.message.Metadata[name] = value
 		return nil
 	})
-	if err := flags.Parse(args); err != nil {
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return o, err
+	case err != nil:
 		return o, fmt.Errorf("reading what to send: %w", err)
-	}
-	if flags.NArg() > 0 || o.message.To == "" || len(o.message.MediaURLs) == 0 {
-		return o, errUsage
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("reading what to send: %q is too much; words with spaces need quotes", flags.Arg(0))
+	case o.message.To == "":
+		return o, errors.New("reading what to send: --to is missing")
+	case len(o.message.MediaURLs) == 0:
+		return o, errors.New("reading what to send: --media is missing")
+	case o.patience <= 0:
+		return o, errors.New("reading what to send: --for must be longer than 0s")
 	}
 	return o, nil
 }
@@ -84,24 +93,29 @@ func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) 
 		if err != nil {
 			return err
 		}
-		return o.show(out, forecast, fmt.Sprintf("It would be sent from %s to %s about %s, and cost about $%s. Nothing was sent.",
-			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost))
+		words := fmt.Sprintf("It would be sent from %s to %s about %s, and cost about $%s. Nothing was sent.",
+			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost)
+		if forecast.Paused != "" {
+			words += " All sending is paused, so that it would be later: " + forecast.Paused
+		}
+		return o.show(out, forecast, words)
 	}
 	message, err := api.Send(ctx, o.message)
 	if err != nil {
 		return err
 	}
-	shown := where(message)
+	shown, version := where(message), message.Version
 	if err := o.show(out, message, shown); err != nil || !o.wait {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
 	message, err = api.Watch(ctx, message.ID, func(m client.Message) {
-		if words := where(m); words != shown {
-			shown = words
+		words := where(m)
+		if m.Version > version && (o.json || words != shown) {
 			_ = o.show(out, m, words) // an output that is gone shows itself at the next line of the shell
 		}
+		shown, version = words, m.Version
 	})
 	switch {
 	case err == nil && (message.Status == "delivered" || message.Status == "sent"):
@@ -113,13 +127,17 @@ func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) 
 	case message.Status == "sent": // often the last word
 		return nil
 	default:
-		return fmt.Errorf("after %s the message has not reached the carrier; it goes its way", o.patience)
+		return fmt.Errorf("after %s the message has not reached the carrier, and goes on its way", o.patience)
 	}
 }
 
 // where says where a message stands, for people.
 func where(m client.Message) string {
-	return fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
+	words := fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
+	if m.Line != nil {
+		words += " " + m.Line.Explanation
+	}
+	return words
 }
 
 // show writes a line: for programs JSON, for people words.

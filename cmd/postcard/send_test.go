@@ -72,3 +72,21 @@ func TestSendIsPatientOnlyForSoLong(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestSendSaysWhatIsMissing(t *testing.T) {
+	for words, want := range map[string]string{
+		"send --to +14155550123":                     "--media is missing",
+		"send --media https://example.com/a.jpg":     "--to is missing",
+		"send --to +14155550123 --media x a":         `"a" is too much`,
+		"send --to 1 --media x --wait --for -5s":     "--for must be longer",
+		"send --to 1 --media x --at tomorrow":        "-at",
+		"send --to 1 --media x --metadata something": "NAME=VALUE",
+	} {
+		if _, err := call(t, "", words); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", words, err, want)
+		}
+	}
+	if out, err := call(t, "", "send --help"); err != nil || !strings.HasPrefix(out, "Usage:") {
+		t.Errorf("--help: %v\n%s", err, out)
+	}
+}

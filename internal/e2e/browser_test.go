@@ -206,6 +206,19 @@ func TestAnOpenPageOutlivesTheAPI(t *testing.T) {
 		chromedp.SendKeys(`#to`, "4165551234"), chromedp.SendKeys(`#media-0`, "https://example.com/picture.jpg"),
 		chromedp.Submit(`#to`), chromedp.WaitVisible(`#status.queued`))
 	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	if _, err := r.store.DB().Exec(`UPDATE messages SET line = 'waiting', relay_at = 'infinity'`); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, "opening the page of a message in line", chromedp.Reload(), chromedp.WaitReady(`#live[data-waiting]`))
+	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	if _, err := r.store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now() + interval '1 hour')`); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, "being told of a pause", chromedp.WaitVisible(`#pauses .notice`), chromedp.WaitVisible(`//section[contains(., "All sending is paused")]`))
+	picture(t, ctx, "paused")
+	if _, err := r.store.DB().Exec(`DELETE FROM pauses`); err != nil {
+		t.Fatal(err)
+	}
 	api.end()
 	do(t, ctx, "being told that the api is away", chromedp.WaitVisible(`#live-status.bad`))
 	picture(t, ctx, "away")

@@ -59,6 +59,7 @@ type Forecast struct {
 	EstimatedAt   time.Time         `json:"estimatedSendAt" doc:"About when it would be handed to Plivo; at the soonest, where 5000 or more wait before it."`
 	EstimatedCost string            `json:"estimatedCost" doc:"About what Plivo would charge, in US dollars: the average of your latest messages, or the list price." example:"0.016000"`
 	Suppressed    bool              `json:"suppressed" doc:"Whether it would fail, because the recipient has opted out."`
+	Paused        string            `json:"paused,omitempty" doc:"Why all sending is paused at present, in plain words: it would be sent later than estimated. Absent while sending goes on."`
 }
 
 // Once describes the header of requests that can be made idempotent.
@@ -148,7 +149,7 @@ func (a *api) accepted(taken mms.Taken) *sendOutput {
 func forecastOf(f mms.Forecast) Forecast {
 	out := Forecast{
 		DryRun: true, To: f.Recipient, From: f.Sender, Priority: f.Priority.String(), Metadata: f.Metadata, Ahead: f.Ahead,
-		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed,
+		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed, Paused: f.Paused.Words(),
 	}
 	if f.Pace > 0 {
 		out.PerMinute = math.Round(600/f.Pace.Seconds()) / 10

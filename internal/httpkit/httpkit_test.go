@@ -2,6 +2,7 @@ package httpkit_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -182,6 +183,24 @@ func TestAccessLogOddities(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestAClientThatIsGone is no failure of ours.
+func TestAClientThatIsGone(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]float64{"gone": 499, "there": 503} {
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		if name == "gone" {
+			leave()
+		}
+		var j journal
+		failing := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		httpkit.AccessLog(j.logger())(failing).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/", nil))
+		if got := j.lines(t)[0]["status"]; got != want {
+			t.Errorf("%s: logged as %v, want %v", name, got, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package httpkit
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -19,6 +20,10 @@ type outcome struct {
 	aborted bool // the handler gave up in the middle of its answer
 }
 
+// statusGone stands for what a client would have been answered that went away before, as
+// with nginx: no failure of ours.
+const statusGone = 499
+
 // unmatched stands for all paths without a route, which anybody can make up.
 const unmatched = "unmatched"
 
@@ -35,6 +40,9 @@ func watch(next http.Handler, done func(*http.Request, outcome)) http.Handler {
 			o.route, o.status = route(routing, r), wrapped.Status()
 			if o.status == 0 {
 				o.status = http.StatusOK // what net/http sends for a handler that says nothing
+			}
+			if o.status >= http.StatusInternalServerError && errors.Is(r.Context().Err(), context.Canceled) {
+				o.status = statusGone
 			}
 			done(r, o)
 		}()

@@ -56,7 +56,9 @@ type Batch struct {
 	Accepted  int // rows that became messages
 	Rejected  int // rows that did not
 	CreatedAt time.Time
-	Counts    map[Status]int // of its messages, by where they stand
+	Counts    map[Status]int // of its messages, by where they stand; nil where they were not counted
+	Left      bool           // some of its messages have not been handed to Plivo, or ended
+	Paused    Reason         // why nothing of anybody is sent at present; empty while sending goes on
 }
 
 // Open counts the messages whose status is not final.
@@ -70,35 +72,41 @@ func (b Batch) Open() int {
 	return open
 }
 
-// Title is where the batch stands, as a heading. Without Counts it says what was
-// asked for.
+func (b Batch) over() bool { return !b.Left && b.Open() == 0 }
+
+// Title is where the batch stands, as a heading.
 func (b Batch) Title() string {
 	switch {
 	case b.State == BatchCanceled:
 		return "Canceled"
-	case b.Counts != nil && b.Open() == 0:
+	case b.over():
 		return "Done"
 	case b.State == BatchPaused:
 		return "Paused"
+	case b.Paused != "":
+		return "Waiting"
 	}
 	return "Being sent"
 }
 
-// Explain says in plain words where the batch stands.
+// Explain says in plain words where a batch stands whose messages were counted.
 func (b Batch) Explain() string {
-	switch open := b.Open(); {
+	left := "Left: " + Counted(b.Open(), "message") + "."
+	switch {
 	case b.State == BatchCanceled:
 		return "The batch is canceled. What had been handed to Plivo before stays sent."
-	case open == 0:
+	case b.over():
 		const words = "All messages of the batch have been handed to Plivo or have ended."
 		if bad := b.Counts[Failed] + b.Counts[Undelivered]; bad > 0 {
 			return fmt.Sprintf("%s %s failed or could not be delivered.", words, Counted(bad, "message"))
 		}
 		return words
 	case b.State == BatchPaused:
-		return fmt.Sprintf("The batch is paused with %d messages left. Their time to be sent runs on.", open)
+		return "The batch is paused. Messages whose time runs out meanwhile fail. " + left
+	case b.Paused != "":
+		return "All sending is paused. " + b.Paused.Words() + " " + left
 	default:
-		return fmt.Sprintf("The batch is being sent; %d messages are left.", open)
+		return "The batch is being sent. " + left
 	}
 }
 

@@ -105,6 +105,7 @@ type Forecast struct {
 	Ahead      int           // messages that wait before it
 	SendAt     time.Time     // about when it would be sent
 	Suppressed bool          // it would fail: the recipient has opted out
+	Paused     Reason        // why nothing is sent at present; empty while sending goes on
 	Cost       string        // in US dollars, decimal; about
 }
 

@@ -191,3 +191,23 @@ func TestPlaceWords(t *testing.T) {
 		}
 	}
 }
+
+func TestWhereABatchStands(t *testing.T) {
+	t.Parallel()
+	waiting := map[Status]int{Queued: 2, Delivered: 1}
+	for _, tt := range []struct {
+		batch          Batch
+		title, explain string
+	}{
+		{Batch{State: BatchRunning, Left: true, Counts: waiting}, "Being sent", "The batch is being sent. Left: 2 messages."},
+		{Batch{State: BatchRunning, Left: true, Counts: waiting, Paused: ReasonCredit}, "Waiting", "All sending is paused. " + ReasonCredit.Words() + " Left: 2 messages."},
+		{Batch{State: BatchPaused, Left: true, Counts: waiting, Paused: ReasonCredit}, "Paused", "The batch is paused. Messages whose time runs out meanwhile fail. Left: 2 messages."},
+		{Batch{State: BatchCanceled, Left: true, Counts: waiting}, "Canceled", "The batch is canceled. What had been handed to Plivo before stays sent."},
+		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Paused: ReasonCredit}, "Done", "All messages of the batch have been handed to Plivo or have ended. 1 message failed or could not be delivered."},
+		{Batch{State: BatchPaused}, "Done", "All messages of the batch have been handed to Plivo or have ended."},
+	} {
+		if title, explain := tt.batch.Title(), tt.batch.Explain(); title != tt.title || explain != tt.explain {
+			t.Errorf("%+v: %q, %q; want %q, %q", tt.batch, title, explain, tt.title, tt.explain)
+		}
+	}
+}

@@ -323,6 +323,7 @@ SELECT coalesce(g.seconds, 0) AS seconds, now() AS now,
     (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = $1 AND w.line = 'waiting' AND w.priority <= $3 LIMIT $5) before) AS ahead,
     EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
+    coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused,
     coalesce((SELECT round(avg(r.cost), 6)::text FROM (
         SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) r WHERE r.cost > 0), '') AS cost
 FROM (SELECT) one LEFT JOIN gates g ON g.name = $1`
@@ -335,13 +336,14 @@ func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, erro
 		Gate       float64   `db:"gate"`
 		Ahead      int       `db:"ahead"`
 		Suppressed bool      `db:"suppressed"`
+		Paused     string    `db:"paused"`
 		Cost       string    `db:"cost"`
 	}
 	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted)
 	if err != nil {
 		return mms.Forecast{}, translate(err, "forecasting a message")
 	}
-	f := mms.Forecast{Message: m, Pace: seconds(row.Seconds), Ahead: row.Ahead, Suppressed: row.Suppressed, Cost: row.Cost}
+	f := mms.Forecast{Message: m, Pace: seconds(row.Seconds), Ahead: row.Ahead, Suppressed: row.Suppressed, Paused: mms.Reason(row.Paused), Cost: row.Cost}
 	if f.Cost == "" {
 		f.Cost = mms.ListPrice
 	}

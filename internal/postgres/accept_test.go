@@ -468,11 +468,17 @@ func TestForecast(t *testing.T) {
 	if _, err := store.Suppress(t.Context(), []mms.Suppression{{Sender: m.Sender, Recipient: m.Recipient, Reason: "admin"}}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
+		t.Fatal(err)
+	}
 	now, err := store.Now(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	f, err := store.Forecast(t.Context(), m)
+	if f.Paused != mms.ReasonCredit {
+		t.Errorf("paused: %q", f.Paused)
+	}
 	if wait := f.SendAt.Sub(now); err != nil || f.Pace != 4*time.Second || f.Ahead != 3 || wait < 12*time.Second || wait > 17*time.Second || f.Cost != "0.020000" || !f.Suppressed {
 		t.Errorf("%+v, %v", f, err)
 	}

@@ -212,7 +212,9 @@ func (s *Store) batchBefore(ctx context.Context, o mms.BatchOrder) (mms.TakenBat
 	return mms.TakenBatch{Batch: batch, Faults: faults, Replayed: true}, err
 }
 
-const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.accepted, b.rejected, b.created_at`
+const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.accepted, b.rejected, b.created_at,
+    coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS left,
+    coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused`
 
 type batchRow struct {
 	ID        uuid.UUID     `db:"id"`
@@ -223,12 +225,15 @@ type batchRow struct {
 	Accepted  int           `db:"accepted"`
 	Rejected  int           `db:"rejected"`
 	CreatedAt time.Time     `db:"created_at"`
+	Left      bool          `db:"left"`
+	Paused    string        `db:"paused"`
 }
 
 func (r batchRow) batch() mms.Batch {
 	return mms.Batch{
 		ID: r.ID, Owner: r.UserID, KeyID: r.KeyID.UUID, Name: r.Name, State: mms.BatchState(r.State),
 		Accepted: r.Accepted, Rejected: r.Rejected, CreatedAt: r.CreatedAt,
+		Left: r.Left, Paused: mms.Reason(r.Paused),
 	}
 }
 

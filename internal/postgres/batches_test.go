@@ -66,6 +66,15 @@ func TestABatchIsStoredWhole(t *testing.T) {
 	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Open() != 5 {
 		t.Errorf("%s %v", diff, err)
 	}
+	if !got.Left || got.Paused != "" {
+		t.Errorf("left: %t, paused: %q", got.Left, got.Paused)
+	}
+	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := store.Batches(t.Context(), owner, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].Left || list[0].Paused != mms.ReasonCredit {
+		t.Errorf("the list during a pause: %+v, %v", list, err)
+	}
 	if _, err := store.Batch(t.Context(), uuid.New(), o.ID); !errors.Is(err, mms.ErrNoBatch) {
 		t.Errorf("another's: %v", err)
 	}

@@ -92,8 +92,9 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, who identity
 	defer r.MultipartForm.RemoveAll() //nolint:errcheck // files in the system's temporary folder
 	body := newBatchPage{
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: strings.TrimSpace(r.PostForm.Get("mediaUrl")),
-		From: r.PostForm.Get("from"), AcceptGood: r.PostForm.Get("onError") == "accept_good", Once: rand.Text(),
+		From: r.PostForm.Get("from"), AcceptGood: r.PostForm.Get("onError") == "accept_good", Once: r.PostForm.Get("once"),
 	}
+	status := http.StatusUnprocessableEntity
 	taken, err := p.takeBatch(r, who, body)
 	var fields invalid.Fields
 	var bad mms.RowFaults
@@ -112,13 +113,18 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, who identity
 		for _, f := range bad.Faults[:min(len(bad.Faults), faultsShown)] {
 			body.Faults = append(body.Faults, fmt.Sprintf("Row %d: %s %s", f.Row, f.Name, f.Message))
 		}
-	case errors.As(err, &full), errors.As(err, &broken), errors.Is(err, mms.ErrInFlight), errors.Is(err, mms.ErrKeyReused):
+	case errors.Is(err, mms.ErrKeyReused):
+		body.Once = rand.Text()
+		body.Faults = []string{"This form was sent before, with other contents: see your batches. Send it again to send this as a batch of its own."}
+	case errors.As(err, &full), errors.As(err, &broken), errors.Is(err, mms.ErrInFlight):
 		body.Faults = []string{err.Error()}
 	default:
-		p.failed(w, r, err)
-		return
+		// Whether it was stored cannot be known where the database went away at the end.
+		// The form stays the same request.
+		status = p.logFailure(r, err)
+		body.Faults = []string{"Postcard could not make sure that the batch was stored. Please choose the file and send it again: nothing will be sent twice."}
 	}
-	p.showBatchForm(w, r, http.StatusUnprocessableEntity, body)
+	p.showBatchForm(w, r, status, body)
 }
 
 func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatchPage) (mms.TakenBatch, error) {

@@ -5,11 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 
-	"postcard/internal/httpkit"
 	"postcard/internal/identity"
 	"postcard/internal/invalid"
 	"postcard/internal/mms"
@@ -47,7 +45,7 @@ type fault struct{ ID, Words string }
 const blankMedia = 3
 
 func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
-	show(p, w, r, http.StatusOK, "compose", frame{Title: "New message"}, p.newCompose("", "", "", nil, nil))
+	show(p, w, r, http.StatusOK, "compose", frame{Title: "New message"}, p.newCompose("", "", "", "", nil, nil))
 }
 
 func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Principal) {
@@ -55,7 +53,7 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 		return
 	}
 	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
-	media := nonEmpty(r.PostForm["mediaUrl"])
+	media, once := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("once")
 	draft := mms.Draft{To: to, From: from, Text: text, MediaURLs: media}
 	draft.Idempotency = mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256(fmt.Appendf(nil, "%q", [][]string{{to, from, text}, media}))}
 	read, readErr := mms.ReadNumber(to)
@@ -73,24 +71,29 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 		p.Door.Flash(r.Context(), accepted(to, message.Message))
 		http.Redirect(w, r, "/messages/"+message.ID.String(), http.StatusSeeOther)
 	case faults != nil:
-		body := p.newCompose(to, from, text, media, faults)
+		body := p.newCompose(once, to, from, text, media, faults)
 		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
-	case errors.As(err, &full), errors.Is(err, mms.ErrInFlight), errors.Is(err, mms.ErrKeyReused):
-		body := p.newCompose(to, from, text, media, nil)
+	case errors.Is(err, mms.ErrKeyReused):
+		body := p.newCompose("", to, from, text, media, nil)
+		body.Error = "This form was sent before, with other words: see your messages. Press Send to send this as a message of its own."
+		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
+	case errors.As(err, &full), errors.Is(err, mms.ErrInFlight):
+		body := p.newCompose(once, to, from, text, media, nil)
 		body.Error = "Nothing was sent: " + err.Error() + "."
 		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
 	default:
-		p.notStored(w, r, p.newCompose(to, from, text, media, nil), err)
+		p.notStored(w, r, p.newCompose(once, to, from, text, media, nil), err)
 	}
 }
 
 // composeAgain gives a form back that was filled in by somebody who has been logged out
-// meanwhile: nothing that was typed is lost. It shows nothing but that.
+// meanwhile: nothing that was typed is lost. It shows nothing but that. The form may have
+// been sent before, and its answer lost: it stays the same request.
 func (p *Pages) composeAgain(w http.ResponseWriter, r *http.Request) {
 	if !p.readForm(w, r) {
 		return
 	}
-	body := p.newCompose(r.PostForm.Get("to"), r.PostForm.Get("from"), r.PostForm.Get("text"), nonEmpty(r.PostForm["mediaUrl"]), nil)
+	body := p.newCompose(r.PostForm.Get("once"), r.PostForm.Get("to"), r.PostForm.Get("from"), r.PostForm.Get("text"), nonEmpty(r.PostForm["mediaUrl"]), nil)
 	body.LoggedOut, body.Senders = true, nil
 	show(p, w, r, http.StatusForbidden, "compose", frame{Title: "New message"}, body)
 }
@@ -114,15 +117,12 @@ func accepted(typed string, m mms.Message) string {
 	return fmt.Sprintf("The message is stored and on its way. We read “%s” as %s.", typed, m.Recipient.International())
 }
 
-// notStored gives the form back: nothing that was typed is lost.
+// notStored gives the form back: nothing that was typed is lost. Whether the message was
+// stored cannot be known where the database went away at the end; the form stays the same
+// request, so that it is not sent twice.
 func (p *Pages) notStored(w http.ResponseWriter, r *http.Request, body composePage, err error) {
-	p.Logger.ErrorContext(r.Context(), "a message could not be stored",
-		slog.String("request_id", httpkit.RequestID(r.Context())), slog.Any("error", err))
-	status := http.StatusInternalServerError
-	if errors.Is(err, mms.ErrUnavailable) {
-		status = http.StatusServiceUnavailable
-	}
-	body.Error = "The message could not be stored, and nothing was sent. Please try again."
+	status := p.logFailure(r, err)
+	body.Error = "Postcard could not make sure that the message was stored. Please press Send again: it will not be sent twice."
 	show(p, w, r, status, "compose", frame{Title: "New message"}, body)
 }
 
@@ -136,8 +136,12 @@ func nonEmpty(values []string) []string {
 	return out
 }
 
-func (p *Pages) newCompose(to, from, text string, media []string, faults invalid.Fields) composePage {
-	c := composePage{To: to, From: from, Text: text, Once: rand.Text(), Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
+// newCompose fills the form. It is the request that once stands for; "" for a new one.
+func (p *Pages) newCompose(once, to, from, text string, media []string, faults invalid.Fields) composePage {
+	if once == "" {
+		once = rand.Text()
+	}
+	c := composePage{To: to, From: from, Text: text, Once: once, Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
 	for _, f := range faults {
 		id, label := inputOf(f.Name)
 		words := label + " " + f.Message

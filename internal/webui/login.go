@@ -23,15 +23,30 @@ type credentials struct {
 	Next   string // the path to go to afterwards
 	Faults invalid.Fields
 	Error  string // about the form as a whole
+	Undone bool   // a form was sent by somebody who had been logged out
 }
 
-// toLogin sends a stranger to the login, to come back to the page asked for.
+// toLogin sends a stranger to the login, to come back to the page asked for. Who has
+// been logged out before they sent a form is told that nothing came of it, and comes back
+// to the form.
 func toLogin(w http.ResponseWriter, r *http.Request) {
-	next := "/messages"
+	query := url.Values{}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		next = r.URL.RequestURI()
+		query.Set("next", r.URL.RequestURI())
+	} else {
+		query.Set("next", cameFrom(r))
+		query.Set("undone", "1")
 	}
-	http.Redirect(w, r, "/login?next="+url.QueryEscape(next), http.StatusSeeOther)
+	http.Redirect(w, r, "/login?"+query.Encode(), http.StatusSeeOther)
+}
+
+// cameFrom is the page of ours that a form was on, or the list.
+func cameFrom(r *http.Request) string {
+	u, err := url.Parse(r.Referer())
+	if err != nil || u.Host != r.Host {
+		return "/messages"
+	}
+	return localPath(u.RequestURI())
 }
 
 // localPath is next where that is a path on this site, else the list. Browsers
@@ -63,7 +78,7 @@ func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, ti
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	show(p, w, r, http.StatusOK, name, frame{Title: title}, credentials{Next: next})
+	show(p, w, r, http.StatusOK, name, frame{Title: title}, credentials{Next: next, Undone: r.URL.Query().Has("undone")})
 }
 
 func (p *Pages) login(w http.ResponseWriter, r *http.Request) {

@@ -1,9 +1,9 @@
 package webui
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -34,6 +34,7 @@ type listPage struct {
 	Statuses []mms.Status
 	Older    string // the address of the page behind; empty at the end
 	First    bool   // nothing newer is left out
+	Waiting  bool   // some wait for their turn, or for the end of a pause
 }
 
 func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Principal) {
@@ -72,6 +73,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 		return
 	}
 	body.Messages = messages
+	body.Waiting = slices.ContainsFunc(messages, func(m mms.Message) bool { return m.Status == mms.Queued })
 	if next != uuid.Nil {
 		filters.Set("before", next.String())
 		body.Older = "/messages?" + filters.Encode()
@@ -97,7 +99,8 @@ type messagePage struct {
 	Place   string        // in its sender's line; empty when it stands in none
 	Replies []mms.Inbound // newest first
 	Steps   []step        // the events, newest first
-	Once    string        // makes a second click the same request
+	Once    string        // makes sending it again the same request, until something happens to it
+	NextTry *time.Time    // of a message that was tried before; nil where it stands in line
 	Side    string        // whose matter a failure at Plivo is; empty where there was none
 }
 
@@ -140,12 +143,14 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		p.failed(w, r, err)
 		return
 	}
-	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events), Once: rand.Text()}
+	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events), Once: fmt.Sprintf("%s-%d", history.ID, history.Version)}
 	if history.PlivoCode != "" {
 		body.Side = mms.ExplainPlivoCode(history.PlivoCode).Side.Words()
 	}
 	if waiting {
 		body.Place = place.Words()
+	} else if history.Attempts > 0 {
+		body.NextTry = history.NextAttemptAt
 	}
 	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
 	show(p, w, r, http.StatusOK, "message", f, body)
@@ -238,7 +243,7 @@ func (p *Pages) resume(w http.ResponseWriter, r *http.Request, _ identity.Princi
 		return
 	}
 	if ended {
-		p.Door.Flash(r.Context(), "Sending goes on.")
+		p.Door.Flash(r.Context(), "That pause is over.")
 	}
 	http.Redirect(w, r, "/messages", http.StatusSeeOther)
 }

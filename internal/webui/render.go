@@ -148,12 +148,23 @@ func (p *Pages) failed(w http.ResponseWriter, r *http.Request, err error) {
 		p.NotFound(w, r)
 		return
 	}
-	p.Logger.ErrorContext(r.Context(), "a page failed", slog.String("request_id", httpkit.RequestID(r.Context())), slog.Any("error", err))
-	if errors.Is(err, mms.ErrUnavailable) {
+	if p.logFailure(r, err) == http.StatusServiceUnavailable {
 		p.showError(w, r, http.StatusServiceUnavailable, "Not available", "Postcard cannot reach its database at present. Please try again in a moment.")
 		return
 	}
 	p.showError(w, r, http.StatusInternalServerError, "Something went wrong", "It is on our side, and has been noted. Please try again.")
+}
+
+// logFailure logs an error of the store, unless the client has gone, which is then most
+// likely the cause, and returns the status to answer with.
+func (p *Pages) logFailure(r *http.Request, err error) int {
+	if !errors.Is(r.Context().Err(), context.Canceled) {
+		p.Logger.ErrorContext(r.Context(), "a page failed", slog.String("request_id", httpkit.RequestID(r.Context())), slog.Any("error", err))
+	}
+	if errors.Is(err, mms.ErrUnavailable) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
 }
 
 func (p *Pages) methodNotAllowed(w http.ResponseWriter, r *http.Request) {

@@ -106,7 +106,7 @@ func TestBatchPages(t *testing.T) {
 	if got.status != http.StatusSeeOther || len(w.batches) != 1 {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
-	b.want("the batch", b.get(got.location), http.StatusOK, "spring", "1 messages are left", "Row 2: to", "Pause", `class="status queued"`)
+	b.want("the batch", b.get(got.location), http.StatusOK, "spring", "Left: 1 message.", "Row 2: to", "Pause", `class="status queued"`)
 	b.want("the list", b.get("/batches"), http.StatusOK, "spring", "Being sent")
 	b.post(got.location + "/pause")
 	b.want("paused", b.get(got.location), http.StatusOK, "is paused", "Resume")

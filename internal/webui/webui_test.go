@@ -579,8 +579,11 @@ func TestAStoreThatFailsLosesNoInput(t *testing.T) {
 	b.login("ada@example.com")
 	for err, status := range map[error]int{errors.New("secret inside"): 500, fmt.Errorf("x: %w", mms.ErrUnavailable): 503} {
 		w.err = err
-		got := b.post("/messages/new", "to", "4155550123", "text", "Keep me", "mediaUrl", "https://example.com/a.jpg")
-		b.want("sending", got, status, "Keep me", "nothing was sent", `value="4155550123"`)
+		got := b.post("/messages/new", "once", "click-1", "to", "4155550123", "text", "Keep me", "mediaUrl", "https://example.com/a.jpg")
+		// It may have been stored: sending the form again must not send a second message.
+		b.want("sending", got, status, "Keep me", "will not be sent twice", `value="4155550123"`, `name="once" value="click-1"`)
+		got = b.upload("to\n+14155550123\n", "once", "click-2", "mediaUrl", "https://example.com/a.jpg")
+		b.want("sending a batch", got, status, "nothing will be sent twice", `name="once" value="click-2"`)
 		id := uuid.NewString()
 		for _, page := range []answer{got, b.get("/messages"), b.get("/messages/" + id), b.post("/messages/"+id+"/decision", "decision", "give_up")} {
 			if page.status != status || strings.Contains(page.body, "secret inside") {
@@ -645,11 +648,32 @@ func TestPlaceInLine(t *testing.T) {
 func TestWhatWasWrittenOutlivesTheSession(t *testing.T) {
 	t.Parallel()
 	w, b := newWorld(t, false)
-	got := b.post("/messages/new", "to", "(415) 555-0123", "from", "+14155550101", "text", "Dear <Bob>", "mediaUrl", "https://example.com/a.jpg")
-	b.want("the form", got, http.StatusForbidden, "You have been logged out, and nothing was sent", "(415) 555-0123",
-		`name="from" value="&#43;14155550101"`, "Dear &lt;Bob&gt;", "https://example.com/a.jpg")
+	got := b.post("/messages/new", "once", "click-1", "to", "(415) 555-0123", "from", "+14155550101", "text", "Dear <Bob>", "mediaUrl", "https://example.com/a.jpg")
+	b.want("the form", got, http.StatusForbidden, "You have been logged out", "(415) 555-0123",
+		`name="from" value="&#43;14155550101"`, `name="once" value="click-1"`, "Dear &lt;Bob&gt;", "https://example.com/a.jpg")
 	if strings.Contains(got.body, "<select") || len(w.messages) > 0 {
 		t.Error("a stranger is shown the senders, or sent a message")
+	}
+}
+
+// TestAFormSentTooLateIsSaidToBeUndone: who was logged out meanwhile comes back to where
+// they were, on pages of ours.
+func TestAFormSentTooLateIsSaidToBeUndone(t *testing.T) {
+	t.Parallel()
+	_, b := newWorld(t, false)
+	for referer, next := range map[string]string{
+		"":                            "/messages",
+		"http://example.com/batches":  "/batches",
+		"http://evil.example/batches": "/messages",
+		"http://example.com//evil":    "/messages",
+	} {
+		r := httptest.NewRequest("POST", "http://example.com/batches/1/pause", nil)
+		r.Header.Set("Referer", referer)
+		got, login := b.request(r), url.Values{"next": {next}, "undone": {"1"}}
+		if got.location != "/login?"+login.Encode() {
+			t.Errorf("from %q: sent to %q", referer, got.location)
+		}
+		b.want("the login", b.get(got.location), http.StatusOK, "nothing was done", `value="`+next+`"`)
 	}
 }
 
@@ -715,7 +739,7 @@ func TestAllSeePausesAndAdminsEndThem(t *testing.T) {
 	b.login("root@example.com")
 	b.want("the pause", b.get("/messages"), http.StatusOK, "Sending is paused", "credentials", "&lt;no&gt;", "Go on now", "/admin/queues")
 	b.post("/admin/resume", "cause", string(mms.ReasonCredentials))
-	b.want("afterwards", b.get("/messages"), http.StatusOK, "Sending goes on.")
+	b.want("afterwards", b.get("/messages"), http.StatusOK, "That pause is over.")
 }
 
 func TestOlderMessages(t *testing.T) {

@@ -81,6 +81,8 @@ function live() {
   if (!region || "final" in region.dataset) return;
   const words = document.getElementById("live-status");
   const one = "version" in region.dataset;
+  const pauses = document.getElementById("pauses");
+  let paused = pauses.innerHTML;
   let source = null;
   let over = false;
   let renewing = false;
@@ -97,8 +99,12 @@ function live() {
     try {
       const response = await fetch(location.href, { headers: { Accept: "text/html" } });
       const text = await response.text();
-      const fresh = response.ok && new DOMParser().parseFromString(text, "text/html").getElementById("live");
-      if (fresh) show(fresh);
+      const page = new DOMParser().parseFromString(text, "text/html");
+      const fresh = response.ok && page.getElementById("live");
+      if (fresh) {
+        show(fresh);
+        showPauses(page.getElementById("pauses"));
+      }
       else {
         again = true;
         await failed(); // who has been logged out gets another page
@@ -125,12 +131,19 @@ function live() {
     region.replaceChildren(...fresh.childNodes);
     localTimes(region);
     if (focused) region.querySelector(focused)?.focus();
+    region.toggleAttribute("data-waiting", "waiting" in fresh.dataset);
     if (!one) return;
     region.dataset.version = fresh.dataset.version;
-    region.toggleAttribute("data-waiting", "waiting" in fresh.dataset);
     const status = "Status: " + document.getElementById("status").textContent;
     if (words.textContent !== status) say(status, false);
     if ("final" in fresh.dataset) { over = true; close(); }
+  }
+
+  function showPauses(fresh) {
+    if (fresh.innerHTML === paused) return;
+    paused = fresh.innerHTML;
+    pauses.replaceChildren(...fresh.childNodes);
+    localTimes(pauses);
   }
 
   function close() {
@@ -175,8 +188,8 @@ function live() {
   open();
 }
 
-localTimes(document);
 counters();
 previews();
-live();
+live(); // before times are rewritten: it compares with what the server sends
+localTimes(document);
 document.getElementById("summary")?.focus();
