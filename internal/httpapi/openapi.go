@@ -66,7 +66,7 @@ Make an API key under Settings, send, and ask for news:
 
 A request that is repeated with the same Idempotency-Key within 24 hours sends nothing more, and gets the first answer; 409 with Retry-After says that the first is still being worked on.
 Bodies are JSON objects in UTF-8 of at most 64 KiB, of batches 64 MiB; fields that are not known are refused. Times are RFC 3339 in UTC. Fields with nothing to say are left out.
-Errors are problem details (RFC 9457, application/problem+json); errors lists every fault of the input at once, by field and rule.
+Errors are problem details (RFC 9457, application/problem+json); errors lists the faults of the input by field and rule: first all of its form, such as unknown fields and wrong types, then all of its values.
 
 The statuses of a message:
 

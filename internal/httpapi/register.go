@@ -99,7 +99,7 @@ func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 }
 
 var problemWords = map[int]string{
-	http.StatusBadRequest:            "The input is not right; errors names every fault.",
+	http.StatusBadRequest:            "The input is not right; errors names its faults.",
 	http.StatusUnauthorized:          "Nobody is logged in, the API key is not valid, or the email or the password is wrong.",
 	http.StatusForbidden:             "This is not for you: the API key lacks the scope, only people may do it, or sign-up is closed.",
 	http.StatusNotFound:              "There is no such thing, or it belongs to somebody else.",

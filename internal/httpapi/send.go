@@ -85,7 +85,7 @@ func (a *api) registerSend() {
 		OperationID: "sendMms", Method: http.MethodPost, Path: sendPath, Tags: []string{"messages"},
 		Summary: "Send a picture message",
 		Description: "Takes the message on and answers at once: 202 means that it is stored safely and will be sent. " +
-			"What becomes of it stands at statusUrl. All faults of the input are listed in one answer.",
+			"What becomes of it stands at statusUrl. The faults of the input are listed together.",
 		DefaultStatus: http.StatusAccepted,
 		Responses: map[string]*huma.Response{
 			"200": a.jsonResponse("What would become of it; the answer to dryRun.", reflect.TypeFor[Forecast]()),
