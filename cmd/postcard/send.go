@@ -122,12 +122,12 @@ func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) 
 		return nil
 	case err == nil:
 		return fmt.Errorf("the message ended as “%s”", message.StatusTitle)
-	case !errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case !errors.Is(ctx.Err(), context.DeadlineExceeded) || message.ID == "":
 		return err
 	case message.Status == "sent": // often the last word
 		return nil
 	default:
-		return fmt.Errorf("after %s the message has not reached the carrier, and goes on its way", o.patience)
+		return fmt.Errorf("after %s the message stands at “%s”", o.patience, message.StatusTitle)
 	}
 }
 

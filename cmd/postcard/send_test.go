@@ -68,7 +68,7 @@ func TestSendIsPatientOnlyForSoLong(t *testing.T) {
 		t.Errorf("sent is often the last word: %v\n%s", err, out)
 	}
 	api(t, story("queued", "queued")...)
-	if _, err := call(t, "", words); err == nil || !strings.Contains(err.Error(), "after 50ms the message has not reached the carrier") {
+	if _, err := call(t, "", words); err == nil || !strings.Contains(err.Error(), "after 50ms the message stands at “QUEUED”") {
 		t.Errorf("%v", err)
 	}
 }

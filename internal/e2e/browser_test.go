@@ -211,10 +211,14 @@ func TestAnOpenPageOutlivesTheAPI(t *testing.T) {
 	}
 	do(t, ctx, "opening the page of a message in line", chromedp.Reload(), chromedp.WaitReady(`#live[data-waiting]`))
 	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	do(t, ctx, "being about to press a button", chromedp.Focus(`#cancel`))
 	if _, err := r.store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now() + interval '1 hour')`); err != nil {
 		t.Fatal(err)
 	}
 	do(t, ctx, "being told of a pause", chromedp.WaitVisible(`#pauses .notice`), chromedp.WaitVisible(`//section[contains(., "All sending is paused")]`))
+	if focused := ask(t, ctx, chromedp.Evaluate[string](`document.activeElement.id`)); focused != "cancel" {
+		t.Errorf("the focus has gone to %q", focused)
+	}
 	picture(t, ctx, "paused")
 	if _, err := r.store.DB().Exec(`DELETE FROM pauses`); err != nil {
 		t.Fatal(err)

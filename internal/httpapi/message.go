@@ -50,7 +50,7 @@ type Attempt struct {
 	StartedAt  time.Time   `json:"startedAt"`
 	FinishedAt *time.Time  `json:"finishedAt,omitempty" doc:"Absent while the call is under way."`
 	Outcome    mms.Outcome `json:"outcome,omitempty" enum:"accepted,refused_for_now,refused,account_trouble,unknown" doc:"What it came to; absent while the call is under way."`
-	HTTPStatus int         `json:"httpStatus,omitempty" doc:"Plivo's answer; absent when none was read." example:"202"`
+	HTTPStatus int         `json:"httpStatus,omitempty" doc:"Plivo's answer; absent when none was read. One that came after its delivery report is added later, without a new version." example:"202"`
 	Detail     string      `json:"detail,omitempty" doc:"What Plivo or the network said."`
 }
 

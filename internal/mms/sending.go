@@ -118,10 +118,10 @@ const MaxCounted = 5_000
 
 // Place is a message's place in its sender's line, and what else it waits for.
 type Place struct {
-	Ahead    int           // messages before it, MaxCounted at most
-	Wait     time.Duration // about how long it will take; at the least, where MaxCounted are before it or something holds it up
-	Paused   Reason        // why nothing is sent at present; empty while sending goes on
-	SetAside bool          // its batch is paused
+	Ahead  int           // messages before it, MaxCounted at most
+	Wait   time.Duration // about how long it will take; at the least, where MaxCounted are before it or something holds it up
+	Paused Reason        // why nothing is sent at present; empty while sending goes on
+	Batch  BatchState    // of its batch; running also where it has none
 }
 
 // Pause is why nothing is sent at present.

@@ -183,8 +183,9 @@ func TestPlaceWords(t *testing.T) {
 		"99 messages ahead, about 3 hours.":                             {Ahead: 99, Wait: 121 * time.Minute},
 		"0 messages ahead, about 10 minutes.":                           {Wait: 10 * time.Minute},
 		"5000 messages or more are ahead: about 12 hours at the least.": {Ahead: MaxCounted, Wait: 11*time.Hour + time.Minute},
-		"Its batch is paused.":                                          {Ahead: 2, SetAside: true},
-		"All sending is paused. " + ReasonCredit.Words():                {Paused: ReasonCredit, SetAside: true},
+		"Its batch is canceled.":                                        {Batch: BatchCanceled},
+		"Its batch is paused.":                                          {Ahead: 2, Batch: BatchPaused},
+		"All sending is paused. " + ReasonCredit.Words():                {Paused: ReasonCredit, Batch: BatchPaused},
 	} {
 		if got := place.Words(); got != want {
 			t.Errorf("Words() of %+v = %q, want %q", place, got, want)

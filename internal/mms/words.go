@@ -164,8 +164,8 @@ func (p Place) Words() string {
 	switch {
 	case p.Paused != "":
 		return "All sending is paused. " + p.Paused.Words()
-	case p.SetAside:
-		return "Its batch is paused."
+	case p.Batch == BatchPaused || p.Batch == BatchCanceled:
+		return fmt.Sprintf("Its batch is %s.", p.Batch)
 	case p.Ahead == 0 && p.Wait < time.Minute:
 		return "It is next in line."
 	case p.Ahead >= MaxCounted:

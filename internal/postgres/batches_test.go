@@ -217,7 +217,7 @@ func TestABatchThatIsPausedSendsNothing(t *testing.T) {
 			t.Errorf("setting aside: %t %v", done, err)
 		}
 	}
-	if place, waits, err := store.Place(t.Context(), owner, released[0].MessageID); !waits || !place.SetAside || err != nil {
+	if place, waits, err := store.Place(t.Context(), owner, released[0].MessageID); !waits || place.Batch != mms.BatchPaused || err != nil {
 		t.Errorf("its place: %+v, %t, %v", place, waits, err)
 	}
 	if n := count(t, store, `SELECT count(*) FROM messages WHERE line = 'set_aside' AND relay_at = 'infinity'`); n != 5 {

@@ -14,6 +14,7 @@ import (
 
 	"postcard/internal/mms"
 	"postcard/internal/postgres"
+	"postcard/internal/testkit"
 )
 
 // doubt puts a new message in doubt and lets the time for a look come.
@@ -199,18 +200,42 @@ func TestProofWinsOverWhatWeBelieved(t *testing.T) {
 }
 
 // TestAnAnswerAfterItsReport: what Plivo answered stands with the attempt, although the
-// message is known to be there already.
+// message is known to be there already, or just becoming so.
 func TestAnAnswerAfterItsReport(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
 	c, _ := claim(t, store, m.ID)
-	if _, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1"}, mms.EventReport); err != nil {
+	tx, err := store.DB().Begin()
+	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202, APIID: "api-1"}, mms.EventSubmitted)
-	if err != nil || got != mms.NothingNew {
-		t.Fatalf("Accepted() = %v, %v, want nothing new", got, err)
+	defer tx.Rollback()
+	for _, report := range []string{
+		`SELECT FROM messages WHERE id = $1 FOR UPDATE`,
+		`UPDATE attempts SET outcome = 'accepted', plivo_uuid = 'u-1', finished_at = now() WHERE message_id = $1`,
+		`UPDATE messages SET status = 'submitted', plivo_uuid = 'u-1', check_at = now() WHERE id = $1`,
+	} {
+		if _, err := tx.Exec(report, m.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered := make(chan error, 1)
+	go func() {
+		got, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202, APIID: "api-1"}, mms.EventSubmitted)
+		if got != mms.NothingNew {
+			err = fmt.Errorf("Accepted() = %v, want nothing new: %w", got, err)
+		}
+		answered <- err
+	}()
+	testkit.Eventually(t, "the answer waits for the report", func() bool {
+		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
+	})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Fatal(err)
 	}
 	if a := read(t, store, m).AttemptList[0]; a.HTTPStatus != 202 {
 		t.Errorf("the attempt was answered %d, want 202", a.HTTPStatus)

@@ -89,8 +89,9 @@ const unsettledPair = `EXISTS (
 // one may just be ending), for each sender whose gate opens within
 // $1 seconds and who has nobody on the way yet. A gate that opens more often
 // than we look lets several go at a time. One that somebody has locked holds up no
-// other. Whether there is a line is asked for by its first message: of EXISTS, Postgres
-// makes a join that reads the whole line.
+// other. Whether there is a line is asked for by its first message, and what was picked is
+// looked up as an array: of EXISTS and of a join, Postgres makes a walk along the whole
+// line, or the whole table.
 const release = `
 WITH ready AS (
     SELECT name, seconds, next_at FROM gates
@@ -109,9 +110,7 @@ WITH ready AS (
     UPDATE gates SET released_until = greatest(now(), next_at) + interval '2 seconds'
     WHERE name IN (SELECT name FROM picked) AND seconds > 0.005
 )
-UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
-FROM picked WHERE messages.id = picked.id
-RETURNING messages.id, messages.task_generation, messages.priority`
+` + releasePicked
 
 // Release takes those out of the lines whose turn it is within ahead, and
 // returns their tasks, to be enqueued.
@@ -119,24 +118,32 @@ func (s *Store) Release(ctx context.Context, ahead time.Duration) ([]mms.Task, e
 	return s.tasks(ctx, "releasing messages from the line", release, ahead.Seconds())
 }
 
+// releasePicked lets go those that were picked.
+const releasePicked = `
+UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
+WHERE messages.id = ANY (ARRAY(SELECT id FROM picked))
+RETURNING messages.id, messages.task_generation, messages.priority`
+
 // probe lets one message pass a pause, less and less often the longer it lasts,
-// and each time one that was tried the fewest times, of the first hundred in each line:
-// the trouble may be of one message alone.
+// and each time one that was tried the fewest times, of the first and the last hundred in
+// each line: the trouble may be of some messages alone.
 const probe = `
 WITH due AS (
     UPDATE pauses SET probe_at = now() + interval '10 seconds' + least(now() - since, interval '5 minutes')
     WHERE probe_at <= now() RETURNING cause
 ), picked AS (
-    SELECT f.id FROM gates, LATERAL (
-        SELECT m.id FROM messages m WHERE m.sender = gates.name AND m.line = 'waiting' AND NOT ` + unsettledPair + `
-        ORDER BY m.priority, m.id LIMIT 100
-    ) first JOIN messages f ON f.id = first.id
-    WHERE f.line = 'waiting' AND EXISTS (SELECT FROM due)
-    ORDER BY f.attempts, f.priority, f.id LIMIT 1 FOR UPDATE OF f SKIP LOCKED
-)
-UPDATE messages SET line = 'released', relay_at = now() + ` + relayGrace + `, task_generation = task_generation + 1
-FROM picked WHERE messages.id = picked.id
-RETURNING messages.id, messages.task_generation, messages.priority`
+    SELECT c.id FROM messages c
+    WHERE c.id = ANY (ARRAY(
+        SELECT f.id FROM gates, LATERAL (
+            (SELECT m.id FROM messages m WHERE m.sender = gates.name AND m.line = 'waiting' AND NOT ` + unsettledPair + `
+                ORDER BY m.priority, m.id LIMIT 100)
+            UNION ALL
+            (SELECT m.id FROM messages m WHERE m.sender = gates.name AND m.line = 'waiting' AND NOT ` + unsettledPair + `
+                ORDER BY m.priority DESC, m.id DESC LIMIT 100)
+        ) f WHERE EXISTS (SELECT FROM due)))
+      AND c.line = 'waiting'
+    ORDER BY c.attempts, c.priority, c.id LIMIT 1 FOR UPDATE SKIP LOCKED
+)` + releasePicked
 
 // Probe takes one message out of the line during a pause whose time for a
 // probe has come, and returns its task, to be enqueued.
@@ -174,7 +181,7 @@ SELECT (SELECT count(*) FROM (
     coalesce(g.seconds, 0) AS seconds,
     greatest(0, coalesce(extract(epoch FROM g.next_at - now()), 0)) AS gate,
     coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused,
-    EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state = 'paused') AS set_aside
+    coalesce((SELECT state FROM batches b WHERE b.id = m.batch_id), 'running') AS batch
 FROM messages m LEFT JOIN gates g ON g.name = m.sender
 WHERE m.id = $1 AND m.user_id = $2 AND m.line IN ('waiting', 'set_aside')`
 
@@ -182,11 +189,11 @@ WHERE m.id = $1 AND m.user_id = $2 AND m.line IN ('waiting', 'set_aside')`
 // about how long it has to wait, and what holds it up; false when it stands in none.
 func (s *Store) Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error) {
 	var row struct {
-		Ahead    int     `db:"ahead"`
-		Seconds  float64 `db:"seconds"`
-		Gate     float64 `db:"gate"`
-		Paused   string  `db:"paused"`
-		SetAside bool    `db:"set_aside"`
+		Ahead   int     `db:"ahead"`
+		Seconds float64 `db:"seconds"`
+		Gate    float64 `db:"gate"`
+		Paused  string  `db:"paused"`
+		Batch   string  `db:"batch"`
 	}
 	err := s.db.GetContext(ctx, &row, selectPlace, id, owner, mms.MaxCounted)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -194,7 +201,7 @@ func (s *Store) Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool
 	}
 	return mms.Place{
 		Ahead: row.Ahead, Wait: seconds(row.Gate + float64(row.Ahead)*row.Seconds),
-		Paused: mms.Reason(row.Paused), SetAside: row.SetAside,
+		Paused: mms.Reason(row.Paused), Batch: mms.BatchState(row.Batch),
 	}, err == nil, translate(err, "reading a place in line")
 }
 

@@ -23,15 +23,15 @@ func leastIDAt(moment string) string {
 func beginning(day string) string { return `((` + day + `)::timestamp AT TIME ZONE 'UTC')` }
 
 // countsOfPart counts the messages that were taken on from part.begins on and before
-// part.ends by what became of them; more can be asked of them. The ids bound the search
-// as in pageQuery (clockMargin).
-func countsOfPart(more string) string {
+// part.ends by what became of them; more can be asked of them. The ids bound the search;
+// they are of the api's clock, which may be off by the margin.
+func countsOfPart(margin, more string) string {
 	return `
     SELECT m.user_id, m.status, c.reason, c.plivo_code, count(*)::int AS messages
     FROM messages m, LATERAL (SELECT
         CASE WHEN m.status IN ('failed', 'undelivered') THEN m.reason ELSE '' END AS reason,
         CASE WHEN m.status IN ('failed', 'undelivered') THEN m.plivo_code ELSE '' END AS plivo_code) c
-    WHERE m.id >= ` + leastIDAt(`part.begins - interval '10 minutes'`) + ` AND m.id < ` + leastIDAt(`part.ends + interval '10 minutes'`) + `
+    WHERE m.id >= ` + leastIDAt(`part.begins - interval '`+margin+`'`) + ` AND m.id < ` + leastIDAt(`part.ends + interval '`+margin+`'`) + `
       AND m.created_at >= part.begins AND m.created_at < part.ends` + more + `
     GROUP BY m.user_id, m.status, c.reason, c.plivo_code`
 }
@@ -52,7 +52,7 @@ FROM part LEFT JOIN LATERAL (
     UNION ALL
     SELECT status, reason, plivo_code, messages FROM day_changes m WHERE day = part.day AND hour < part.begins` + ofOwner + `
     UNION ALL
-    SELECT status, reason, plivo_code, messages FROM (` + countsOfPart(ofOwner+` AND part.begins < part.ends`) + `) m
+    SELECT status, reason, plivo_code, messages FROM (` + countsOfPart(`10 minutes`, ofOwner+` AND part.begins < part.ends`) + `) m
 ) t ON true
 GROUP BY part.day, t.status, t.reason, t.plivo_code
 ORDER BY part.day`
@@ -196,8 +196,9 @@ RETURNING part.begins, part.ends`
 // forgetChanges are those that countPart sees.
 const forgetChanges = `DELETE FROM day_changes WHERE day = $1 AND hour >= $2 AND hour < $3`
 
+// countPart has a wide margin: what it misses is missing for good.
 var countPart = `
-WITH part AS (SELECT $2::timestamptz AS begins, $3::timestamptz AS ends), m AS MATERIALIZED (SELECT c.* FROM part, LATERAL (` + countsOfPart(``) + `) c)
+WITH part AS (SELECT $2::timestamptz AS begins, $3::timestamptz AS ends), m AS MATERIALIZED (SELECT c.* FROM part, LATERAL (` + countsOfPart(`1 day`, ``) + `) c)
 INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
 SELECT user_id, $1::date, status, reason, plivo_code, messages FROM m
 UNION ALL

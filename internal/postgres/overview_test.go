@@ -98,8 +98,14 @@ func (p past) add(owner uuid.UUID, daysAgo int, status, reason string) uuid.UUID
 
 func (p past) addAt(owner uuid.UUID, at time.Time, status, reason string) uuid.UUID {
 	p.t.Helper()
+	return p.addSkewed(owner, at, 0, status, reason)
+}
+
+// addSkewed has the id made by a clock that is ahead.
+func (p past) addSkewed(owner uuid.UUID, at time.Time, ahead time.Duration, status, reason string) uuid.UUID {
+	p.t.Helper()
 	id := uuid.Must(uuid.NewV7())
-	for i, ms := 5, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
+	for i, ms := 5, at.Add(ahead).UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
 		id[i] = byte(ms)
 	}
 	p.exec(`INSERT INTO messages (id, user_id, sender, recipient, text, status, reason, plivo_uuid, final_at, next_attempt_at, relay_at, created_at)
@@ -330,6 +336,19 @@ func TestHoursOfTodayAreCounted(t *testing.T) {
 	p.wantTotals("before they are counted anew", ada, map[mms.Status]int{mms.Delivered: 2})
 	p.countDays()
 	p.wantTotals("counted anew", ada, map[mms.Status]int{mms.Delivered: 2})
+}
+
+// TestAnAPIWhoseClockIsWrong has ids say another time than the database: the totals are of
+// the database's.
+func TestAnAPIWhoseClockIsWrong(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	over := time.Now().Add(-10 * time.Minute).Truncate(time.Hour)
+	p.addSkewed(ada, over.Add(-time.Minute), 3*time.Hour, "delivered", "")
+	p.addSkewed(ada, over.Add(-26*time.Hour), -3*time.Hour, "delivered", "")
+	p.countDays()
+	p.wantTotals("counted", ada, map[mms.Status]int{mms.Delivered: 2})
 }
 
 // TestAnOverviewIsRightAtEveryMoment changes messages of hours that are over while they

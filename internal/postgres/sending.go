@@ -170,17 +170,13 @@ SELECT id FROM m`
 // message is known to be there already it becomes that message, wherever it
 // stands: better to adopt late than to send again. A second acceptance is
 // recorded as the duplicate it is. A 202 to what was begun during a pause shows that
-// the account works, and stands with the attempt, also when the message was known to be
-// there already by a report.
+// the account works, also when the message was known to be there already by a report.
 const acceptAttempt = messageFirst + `, a AS (
     UPDATE attempts SET outcome = 'accepted', plivo_uuid = $3, http_status = coalesce(nullif($4, 0), http_status),
         api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END, detail = '', look_at = NULL,
         finished_at = coalesce(finished_at, clock_timestamp())
     FROM locked WHERE message_id = locked.id AND number = $2 AND plivo_uuid IS NULL
     RETURNING message_id
-), late AS (
-    UPDATE attempts SET http_status = $4, api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END
-    FROM locked WHERE message_id = locked.id AND number = $2 AND plivo_uuid = $3 AND http_status IS NULL AND $4 <> 0
 ), m AS (
     UPDATE messages SET version = version + 1, updated_at = now(), held = false, line = NULL, next_attempt_at = NULL, relay_at = NULL,
         check_at = CASE WHEN plivo_uuid IS NULL THEN now() ELSE check_at END,
@@ -200,6 +196,12 @@ const acceptAttempt = messageFirst + `, a AS (
 )
 SELECT adopted FROM m`
 
+// answeredLate adds Plivo's answer to an attempt that a report was quicker to prove.
+// Nothing happens to the message by it: its version stays.
+const answeredLate = `
+UPDATE attempts SET http_status = $4, api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END
+WHERE message_id = $1 AND number = $2 AND plivo_uuid = $3 AND http_status IS NULL`
+
 // Accepted records the proof v that Plivo accepted an attempt, as an event of
 // the given kind.
 func (s *Store) Accepted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.Acceptance, error) {
@@ -215,6 +217,9 @@ func (s *Store) acceptedOne(ctx context.Context, ref mms.AttemptRef, v mms.Verdi
 	var adopted bool
 	err := s.db.GetContext(ctx, &adopted, acceptAttempt, ref.MessageID, ref.Number, v.PlivoUUID, v.HTTPStatus, v.APIID, string(kind))
 	switch {
+	case errors.Is(err, sql.ErrNoRows) && v.HTTPStatus != 0:
+		_, err := s.db.ExecContext(ctx, answeredLate, ref.MessageID, ref.Number, v.PlivoUUID, v.HTTPStatus, v.APIID)
+		return mms.NothingNew, translate(err, "recording an answer after its report")
 	case errors.Is(err, sql.ErrNoRows) || violates(err, "attempts_plivo_uuid_key"):
 		return mms.NothingNew, nil
 	case err != nil:

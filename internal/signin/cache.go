@@ -62,6 +62,15 @@ func (c *UserCache) UserByID(ctx context.Context, id uuid.UUID) (identity.User, 
 	})
 }
 
+// UserByEmail implements Users. Whoever logs in is known by the newest password from then on.
+func (c *UserCache) UserByEmail(ctx context.Context, email string) (identity.User, error) {
+	user, err := c.Users.UserByEmail(ctx, email)
+	if err == nil {
+		c.Forget(user.ID)
+	}
+	return user, err
+}
+
 // Forget drops what is remembered of a user, because the password was changed;
 // uuid.Nil: of all.
 func (c *UserCache) Forget(id uuid.UUID) {

@@ -104,6 +104,8 @@ func (p *people) UserByID(context.Context, uuid.UUID) (identity.User, error) {
 	return p.user, nil
 }
 
+func (p *people) UserByEmail(context.Context, string) (identity.User, error) { return p.user, nil }
+
 // TestUsersAreRememberedForSeconds, and not with a password that was changed.
 func TestUsersAreRememberedForSeconds(t *testing.T) {
 	t.Parallel()
@@ -127,5 +129,10 @@ func TestUsersAreRememberedForSeconds(t *testing.T) {
 		want(3, "new")
 		cache.Forget(uuid.Nil)
 		want(4, "new")
+		p.user.PasswordHash = "newer"
+		if _, err := cache.UserByEmail(t.Context(), ""); err != nil { // a login
+			t.Fatal(err)
+		}
+		want(5, "newer")
 	})
 }

@@ -44,6 +44,10 @@ type fault struct{ ID, Words string }
 // more, up to mms.MaxMedia.
 const blankMedia = 3
 
+// maxInputs is how many pictures are given back at most: our own form has no more than
+// mms.MaxMedia, and others could ask for very large answers.
+const maxInputs = 2 * mms.MaxMedia
+
 func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
 	show(p, w, r, http.StatusOK, "compose", frame{Title: "New message"}, p.newCompose("", "", "", "", nil, nil))
 }
@@ -141,6 +145,7 @@ func (p *Pages) newCompose(once, to, from, text string, media []string, faults i
 	if once == "" {
 		once = rand.Text()
 	}
+	media = media[:min(len(media), maxInputs)]
 	c := composePage{To: to, From: from, Text: text, Once: once, Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
 	for _, f := range faults {
 		id, label := inputOf(f.Name)

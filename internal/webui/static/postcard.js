@@ -83,6 +83,8 @@ function live() {
   const one = "version" in region.dataset;
   const pauses = document.getElementById("pauses");
   let paused = pauses.innerHTML;
+  let shown = region.innerHTML; // as the server sent it
+  let status = one && document.getElementById("status").textContent;
   let source = null;
   let over = false;
   let renewing = false;
@@ -102,7 +104,7 @@ function live() {
       const page = new DOMParser().parseFromString(text, "text/html");
       const fresh = response.ok && page.getElementById("live");
       if (fresh) {
-        show(fresh);
+        if (fresh.innerHTML !== shown) show(fresh);
         showPauses(page.getElementById("pauses"));
       }
       else {
@@ -127,6 +129,7 @@ function live() {
   }
 
   function show(fresh) {
+    shown = fresh.innerHTML;
     const focused = region.contains(document.activeElement) ? place(document.activeElement) : "";
     region.replaceChildren(...fresh.childNodes);
     localTimes(region);
@@ -134,8 +137,9 @@ function live() {
     region.toggleAttribute("data-waiting", "waiting" in fresh.dataset);
     if (!one) return;
     region.dataset.version = fresh.dataset.version;
-    const status = "Status: " + document.getElementById("status").textContent;
-    if (words.textContent !== status) say(status, false);
+    const fresher = document.getElementById("status").textContent;
+    if (fresher !== status) say("Status: " + fresher, false);
+    status = fresher;
     if ("final" in fresh.dataset) { over = true; close(); }
   }
 
