@@ -69,10 +69,13 @@ type newBatchPage struct {
 }
 
 func (p *Pages) batchForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
-	p.showBatchForm(w, r, http.StatusOK, newBatchPage{Once: rand.Text()})
+	p.showBatchForm(w, r, http.StatusOK, newBatchPage{})
 }
 
 func (p *Pages) showBatchForm(w http.ResponseWriter, r *http.Request, status int, body newBatchPage) {
+	if body.Once == "" {
+		body.Once = rand.Text()
+	}
 	body.Senders = p.Senders
 	show(p, w, r, status, "newbatch", frame{Title: "New batch"}, body)
 }
@@ -114,7 +117,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, who identity
 			body.Faults = append(body.Faults, fmt.Sprintf("Row %d: %s %s", f.Row, f.Name, f.Message))
 		}
 	case errors.Is(err, mms.ErrKeyReused):
-		body.Once = rand.Text()
+		body.Once = ""
 		body.Faults = []string{"This form was sent before, with other contents: see your batches. Send it again to send this as a batch of its own."}
 	case errors.As(err, &full), errors.As(err, &broken), errors.Is(err, mms.ErrInFlight):
 		body.Faults = []string{err.Error()}
