@@ -17,6 +17,9 @@ ALTER TABLE days_counted ALTER COLUMN counted_until SET NOT NULL, ALTER COLUMN n
 ALTER TABLE day_changes ADD COLUMN hour timestamptz;
 UPDATE day_changes SET hour = day::timestamp AT TIME ZONE 'UTC';
 ALTER TABLE day_changes ALTER COLUMN hour SET NOT NULL;
+DROP INDEX day_changes_day;
+CREATE INDEX day_changes_hour ON day_changes (day, hour);
+CREATE INDEX day_changes_of_user ON day_changes (user_id, day, hour);
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION note_day_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -46,7 +49,9 @@ DELETE FROM days_counted; -- days are counted anew, as wholes
 DELETE FROM day_totals;
 DELETE FROM day_changes;
 ALTER TABLE days_counted DROP COLUMN counted_until, DROP COLUMN noted_until, ADD COLUMN counted boolean NOT NULL DEFAULT false;
+DROP INDEX day_changes_hour, day_changes_of_user;
 ALTER TABLE day_changes DROP COLUMN hour;
+CREATE INDEX day_changes_day ON day_changes (day);
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION note_day_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -52,7 +52,7 @@ FROM part LEFT JOIN LATERAL (
     UNION ALL
     SELECT status, reason, plivo_code, messages FROM day_changes m WHERE day = part.day AND hour < part.begins` + ofOwner + `
     UNION ALL
-    SELECT status, reason, plivo_code, messages FROM (` + countsOfPart(`10 minutes`, ofOwner+` AND part.begins < part.ends`) + `) m
+    SELECT status, reason, plivo_code, messages FROM (` + countsOfPart(`1 hour`, ofOwner+` AND part.begins < part.ends`) + `) m
 ) t ON true
 GROUP BY part.day, t.status, t.reason, t.plivo_code
 ORDER BY part.day`
@@ -167,7 +167,8 @@ func (s *Store) takeMedians(ctx context.Context, o *mms.Overview, query string, 
 const daysKept = 100
 
 // noteDays notes the hours that are over, and have been for a while: nothing that
-// began in them is still being stored. Numbers of transactions begin anew in a
+// began in them is still being stored. What is noted and waits for older transactions is
+// not noted anew: it would wait for younger ones, too. Numbers of transactions begin anew in a
 // database that was restored from a dump.
 var noteDays = `
 INSERT INTO days_counted AS c (day, counted_until, noted_until)
@@ -176,7 +177,7 @@ FROM (SELECT settled, (settled AT TIME ZONE 'UTC')::date - n AS day
     FROM (SELECT now() - interval '10 minutes' AS settled) s, generate_series(0, $1::int) AS n) d
 WHERE NOT EXISTS (SELECT FROM days_counted o WHERE o.day = d.day AND o.counted_until = ` + beginning(`d.day + 1`) + `)
 ON CONFLICT (day) DO UPDATE SET noted_until = EXCLUDED.noted_until, noted_by = EXCLUDED.noted_by
-WHERE c.noted_until < EXCLUDED.noted_until OR (c.counted_until < c.noted_until AND c.noted_by > EXCLUDED.noted_by)`
+WHERE (c.counted_until = c.noted_until AND c.noted_until < EXCLUDED.noted_until) OR (c.counted_until < c.noted_until AND c.noted_by > EXCLUDED.noted_by)`
 
 // toCount is true of a day with a part to be counted, of which every transaction that
 // began before it was noted has ended. What changes its messages from then on says so
@@ -203,23 +204,32 @@ INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
 SELECT user_id, $1::date, status, reason, plivo_code, messages FROM m
 UNION ALL
 SELECT '00000000-0000-0000-0000-000000000000', $1::date, status, reason, plivo_code, sum(messages) FROM m GROUP BY status, reason, plivo_code
+ORDER BY user_id, status, reason, plivo_code
 ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages`
 
 // forgetTotals makes room where a day is counted anew, from its beginning on: because
 // somebody has removed its row of days_counted.
 var forgetTotals = `DELETE FROM day_totals WHERE day = $1 AND $2 = ` + beginning(`$1::date`)
 
+// addedAtOnce bounds how many changes are added with one statement, so that it ends in
+// time however many there are.
+const addedAtOnce = 100_000
+
 // addChanges adds what has changed to the totals of what is counted.
 const addChanges = `
 WITH m AS (
-    DELETE FROM day_changes m USING days_counted d WHERE d.day = m.day AND m.hour < d.counted_until RETURNING m.*
+    DELETE FROM day_changes WHERE ctid = ANY (ARRAY(
+        SELECT c.ctid FROM day_changes c JOIN days_counted d ON d.day = c.day WHERE c.hour < d.counted_until LIMIT $1))
+    RETURNING *
+), added AS (
+    INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
+    SELECT who, day, status, reason, plivo_code, sum(messages)
+    FROM m, unnest(ARRAY[user_id, '00000000-0000-0000-0000-000000000000']) AS who
+    GROUP BY who, day, status, reason, plivo_code
+    ORDER BY who, day, status, reason, plivo_code
+    ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages
 )
-INSERT INTO day_totals AS t (user_id, day, status, reason, plivo_code, messages)
-SELECT who, day, status, reason, plivo_code, sum(messages)
-FROM m, unnest(ARRAY[user_id, '00000000-0000-0000-0000-000000000000']) AS who
-GROUP BY who, day, status, reason, plivo_code
-ORDER BY who, day, status, reason, plivo_code
-ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages`
+SELECT count(*) FROM m`
 
 const forgetDays = `
 WITH forgotten AS (SELECT (now() AT TIME ZONE 'UTC')::date - $1::int AS before),
@@ -243,8 +253,13 @@ func (s *Store) CountDays(ctx context.Context) error {
 	for _, day := range days { // one that cannot be counted does not keep the others from it
 		errs = append(errs, translate(s.countDay(ctx, day), "counting the messages of "+day))
 	}
-	_, err := s.db.ExecContext(ctx, addChanges)
-	return errors.Join(append(errs, translate(err, "adding changes to past days"))...)
+	for added := addedAtOnce; added == addedAtOnce; {
+		if err := s.db.GetContext(ctx, &added, addChanges, addedAtOnce); err != nil {
+			errs = append(errs, translate(err, "adding changes to past days"))
+			break
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // countDay counts the part of a day that is noted, in one transaction that sees one

@@ -316,6 +316,56 @@ func TestADayIsCountedHourByHour(t *testing.T) {
 	}
 }
 
+// TestWhatWasNotedWaitsForNobodyElse: transactions that began after an hour was noted do
+// not put its count off, although there is more to be noted meanwhile.
+func TestWhatWasNotedWaitsForNobodyElse(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	p := past{t, store}
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -1)
+	p.addAt(ada, day.Add(time.Hour), "delivered", "")
+	p.countDays()
+	p.exec(`DELETE FROM day_totals`)
+	p.exec(`UPDATE days_counted SET counted_until = $1, noted_until = $2 WHERE day = ($1::timestamptz AT TIME ZONE 'UTC')::date`, day, day.Add(10*time.Hour))
+	younger, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer younger.Rollback()
+	if _, err := younger.Exec(`UPDATE users SET email = email`); err != nil { // takes a number
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the part is counted", func() bool { // once others of the server have ended
+		if err := store.CountDays(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := younger.Exec(`SELECT`); err != nil { // it is still there
+			t.Fatal(err)
+		}
+		return count(t, store, `SELECT count(*) FROM day_totals WHERE user_id = $1`, ada) == 1
+	})
+}
+
+// TestManyChangesAreAddedInPortions: with one statement, there could be too many for the
+// time that it has.
+func TestManyChangesAreAddedInPortions(t *testing.T) {
+	t.Parallel()
+	const changes = 150_000
+	store, ada := newStore(t)
+	p := past{t, store}
+	p.countDays()
+	p.exec(`INSERT INTO day_changes (user_id, day, hour, status, reason, plivo_code, messages)
+		SELECT $1::uuid, day, day::timestamp AT TIME ZONE 'UTC', 'delivered', '', '', 1
+		FROM (SELECT (now() AT TIME ZONE 'UTC')::date - 1 AS day) d, generate_series(1, $2::int)`, ada, changes)
+	if err := store.CountDays(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, store, `SELECT count(*) FROM day_changes`); n != 0 {
+		t.Errorf("%d changes are left", n)
+	}
+	p.wantTotals("added", ada, map[mms.Status]int{mms.Delivered: changes})
+}
+
 // TestHoursOfTodayAreCounted once they are over.
 func TestHoursOfTodayAreCounted(t *testing.T) {
 	t.Parallel()
