@@ -10,11 +10,11 @@ import (
 )
 
 // insertHistory stores messages with the numbers above $1 and up to $2, one each 2.5
-// seconds, so that the millionth is of now; those above $3 wait. Of the owners, $4, the first has
-// every other message and the rest share the others. Of those that wait, the first's are
-// the batch $7 and stand in line before the gate of the sender $8; the others have no
-// task before tomorrow. $5 is the sender of the rest, and messages up to $6 are old. Rows
-// stand in no order, as changes of status leave them.
+// seconds, so that the millionth is of now; those above $3 wait. Of the owners, $4, the
+// first has every other message and the rest share the others. Of those that wait, the
+// first's are the batch $7 and stand in line before the gate of the sender $8; the others
+// have no task before tomorrow. $5 is the sender of the rest, and messages up to $6 are
+// old. Rows stand in no order, as changes of status leave them.
 const insertHistory = `
 WITH i AS (
     SELECT i, i > $3 AS waits, i > $3 AND i % 2 = 0 AS in_line, now() - (1000000 - i) * interval '2.5 seconds' AS at,
@@ -65,8 +65,8 @@ func (s *stack) history(ctx context.Context, owners []uuid.UUID, batch uuid.UUID
 	return s.countDays(ctx)
 }
 
-// countDays has a worker count the messages of hours that are over, as it does when it starts.
-// Workers that were killed may have left the turn to do so taken.
+// countDays has a worker count the messages of hours that are over, as it does when it
+// starts. Workers that were killed may have left the turn to do so taken.
 func (s *stack) countDays(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, `TRUNCATE days_counted, turns`); err != nil {
 		return fmt.Errorf("forgetting days: %w", err)

@@ -323,7 +323,7 @@ SELECT coalesce(g.seconds, 0) AS seconds, now() AS now,
     (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = $1 AND w.line = 'waiting' AND w.priority <= $3 LIMIT $5) before) AS ahead,
     EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
-    coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused,
+    ` + causeOfPause + ` AS paused,
     coalesce((SELECT round(avg(r.cost), 6)::text FROM (
         SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) r WHERE r.cost > 0), '') AS cost
 FROM (SELECT) one LEFT JOIN gates g ON g.name = $1`

@@ -13,7 +13,7 @@ import (
 
 const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.accepted, b.rejected, b.created_at,
     coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS left,
-    coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused`
+    ` + causeOfPause + ` AS paused`
 
 type batchRow struct {
 	ID        uuid.UUID     `db:"id"`

@@ -180,7 +180,7 @@ SELECT (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = m.sender AND w.line = 'waiting' AND (w.priority, w.id) < (m.priority, m.id) LIMIT $3) before) AS ahead,
     coalesce(g.seconds, 0) AS seconds,
     greatest(0, coalesce(extract(epoch FROM g.next_at - now()), 0)) AS gate,
-    coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS paused,
+    ` + causeOfPause + ` AS paused,
     coalesce((SELECT state FROM batches b WHERE b.id = m.batch_id), 'running') AS batch
 FROM messages m LEFT JOIN gates g ON g.name = m.sender
 WHERE m.id = $1 AND m.user_id = $2 AND m.line IN ('waiting', 'set_aside')`
@@ -224,6 +224,9 @@ SELECT id FROM m`
 func (s *Store) Expire(ctx context.Context, limit int) (int, error) {
 	return s.change(ctx, "expiring messages", expireQueued, limit)
 }
+
+// causeOfPause is why nothing is sent at present; empty while sending goes on.
+const causeOfPause = `coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '')`
 
 const selectPauses = `SELECT cause, detail, since FROM pauses ORDER BY since`
 

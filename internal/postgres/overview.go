@@ -19,7 +19,7 @@ func leastIDAt(moment string) string {
 	return `(lpad(to_hex((extract(epoch FROM ` + moment + `) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
 }
 
-// beginning is when a day begins, which are of UTC.
+// beginning is when a day begins, in UTC.
 func beginning(day string) string { return `((` + day + `)::timestamp AT TIME ZONE 'UTC')` }
 
 // countsOfPart counts the messages that were taken on from part.begins on and before
@@ -168,8 +168,8 @@ const daysKept = 100
 
 // noteDays notes the hours that are over, and have been for a while: nothing that
 // began in them is still being stored. What is noted and waits for older transactions is
-// not noted anew: it would wait for younger ones, too. Numbers of transactions begin anew in a
-// database that was restored from a dump.
+// not noted anew: it would wait for younger ones, too. Numbers of transactions begin
+// anew in a database that was restored from a dump.
 var noteDays = `
 INSERT INTO days_counted AS c (day, counted_until, noted_until)
 SELECT d.day, ` + beginning(`d.day`) + `, least(` + beginning(`d.day + 1`) + `, date_trunc('hour', d.settled, 'UTC'))

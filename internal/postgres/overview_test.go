@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -113,6 +114,21 @@ func (p past) addSkewed(owner uuid.UUID, at time.Time, ahead time.Duration, stat
 			CASE WHEN $3 <> 'queued' THEN $5::timestamptz END, CASE WHEN $3 = 'queued' THEN $5 END, CASE WHEN $3 = 'queued' THEN 'infinity'::timestamptz END, $5)`,
 		id, owner, status, reason, at, fmt.Sprintf("+1415556%04d", lastRecipient.Add(1)%10000))
 	return id
+}
+
+// write begins a transaction that has written something: nothing that is noted later is
+// counted before its end.
+func (p past) write() *sql.Tx {
+	p.t.Helper()
+	tx, err := p.store.DB().Begin()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = tx.Rollback() })
+	if _, err := tx.Exec(`UPDATE users SET email = email`); err != nil {
+		p.t.Fatal(err)
+	}
+	return tx
 }
 
 // countDays counts until everything is counted: transactions of other databases of the
@@ -284,14 +300,7 @@ func TestADayIsCountedHourByHour(t *testing.T) {
 	p.exec(`UPDATE messages SET status = 'delivered', reason = '', plivo_uuid = 'later' WHERE id = $1`, afternoon)
 	p.wantTotals("after changes", ada, map[mms.Status]int{mms.Delivered: 3})
 
-	others, err := store.DB().Begin() // a transaction that was there before: nothing is counted yet
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer others.Rollback()
-	if _, err := others.Exec(`UPDATE users SET email = email`); err != nil { // takes a number
-		t.Fatal(err)
-	}
+	others := p.write()
 	p.exec(`UPDATE days_counted SET noted_by = pg_current_xact_id()`)
 	if err := store.CountDays(t.Context()); err != nil {
 		t.Fatal(err)
@@ -327,14 +336,7 @@ func TestWhatWasNotedWaitsForNobodyElse(t *testing.T) {
 	p.countDays()
 	p.exec(`DELETE FROM day_totals`)
 	p.exec(`UPDATE days_counted SET counted_until = $1, noted_until = $2 WHERE day = ($1::timestamptz AT TIME ZONE 'UTC')::date`, day, day.Add(10*time.Hour))
-	younger, err := store.DB().Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer younger.Rollback()
-	if _, err := younger.Exec(`UPDATE users SET email = email`); err != nil { // takes a number
-		t.Fatal(err)
-	}
+	younger := p.write()
 	testkit.Eventually(t, "the part is counted", func() bool { // once others of the server have ended
 		if err := store.CountDays(t.Context()); err != nil {
 			t.Fatal(err)
