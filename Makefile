@@ -31,4 +31,4 @@ faults: ## every fault three times, then 20,000 messages while everything breaks
 	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestTenThousand' -v ./internal/e2e
 
 bench: ## measure speed beside the limits of Postgres and asynq; takes half an hour
-	go run ./bench -json bench.json
+	go run ./cmd/bench -json bench.json

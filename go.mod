@@ -1,4 +1,4 @@
-module postcard
+module github.com/postcard-mms/postcard
 
 go 1.26.0
 

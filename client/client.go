@@ -36,13 +36,13 @@ type Client struct {
 
 	// Tries is how often a request is made that gets no answer, or one that says
 	// "later": 429, 502, 503, 504. New makes it 5.
-	Tries int
+	MaxAttempts int
 }
 
 // New makes a client for the Postcard at the base URL, which acts by the API key.
 func New(base, key string) *Client {
 	return &Client{
-		base: strings.TrimSuffix(base, "/"), key: key, Tries: 5,
+		base: strings.TrimSuffix(base, "/"), key: key, MaxAttempts: 5,
 		HTTP: &http.Client{Timeout: newsWait + 30*time.Second},
 	}
 }
@@ -114,7 +114,7 @@ func (c *Client) call(ctx context.Context, method, path string, header http.Head
 		got, err := c.once(ctx, method, path, header, text, result)
 		var answer *Error
 		told := errors.As(err, &answer)
-		if err == nil || try >= c.Tries || ctx.Err() != nil || told && (!answer.later() || answer.RetryAfter > maxRetryAfter) {
+		if err == nil || try >= c.MaxAttempts || ctx.Err() != nil || told && (!answer.later() || answer.RetryAfter > maxRetryAfter) {
 			return got, err
 		}
 		pause := wait
@@ -195,11 +195,11 @@ func (c *Client) Forecast(ctx context.Context, m NewMessage) (Forecast, error) {
 	return f, err
 }
 
-// SendAgain has a new message taken on that says the same as an earlier one,
+// Resend has a new message taken on that says the same as an earlier one,
 // whose story has to be over. The key is an idempotency key; "" for a new one.
-func (c *Client) SendAgain(ctx context.Context, id, key string) (Message, error) {
+func (c *Client) Resend(ctx context.Context, id, key string) (Message, error) {
 	var taken Message
-	_, err := c.call(ctx, http.MethodPost, messagePath(id)+"/send-again", once(key), nil, &taken)
+	_, err := c.call(ctx, http.MethodPost, messagePath(id)+"/resend", once(key), nil, &taken)
 	return taken, err
 }
 

@@ -23,38 +23,38 @@ type NewMessage struct {
 
 // Message is where a picture message stands.
 type Message struct {
-	ID          string            `json:"id"`
-	Status      string            `json:"status"`
-	StatusTitle string            `json:"statusTitle"`
-	Explanation string            `json:"explanation"`
-	WhatNow     string            `json:"whatNow,omitempty"`
-	Final       bool              `json:"final"`
-	To          string            `json:"to"`
-	From        string            `json:"from"`
-	Text        string            `json:"text"`
-	MediaURLs   []string          `json:"mediaUrls"`
-	Reason      string            `json:"reason,omitempty"`
-	PlivoUUID   string            `json:"plivoUuid,omitempty"`
-	PlivoCode   string            `json:"plivoCode,omitempty"`
-	Units       int               `json:"units,omitempty"`
-	Cost        string            `json:"cost,omitempty"` // US dollars
-	Held        bool              `json:"held,omitempty"` // waits for a person's decision
-	Priority    string            `json:"priority"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	AgainOf     string            `json:"againOf,omitempty"`
-	BatchID     string            `json:"batchId,omitempty"`
-	Version     int64             `json:"version"`
-	SendAt      *time.Time        `json:"sendAt,omitempty"`
-	ExpiresAt   time.Time         `json:"expiresAt"`
-	CreatedAt   time.Time         `json:"createdAt"`
-	UpdatedAt   time.Time         `json:"updatedAt"`
-	FinalAt     *time.Time        `json:"finalAt,omitempty"`
-	Events      []Event           `json:"events,omitempty"` // of one message, not in lists
-	Line        *Line             `json:"line,omitempty"`   // of one message that waits
+	ID            string            `json:"id"`
+	Status        string            `json:"status"`
+	StatusTitle   string            `json:"statusTitle"`
+	Explanation   string            `json:"explanation"`
+	NextStep      string            `json:"nextStep,omitempty"`
+	Final         bool              `json:"final"`
+	To            string            `json:"to"`
+	From          string            `json:"from"`
+	Text          string            `json:"text"`
+	MediaURLs     []string          `json:"mediaUrls"`
+	Reason        string            `json:"reason,omitempty"`
+	PlivoUUID     string            `json:"plivoUuid,omitempty"`
+	PlivoCode     string            `json:"plivoCode,omitempty"`
+	Units         int               `json:"units,omitempty"`
+	Cost          string            `json:"cost,omitempty"` // US dollars
+	Held          bool              `json:"held,omitempty"` // waits for a person's decision
+	Priority      string            `json:"priority"`
+	Metadata      map[string]string `json:"metadata,omitempty"`
+	ResendOf      string            `json:"resendOf,omitempty"`
+	BatchID       string            `json:"batchId,omitempty"`
+	Version       int64             `json:"version"`
+	SendAt        *time.Time        `json:"sendAt,omitempty"`
+	ExpiresAt     time.Time         `json:"expiresAt"`
+	CreatedAt     time.Time         `json:"createdAt"`
+	UpdatedAt     time.Time         `json:"updatedAt"`
+	FinalAt       *time.Time        `json:"finalAt,omitempty"`
+	Events        []Event           `json:"events,omitempty"`        // of one message, not in lists
+	QueuePosition *QueuePosition    `json:"queuePosition,omitempty"` // of one message that waits
 }
 
-// Line is a message's place among those that wait for their sender's turn.
-type Line struct {
+// QueuePosition is a message's place among those that wait for their sender's turn.
+type QueuePosition struct {
 	Ahead       int     `json:"ahead"`       // messages, counted up to 5000
 	WaitSeconds float64 `json:"waitSeconds"` // about; at the least where something holds it up
 	Explanation string  `json:"explanation"`
@@ -140,8 +140,8 @@ type NewBatch struct {
 
 // What OnError can be.
 const (
-	RejectAll  = "reject_all"
-	AcceptGood = "accept_good"
+	RejectAll   = "reject_all"
+	CreateValid = "create_valid"
 )
 
 // Batch is messages that were taken on together.
@@ -150,7 +150,7 @@ type Batch struct {
 	Name        string         `json:"name,omitempty"`
 	State       string         `json:"state"` // running, paused or canceled
 	Explanation string         `json:"explanation,omitempty"`
-	Accepted    int            `json:"accepted"`
+	Created     int            `json:"created"`
 	Rejected    int            `json:"rejected"`
 	Open        int            `json:"open"`
 	Counts      map[string]int `json:"counts,omitempty"`

@@ -1,4 +1,4 @@
-module postcard/tools
+module github.com/postcard-mms/postcard/tools
 
 go 1.26.0
 

@@ -9,8 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"postcard/internal/app"
-	"postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/app"
+	"github.com/postcard-mms/postcard/internal/config"
 )
 
 func main() {

@@ -16,8 +16,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"postcard/internal/config"
-	"postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/devstack"
 )
 
 func main() {

@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 // The simulated account. Its number is from the block that is kept for fiction.

@@ -12,7 +12,7 @@ import (
 	"os"
 	"time"
 
-	"postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/devstack"
 )
 
 // smokeTimeout bounds the way of the one message, which takes seconds.

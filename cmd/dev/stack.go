@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"postcard/internal/app"
-	"postcard/internal/config"
-	"postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/app"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/devstack"
 )
 
 // The login that is made for trying things out. Everything listens on the

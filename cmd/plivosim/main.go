@@ -27,7 +27,7 @@ import (
 	"syscall"
 	"time"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 const defaultAddr = "127.0.0.1:8085"

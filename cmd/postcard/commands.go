@@ -13,9 +13,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/config"
-	"postcard/internal/identity"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 // open connects to the configured database and brings its schema up to date.
@@ -49,10 +49,10 @@ func migrate(ctx context.Context, out io.Writer) error {
 }
 
 func addUser(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
-	email, role := args[0], identity.Sender
+	email, role := args[0], identity.RoleUser
 	switch {
 	case len(args) == 2 && args[1] == "--admin":
-		role = identity.Admin
+		role = identity.RoleAdmin
 	case len(args) != 1:
 		return errUsage
 	}

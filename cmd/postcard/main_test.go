@@ -12,11 +12,11 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
-	"postcard/internal/plivo"
-	"postcard/internal/plivosim"
-	"postcard/internal/postgres"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivo"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -33,7 +33,7 @@ func database(t *testing.T) *postgres.Store {
 	t.Helper()
 	url := testkit.Database(t)
 	t.Setenv("DATABASE_URL", url)
-	store, err := postgres.Open(url, 2, postgres.Patience)
+	store, err := postgres.Open(url, 2, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestUsersAndPasswords(t *testing.T) {
 	store := database(t)
 	for _, step := range []struct{ words, in, says, fails string }{
 		{words: "migrate", says: "up to date"},
-		{words: "user add Ada@Example.com", in: secret + "\n", says: "Added ada@example.com as sender"},
+		{words: "user add Ada@Example.com", in: secret + "\n", says: "Added ada@example.com as user"},
 		{words: "user add ada@example.com", in: secret, fails: "exists already"},
 		{words: "user add root@example.com --admin", in: secret + "\r\n", says: "as admin"},
 		{words: "user add x@example.com", in: "", fails: "standard input"},
@@ -150,7 +150,7 @@ func newBooks(t *testing.T) *books {
 		t.Fatal(err)
 	}
 	b.owner = user.ID
-	if err := b.store.SetPace(t.Context(), sender, 0); err != nil {
+	if err := b.store.SetRateLimit(t.Context(), sender, 0); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -161,8 +161,8 @@ func newBooks(t *testing.T) *books {
 func (b *books) send() (mms.AttemptRef, mms.Verdict) {
 	b.t.Helper()
 	b.sent++
-	m, err := b.store.Accept(b.t.Context(), mms.Order{Message: mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: b.owner, Sender: sender, Recipient: mms.Number(fmt.Sprintf("+1416555%04d", b.sent)),
+	m, err := b.store.CreateMessage(b.t.Context(), mms.CreateRequest{Message: mms.Message{
+		ID: uuid.Must(uuid.NewV7()), Owner: b.owner, Sender: sender, Recipient: mms.PhoneNumber(fmt.Sprintf("+1416555%04d", b.sent)),
 		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}})
 	if err != nil {
@@ -173,16 +173,16 @@ func (b *books) send() (mms.AttemptRef, mms.Verdict) {
 	if err != nil || !claimed {
 		b.t.Fatalf("claiming: %v, %v", claimed, err)
 	}
-	verdict := b.plivo.Send(b.t.Context(), mms.Submission{
+	answer := b.plivo.Send(b.t.Context(), mms.Submission{
 		Sender: claim.Sender, Recipient: claim.Recipient, Text: claim.Text, MediaURLs: claim.MediaURLs,
 		CallbackURL: "http://127.0.0.1:1/" + token, MayWrite: func() bool { return true },
 	})
-	return claim.AttemptRef, verdict
+	return claim.AttemptRef, mms.Judge(answer)
 }
 
 func (b *books) submit(ref mms.AttemptRef, v mms.Verdict) {
 	b.t.Helper()
-	if got, err := b.store.Accepted(b.t.Context(), ref, v, mms.EventSubmitted); err != nil || got != mms.Adopted {
+	if got, err := b.store.RecordSubmitted(b.t.Context(), ref, v, mms.EventSubmitted); err != nil || got != mms.Adopted {
 		b.t.Fatalf("submitting: %v, %v", got, err)
 	}
 }
@@ -213,8 +213,8 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		"a double that nobody noticed": {func(b *books) { b.submit(b.send()); b.plivoOnly() }, "--simulator", "without an attempt of ours"},
 		"taken for refused, but there": {func(b *books) {
 			ref, v := b.send()
-			v.Outcome = mms.Refused
-			if _, err := b.store.Fail(b.t.Context(), ref, v, mms.ReasonRefused); err != nil {
+			v.Outcome = mms.PermanentFailure
+			if _, err := b.store.RecordPermanentFailure(b.t.Context(), ref, v, mms.ReasonRejected); err != nil {
 				b.t.Fatal(err)
 			}
 		}, "--simulator", "taken for not accepted"},
@@ -259,12 +259,12 @@ func brokenLine(out, finds string) bool {
 // plivoOnly sends past Postcard.
 func (b *books) plivoOnly() {
 	b.t.Helper()
-	v := b.plivo.Send(context.WithoutCancel(b.t.Context()), mms.Submission{
+	answer := b.plivo.Send(context.WithoutCancel(b.t.Context()), mms.Submission{
 		Sender: sender, Recipient: "+14165559999", Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"},
 		CallbackURL: "http://127.0.0.1:1/nobody", MayWrite: func() bool { return true },
 	})
-	if v.Outcome != mms.Accepted {
-		b.t.Fatalf("sending past Postcard: %+v", v)
+	if mms.Judge(answer).Outcome != mms.Accepted {
+		b.t.Fatalf("sending past Postcard: %+v", answer)
 	}
 }
 

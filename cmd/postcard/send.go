@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"postcard/client"
-	"postcard/internal/config"
+	"github.com/postcard-mms/postcard/client"
+	"github.com/postcard-mms/postcard/internal/config"
 )
 
-// order is what somebody asks for with the command send.
-type order struct {
+// sendOptions is what somebody asks for with the command send.
+type sendOptions struct {
 	message  client.NewMessage
 	dryRun   bool
 	wait     bool
@@ -23,8 +23,8 @@ type order struct {
 	json     bool
 }
 
-func readOrder(args []string) (order, error) {
-	o := order{message: client.NewMessage{Metadata: map[string]string{}}}
+func parseSendOptions(args []string) (sendOptions, error) {
+	o := sendOptions{message: client.NewMessage{Metadata: map[string]string{}}}
 	flags := flag.NewFlagSet("send", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the usage says it
 	flags.StringVar(&o.message.To, "to", "", "")
@@ -72,7 +72,7 @@ func readOrder(args []string) (order, error) {
 }
 
 func send(ctx context.Context, args []string, out io.Writer) error {
-	o, err := readOrder(args)
+	o, err := parseSendOptions(args)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func send(ctx context.Context, args []string, out io.Writer) error {
 	return o.carryOut(ctx, client.New(c.URL, string(c.Key)), out)
 }
 
-func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) error {
+func (o sendOptions) carryOut(ctx context.Context, api *client.Client, out io.Writer) error {
 	if o.dryRun {
 		forecast, err := api.Forecast(ctx, o.message)
 		if err != nil {
@@ -134,14 +134,14 @@ func (o order) carryOut(ctx context.Context, api *client.Client, out io.Writer) 
 // where says where a message stands, for people.
 func where(m client.Message) string {
 	words := fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
-	if m.Line != nil {
-		words += " " + m.Line.Explanation
+	if m.QueuePosition != nil {
+		words += " " + m.QueuePosition.Explanation
 	}
 	return words
 }
 
 // show writes a line: for programs JSON, for people words.
-func (o order) show(out io.Writer, value any, words string) error {
+func (o sendOptions) show(out io.Writer, value any, words string) error {
 	if o.json {
 		return json.NewEncoder(out).Encode(value)
 	}

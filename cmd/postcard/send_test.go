@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"postcard/client"
+	"github.com/postcard-mms/postcard/client"
 )
 
 // api answers with one message after the other, the last one again and again.

@@ -12,16 +12,16 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"postcard/internal/audit"
-	"postcard/internal/config"
-	"postcard/internal/mms"
-	"postcard/internal/plivo"
-	"postcard/internal/postgres"
-	"postcard/internal/worker"
+	"github.com/postcard-mms/postcard/internal/audit"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/maintenance"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivo"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 // comparison holds our records against somebody else's.
-type comparison func(ctx context.Context, store *postgres.Store) ([]mms.Finding, error)
+type comparison func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error)
 
 // verify prints every check with its count and fails when a promise is broken.
 func verify(ctx context.Context, out io.Writer, compare comparison) error {
@@ -45,7 +45,7 @@ func verify(ctx context.Context, out io.Writer, compare comparison) error {
 }
 
 func againstLedger(simulator string) comparison {
-	return func(ctx context.Context, store *postgres.Store) ([]mms.Finding, error) {
+	return func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error) {
 		ledger, err := readLedger(ctx, simulator)
 		if err != nil {
 			return nil, err
@@ -55,7 +55,7 @@ func againstLedger(simulator string) comparison {
 }
 
 func againstPlivo(since string) comparison {
-	return func(ctx context.Context, store *postgres.Store) ([]mms.Finding, error) {
+	return func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error) {
 		back, err := time.ParseDuration(since)
 		if err != nil || back <= 0 {
 			return nil, fmt.Errorf("--plivo must be a duration like 90m or 24h, not %q", since)
@@ -77,7 +77,7 @@ func againstPlivo(since string) comparison {
 			return nil, err
 		}
 		from := to.Add(-back)
-		listed, err := worker.ListAll(ctx, client, store, mms.ListQuery{From: from, To: to})
+		listed, err := maintenance.ListAll(ctx, client, store, mms.ListQuery{From: from, To: to})
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func againstPlivo(since string) comparison {
 	}
 }
 
-func report(findings []mms.Finding, out io.Writer) error {
+func report(findings []audit.Finding, out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	broken := 0
 	for _, f := range findings {
@@ -107,7 +107,7 @@ func report(findings []mms.Finding, out io.Writer) error {
 }
 
 // readLedger asks a simulator for what it truly accepted.
-func readLedger(ctx context.Context, simulator string) ([]mms.LedgerEntry, error) {
+func readLedger(ctx context.Context, simulator string) ([]audit.LedgerEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(simulator, "/")+"/sim/ledger", nil)
@@ -130,9 +130,9 @@ func readLedger(ctx context.Context, simulator string) ([]mms.LedgerEntry, error
 	if err := json.NewDecoder(response.Body).Decode(&entries); err != nil {
 		return nil, errors.Join(errors.New("reading the simulator's ledger"), err)
 	}
-	messages := make([]mms.LedgerEntry, len(entries))
+	messages := make([]audit.LedgerEntry, len(entries))
 	for i, e := range entries {
-		messages[i] = mms.LedgerEntry{PlivoUUID: e.UUID, Token: strings.TrimPrefix(path.Base(e.CallbackURL), "."), State: e.State}
+		messages[i] = audit.LedgerEntry{PlivoUUID: e.UUID, Token: strings.TrimPrefix(path.Base(e.CallbackURL), "."), State: e.State}
 	}
 	return messages, nil
 }

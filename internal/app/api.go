@@ -15,27 +15,25 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"postcard/internal/config"
-	"postcard/internal/httpapi"
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/intake"
-	"postcard/internal/live"
-	"postcard/internal/mms"
-	"postcard/internal/plivo"
-	"postcard/internal/postgres"
-	"postcard/internal/queue"
-	"postcard/internal/receipts"
-	"postcard/internal/signin"
-	"postcard/internal/webhook"
-	"postcard/internal/webui"
-	"postcard/internal/worker"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/callback"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/maintenance"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivo"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/queue"
+	"github.com/postcard-mms/postcard/internal/webui"
 )
 
 const (
 	apiConnections  = 25 // to the database
 	sessionLifetime = 14 * 24 * time.Hour
-	sessionsSweep   = 10 * time.Minute
 	queuesPath      = "/admin/queues"
 	sessionCookie   = "postcard_session"
 )
@@ -52,7 +50,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer closing(logger, "the database", store.Close)
+	defer closeLogged(logger, "the database", store.Close)
 	if err := createFirstAdmin(ctx, c, store, logger); err != nil {
 		return err
 	}
@@ -61,33 +59,34 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer closing(logger, "Redis", redis.Close)
+	defer closeLogged(logger, "Redis", redis.Close)
 	tasks := queue.NewClient(redis)
 	dashboard, err := queue.NewDashboard(string(c.RedisURL), queuesPath, c.QueuesWritable)
 	if err != nil {
 		return err
 	}
-	defer closing(logger, "the dashboard", dashboard.Close)
+	defer closeLogged(logger, "the dashboard", dashboard.Close)
 
-	users := signin.NewUserCache(store)
-	door, err := signin.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
+	users := auth.NewUserCache(store)
+	door, err := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
 	if err != nil {
 		return err
 	}
-	keys := keyStore{Store: store, cache: signin.NewKeyCache(store)}
-	ended, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessChannel, logger)
+	keyCache := auth.NewKeyCache(store)
+	keys := auth.NewKeyService(store, keyCache)
+	ended, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessRevokedChannel, logger)
 	if err != nil {
 		return err
 	}
 	in := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Door: door, Intake: in, Messages: store, Batches: store, Keys: keys, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressed: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
+		Auth: door, Intake: in, Messages: store, Batches: store, Keys: keys, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	hub := live.New(store, logger)
-	changes, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.ChangesChannel, logger)
+	changes, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.MessageChangesChannel, logger)
 	if err != nil {
 		return err
 	}
@@ -96,8 +95,8 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		config:    c,
 		logger:    logger,
 		registry:  registry,
-		door:      door,
-		keys:      keys.cache,
+		auth:      door,
+		keys:      keyCache,
 		pages:     pages,
 		dashboard: dashboard,
 		ready: readyz(store,
@@ -105,59 +104,45 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			dependency{name: "redis", ping: tasks.Ping},
 		),
 		api: httpapi.New(httpapi.Options{
-			Door: door, Keys: keys, KeyRate: c.KeyRate, Intake: in, Messages: store, Batches: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
+			Auth: door, Keys: keys, KeyRate: c.KeyRate, Intake: in, Messages: store, Batches: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
 			SessionCookie: sessionCookie, Logger: logger,
 		}),
-		webhook: webhook.New(webhook.Options{
+		callbacks: callback.New(callback.Options{
 			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), PublicURL: c.PublicURL},
 			Inbox:    store,
 			Count:    callbackMetric(registry),
-			Receipts: receipts.Receipts{Store: store, Duplicates: duplicateMetric(registry)},
+			Reports:  callback.Reports{Store: store, OnDuplicate: duplicateMetric(registry)},
 			Logger:   logger,
 		}),
 	}
 	logger.InfoContext(ctx, "api started", slog.String("addr", c.Addr), slog.Bool("simulated", c.Plivo.Simulated()))
 
-	defer beside(func(ctx context.Context) { store.Announce(ctx, logger) })() // until the last requests are over
+	defer runBeside(func(ctx context.Context) { store.RunNotifier(ctx, logger) })() // until the last requests are over
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
-	group.Go(func() error { endAccess(ctx, ended, keys.cache, users, hub); return nil })
+	group.Go(func() error { disconnectRevoked(ctx, ended, keyCache, users, hub); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)
 	})
 	group.Go(func() error {
-		worker.Every(ctx, "removal of old sessions", sessionsSweep, nil, logger, store.Sessions().DeleteExpired)
+		maintenance.Run(ctx, maintenance.SessionCleanup(store.Sessions().DeleteExpired), logger)
 		return nil
 	})
 	return group.Wait()
 }
 
-// keyStore forgets a key that is revoked here before it says so; the other
-// processes hear of it from the database.
-type keyStore struct {
-	*postgres.Store
-	cache *signin.KeyCache
-}
-
-// RevokeKey implements httpapi.Keys and webui.Keys.
-func (k keyStore) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
-	err := k.Store.RevokeKey(ctx, user, id)
-	k.cache.Forget(id)
-	return err
-}
-
-// endAccess has the holders of an access that has ended show again who they are, and
+// disconnectRevoked has the holders of an access that has ended show again who they are, and
 // everybody where word of that may have been missed, until ctx ends.
-func endAccess(ctx context.Context, ended <-chan string, keys *signin.KeyCache, users *signin.UserCache, hub *live.Hub) {
+func disconnectRevoked(ctx context.Context, ended <-chan string, keys *auth.KeyCache, users *auth.UserCache, hub *live.Hub) {
 	for {
 		select {
 		case word := <-ended:
 			id, _ := uuid.Parse(word) // the empty one, and what cannot be read, are all
 			keys.Forget(id)
 			users.Forget(id)
-			hub.ShowOut(id)
+			hub.Disconnect(id)
 		case <-ctx.Done():
 			return
 		}
@@ -181,7 +166,7 @@ func createFirstAdmin(ctx context.Context, c config.API, store *postgres.Store, 
 	if err != nil {
 		return fmt.Errorf("making a user id: %w", err)
 	}
-	admin, err := identity.NewUser(id, c.AdminEmail, string(c.AdminPassword), identity.Admin)
+	admin, err := identity.NewUser(id, c.AdminEmail, string(c.AdminPassword), identity.RoleAdmin)
 	if err != nil {
 		return fmt.Errorf("ADMIN_EMAIL and ADMIN_PASSWORD: %w", err)
 	}

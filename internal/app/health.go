@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // dependency is a server that a process needs to be ready.
@@ -54,12 +54,12 @@ func readyz(p pauses, dependencies ...dependency) http.HandlerFunc {
 // pauses tells why nothing is sent at present. It does not make a process less
 // ready: what is accepted meanwhile is sent afterwards.
 type pauses interface {
-	Paused(ctx context.Context) ([]mms.Pause, error)
+	Pauses(ctx context.Context) ([]mms.Pause, error)
 }
 
 // sendingState is "ok", or the cause of a pause.
 func sendingState(ctx context.Context, p pauses) string {
-	paused, err := p.Paused(ctx)
+	paused, err := p.Pauses(ctx)
 	switch {
 	case err != nil:
 		return "unknown"

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 func newRegistry() *prometheus.Registry {
@@ -22,7 +22,7 @@ func newRegistry() *prometheus.Registry {
 func attemptMetrics(registry *prometheus.Registry) func(mms.Verdict, time.Duration) {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "postcard_attempts_total",
-		Help: "Calls to Plivo, by outcome and reason. A growing account_trouble means that nothing can be sent.",
+		Help: "Calls to Plivo, by outcome and reason. A growing account_error means that nothing can be sent.",
 	}, []string{"outcome", "reason"})
 	duration := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "postcard_attempt_duration_seconds",
@@ -56,31 +56,31 @@ func callbackMetric(registry *prometheus.Registry) func(result string) {
 	return func(result string) { callbacks.WithLabelValues(result).Inc() }
 }
 
-// figures are read from the database when somebody asks for metrics.
-type figures struct {
+// statsCollector are read from the database when somebody asks for metrics.
+type statsCollector struct {
 	store  *postgres.Store
 	logger *slog.Logger
 }
 
 var (
-	messagesFigure = prometheus.NewDesc("postcard_messages", "Messages that are not with a carrier yet, by status.", []string{"status"}, nil)
-	inLineFigure   = prometheus.NewDesc("postcard_messages_in_line", "Queued messages that wait for their sender's turn or the end of a pause.", nil, nil)
-	heldFigure     = prometheus.NewDesc("postcard_messages_held", "Doubtful messages that wait for a person.", nil, nil)
-	pausedFigure   = prometheus.NewDesc("postcard_sending_paused", "1 while the account's trouble pauses sending, by cause.", []string{"cause"}, nil)
+	messagesDesc = prometheus.NewDesc("postcard_messages", "Messages that are not with a carrier yet, by status.", []string{"status"}, nil)
+	waitingDesc  = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's turn or the end of a pause.", nil, nil)
+	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Doubtful messages that wait for a person.", nil, nil)
+	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while the account's trouble pauses sending, by cause.", []string{"cause"}, nil)
 )
 
 // Describe lists the figures.
-func (figures) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{messagesFigure, inLineFigure, heldFigure, pausedFigure} {
+func (statsCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc} {
 		out <- d
 	}
 }
 
 // Collect reads the figures. While the database is away there are none.
-func (f figures) Collect(out chan<- prometheus.Metric) {
+func (f statsCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
-	counts, err := f.store.Figures(ctx)
+	counts, err := f.store.Stats(ctx)
 	if err != nil {
 		f.logger.WarnContext(ctx, "figures cannot be read", slog.Any("error", err))
 		return
@@ -89,15 +89,15 @@ func (f figures) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
 	}
 	for status, n := range counts.Messages {
-		gauge(messagesFigure, n, string(status))
+		gauge(messagesDesc, n, string(status))
 	}
-	gauge(inLineFigure, counts.InLine)
-	gauge(heldFigure, counts.Held)
-	paused, err := f.store.Paused(ctx)
+	gauge(waitingDesc, counts.Waiting)
+	gauge(heldDesc, counts.Held)
+	paused, err := f.store.Pauses(ctx)
 	if err != nil {
 		f.logger.WarnContext(ctx, "pauses cannot be read", slog.Any("error", err))
 	}
 	for _, p := range paused {
-		gauge(pausedFigure, 1, string(p.Cause))
+		gauge(pausedDesc, 1, string(p.Cause))
 	}
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postcard/internal/config"
-	"postcard/internal/httpapi"
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/queue"
-	"postcard/internal/signin"
-	"postcard/internal/webui"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/queue"
+	"github.com/postcard-mms/postcard/internal/webui"
 )
 
 // pagesCSP lets our pages load what is ours, and pictures for the previews.
@@ -27,11 +27,11 @@ type apiParts struct {
 	config    config.API
 	logger    *slog.Logger
 	registry  *prometheus.Registry
-	door      *signin.Service
-	keys      signin.Keys
+	auth      *auth.Service
+	keys      auth.KeyLookup
 	pages     *webui.Pages
 	api       http.Handler
-	webhook   http.Handler
+	callbacks http.Handler
 	dashboard http.Handler
 	ready     http.HandlerFunc
 }
@@ -47,17 +47,17 @@ func (p apiParts) handler() http.Handler {
 	)
 	r.Get("/livez", livez)
 	r.Get("/readyz", p.ready)
-	r.Mount("/webhooks", httpkit.WholePath(p.webhook))
+	r.Mount("/webhooks", httpkit.WholePath(p.callbacks))
 	r.Group(func(r chi.Router) {
 		r.Use(p.headers(pagesCSP))
-		r.With(sameOrigin(foreignCall), p.door.WithKeys(p.keys, httpapi.ErrorHandler(p.logger)), noteUser).Mount("/api", p.api)
+		r.With(sameOrigin(foreignCall), p.auth.MiddlewareWithKeys(p.keys, httpapi.ErrorHandler(p.logger)), recordUser).Mount("/api", p.api)
 		r.Mount("/openapi.json", p.api)
-		r.With(sameOrigin(p.pages.Forbidden), p.door.Middleware(p.pages.Unavailable), noteUser).Mount("/", p.pages)
+		r.With(sameOrigin(p.pages.Forbidden), p.auth.Middleware(p.pages.Unavailable), recordUser).Mount("/", p.pages)
 	})
 	r.With(p.headers(httpapi.DocsCSP)).Mount(httpapi.DocsPath, httpapi.NewDocs())
 	r.Group(func(r chi.Router) {
 		r.Use(p.headers(queue.DashboardCSP), sameOrigin(p.pages.Forbidden))
-		r.Use(p.door.Middleware(p.pages.Unavailable), noteUser, p.adminsOnly)
+		r.Use(p.auth.Middleware(p.pages.Unavailable), recordUser, p.adminsOnly)
 		r.Mount(queuesPath, p.dashboard)
 	})
 	return r
@@ -88,8 +88,8 @@ func (p apiParts) panicked(w http.ResponseWriter, r *http.Request) {
 	p.pages.Broken(w, r)
 }
 
-// noteUser tells the access log who acts.
-func noteUser(next http.Handler) http.Handler {
+// recordUser tells the access log who acts.
+func recordUser(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if principal, ok := identity.PrincipalFrom(r.Context()); ok {
 			httpkit.NoteUser(r.Context(), principal.UserID.String())

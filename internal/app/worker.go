@@ -11,15 +11,16 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"postcard/internal/config"
-	"postcard/internal/httpkit"
-	"postcard/internal/mms"
-	"postcard/internal/notify"
-	"postcard/internal/plivo"
-	"postcard/internal/postgres"
-	"postcard/internal/queue"
-	"postcard/internal/webhook"
-	"postcard/internal/worker"
+	"github.com/postcard-mms/postcard/internal/callback"
+	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/maintenance"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivo"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/queue"
+	"github.com/postcard-mms/postcard/internal/webhook/dispatch"
+	"github.com/postcard-mms/postcard/internal/worker"
 )
 
 // drainMargin is what a stopping worker waits beyond the time-out of a call to
@@ -31,16 +32,12 @@ const drainMargin = 10 * time.Second
 // called, so that this does not grow with the concurrency.
 const workerConnections = 20
 
-// tasksForEachPlace is how many tasks are worked on for each message on its way to
+// tasksPerSlot is how many tasks are worked on for each message on its way to
 // Plivo: while the outcomes of some are recorded, others have been taken already.
-const tasksForEachPlace = 2
+const tasksPerSlot = 2
 
-// webhookCalls is how many webhooks are called at a time, and
-// webhookRelayInterval how often it is looked for new events.
-const (
-	webhookCalls         = 20
-	webhookRelayInterval = 500 * time.Millisecond
-)
+// webhookConcurrency is how many webhook deliveries a worker makes at the same time.
+const webhookConcurrency = 20
 
 // RunWorker sends messages until ctx ends, then finishes those under way. It
 // waits for a database that is away at the start, and works as soon as Redis
@@ -50,13 +47,13 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	defer closing(logger, "the database", store.Close)
+	defer closeLogged(logger, "the database", store.Close)
 
 	redis, err := queue.Connect(string(c.RedisURL))
 	if err != nil {
 		return err
 	}
-	defer closing(logger, "Redis", redis.Close)
+	defer closeLogged(logger, "Redis", redis.Close)
 	tasks := queue.NewClient(redis)
 
 	client, err := plivo.New(plivo.Options{
@@ -66,75 +63,68 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		return err
 	}
 	registry := newRegistry()
-	registry.MustRegister(figures{store: store, logger: logger})
-	leases := worker.NewLeases(store)
-	sender := &worker.Sender{
-		Places:      make(chan struct{}, c.Concurrency),
+	registry.MustRegister(statsCollector{store: store, logger: logger})
+	heartbeats := worker.NewHeartbeats(store)
+	dispatcher := &worker.Dispatcher{
+		Slots:       make(chan struct{}, c.Concurrency),
 		Store:       store,
 		Plivo:       client,
 		Policy:      mms.RetryPolicy{MaxAttempts: c.MaxAttempts, Jitter: rand.Float64},
 		CallbackURL: callbackURL(c.PublicURL),
 		SendTimeout: c.SendTimeout,
-		Leases:      leases,
-		Observe:     attemptMetrics(registry),
-		Duplicates:  duplicateMetric(registry),
+		Heartbeats:  heartbeats,
+		OnAttempt:   attemptMetrics(registry),
+		OnDuplicate: duplicateMetric(registry),
 		Logger:      logger,
 	}
-	relay := &worker.Relay{Store: store, Queue: tasks, Logger: logger}
-	pacer := &worker.Pacer{Store: store, Queue: tasks, Logger: logger}
-	lapses := &worker.Lapses{Store: store, Logger: logger}
-	expirer := worker.Expirer{Store: store}
-	resolver := &worker.Resolver{
-		Store: store, Plivo: client, Logger: logger,
-		Policy: mms.DoubtPolicy{Wait: c.DoubtWait, Hold: c.DoubtPolicy == "hold"},
-	}
-	poller := &worker.Poller{Store: store, Plivo: client, Wait: reportWait(c), Logger: logger}
-	if err := setPaces(ctx, c, store); err != nil {
+	if err := setRateLimits(ctx, c, store); err != nil {
 		return err
 	}
-	relayCalls, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.RelayChannel, logger)
+	taskChecks, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.TaskCheckChannel, logger)
 	if err != nil {
 		return err
 	}
 
-	server := queue.NewServer(redis, sender.Process, queue.ServerOptions{
-		Concurrency: tasksForEachPlace * c.Concurrency, ShutdownTimeout: c.SendTimeout + drainMargin, Logger: logger,
+	server := queue.NewServer(redis, dispatcher.Process, queue.ServerOptions{
+		Concurrency: tasksPerSlot * c.Concurrency, ShutdownTimeout: c.SendTimeout + drainMargin, Logger: logger,
 	})
 	if err := server.Start(); err != nil {
 		return err
 	}
-	notifier := &notify.Notifier{Store: store, Client: notify.NewClient(c.AllowPrivateWebhooks), Jitter: rand.Float64, Logger: logger}
-	webhooks := queue.NewWebhookServer(redis, notifier.Process, queue.ServerOptions{
-		Concurrency: webhookCalls, ShutdownTimeout: drainMargin, Logger: logger,
+	deliverer := &dispatch.Dispatcher{Store: store, Client: dispatch.NewClient(c.AllowPrivateWebhooks), Jitter: rand.Float64, Logger: logger}
+	webhooks := queue.NewWebhookServer(redis, deliverer.Process, queue.ServerOptions{
+		Concurrency: webhookConcurrency, ShutdownTimeout: drainMargin, Logger: logger,
 	})
 	if err := webhooks.Start(); err != nil {
 		return err
 	}
 	logger.InfoContext(ctx, "worker started", slog.Int("concurrency", c.Concurrency), slog.Bool("simulated", c.Plivo.Simulated()))
 
-	// Until the server has stopped: its last calls need their leases, and what becomes
-	// of them is news.
-	defer beside(func(ctx context.Context) { store.Announce(ctx, logger) })()
-	defer beside(func(ctx context.Context) {
-		worker.Every(ctx, "renewal of leases", worker.RenewalInterval, nil, logger, leases.Renew)
+	// Both run until the server has stopped: its last calls need their leases,
+	// and their outcomes are announced.
+	defer runBeside(func(ctx context.Context) { store.RunNotifier(ctx, logger) })()
+	defer runBeside(func(ctx context.Context) {
+		maintenance.Run(ctx, maintenance.Job{Name: "heartbeat", Interval: worker.HeartbeatInterval, Run: heartbeats.Renew}, logger)
 	})()
 
 	group, ctx := errgroup.WithContext(ctx)
-	caretaker := func(name string, interval time.Duration, wake <-chan struct{}, sweep func(context.Context) error) {
-		group.Go(func() error { worker.Every(ctx, name, interval, wake, logger, sweep); return nil })
+	policy := mms.DoubtPolicy{Wait: c.DoubtWait, Hold: c.DoubtPolicy == "hold"}
+	for _, job := range []maintenance.Job{
+		maintenance.TaskRelay(store, tasks, coalesce(ctx, taskChecks), logger),
+		maintenance.Releaser(store, tasks, logger),
+		maintenance.LeaseReaper(store.ReapLeases, logger),
+		maintenance.Expirer(store.ExpireQueued),
+		maintenance.Scheduler(store.QueueScheduled, tasks),
+		maintenance.BatchSyncer(store.SyncBatch),
+		maintenance.EventRelay(store.TakeWebhookEvents, tasks),
+		maintenance.StatsRollup(store),
+		maintenance.Retention(store.DeleteExpired),
+		maintenance.Reconciler(store, client, policy, logger),
+		maintenance.ReportPoller(store, client, reportWait(c), logger),
+		maintenance.UnreportedCloser(store.CloseUnreported),
+	} {
+		group.Go(func() error { maintenance.Run(ctx, job, logger); return nil })
 	}
-	caretaker("relay", time.Second, wakes(ctx, relayCalls), relay.Sweep)
-	caretaker("pacer", worker.PacerInterval, nil, pacer.Sweep)
-	caretaker("watch over leases", time.Second, nil, lapses.Sweep)
-	caretaker("watch over expiry", 5*time.Second, nil, expirer.Sweep)
-	caretaker("scheduler", time.Second, nil, worker.Scheduler{Store: store, Queue: tasks}.Sweep)
-	caretaker("settling of batches", time.Second, nil, worker.Settler{Store: store}.Sweep)
-	caretaker("relay of webhook events", webhookRelayInterval, nil, notify.Relay{Store: store, Queue: tasks}.Sweep)
-	caretaker("counting of days", worker.BookInterval, nil, worker.Bookkeeper{Store: store}.Sweep)
-	caretaker("retention", time.Hour, nil, store.Forget)
-	caretaker("resolver", time.Second, nil, resolver.Sweep)
-	caretaker("report poller", time.Second, nil, poller.Sweep)
-	caretaker("closing of silent messages", 5*time.Minute, nil, worker.Closer{Store: store}.Sweep)
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, workerHealth(store, tasks)), logger)
 	})
@@ -144,8 +134,8 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	return err
 }
 
-// beside runs work until the returned function is called, which waits for its end.
-func beside(work func(context.Context)) (stop func()) {
+// runBeside runs work until the returned function is called, which waits for its end.
+func runBeside(work func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -155,8 +145,8 @@ func beside(work func(context.Context)) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// wakes makes many notifications that come at once into one.
-func wakes(ctx context.Context, notified <-chan string) <-chan struct{} {
+// coalesce turns notifications that arrive while nobody receives into one.
+func coalesce(ctx context.Context, notified <-chan string) <-chan struct{} {
 	wake := make(chan struct{}, 1)
 	go func() {
 		for {
@@ -174,18 +164,18 @@ func wakes(ctx context.Context, notified <-chan string) <-chan struct{} {
 	return wake
 }
 
-// setPaces tells the database how fast each sender may go.
-func setPaces(ctx context.Context, c config.Worker, store *postgres.Store) error {
+// setRateLimits tells the database how fast each sender may go.
+func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store) error {
 	senders, err := sendersOf(c.Plivo)
 	if err != nil {
 		return err
 	}
 	for _, sender := range senders {
-		pace := sender.Pace()
+		pace := sender.DefaultInterval()
 		if c.SenderRate != nil {
-			pace = mms.PaceOf(*c.SenderRate)
+			pace = mms.IntervalForRate(*c.SenderRate)
 		}
-		if err := store.SetPace(ctx, sender, pace); err != nil {
+		if err := store.SetRateLimit(ctx, sender, pace); err != nil {
 			return err
 		}
 	}
@@ -204,10 +194,10 @@ func reportWait(c config.Worker) time.Duration {
 const unreportedWait = 5 * time.Second
 
 // sendersOf reads the numbers to send from.
-func sendersOf(c config.Plivo) ([]mms.Number, error) {
-	var senders []mms.Number
+func sendersOf(c config.Plivo) ([]mms.PhoneNumber, error) {
+	var senders []mms.PhoneNumber
 	for i, sender := range c.Senders {
-		n, err := mms.ParseNumber(sender)
+		n, err := mms.ParsePhoneNumber(sender)
 		if err != nil {
 			return nil, fmt.Errorf("PLIVO_SENDER_NUMBER: entry %d %w", i+1, err)
 		}
@@ -222,23 +212,23 @@ func callbackURL(publicURL string) func(token string) string {
 		if publicURL == "" {
 			return ""
 		}
-		return publicURL + webhook.StatusPath(token)
+		return publicURL + callback.StatusPath(token)
 	}
 }
 
 // openStore connects to the database, waits for it, and brings its schema up
 // to date.
 func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logger) (*postgres.Store, error) {
-	store, err := postgres.Open(url, maxConns, postgres.Patience)
+	store, err := postgres.Open(url, maxConns, postgres.StatementTimeout)
 	if err != nil {
 		return nil, err
 	}
 	if err := await(ctx, "the database", logger, store.Ping); err != nil {
-		closing(logger, "the database", store.Close)
+		closeLogged(logger, "the database", store.Close)
 		return nil, err
 	}
 	if err := migrate(ctx, url); err != nil {
-		closing(logger, "the database", store.Close)
+		closeLogged(logger, "the database", store.Close)
 		return nil, err
 	}
 	return store, nil
@@ -253,12 +243,12 @@ func migrate(ctx context.Context, url string) error {
 	return errors.Join(postgres.Migrate(ctx, patient.DB()), patient.Close())
 }
 
-// patience is how long a starting process waits for its servers.
-const patience = time.Minute
+// startTimeout is how long a starting process waits for its servers.
+const startTimeout = time.Minute
 
 // await calls ready until it succeeds, for at most patience.
 func await(ctx context.Context, what string, logger *slog.Logger, ready func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for waited := false; ; waited = true {
 		err := ready(ctx)
@@ -276,8 +266,8 @@ func await(ctx context.Context, what string, logger *slog.Logger, ready func(con
 	}
 }
 
-// closing closes at the end, when an error can only be logged.
-func closing(logger *slog.Logger, what string, close func() error) {
+// closeLogged closes at the end, when an error can only be logged.
+func closeLogged(logger *slog.Logger, what string, close func() error) {
 	if err := close(); err != nil {
 		logger.Warn(fmt.Sprintf("closing %s", what), slog.Any("error", err))
 	}

@@ -8,23 +8,23 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Store is the record of all messages.
 type Store interface {
-	AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecord, error)
+	AttemptRecords(ctx context.Context) (map[string]AttemptRecord, error)
 }
 
 // CompareLedger holds a simulator's ledger against our attempts, by the token
 // in the callback URL of each, or by the UUID where there is no such URL.
-func CompareLedger(ctx context.Context, store Store, provider []mms.LedgerEntry) ([]mms.Finding, error) {
+func CompareLedger(ctx context.Context, store Store, provider []LedgerEntry) ([]Finding, error) {
 	attempts, err := store.AttemptRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c := comparison{there: map[uuid.UUID]int{}, resent: map[uuid.UUID]int{}}
-	byUUID := map[string]mms.AttemptRecord{}
+	byUUID := map[string]AttemptRecord{}
 	for _, attempt := range attempts {
 		byUUID[attempt.PlivoUUID] = attempt
 	}
@@ -46,19 +46,19 @@ type comparison struct {
 	unnoticed int
 }
 
-func (c *comparison) add(attempt mms.AttemptRecord, ours bool, message mms.LedgerEntry) {
+func (c *comparison) add(attempt AttemptRecord, ours bool, message LedgerEntry) {
 	if !ours {
 		c.strangers++
 		return
 	}
 	c.there[attempt.MessageID]++
-	c.resent[attempt.MessageID] = attempt.Resent
+	c.resent[attempt.MessageID] = attempt.Resends
 	switch {
-	case attempt.Outcome != mms.Accepted && !open(attempt.Status) && attempt.Resent == 0:
+	case attempt.Outcome != mms.Accepted && !open(attempt.Status) && attempt.Resends == 0:
 		c.unnoticed++
 	case attempt.Outcome == mms.Accepted && attempt.PlivoUUID != message.PlivoUUID:
 		c.unlike++
-	case attempt.Outcome == mms.Accepted && attempt.Resent == 0 && !sameState(attempt.Status, message.State):
+	case attempt.Outcome == mms.Accepted && attempt.Resends == 0 && !sameState(attempt.Status, message.State):
 		c.otherState++
 	}
 }
@@ -69,11 +69,11 @@ func open(s mms.Status) bool { return s == mms.Sending || s == mms.InDoubt }
 // sameState compares our final status with the provider's; one that is not
 // final on either side is still on its way.
 func sameState(ours mms.Status, theirs string) bool {
-	reported, ok := mms.Reported(theirs)
+	reported, ok := mms.StatusFromReport(theirs)
 	return !ours.Final() || !ok || !reported.Final() || ours == reported
 }
 
-func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []mms.LedgerEntry) []mms.Finding {
+func (c *comparison) findings(attempts map[string]AttemptRecord, provider []LedgerEntry) []Finding {
 	uuids := map[string]bool{}
 	for _, message := range provider {
 		uuids[message.PlivoUUID] = true
@@ -93,7 +93,7 @@ func (c *comparison) findings(attempts map[string]mms.AttemptRecord, provider []
 			}
 		}
 	}
-	return []mms.Finding{
+	return []Finding{
 		{Invariant: "I2", What: "messages at the provider", Count: len(provider)},
 		{Invariant: "I2", What: "of ours at the provider more than once", Count: twice},
 		must("I2", "of these, more often than the events explain", unexplained),
@@ -112,7 +112,7 @@ const settling = 5 * time.Minute
 // CompareListed holds what Plivo lists from a span of time against our attempts,
 // by the UUIDs. Others may send through the same account: what is listed and not
 // ours is a figure, not a fault.
-func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, to time.Time) ([]mms.Finding, error) {
+func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, to time.Time) ([]Finding, error) {
 	attempts, err := store.AttemptRecords(ctx)
 	if err != nil {
 		return nil, err
@@ -128,14 +128,14 @@ func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, 
 		case attempt.Outcome != mms.Accepted:
 		case there:
 			ours++
-			if attempt.Resent == 0 && !sameState(attempt.Status, l.State) {
+			if attempt.Resends == 0 && !sameState(attempt.Status, l.State) {
 				otherState++
 			}
-		case attempt.Begun.After(from.Add(settling)) && attempt.Begun.Before(to.Add(-settling)):
+		case attempt.StartedAt.After(from.Add(settling)) && attempt.StartedAt.Before(to.Add(-settling)):
 			missing++
 		}
 	}
-	return []mms.Finding{
+	return []Finding{
 		{Invariant: "I2", What: "messages that Plivo lists", Count: len(at)},
 		{Invariant: "I2", What: "of these, not ours as far as we know", Count: len(at) - ours},
 		must("I2", "taken for accepted, but not listed by Plivo", missing),
@@ -144,6 +144,6 @@ func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, 
 }
 
 // must is a finding that is broken unless it is 0.
-func must(invariant, what string, count int) mms.Finding {
-	return mms.Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
+func must(invariant, what string, count int) Finding {
+	return Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/config"
 )
 
 // complete is the least that both processes need.

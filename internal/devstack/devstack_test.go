@@ -14,7 +14,7 @@ import (
 	_ "github.com/lib/pq"
 	"github.com/redis/go-redis/v9"
 
-	"postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/devstack"
 )
 
 func stateDir(t *testing.T) string {

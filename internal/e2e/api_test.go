@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"postcard/internal/failpoint"
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // caller uses an api process as curl does.
@@ -143,7 +143,7 @@ func TestPlivoOutOfReach(t *testing.T) {
 	r := newRig(t, plivosim.Config{})
 	m := r.acceptTo("+14165551000")
 	lost := r.worker("", "PLIVO_BASE_URL=http://127.0.0.1:1", "MAX_ATTEMPTS=1")
-	testkit.Eventually(t, "it was tried twice", func() bool { return r.count(`SELECT count(*) FROM attempts WHERE outcome = 'refused_for_now'`) == 2 })
+	testkit.Eventually(t, "it was tried twice", func() bool { return r.count(`SELECT count(*) FROM attempts WHERE outcome = 'transient_failure'`) == 2 })
 	h := r.wantStatus(m, mms.Queued)
 	if h.Reason != mms.ReasonUnreachable || !strings.Contains(h.AttemptList[0].Detail, "refused") {
 		t.Errorf("it waits for %q after %+v", h.Reason, h.AttemptList)

@@ -14,9 +14,9 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"postcard/internal/devstack"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // api starts an api process and returns its address.
@@ -206,7 +206,7 @@ func TestAnOpenPageOutlivesTheAPI(t *testing.T) {
 		chromedp.SendKeys(`#to`, "4165551234"), chromedp.SendKeys(`#media-0`, "https://example.com/picture.jpg"),
 		chromedp.Submit(`#to`), chromedp.WaitVisible(`#status.queued`))
 	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
-	if _, err := r.store.DB().Exec(`UPDATE messages SET line = 'waiting', relay_at = 'infinity'`); err != nil {
+	if _, err := r.store.DB().Exec(`UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity'`); err != nil {
 		t.Fatal(err)
 	}
 	do(t, ctx, "opening the page of a message in line", chromedp.Reload(), chromedp.WaitReady(`#live[data-waiting]`))
@@ -269,7 +269,7 @@ func TestAnAdminWatchesTheQueues(t *testing.T) {
 		chromedp.SendKeys(`#numbers`, "(416) 555-1234"), chromedp.Submit(`#numbers`), chromedp.WaitVisible(`//th[contains(., "416-555-1234")]`))
 	picture(t, ctx, "suppressions")
 	do(t, ctx, "opening the dead letters", chromedp.Navigate(url+"/admin/queues/queues/messages?status=archived"),
-		chromedp.WaitVisible(`//*[contains(text(), "refused_by_plivo")]`))
+		chromedp.WaitVisible(`//*[contains(text(), "rejected_by_plivo")]`))
 	picture(t, ctx, "dead-letters")
 }
 
@@ -299,7 +299,7 @@ func TestAPersonSendsABatch(t *testing.T) {
 	if faults := ask(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(faults, "Row 2: to") {
 		t.Errorf("the faults are %q", faults)
 	}
-	do(t, ctx, "sending the others", chromedp.Click(`input[value=accept_good]`), chromedp.SetUploadFiles(`#file`, []string{file}),
+	do(t, ctx, "sending the others", chromedp.Click(`input[value=create_valid]`), chromedp.SetUploadFiles(`#file`, []string{file}),
 		chromedp.Submit(`#name`), chromedp.WaitVisible(`progress`), chromedp.WaitVisible(`//progress[@value="100"]`), chromedp.WaitVisible(`.status.delivered`))
 	picture(t, ctx, "batch")
 	do(t, ctx, "looking at its messages", chromedp.Click(`//a[text()="All its messages"]`), chromedp.WaitVisible(`.messages .delivered`))

@@ -17,8 +17,8 @@ import (
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // contract holds every answer of an api against its own description, and notes
@@ -370,14 +370,14 @@ func (c *contract) exerciseMessages(r *rig, ada, key *user) {
 	release := c.occupy(r, ada, "busy")
 	key.want(http.StatusConflict, "POST", "/api/send-mms", sendBody, "Idempotency-Key", "busy")
 	path := "/api/messages/" + fmt.Sprint(first["id"])
-	key.want(http.StatusConflict, "POST", path+"/send-again", "")
+	key.want(http.StatusConflict, "POST", path+"/resend", "")
 	key.want(http.StatusConflict, "POST", path+"/decision", `{"decision":"give_up"}`)
 	key.want(http.StatusBadRequest, "POST", path+"/decision", `{"decision":"perhaps"}`)
 	key.want(http.StatusBadRequest, "GET", path+"?wait=1h", "")
 	key.want(http.StatusOK, "POST", path+"/cancel", "")
-	key.want(http.StatusAccepted, "POST", path+"/send-again", "", "Idempotency-Key", "two")
-	key.want(http.StatusUnprocessableEntity, "POST", path+"/send-again", "", "Idempotency-Key", "one")
-	key.want(http.StatusBadRequest, "POST", path+"/send-again", "", "Idempotency-Key", "é")
+	key.want(http.StatusAccepted, "POST", path+"/resend", "", "Idempotency-Key", "two")
+	key.want(http.StatusUnprocessableEntity, "POST", path+"/resend", "", "Idempotency-Key", "one")
+	key.want(http.StatusBadRequest, "POST", path+"/resend", "", "Idempotency-Key", "é")
 	release()
 	_, header, _ := key.do("GET", path, "")
 	key.want(http.StatusNotModified, "GET", path, "", "If-None-Match", header.Get("ETag"))
@@ -391,8 +391,8 @@ func (c *contract) exerciseMessages(r *rig, ada, key *user) {
 	// Late: the message is with Plivo. Held: a person has to decide.
 	sent, held := key.want(http.StatusAccepted, "POST", "/api/send-mms", sendBody), key.want(http.StatusAccepted, "POST", "/api/send-mms", sendBody)
 	for id, change := range map[any]string{
-		sent["id"]: `status = 'sent', plivo_uuid = id::text, next_attempt_at = NULL, relay_at = NULL`,
-		held["id"]: `status = 'in_doubt', held = true, next_attempt_at = NULL, relay_at = NULL`,
+		sent["id"]: `status = 'sent', plivo_uuid = id::text, next_attempt_at = NULL, task_check_at = NULL`,
+		held["id"]: `status = 'in_doubt', held = true, next_attempt_at = NULL, task_check_at = NULL`,
 	} {
 		if _, err := r.store.DB().Exec(`UPDATE messages SET `+change+` WHERE id = $1`, id); err != nil {
 			c.t.Fatal(err)
@@ -419,7 +419,7 @@ func (c *contract) occupy(r *rig, ada *user, key string) (release func()) {
 }
 
 func (c *contract) exerciseBatches(r *rig, ada, key *user) {
-	const body = `{"name":"spring","text":"Hi {{name}}","mediaUrl":"https://example.com/a.jpg","onError":"accept_good",` +
+	const body = `{"name":"spring","text":"Hi {{name}}","mediaUrl":"https://example.com/a.jpg","onError":"create_valid",` +
 		`"rows":[{"to":"+14165551000","name":"Ada"},{"to":"123","name":"Bob"},{"to":"+14165551001","name":3}]}`
 	batch := key.want(http.StatusAccepted, "POST", "/api/batches", body, "Idempotency-Key", "batch")
 	again := key.want(http.StatusAccepted, "POST", "/api/batches", body, "Idempotency-Key", "batch")
@@ -429,7 +429,7 @@ func (c *contract) exerciseBatches(r *rig, ada, key *user) {
 	key.want(http.StatusUnprocessableEntity, "POST", "/api/batches", strings.Replace(body, "spring", "autumn", 1), "Idempotency-Key", "batch")
 	path := "/api/batches/" + fmt.Sprint(batch["id"])
 	got := key.want(http.StatusOK, "GET", path, "")
-	if got["accepted"] != 2.0 || got["rejected"] != 1.0 || got["open"] != 2.0 {
+	if got["created"] != 2.0 || got["rejected"] != 1.0 || got["open"] != 2.0 {
 		c.t.Errorf("the batch is %v", got)
 	}
 	if list := key.want(http.StatusOK, "GET", path+"/errors?limit=1", ""); len(list["errors"].([]any)) != 1 {
@@ -459,7 +459,7 @@ func (c *contract) exerciseWebhooks(r *rig, ada *user) {
 	ada.want(http.StatusAccepted, "POST", path+"/events/"+fmt.Sprint(event["id"])+"/replay", "")
 	ada.want(http.StatusOK, "GET", path+"/events?limit=5", "")
 	ada.want(http.StatusBadRequest, "GET", path+"/events?limit=x", "")
-	if _, err := r.store.DB().Exec(`UPDATE webhooks SET disabled_at = now(), disabled_why = 'failing' WHERE id = $1`, webhook["id"]); err != nil {
+	if _, err := r.store.DB().Exec(`UPDATE webhooks SET disabled_at = now(), disabled_reason = 'failing' WHERE id = $1`, webhook["id"]); err != nil {
 		c.t.Fatal(err)
 	}
 	ada.want(http.StatusConflict, "POST", path+"/test", "")

@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 // TestNoInputBreaksTheAPI makes random requests of almost the right form to an api

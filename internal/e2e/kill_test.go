@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"postcard/internal/failpoint"
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // drainPatience covers a lapsed lease (12 s), the first look for evidence (5 s)
@@ -74,7 +74,7 @@ func TestAKilledResolverLeavesTheDoubtToAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := r.acceptTo("+14165551000")
-	r.worker(failpoint.ResolverListed).awaitKilled()
+	r.worker(failpoint.ReconcilerListed).awaitKilled()
 	r.worker("")
 	r.awaitFinal()
 	r.wantStatus(m, mms.Delivered)
@@ -88,7 +88,7 @@ func TestAKilledRelayLeavesItsMessagesToAnother(t *testing.T) {
 	if err := redisClient(t, r.redis).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	r.worker(failpoint.RelayTaken).awaitKilled()
+	r.worker(failpoint.TaskRelayTaken).awaitKilled()
 	r.worker("")
 	r.awaitFinal()
 	for _, m := range messages {

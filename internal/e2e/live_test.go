@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"testing"
 
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/postgres"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // TestAStreamEndsWithItsAccess follows at one api process by two keys and a session,
@@ -103,7 +103,7 @@ func (f *followed) wantOpen() {
 func TestWhatAStoppingWorkerDoesIsNews(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	heard, err := postgres.Listen(t.Context(), r.database, postgres.ChangesChannel, slog.New(slog.DiscardHandler))
+	heard, err := postgres.Listen(t.Context(), r.database, postgres.MessageChangesChannel, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

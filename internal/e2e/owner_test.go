@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 // belongings are what somebody has, by the first words of their paths.
@@ -66,7 +66,7 @@ func TestNobodySeesOrChangesWhatIsAnothers(t *testing.T) {
 func (c *contract) belongingsOf(ada *user) belongings {
 	message := ada.want(http.StatusAccepted, "POST", "/api/send-mms", sendBody)
 	batch := ada.want(http.StatusAccepted, "POST", "/api/batches",
-		`{"mediaUrl":"https://example.com/a.jpg","onError":"accept_good","rows":[{"to":"+14165551000"},{"to":"1"}]}`)
+		`{"mediaUrl":"https://example.com/a.jpg","onError":"create_valid","rows":[{"to":"+14165551000"},{"to":"1"}]}`)
 	key := ada.want(http.StatusCreated, "POST", "/api/keys", `{"name":"mine","scopes":["send"]}`)
 	webhook := ada.want(http.StatusCreated, "POST", "/api/webhooks", `{"url":"http://127.0.0.1:1/mine"}`)
 	event := ada.want(http.StatusAccepted, "POST", "/api/webhooks/"+fmt.Sprint(webhook["id"])+"/test", "")
@@ -96,7 +96,7 @@ func (r *rig) rowsOf() string {
 	err := r.store.DB().QueryRow(`
 		WITH ada AS (SELECT id FROM users WHERE email LIKE 'ada.lovelace%')
 		SELECT concat_ws(' ', (SELECT string_agg(id || status || version, ',' ORDER BY id) FROM messages WHERE user_id IN (SELECT id FROM ada)),
-			(SELECT string_agg(id || state || unsettled, ',' ORDER BY id) FROM batches WHERE user_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || state || sync_pending, ',' ORDER BY id) FROM batches WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || coalesce(revoked_at::text, ''), ',' ORDER BY id) FROM api_keys WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || secret || coalesce(disabled_at::text, ''), ',' ORDER BY id) FROM webhooks WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(e.id || e.state, ',' ORDER BY e.id) FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE w.user_id IN (SELECT id FROM ada)))`).Scan(&sum)

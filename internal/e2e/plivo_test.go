@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // TestEveryWayThatPlivoAnswers sends one message into each scenario of the
@@ -102,7 +102,7 @@ func TestAccountTroublePausesAllAndEndsByItself(t *testing.T) {
 			worker.awaitLog("sending is paused")
 			messages := append(r.accept(30), first)
 			testkit.Eventually(t, "all messages stand in line", func() bool {
-				return r.count(`SELECT count(*) FROM messages WHERE line = 'waiting'`) == len(messages)
+				return r.count(`SELECT count(*) FROM messages WHERE backlog_state = 'waiting'`) == len(messages)
 			})
 			if n := len(r.sim.Requests()); n > 2 {
 				t.Errorf("Plivo was asked %d times during the trouble, want 1 and perhaps a probe", n)
@@ -110,7 +110,7 @@ func TestAccountTroublePausesAllAndEndsByItself(t *testing.T) {
 			if _, body, err := get(t.Context(), worker.metrics+"/readyz"); err != nil || !strings.Contains(body, "paused") {
 				t.Errorf("/readyz says %q, %v, and nothing of the pause", body, err)
 			}
-			if _, body, err := get(t.Context(), worker.metrics+"/metrics"); err != nil || !strings.Contains(body, "postcard_sending_paused{") || !strings.Contains(body, "postcard_messages_in_line 31") {
+			if _, body, err := get(t.Context(), worker.metrics+"/metrics"); err != nil || !strings.Contains(body, "postcard_sending_paused{") || !strings.Contains(body, "postcard_messages_waiting 31") {
 				t.Errorf("the metrics say nothing of the pause, %v", err)
 			}
 			if n := r.count(`SELECT count(*) FROM messages WHERE status = 'failed'`); n != 0 {
@@ -118,7 +118,7 @@ func TestAccountTroublePausesAllAndEndsByItself(t *testing.T) {
 			}
 			r.sim.ClearFaults()
 			r.drained(messages)
-			worker.awaitLog("sending goes on")
+			worker.awaitLog("sending has resumed")
 		})
 	}
 }
@@ -135,12 +135,12 @@ func TestDoubtIsSettledByEvidence(t *testing.T) {
 		atPlivo  int
 	}{
 		"a report comes":                        {plivosim.AcceptThenDrop, plivosim.Config{}, nil, mms.EventSubmitted, 1},
-		"no report, but Plivo lists it":         {plivosim.AcceptThenDropSilently, plivosim.Config{}, nil, mms.EventFound, 1},
-		"no report, and the list lags":          {plivosim.AcceptThenDropSilently, plivosim.Config{VisibilityLag: 350 * time.Second}, []string{"DOUBT_WAIT=20s"}, mms.EventFound, 1}, // 7 s, scaled
-		"no report, and the list does not sort": {plivosim.AcceptThenDropSilently, plivosim.Config{IgnoreNumberFilters: true}, nil, mms.EventFound, 1},
+		"no report, but Plivo lists it":         {plivosim.AcceptThenDropSilently, plivosim.Config{}, nil, mms.EventEvidenceFound, 1},
+		"no report, and the list lags":          {plivosim.AcceptThenDropSilently, plivosim.Config{VisibilityLag: 350 * time.Second}, []string{"DOUBT_WAIT=20s"}, mms.EventEvidenceFound, 1}, // 7 s, scaled
+		"no report, and the list does not sort": {plivosim.AcceptThenDropSilently, plivosim.Config{IgnoreNumberFilters: true}, nil, mms.EventEvidenceFound, 1},
 		// The duplicate that no protocol could avoid: Plivo hides the message
 		// for longer than the whole wait. The events say so.
-		"nothing anywhere": {plivosim.AcceptThenDropSilently, plivosim.Config{VisibilityLag: time.Hour}, nil, mms.EventNotFound, 2},
+		"nothing anywhere": {plivosim.AcceptThenDropSilently, plivosim.Config{VisibilityLag: time.Hour}, nil, mms.EventNoEvidence, 2},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestACautiousInstallationHoldsAndAPersonDecides(t *testing.T) {
 	if n := len(r.sim.Ledger()); n != 0 {
 		t.Fatalf("Plivo has %d messages, want none", n)
 	}
-	if err := r.store.Decide(t.Context(), r.owner, m.ID, mms.SendAgain); err != nil {
+	if err := r.store.Decide(t.Context(), r.owner, m.ID, mms.DecideResend); err != nil {
 		t.Fatal(err)
 	}
 	r.drained([]mms.Message{m})

@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"testing"
 
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/webhook"
+	"github.com/postcard-mms/postcard/internal/callback"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 // TestReportsThatAreLostOrMixedUp has every way in which delivery reports fail.
@@ -87,7 +87,7 @@ func TestWhoeverSaysStopGetsNothing(t *testing.T) {
 	const phone = "+14165551000"
 	text := func(words string) {
 		t.Helper()
-		status, err := r.sim.Receive(t.Context(), plivosim.Text{From: phone, To: sender, Text: words, URL: r.webhook.URL + webhook.InboundPath})
+		status, err := r.sim.Receive(t.Context(), plivosim.Text{From: phone, To: sender, Text: words, URL: r.webhook.URL + callback.InboundPath})
 		if err != nil || status != http.StatusOK {
 			t.Fatalf("texting %s: %d, %v", words, status, err)
 		}

@@ -21,18 +21,17 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/audit"
-	"postcard/internal/devstack"
-	"postcard/internal/identity"
-	"postcard/internal/intake"
-	"postcard/internal/mms"
-	"postcard/internal/plivo"
-	"postcard/internal/plivosim"
-	"postcard/internal/postgres"
-	"postcard/internal/queue"
-	"postcard/internal/receipts"
-	"postcard/internal/testkit"
-	"postcard/internal/webhook"
+	"github.com/postcard-mms/postcard/internal/audit"
+	"github.com/postcard-mms/postcard/internal/callback"
+	"github.com/postcard-mms/postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivo"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/queue"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -49,7 +48,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", dir, "postcard/cmd/api", "postcard/cmd/worker").CombinedOutput()
+	out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", dir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
@@ -83,7 +82,7 @@ func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *
 	t.Helper()
 	r := &rig{t: t, database: database, redis: redisURL, owner: uuid.Must(uuid.NewV7())}
 	var err error
-	if r.store, err = postgres.Open(database, 10, postgres.Patience); err != nil {
+	if r.store, err = postgres.Open(database, 10, postgres.StatementTimeout); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.store.Close() })
@@ -97,16 +96,16 @@ func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *
 	t.Cleanup(func() { connection.Close() })
 	r.queue = queue.NewClient(connection)
 	r.intake = &intake.Intake{
-		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.Number{sender}},
+		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.PhoneNumber{sender}},
 		Store: r.store, Queue: r.queue, Logger: slog.New(slog.DiscardHandler),
 	}
-	user := identity.User{ID: r.owner, Email: "ada@example.com", Role: identity.Sender, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60))}
+	user := identity.User{ID: r.owner, Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60))}
 	if err := r.store.CreateUser(t.Context(), user); err != nil {
 		t.Fatal(err)
 	}
 	r.startSimulator(config)
 	r.startWebhook()
-	go r.store.Announce(t.Context(), slog.New(slog.DiscardHandler))
+	go r.store.RunNotifier(t.Context(), slog.New(slog.DiscardHandler))
 	return r
 }
 
@@ -127,8 +126,8 @@ func (r *rig) startWebhook() {
 	verifier := plivo.Verifier{Tokens: []string{authToken}}
 	r.webhook = httptest.NewUnstartedServer(nil)
 	verifier.PublicURL = "http://" + r.webhook.Listener.Addr().String()
-	r.webhook.Config.Handler = webhook.New(webhook.Options{
-		Verifier: verifier, Receipts: receipts.Receipts{Store: r.store, Duplicates: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
+	r.webhook.Config.Handler = callback.New(callback.Options{
+		Verifier: verifier, Reports: callback.Reports{Store: r.store, OnDuplicate: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
 	})
 	r.webhook.Start()
 	r.t.Cleanup(r.webhook.Close)
@@ -251,7 +250,7 @@ func (r *rig) accept(n int) []mms.Message {
 
 func (r *rig) acceptTo(recipient string) mms.Message {
 	r.t.Helper()
-	m, err := r.intake.Accept(r.t.Context(), mms.Author{User: r.owner}, mms.Draft{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
+	m, err := r.intake.CreateMessage(r.t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -304,9 +303,9 @@ func (r *rig) verify(atPlivo int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var provider []mms.LedgerEntry
+	var provider []audit.LedgerEntry
 	for _, e := range r.sim.Ledger() {
-		provider = append(provider, mms.LedgerEntry{PlivoUUID: e.UUID, Token: strings.TrimPrefix(filepath.Base(e.CallbackURL), "."), State: string(e.State)})
+		provider = append(provider, audit.LedgerEntry{PlivoUUID: e.UUID, Token: strings.TrimPrefix(filepath.Base(e.CallbackURL), "."), State: string(e.State)})
 	}
 	compared, err := audit.CompareLedger(r.t.Context(), r.store, provider)
 	if err != nil {
@@ -338,17 +337,17 @@ func get(ctx context.Context, url string) (int, string, error) {
 }
 
 // sendByHand sends through the account past Postcard.
-func sendByHand(t *testing.T, r *rig, recipient mms.Number) {
+func sendByHand(t *testing.T, r *rig, recipient mms.PhoneNumber) {
 	t.Helper()
 	client, err := plivo.New(plivo.Options{AuthID: authID, AuthToken: authToken, BaseURL: r.plivoURL, MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := client.Send(t.Context(), mms.Submission{
+	answer := client.Send(t.Context(), mms.Submission{
 		Sender: sender, Recipient: recipient, Text: "Hello", MediaURLs: []string{"https://example.com/a.jpg"},
 		MayWrite: func() bool { return true },
 	})
-	if v.Outcome != mms.Accepted {
-		t.Fatalf("sending by hand: %+v", v)
+	if mms.Judge(answer).Outcome != mms.Accepted {
+		t.Fatalf("sending by hand: %+v", answer)
 	}
 }

@@ -19,10 +19,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
-	"postcard/client"
-	"postcard/internal/failpoint"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/client"
+	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // keyOf logs the first admin in and makes an API key.
@@ -62,8 +62,8 @@ func TestAProgramSendsAndWaits(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM messages m JOIN attempts a ON a.message_id = m.id WHERE a.started_at >= m.send_at`); n != 1 {
 		t.Error("it was sent before its time")
 	}
-	again, err := api.SendAgain(t.Context(), message.ID, "")
-	if err != nil || again.AgainOf != message.ID || again.Text != "Hello" || again.Metadata["order"] != "1017" {
+	again, err := api.Resend(t.Context(), message.ID, "")
+	if err != nil || again.ResendOf != message.ID || again.Text != "Hello" || again.Metadata["order"] != "1017" {
 		t.Errorf("sent again: %+v, %v", again, err)
 	}
 	if again, err = api.Wait(t.Context(), again.ID); err != nil || !again.Final {
@@ -107,7 +107,7 @@ func TestAClientWhoseAnswerWasLostSendsOnce(t *testing.T) {
 		<-dying.ended
 		r.apiAt(addr)
 	}()
-	api.Tries = 12
+	api.MaxAttempts = 12
 	message, err := api.Send(t.Context(), client.NewMessage{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}})
 	<-restarted
 	if err != nil || message.Status != "queued" {
@@ -127,7 +127,7 @@ func TestABatchIsTakenOnWholeOrNotAtAll(t *testing.T) {
 	for i := range rows {
 		batch.Rows = append(batch.Rows, map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i), "name": fmt.Sprint(i)})
 	}
-	for place, messages := range map[string]int{failpoint.APIBatchFilled: 0, failpoint.APICommitted: rows} {
+	for place, messages := range map[string]int{failpoint.APIBatchInserted: 0, failpoint.APICommitted: rows} {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, plivosim.Config{})
@@ -135,7 +135,7 @@ func TestABatchIsTakenOnWholeOrNotAtAll(t *testing.T) {
 			api := keyOf(t, url)
 			first.end()
 			dying := r.apiAt(strings.TrimPrefix(url, "http://"), "POSTCARD_FAILPOINT="+place)
-			api.Tries = 1
+			api.MaxAttempts = 1
 			if taken, err := api.SendBatch(t.Context(), batch); err == nil {
 				t.Fatalf("a killed api answered %+v", taken)
 			}
@@ -148,7 +148,7 @@ func TestABatchIsTakenOnWholeOrNotAtAll(t *testing.T) {
 			}
 			r.apiAt(strings.TrimPrefix(url, "http://"))
 			taken, err := api.SendBatch(t.Context(), batch)
-			if err != nil || taken.Accepted != rows {
+			if err != nil || taken.Created != rows {
 				t.Fatalf("repeated: %+v, %v", taken, err)
 			}
 			if n := r.count(`SELECT count(*) FROM messages`); n != rows {
@@ -208,7 +208,7 @@ func TestABatchIsPausedResumedAndCanceled(t *testing.T) {
 	}
 	r.worker("", "SENDER_RATE=600")
 	testkit.Eventually(t, "its messages are set aside", func() bool {
-		return r.count(`SELECT count(*) FROM messages WHERE line = 'set_aside'`) == len(rows)
+		return r.count(`SELECT count(*) FROM messages WHERE backlog_state = 'parked'`) == len(rows)
 	})
 	if n := len(r.sim.Ledger()); n != 0 {
 		t.Errorf("%d messages of a paused batch were sent", n)
@@ -326,7 +326,7 @@ func TestAWebhookIsToldOfEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The waits between tries are minutes, and what matters is that they end.
-	if _, err := r.store.DB().Exec(`UPDATE webhook_events SET due_at = now(), look_at = now() WHERE state = 'pending'`); err != nil {
+	if _, err := r.store.DB().Exec(`UPDATE webhook_events SET due_at = now(), task_check_at = now() WHERE state = 'pending'`); err != nil {
 		t.Fatal(err)
 	}
 	r.worker("", "ALLOW_PRIVATE_WEBHOOKS=true")

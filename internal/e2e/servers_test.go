@@ -10,12 +10,12 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"postcard/internal/devstack"
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/postgres"
-	"postcard/internal/queue"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/queue"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // ownPostgres is a server of the test's own, to break. It is durable: what it
@@ -94,7 +94,7 @@ func TestARedisThatIsAwayStopsNobodyFromSubmitting(t *testing.T) {
 		t.Fatal(err)
 	}
 	messages = append(messages, r.acceptTo("+14165551901"), r.acceptTo("+14165551902"))
-	w.awaitLog("the relay cannot work at present")
+	w.awaitLog("task relay is failing")
 	if err := server.Restart(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAPostgresThatIsKilledLosesNothing(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	w.awaitLog("the pacer cannot work at present")
+	w.awaitLog("releaser is failing")
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestAPostgresWithoutConnectionsToSpare(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
 	messages := r.accept(30)
 	giveBack := takeAllConnections(t, server.URL)
-	latecomer, err := postgres.Open(server.URL, 1, postgres.Patience)
+	latecomer, err := postgres.Open(server.URL, 1, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"postcard/internal/mms"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 const (
@@ -116,8 +116,8 @@ func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
 	for side := range 8 {
 		group.Go(func() {
 			for n := side; n < messages; n += 8 {
-				draft := mms.Draft{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
-				if _, err := r.intake.Accept(t.Context(), mms.Author{User: r.owner}, draft); err != nil {
+				draft := mms.CreateParams{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
+				if _, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, draft); err != nil {
 					t.Error(err)
 				}
 			}
@@ -135,7 +135,7 @@ func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
 	r.worker("", "REPORT_WAIT=5s")
 	testkit.EventuallyWithin(t, time.Minute, "all messages are on their way again", func() bool {
 		return r.count(`SELECT count(*) FROM messages m WHERE status = 'queued' AND NOT EXISTS (
-			SELECT FROM message_events e WHERE e.message_id = m.id AND e.kind = 'relayed')`) == 0
+			SELECT FROM message_events e WHERE e.message_id = m.id AND e.kind = 'requeued')`) == 0
 	})
 	t.Logf("all on their way %v after Redis was emptied", time.Since(emptied).Round(time.Millisecond))
 	testkit.EventuallyWithin(t, 10*time.Minute, "all messages are final", func() bool {
@@ -153,7 +153,7 @@ func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
 		group.Go(func() {
 			for n := next.Add(1); n <= soakMessages; n = next.Add(1) {
 				recipient := fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000)
-				_, err := r.intake.Accept(t.Context(), mms.Author{User: r.owner}, mms.Draft{To: recipient, MediaURL: "https://example.com/a.jpg"})
+				_, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, MediaURL: "https://example.com/a.jpg"})
 				if err == nil {
 					accepted.Add(1)
 				}

@@ -5,16 +5,16 @@ package failpoint
 
 // The places, named by what has just happened.
 const (
-	APIBeforeCommit = "api-before-commit"
-	APIBatchFilled  = "api-batch-filled" // all its messages are stored and not yet committed
-	APICommitted    = "api-committed"
-	APIEnqueued     = "api-enqueued"
-	RelayTaken      = "relay-taken"
-	WorkerDequeued  = "worker-dequeued"
-	WorkerClaimed   = "worker-claimed"
-	WorkerConnected = "worker-connected" // nothing of the request's body has been written
-	WorkerWritten   = "worker-written"   // the whole request has been written
-	WorkerAnswered  = "worker-answered"
-	WorkerRecorded  = "worker-recorded"
-	ResolverListed  = "resolver-listed"
+	APIBeforeCommit  = "api-before-commit"
+	APIBatchInserted = "api-batch-inserted" // all its messages are stored and not yet committed
+	APICommitted     = "api-committed"
+	APIEnqueued      = "api-enqueued"
+	TaskRelayTaken   = "task-relay-taken"
+	WorkerDequeued   = "worker-dequeued"
+	WorkerClaimed    = "worker-claimed"
+	WorkerConnected  = "worker-connected" // nothing of the request's body has been written
+	WorkerWritten    = "worker-written"   // the whole request has been written
+	WorkerAnswered   = "worker-answered"
+	WorkerRecorded   = "worker-recorded"
+	ReconcilerListed = "reconciler-listed"
 )

@@ -7,9 +7,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // Credentials are what people type to log in or sign up.
@@ -27,7 +27,7 @@ var exampleCredentials = Credentials{Email: "ada@example.com", Password: "correc
 type User struct {
 	ID    uuid.UUID     `json:"id" format:"uuid" doc:"The user's id."`
 	Email string        `json:"email" format:"email" doc:"The user's email, in lower case." example:"ada@example.com"`
-	Role  identity.Role `json:"role" enum:"sender,admin" doc:"What the user may do." example:"sender"`
+	Role  identity.Role `json:"role" enum:"user,admin" doc:"What the user may do." example:"user"`
 }
 
 // Session says who is logged in.
@@ -101,7 +101,7 @@ func (a *api) login(ctx context.Context, in *credentialsInput) (*sessionOutput, 
 	if err := c.checkGiven(); err != nil {
 		return nil, err
 	}
-	who, err := a.Door.Login(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
+	who, err := a.Auth.Login(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
 	if err != nil {
 		return nil, err
 	}
@@ -125,19 +125,19 @@ func (a *api) signup(ctx context.Context, in *credentialsInput) (*sessionOutput,
 	if err := readObject(in.Request, &c); err != nil {
 		return nil, err
 	}
-	who, err := a.Door.SignUp(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
+	who, err := a.Auth.SignUp(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
 	if err != nil {
 		return nil, err
 	}
 	return sessionOf(who), nil
 }
 
-type nothing struct{}
+type noBody struct{}
 
-func (a *api) logout(ctx context.Context, _ *nothing) (*nothing, error) {
-	return &nothing{}, a.Door.Logout(ctx)
+func (a *api) logout(ctx context.Context, _ *noBody) (*noBody, error) {
+	return &noBody{}, a.Auth.Logout(ctx)
 }
 
-func (a *api) me(_ context.Context, who identity.Principal, _ *nothing) (*sessionOutput, error) {
+func (a *api) me(_ context.Context, who identity.Principal, _ *noBody) (*sessionOutput, error) {
 	return sessionOf(who), nil
 }

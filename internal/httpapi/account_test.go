@@ -9,13 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/httpapi"
-	"postcard/internal/mms"
-	"postcard/internal/signin"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 func session(id, email string) map[string]any {
-	return map[string]any{"user": map[string]any{"id": id, "email": email, "role": "sender"}}
+	return map[string]any{"user": map[string]any{"id": id, "email": email, "role": "user"}}
 }
 
 func TestLoginMeLogout(t *testing.T) {
@@ -130,7 +130,7 @@ func TestSignup(t *testing.T) {
 
 func TestSignupRefusals(t *testing.T) {
 	t.Parallel()
-	open, closed := newSystem(t), newSystem(t, func(o *httpapi.Options) { o.Door = closedDoor(t) })
+	open, closed := newSystem(t), newSystem(t, func(o *httpapi.Options) { o.Auth = closedDoor(t) })
 	cases := map[string]struct {
 		s    *system
 		body string
@@ -159,9 +159,9 @@ func TestSignupRefusals(t *testing.T) {
 	}
 }
 
-func closedDoor(t *testing.T) *signin.Service {
+func closedDoor(t *testing.T) *auth.Service {
 	t.Helper()
-	door, err := signin.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
+	door, err := auth.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/identity"
 )
 
 func (a *api) registerActs() {
@@ -19,14 +19,14 @@ func (a *api) registerActs() {
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, a.cancel)
 	registerFor(a, identity.SendScope, huma.Operation{
-		OperationID: "sendAgain", Method: http.MethodPost, Path: messagesPath + "/{id}/send-again", Tags: []string{"messages"},
+		OperationID: "sendAgain", Method: http.MethodPost, Path: messagesPath + "/{id}/resend", Tags: []string{"messages"},
 		Summary: "Send a message again",
-		Description: "Makes a new message that says the same and names the old one in againOf. " +
+		Description: "Makes a new message that says the same and names the old one in resendOf. " +
 			"409 says that the old one's story is not over: sending it now could reach the recipient twice.",
 		DefaultStatus: http.StatusAccepted,
-		Responses:     map[string]*huma.Response{"202": a.jsonResponse("Stored safely; it will be sent.", reflect.TypeFor[Accepted]())},
+		Responses:     map[string]*huma.Response{"202": a.jsonResponse("Stored safely; it will be sent.", reflect.TypeFor[CreatedMessage]())},
 		Errors:        []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
-	}, a.sendAgain)
+	}, a.resend)
 }
 
 type actInput struct {
@@ -48,13 +48,13 @@ func (a *api) cancel(ctx context.Context, who identity.Principal, in *actInput) 
 	return &historyOutput{Body: body}, err
 }
 
-type againInput struct {
+type resendInput struct {
 	Request
 	Once
 	ID string `path:"id" format:"uuid" doc:"The message's id."`
 }
 
-func (a *api) sendAgain(ctx context.Context, who identity.Principal, in *againInput) (*sendOutput, error) {
+func (a *api) resend(ctx context.Context, who identity.Principal, in *resendInput) (*sendOutput, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
@@ -63,9 +63,9 @@ func (a *api) sendAgain(ctx context.Context, who identity.Principal, in *againIn
 	if err != nil {
 		return nil, err
 	}
-	taken, err := a.Intake.Again(ctx, author(who), id, once)
+	taken, err := a.Intake.Resend(ctx, submitterOf(who), id, once)
 	if err != nil {
 		return nil, err
 	}
-	return a.accepted(taken), nil
+	return a.createdMessage(taken), nil
 }

@@ -9,17 +9,17 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const batchesPath = "/api/batches"
 
 // What onError can be.
 const (
-	rejectAll  = "reject_all"
-	acceptGood = "accept_good"
+	rejectAll   = "reject_all"
+	createValid = "create_valid"
 )
 
 // BatchRequest is a batch of messages. The limits in its tags only describe;
@@ -34,7 +34,7 @@ type BatchRequest struct {
 	ValidFor  *int                `json:"validFor,omitempty" doc:"As for one message." minimum:"60" maximum:"2592000" default:"604800"`
 	Priority  string              `json:"priority,omitempty" doc:"As for one message." enum:"high,normal,bulk" default:"bulk"`
 	Metadata  map[string]string   `json:"metadata,omitempty" doc:"As for one message; values may hold {{column}}." example:"{\"order\":\"{{order}}\"}"`
-	OnError   string              `json:"onError,omitempty" doc:"What to do when rows are not right: take on nothing, or the others." enum:"reject_all,accept_good" default:"reject_all"`
+	OnError   string              `json:"onError,omitempty" doc:"What to do when rows are not right: take on nothing, or the others." enum:"reject_all,create_valid" default:"reject_all"`
 	Rows      []map[string]string `json:"rows" doc:"Up to 100,000 rows. Each has the recipient as to, and values for the placeholders; numbers, true and false are taken as they are written." minItems:"1" maxItems:"100000" nullable:"false"`
 }
 
@@ -47,7 +47,7 @@ type Batch struct {
 	Name        string             `json:"name,omitempty"`
 	State       mms.BatchState     `json:"state" enum:"running,paused,canceled" doc:"Whether its messages are being sent." example:"running"`
 	Explanation string             `json:"explanation,omitempty" doc:"Where it stands, in a sentence or two."`
-	Accepted    int                `json:"accepted" doc:"Rows that became messages." example:"2"`
+	Created     int                `json:"created" doc:"Rows that became messages." example:"2"`
 	Rejected    int                `json:"rejected" doc:"Rows that were not right."`
 	Open        *int               `json:"open,omitempty" doc:"Messages that are not with Plivo yet and have not ended."`
 	Counts      map[mms.Status]int `json:"counts,omitempty" doc:"Its messages by where they stand." example:"{\"queued\":2}"`
@@ -87,7 +87,7 @@ func (a *api) registerBatches() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "createBatch", Method: http.MethodPost, Path: batchesPath, Tags: []string{"batches"},
 		Summary: "Send a batch",
-		Description: "Takes up to 100,000 messages on at once: all, or with onError=accept_good those that are right, or none. " +
+		Description: "Takes up to 100,000 messages on at once: all, or with onError=create_valid those that are right, or none. " +
 			"Besides JSON it reads CSV in UTF-8 (text/csv) with a header, one of whose columns is to; the other fields then stand in the query. " +
 			"A body has at most 64 MiB.",
 		DefaultStatus: http.StatusAccepted,
@@ -162,12 +162,12 @@ func (a *api) createBatch(ctx context.Context, who identity.Principal, in *creat
 	if err != nil {
 		return nil, err
 	}
-	if body.OnError != "" && body.OnError != rejectAll && body.OnError != acceptGood {
-		return nil, invalid.Fields{{Name: "onError", Rule: "one_of", Message: "must be reject_all or accept_good"}}
+	if body.OnError != "" && body.OnError != rejectAll && body.OnError != createValid {
+		return nil, invalid.Fields{{Name: "onError", Rule: "one_of", Message: "must be reject_all or create_valid"}}
 	}
-	taken, err := a.Intake.AcceptBatch(ctx, author(who), mms.BatchDraft{
-		Name: body.Name, AcceptGood: body.OnError == acceptGood,
-		Draft: mms.Draft{
+	taken, err := a.Intake.CreateBatch(ctx, submitterOf(who), mms.BatchParams{
+		Name: body.Name, CreateValid: body.OnError == createValid,
+		CreateParams: mms.CreateParams{
 			Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, From: body.From, SendAt: body.SendAt,
 			ValidFor: body.ValidFor, Priority: body.Priority, Metadata: body.Metadata,
 			Idempotency: mms.Idempotency{Key: in.r.Header.Get(mms.IdempotencyHeader), Fingerprint: upload.sum},
@@ -178,7 +178,7 @@ func (a *api) createBatch(ctx context.Context, who identity.Principal, in *creat
 	}
 	out := &newBatchOutput{Location: batchesPath + "/" + taken.ID.String(), Body: NewBatch{Batch: a.batch(taken.Batch), Errors: []RowError{}}}
 	out.Body.State = mms.BatchRunning // as it was taken on
-	for _, f := range taken.Faults[:min(len(taken.Faults), mms.MaxPage)] {
+	for _, f := range taken.Errors[:min(len(taken.Errors), mms.MaxPage)] {
 		out.Body.Errors = append(out.Body.Errors, rowError(f))
 	}
 	if taken.Replayed {
@@ -187,7 +187,7 @@ func (a *api) createBatch(ctx context.Context, who identity.Principal, in *creat
 	return out, nil
 }
 
-func rowError(f mms.RowFault) RowError {
+func rowError(f mms.RowError) RowError {
 	return RowError{Row: f.Row, Field: f.Name, Rule: f.Rule, Message: f.Message}
 }
 
@@ -206,7 +206,7 @@ func (in *CursorInput) paging() (before uuid.UUID, limit int, err error) {
 	}
 	var faults invalid.Fields
 	checkNames(query, []string{"limit", "cursor"}, &faults)
-	limit, before = limitIn(query.Get("limit"), &faults), cursorIn(query.Get("cursor"), &faults)
+	limit, before = parseLimit(query.Get("limit"), &faults), parseCursor(query.Get("cursor"), &faults)
 	return before, limit, faults.Err()
 }
 
@@ -239,7 +239,7 @@ type BatchInput struct {
 func (in *BatchInput) id() (uuid.UUID, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
-		return uuid.Nil, mms.ErrNoBatch
+		return uuid.Nil, mms.ErrBatchNotFound
 	}
 	return id, nil
 }
@@ -288,7 +288,7 @@ func (a *api) listBatchErrors(ctx context.Context, who identity.Principal, in *b
 		return nil, err
 	}
 	after := numberInCursor(cursor)
-	list, more, err := a.Batches.BatchFaults(ctx, who.UserID, id, after, limit)
+	list, more, err := a.Batches.BatchErrors(ctx, who.UserID, id, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +305,7 @@ func (a *api) listBatchErrors(ctx context.Context, who identity.Principal, in *b
 func (a *api) batch(b mms.Batch) Batch {
 	path := batchesPath + "/" + b.ID.String()
 	out := Batch{
-		ID: b.ID, Name: b.Name, State: b.State, Accepted: b.Accepted, Rejected: b.Rejected, Counts: b.Counts,
+		ID: b.ID, Name: b.Name, State: b.State, Created: b.Created, Rejected: b.Rejected, Counts: b.Counts,
 		CreatedAt: b.CreatedAt.UTC(), StatusURL: a.PublicURL + path, MessagesURL: a.PublicURL + messagesPath + "?batch=" + b.ID.String(),
 		KeyID: idIfAny(b.KeyID),
 	}

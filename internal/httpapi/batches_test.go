@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"postcard/internal/httpapi"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const batchStart = `{"text":"Hi {{name}}","mediaUrl":"https://example.com/a.jpg","rows":`
@@ -46,7 +46,7 @@ func TestBatches(t *testing.T) {
 		"a row without end":     {batchStart + `[{"to":"` + strings.Repeat("1", 300<<10) + `"}]}`, "", "", "400 body max_length"},
 		"fields without end":    {`{"text":"` + strings.Repeat("x", 70<<10) + `","rows":[]}`, "", "", "400 body max_length"},
 		"another policy":        {`{"mediaUrl":"https://example.com/a.jpg","onError":"ignore","rows":[{"to":"+14155550123"}]}`, "", "", "400 onError one_of"},
-		"the good ones":         {`{"mediaUrl":"https://example.com/a.jpg","onError":"accept_good","rows":[{"to":"+14155550123"},{"to":"1"}]}`, "", "", "202 1"},
+		"the good ones":         {`{"mediaUrl":"https://example.com/a.jpg","onError":"create_valid","rows":[{"to":"+14155550123"},{"to":"1"}]}`, "", "", "202 1"},
 		"CSV":                   {"name,to\nAda,+14155550123\n\"Bob, too\",+14155550124\n", "text/csv", "?text=Hi+%7B%7Bname%7D%7D&mediaUrl=https://example.com/a.jpg&validFor=600&metadata[a]=%7B%7Bname%7D%7D", "202 2"},
 		"CSV with a bad number": {"to\n+14155550123\n", "text/csv", "?mediaUrl=https://example.com/a.jpg&validFor=soon", "400 validFor type"},
 		"CSV without a column":  {"number\n+14155550123\n", "text/csv", "?mediaUrl=https://example.com/a.jpg", "400 columns required"},
@@ -61,7 +61,7 @@ func TestBatches(t *testing.T) {
 		got := ada.doAs(tt.as, "POST", "/api/batches"+tt.query, tt.body)
 		words := fmt.Sprint(got.status, " ")
 		if got.status == http.StatusAccepted {
-			words += fmt.Sprint(decode[httpapi.NewBatch](t, got).Accepted)
+			words += fmt.Sprint(decode[httpapi.NewBatch](t, got).Created)
 		} else if faults := decode[httpapi.Problem](t, got).Errors; len(faults) > 0 {
 			words += faults[0].Field + " " + faults[0].Rule
 		}
@@ -84,7 +84,7 @@ func FuzzBatch(f *testing.F) {
 	ada := s.ada()
 	f.Fuzz(func(t *testing.T, body string, asJSON bool) {
 		c := &client{system: &system{t: t, handler: s.handler}, cookie: ada.cookie}
-		as, query := "text/csv", "?mediaUrl=https://example.com/a.jpg&text=%7B%7Bname%7D%7D&onError=accept_good"
+		as, query := "text/csv", "?mediaUrl=https://example.com/a.jpg&text=%7B%7Bname%7D%7D&onError=create_valid"
 		if asJSON {
 			as, query = "application/json", ""
 		}
@@ -95,7 +95,7 @@ func FuzzBatch(f *testing.F) {
 		s.messages.mu.Lock()
 		defer s.messages.mu.Unlock()
 		for id, h := range s.messages.histories {
-			if _, err := mms.ParseNumber(string(h.Recipient)); err != nil || len(h.MediaURLs) == 0 {
+			if _, err := mms.ParsePhoneNumber(string(h.Recipient)); err != nil || len(h.MediaURLs) == 0 {
 				t.Errorf("accepted %+v", h.Message)
 			}
 			delete(s.messages.histories, id)
@@ -146,8 +146,8 @@ func TestDryRun(t *testing.T) {
 func TestFingerprints(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	var asked []mms.Order
-	s.messages.asked = func(o mms.Order) { asked = append(asked, o) }
+	var asked []mms.CreateRequest
+	s.messages.asked = func(o mms.CreateRequest) { asked = append(asked, o) }
 	for _, body := range []string{
 		goodSend, `{ "mediaUrl" : "https://example.com/a.jpg", "text":"h\u0065llo","to":"+14155550123"}`, strings.Replace(goodSend, "hello", "Hello", 1),
 	} {

@@ -13,15 +13,15 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 const (
 	mediaType = "application/json"
 
-	maxBody   = 64 << 10 // bytes
-	maxFaults = 50       // listed in one answer, so that it stays in proportion to the question
-	maxName   = 64       // bytes repeated of a field's name that we do not know
+	maxBody       = 64 << 10 // bytes
+	maxViolations = 50       // listed in one answer, so that it stays in proportion to the question
+	maxName       = 64       // bytes repeated of a field's name that we do not know
 )
 
 // readObject reads the request's body, one JSON object, into the struct at
@@ -37,7 +37,7 @@ func readObject(q Request, dest any) error {
 		return newProblem(http.StatusRequestEntityTooLarge, "The body is larger than 64 KiB.")
 	}
 	if err != nil {
-		return wrongBody("read", "could not be read to its end")
+		return invalidBody("read", "could not be read to its end")
 	}
 	return decodeObject(body, dest)
 }
@@ -59,7 +59,7 @@ func checkContentType(header string) error {
 		"The body must be JSON in UTF-8 and declared as such: Content-Type: application/json (curl: -H 'Content-Type: application/json').")
 }
 
-func wrongBody(rule, message string) error {
+func invalidBody(rule, message string) error {
 	return invalid.Fields{{Name: "body", Rule: rule, Message: message}}
 }
 
@@ -70,16 +70,16 @@ func wrongBody(rule, message string) error {
 func decodeObject(body []byte, dest any) error {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
-		return wrongBody("required", "is empty: it must be a JSON object")
+		return invalidBody("required", "is empty: it must be a JSON object")
 	}
 	if !utf8.Valid(body) {
-		return wrongBody("utf8", "must be valid UTF-8")
+		return invalidBody("utf8", "must be valid UTF-8")
 	}
 	if err := checkSyntax(body); err != nil {
 		return err
 	}
 	if body[0] != '{' {
-		return wrongBody("object", "must be a JSON object, not "+kindOf(body))
+		return invalidBody("object", "must be a JSON object, not "+kindOf(body))
 	}
 	return decodeFields(body, reflect.ValueOf(dest).Elem())
 }
@@ -89,10 +89,10 @@ func checkSyntax(body []byte) error {
 	err := json.Unmarshal(body, &whole)
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
-		return wrongBody("json", fmt.Sprintf("is not valid JSON: %s (byte %d)", syntax, syntax.Offset))
+		return invalidBody("json", fmt.Sprintf("is not valid JSON: %s (byte %d)", syntax, syntax.Offset))
 	}
 	if err != nil {
-		return wrongBody("json", "is not valid JSON")
+		return invalidBody("json", "is not valid JSON")
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func decodeFields(object []byte, dest reflect.Value) error {
 			set(field, name, raw, &faults)
 		}
 		seen[name] = true
-		return len(faults) < maxFaults
+		return len(faults) < maxViolations
 	})
 	if err != nil {
 		return err
@@ -124,14 +124,14 @@ func decodeFields(object []byte, dest reflect.Value) error {
 func eachField(object []byte, take func(name string, raw json.RawMessage) bool) error {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if _, err := d.Token(); err != nil { // the opening brace
-		return wrongBody("json", "is not valid JSON")
+		return invalidBody("json", "is not valid JSON")
 	}
 	for d.More() {
 		token, err := d.Token()
 		name, isName := token.(string)
 		var raw json.RawMessage
 		if err != nil || !isName || d.Decode(&raw) != nil {
-			return wrongBody("json", "is not valid JSON")
+			return invalidBody("json", "is not valid JSON")
 		}
 		if !take(name, raw) {
 			return nil

@@ -7,16 +7,16 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const decisionPath = messagesPath + "/{id}/decision"
 
 // Decision is what its owner says about a message that is held in doubt.
 type Decision struct {
-	Decision mms.Decision `json:"decision" enum:"was_sent,send_again,give_up" doc:"was_sent: it reached the recipient; send_again: it did not, and shall; give_up: it did not, and shall not." example:"send_again"`
+	Decision mms.Decision `json:"decision" enum:"was_sent,resend,give_up" doc:"was_sent: it reached the recipient; resend: it did not, and shall; give_up: it did not, and shall not." example:"resend"`
 }
 
 // TransformSchema adds what tags cannot say.
@@ -31,7 +31,7 @@ func (a *api) registerDecision() {
 		Responses: map[string]*huma.Response{"204": {Description: "Decided; the message goes on."}},
 		Errors:    bodyErrors(http.StatusNotFound, http.StatusConflict),
 	}, a.decide)
-	describeBody(a, decisionPath, Decision{Decision: mms.SendAgain})
+	describeBody(a, decisionPath, Decision{Decision: mms.DecideResend})
 }
 
 type decisionInput struct {
@@ -49,7 +49,7 @@ func (a *api) decide(ctx context.Context, who identity.Principal, in *decisionIn
 		return nil, err
 	}
 	if !slices.Contains(mms.Decisions(), body.Decision) {
-		return nil, invalid.Fields{{Name: "decision", Rule: "enum", Message: "must be was_sent, send_again or give_up"}}
+		return nil, invalid.Fields{{Name: "decision", Rule: "enum", Message: "must be was_sent, resend or give_up"}}
 	}
 	return nil, a.Messages.Decide(ctx, who.UserID, id, body.Decision)
 }

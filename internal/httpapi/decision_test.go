@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"testing"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 func TestDecision(t *testing.T) {
@@ -29,7 +29,7 @@ func TestDecision(t *testing.T) {
 		{"no such decision", s.ada(), path, `{"decision":"perhaps"}`, http.StatusBadRequest},
 		{"no decision", s.ada(), path, `{}`, http.StatusBadRequest},
 		{"more than a decision", s.ada(), path, `{"decision":"give_up","x":1}`, http.StatusBadRequest},
-		{"the owner", s.ada(), path, `{"decision":"send_again"}`, http.StatusNoContent},
+		{"the owner", s.ada(), path, `{"decision":"resend"}`, http.StatusNoContent},
 		{"the owner again", s.ada(), path, `{"decision":"give_up"}`, http.StatusConflict},
 	}
 	for _, step := range steps {
@@ -37,7 +37,7 @@ func TestDecision(t *testing.T) {
 			t.Errorf("%s: %d, want %d; %s", step.name, got.status, step.status, got.body)
 		}
 	}
-	if s.messages.decided != mms.SendAgain {
+	if s.messages.decided != mms.DecideResend {
 		t.Errorf("decided %q, want the first decision alone", s.messages.decided)
 	}
 	s.messages.err = errors.New("broken")
@@ -46,19 +46,19 @@ func TestDecision(t *testing.T) {
 	}
 }
 
-func TestPlaceInLine(t *testing.T) {
+func TestQueuePosition(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	h := undelivered(s.users.users[0].ID)
 	s.messages.put(h)
-	s.messages.place = mms.Place{Ahead: 2, Wait: 8_500_000_000}
+	s.messages.place = mms.QueuePosition{Ahead: 2, Wait: 8_500_000_000}
 	got := decode[struct {
-		Line struct {
+		QueuePosition struct {
 			Ahead       int
 			WaitSeconds float64
 		}
 	}](t, s.ada().do("GET", "/api/messages/"+h.ID.String(), ""))
-	if got.Line.Ahead != 2 || got.Line.WaitSeconds != 8.5 {
-		t.Errorf("line = %+v, want 2 ahead and 8.5 s", got.Line)
+	if got.QueuePosition.Ahead != 2 || got.QueuePosition.WaitSeconds != 8.5 {
+		t.Errorf("queuePosition = %+v, want 2 ahead and 8.5 s", got.QueuePosition)
 	}
 }

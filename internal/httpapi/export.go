@@ -12,8 +12,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // exportPage is how many messages of an export are in memory at a time.
@@ -90,29 +90,29 @@ func exportRow(m mms.Message) []string {
 		metadata = string(object)
 	}
 	return []string{
-		m.ID.String(), string(m.Status), string(m.Recipient), string(m.Sender), noFormula(m.Text), strings.Join(m.MediaURLs, " "),
+		m.ID.String(), string(m.Status), string(m.Recipient), string(m.Sender), escapeFormula(m.Text), strings.Join(m.MediaURLs, " "),
 		m.Explain(), string(m.Reason), m.PlivoCode, m.PlivoUUID, units, m.Cost, m.Priority.String(),
-		m.CreatedAt.UTC().Format(time.RFC3339Nano), timeOrNothing(m.SendAt), m.UpdatedAt.UTC().Format(time.RFC3339Nano), timeOrNothing(m.FinalAt),
-		idOrNothing(m.BatchID), idOrNothing(m.AgainOf), metadata,
+		m.CreatedAt.UTC().Format(time.RFC3339Nano), timeOrEmpty(m.SendAt), m.UpdatedAt.UTC().Format(time.RFC3339Nano), timeOrEmpty(m.FinalAt),
+		idOrEmpty(m.BatchID), idOrEmpty(m.ResendOf), metadata,
 	}
 }
 
-// noFormula keeps spreadsheets from working out what somebody wrote.
-func noFormula(text string) string {
+// escapeFormula keeps spreadsheets from working out what somebody wrote.
+func escapeFormula(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
 		return "'" + text
 	}
 	return text
 }
 
-func timeOrNothing(t *time.Time) string {
+func timeOrEmpty(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-func idOrNothing(id uuid.UUID) string {
+func idOrEmpty(id uuid.UUID) string {
 	if id == uuid.Nil {
 		return ""
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // fakeUsers keeps users in memory.
@@ -54,7 +54,7 @@ func (f *fakeUsers) CreateUser(ctx context.Context, u identity.User) error {
 	return f.err
 }
 
-func (f *fakeUsers) NoteLogout(_ context.Context, id uuid.UUID) error {
+func (f *fakeUsers) NotifyLogout(_ context.Context, id uuid.UUID) error {
 	f.loggedOut(id)
 	return nil
 }
@@ -135,9 +135,9 @@ type fakeMessages struct {
 	histories map[uuid.UUID]mms.History
 	reads     map[uuid.UUID]int // of whole messages
 	replies   map[uuid.UUID][]mms.Inbound
-	place     mms.Place    // of every message; zero for none
-	decided   mms.Decision // the last
-	asked     func(mms.Order)
+	place     mms.QueuePosition // of every message; zero for none
+	decided   mms.Decision      // the last
+	asked     func(mms.CreateRequest)
 	err       error
 }
 
@@ -162,7 +162,7 @@ func (f *fakeMessages) readsOf(id uuid.UUID) int {
 	return f.reads[id]
 }
 
-func (f *fakeMessages) Accept(_ context.Context, o mms.Order) (mms.Taken, error) {
+func (f *fakeMessages) CreateMessage(_ context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
 	m := o.Message
 	if f.asked != nil {
 		f.asked(o)
@@ -171,11 +171,11 @@ func (f *fakeMessages) Accept(_ context.Context, o mms.Order) (mms.Taken, error)
 	if f.err == nil {
 		f.put(mms.History{Message: m})
 	}
-	return mms.Taken{Message: m}, f.err
+	return mms.CreateResult{Message: m}, f.err
 }
 
-// AcceptBatch keeps the messages of a batch and nothing else of it.
-func (f *fakeMessages) AcceptBatch(ctx context.Context, o mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error) {
+// CreateBatch keeps the messages of a batch and nothing else of it.
+func (f *fakeMessages) CreateBatch(ctx context.Context, o mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error) {
 	accepted, faults, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
 		for _, m := range messages {
 			f.put(mms.History{Message: m})
@@ -184,16 +184,16 @@ func (f *fakeMessages) AcceptBatch(ctx context.Context, o mms.BatchOrder, fill m
 	})
 	switch {
 	case err != nil:
-		return mms.TakenBatch{}, err
-	case faults.Rejected > 0 && !o.AcceptGood:
-		return mms.TakenBatch{}, faults
+		return mms.BatchResult{}, err
+	case faults.Rejected > 0 && !o.CreateValid:
+		return mms.BatchResult{}, faults
 	}
-	o.Accepted, o.Rejected, o.CreatedAt = accepted, faults.Rejected, noon
-	return mms.TakenBatch{Batch: o.Batch, Faults: faults.Told()}, f.err
+	o.Created, o.Rejected, o.CreatedAt = accepted, faults.Rejected, noon
+	return mms.BatchResult{Batch: o.Batch, Errors: faults.Shown()}, f.err
 }
 
 func (f *fakeMessages) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
-	return mms.Forecast{Message: m, Pace: 4 * time.Second, Ahead: 2, SendAt: noon.Add(8 * time.Second), Cost: mms.ListPrice}, f.err
+	return mms.Forecast{Message: m, Interval: 4 * time.Second, Ahead: 2, SendAt: noon.Add(8 * time.Second), Cost: mms.ListPrice}, f.err
 }
 
 func (f *fakeMessages) Now(context.Context) (time.Time, error) { return noon, f.err }
@@ -248,10 +248,10 @@ func (f *fakeMessages) Replies(_ context.Context, _, id uuid.UUID) ([]mms.Inboun
 	return f.replies[id], nil
 }
 
-func (f *fakeMessages) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, error) {
+func (f *fakeMessages) QueuePosition(context.Context, uuid.UUID, uuid.UUID) (mms.QueuePosition, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.place, f.place != mms.Place{}, nil
+	return f.place, f.place != mms.QueuePosition{}, nil
 }
 
 // Decide lets a held message go, and no other.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // FuzzSend throws bodies at the endpoint: never a failure of ours, and nothing
@@ -50,7 +50,7 @@ func checkAccepted(t *testing.T, body []byte, m mms.Message) {
 	if err := json.Unmarshal(body, &plain); err != nil || !utf8.Valid(body) {
 		t.Errorf("accepted what is not JSON in UTF-8: %v", err)
 	}
-	if n, err := mms.ParseNumber(plain.To); err != nil || n != m.Recipient || m.Recipient == m.Sender {
+	if n, err := mms.ParsePhoneNumber(plain.To); err != nil || n != m.Recipient || m.Recipient == m.Sender {
 		t.Errorf("recipient %q of %q (%v), sender %q", m.Recipient, plain.To, err, m.Sender)
 	}
 	if plain.From != "" && plain.From != string(m.Sender) || !strings.HasPrefix(string(m.Sender), "+1415555010") {

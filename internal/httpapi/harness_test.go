@@ -13,13 +13,13 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/httpapi"
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/intake"
-	"postcard/internal/live"
-	"postcard/internal/mms"
-	"postcard/internal/signin"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const (
@@ -33,7 +33,7 @@ const (
 func adaAndBob() []identity.User {
 	var users []identity.User
 	for _, email := range []string{adaEmail, bobEmail} {
-		users = append(users, identity.User{ID: uuid.Must(uuid.NewV7()), Email: email, PasswordHash: hash, Role: identity.Sender})
+		users = append(users, identity.User{ID: uuid.Must(uuid.NewV7()), Email: email, PasswordHash: hash, Role: identity.RoleUser})
 	}
 	return users
 }
@@ -61,20 +61,20 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 	logger := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.changes = make(chan string)
 	hub := live.New(s.messages, logger)
-	s.users.loggedOut = hub.ShowOut
+	s.users.loggedOut = hub.Disconnect
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	go hub.Run(ctx, s.changes)
 	sessions := newSessions()
 	s.sessions = sessions.Store.(*brittleStore)
-	door, err := signin.New(s.users, s.throttle, sessions, true)
+	door, err := auth.New(s.users, s.throttle, sessions, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := httpapi.Options{
-		Door: door,
+		Auth: door,
 		Intake: &intake.Intake{
-			Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.Number{"+14155550100", "+14155550101"}},
+			Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.PhoneNumber{"+14155550100", "+14155550101"}},
 			Store: s.messages, Queue: nowhere{}, Logger: logger,
 		},
 		Messages: s.messages,

@@ -15,22 +15,21 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/intake"
-	"postcard/internal/live"
-	"postcard/internal/mms"
-	"postcard/internal/signin"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Intake takes messages on. Faults of a draft come back as invalid.Fields, of a
 // batch's rows as mms.RowFaults; else what keeps a message from being taken on is
 // mms.CapError, mms.ErrKeyReused, mms.ErrInFlight or mms.ErrNotOver.
 type Intake interface {
-	Accept(ctx context.Context, by mms.Author, d mms.Draft) (mms.Taken, error)
-	Forecast(ctx context.Context, by mms.Author, d mms.Draft) (mms.Forecast, error)
-	Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error)
-	AcceptBatch(ctx context.Context, by mms.Author, d mms.BatchDraft, rows intake.Rows) (mms.TakenBatch, error)
+	CreateMessage(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error)
+	Forecast(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.Forecast, error)
+	Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error)
+	CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
 }
 
 // Batches reads an owner's batches and changes their state; another's are
@@ -38,7 +37,7 @@ type Intake interface {
 type Batches interface {
 	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
 	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
-	BatchFaults(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowFault, more bool, err error)
+	BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowError, more bool, err error)
 	SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error
 }
 
@@ -50,7 +49,7 @@ type Messages interface {
 	Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
 	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
-	Place(ctx context.Context, owner, id uuid.UUID) (place mms.Place, waiting bool, err error)
+	QueuePosition(ctx context.Context, owner, id uuid.UUID) (place mms.QueuePosition, waiting bool, err error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 	Cancel(ctx context.Context, owner, id uuid.UUID) error
 }
@@ -60,21 +59,13 @@ type Live interface {
 	Message(id uuid.UUID) live.Watch
 	Owner(id uuid.UUID) live.Watch
 	Closed() <-chan struct{}
-	Enter(owner uuid.UUID) (live.Visit, bool)
-}
-
-// Keys keeps API keys, which only their users see. CreateKey returns
-// identity.ErrTooManyKeys, RevokeKey identity.ErrNoKey.
-type Keys interface {
-	CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error)
-	Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error)
-	RevokeKey(ctx context.Context, user, id uuid.UUID) error
+	Connect(owner uuid.UUID) (live.Connection, bool)
 }
 
 // Options wire the API.
 type Options struct {
-	Door     *signin.Service
-	Keys     Keys
+	Auth     *auth.Service
+	Keys     *auth.KeyService
 	KeyRate  int // requests a minute that each API key may make; 0: no limit
 	Intake   Intake
 	Messages Messages

@@ -3,14 +3,13 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/identity"
 )
 
 const keysPath = "/api/keys"
@@ -85,17 +84,9 @@ func (a *api) createKey(ctx context.Context, who identity.Principal, in *bodyInp
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("making a key's id: %w", err)
-	}
-	key, secret, err := identity.NewKey(id, who.UserID, identity.KeyDraft{
+	key, secret, err := a.Keys.Create(ctx, who.UserID, identity.KeyParams{
 		Name: body.Name, Scopes: body.Scopes, ExpiresInDays: body.ExpiresInDays, DailyCap: body.DailyCap,
 	})
-	if err != nil {
-		return nil, err
-	}
-	key, err = a.Keys.CreateKey(ctx, key, secret.Hash(), body.ExpiresInDays)
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +95,8 @@ func (a *api) createKey(ctx context.Context, who identity.Principal, in *bodyInp
 
 type keysOutput struct{ Body KeyList }
 
-func (a *api) listKeys(ctx context.Context, who identity.Principal, _ *nothing) (*keysOutput, error) {
-	keys, err := a.Keys.Keys(ctx, who.UserID)
+func (a *api) listKeys(ctx context.Context, who identity.Principal, _ *noBody) (*keysOutput, error) {
+	keys, err := a.Keys.List(ctx, who.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -120,12 +111,12 @@ type keyInput struct {
 	ID string `path:"id" format:"uuid" doc:"The key's id."`
 }
 
-func (a *api) revokeKey(ctx context.Context, who identity.Principal, in *keyInput) (*nothing, error) {
+func (a *api) revokeKey(ctx context.Context, who identity.Principal, in *keyInput) (*noBody, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	err = a.Keys.RevokeKey(ctx, who.UserID, id)
+	err = a.Keys.Revoke(ctx, who.UserID, id)
 	if errors.Is(err, identity.ErrNoKey) {
 		return nil, newProblem(http.StatusNotFound, "There is no such API key.")
 	}

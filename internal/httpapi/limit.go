@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
-	"postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/identity"
 )
 
 // limitKeys lets each API key make so many requests a minute, at this process;

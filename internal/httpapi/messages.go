@@ -10,9 +10,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const messagesPath = "/api/messages"
@@ -58,7 +58,7 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 	if err != nil {
 		return nil, err
 	}
-	wait, err := waitIn(in.r.URL.Query())
+	wait, err := parseWait(in.r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
-	place, waiting, err := a.Messages.Place(ctx, owner, id)
+	place, waiting, err := a.Messages.QueuePosition(ctx, owner, id)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 		body.Replies = append(body.Replies, Reply{ID: r.ID, Text: r.Text, MediaURLs: append([]string{}, r.MediaURLs...), Keyword: r.Keyword, ReceivedAt: r.ReceivedAt.UTC()})
 	}
 	if waiting {
-		body.Line = &Line{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds(), Explanation: place.Words()}
+		body.QueuePosition = &QueuePosition{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds(), Explanation: place.Description()}
 	}
 	return body, nil
 }
@@ -135,7 +135,7 @@ func (a *api) awaitNews(ctx context.Context, q Request, owner, id uuid.UUID, kno
 // maxWait is the longest that a client may wait for news.
 const maxWait = 60 * time.Second
 
-func waitIn(query url.Values) (time.Duration, error) {
+func parseWait(query url.Values) (time.Duration, error) {
 	value := query.Get("wait")
 	if value == "" {
 		return 0, nil

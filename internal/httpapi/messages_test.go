@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // undelivered is a message with a history that fills every field.
@@ -27,11 +27,11 @@ func undelivered(owner uuid.UUID) mms.History {
 			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Priority: mms.Normal, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final, ExpiresAt: at(180),
 		},
 		AttemptList: []mms.Attempt{
-			{Number: 1, Sender: "+14155550100", StartedAt: at(1), FinishedAt: &finished, Outcome: mms.RefusedForNow, HTTPStatus: 429, Detail: "slow down"},
-			{Number: 2, Sender: "+14155550100", StartedAt: at(2), FinishedAt: nil},
+			{Ordinal: 1, Sender: "+14155550100", StartedAt: at(1), FinishedAt: &finished, Outcome: mms.TransientFailure, HTTPStatus: 429, Detail: "slow down"},
+			{Ordinal: 2, Sender: "+14155550100", StartedAt: at(2), FinishedAt: nil},
 		},
 		Events: []mms.Event{
-			{ID: 11, At: at(0), Kind: mms.EventAccepted, Status: mms.Queued},
+			{ID: 11, At: at(0), Kind: mms.EventCreated, Status: mms.Queued},
 			{ID: 14, At: at(3), Kind: mms.EventReport, Status: mms.Undelivered, Attempt: 2, Detail: "undelivered, code 30"},
 		},
 	}
@@ -47,9 +47,9 @@ func TestGetMessage(t *testing.T) {
 	want := map[string]any{
 		"id": h.ID.String(), "status": "undelivered", "statusTitle": "Not delivered", "final": true,
 		"explanation": "The carrier could not deliver the message. The carrier's filter took it for spam. (Plivo's code 30)",
-		"whatNow":     mms.ExplainPlivoCode("30").Next,
+		"nextStep":    mms.ExplainPlivoCode("30").NextStep,
 		"plivoCodeMeaning": map[string]any{
-			"what": "The carrier's filter took it for spam.", "side": "sender", "next": mms.ExplainPlivoCode("30").Next,
+			"description": "The carrier's filter took it for spam.", "responsible": "message", "nextStep": mms.ExplainPlivoCode("30").NextStep,
 		},
 		"statusUrl": "/api/messages/" + h.ID.String(),
 		"to":        "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},
@@ -57,16 +57,16 @@ func TestGetMessage(t *testing.T) {
 		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:03:00Z", "finalAt": "2026-03-01T11:03:00Z",
 		"attempts": []any{
 			map[string]any{
-				"number": 1.0, "startedAt": "2026-03-01T11:01:00Z", "finishedAt": "2026-03-01T11:02:00Z",
-				"outcome": "refused_for_now", "httpStatus": 429.0, "detail": "slow down",
+				"ordinal": 1.0, "startedAt": "2026-03-01T11:01:00Z", "finishedAt": "2026-03-01T11:02:00Z",
+				"outcome": "transient_failure", "httpStatus": 429.0, "detail": "slow down",
 			},
-			map[string]any{"number": 2.0, "startedAt": "2026-03-01T11:02:00Z"},
+			map[string]any{"ordinal": 2.0, "startedAt": "2026-03-01T11:02:00Z"},
 		},
 		"replies": []any{
 			map[string]any{"id": "00000000-0000-0000-0000-000000000007", "text": "Nice!", "mediaUrls": []any{}, "receivedAt": "2026-03-01T11:00:00Z"},
 		},
 		"events": []any{
-			map[string]any{"id": 11.0, "at": "2026-03-01T11:00:00Z", "kind": "accepted", "status": "queued"},
+			map[string]any{"id": 11.0, "at": "2026-03-01T11:00:00Z", "kind": "created", "status": "queued"},
 			map[string]any{
 				"id": 14.0, "at": "2026-03-01T11:03:00Z", "kind": "report", "status": "undelivered",
 				"attempt": 2.0, "detail": "undelivered, code 30",

@@ -10,8 +10,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 
-	"postcard/internal/httpapi"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // document is what the tests look at of an OpenAPI description.
@@ -94,7 +94,7 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 		"GET /api/webhooks", "GET /api/webhooks/{id}", "GET /api/webhooks/{id}/events",
 		"POST /api/batches", "POST /api/batches/{id}/cancel", "POST /api/batches/{id}/pause", "POST /api/batches/{id}/resume",
 		"POST /api/keys", "POST /api/login", "POST /api/logout", "POST /api/messages/{id}/cancel", "POST /api/messages/{id}/decision",
-		"POST /api/messages/{id}/send-again", "POST /api/send-mms", "POST /api/signup",
+		"POST /api/messages/{id}/resend", "POST /api/send-mms", "POST /api/signup",
 		"POST /api/webhooks", "POST /api/webhooks/{id}/enable", "POST /api/webhooks/{id}/events/{event}/replay",
 		"POST /api/webhooks/{id}/rotate-secret", "POST /api/webhooks/{id}/test",
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const defaultLimit = 25
@@ -72,9 +72,9 @@ func (in *listInput) page() (mms.Page, error) {
 	}
 	checkNames(query, append([]string{"limit", "cursor"}, filterNames...), &faults)
 	page := mms.Page{
-		Filter: filterIn(query, &faults),
-		Limit:  limitIn(query.Get("limit"), &faults),
-		Before: cursorIn(query.Get("cursor"), &faults),
+		Filter: parseFilter(query, &faults),
+		Limit:  parseLimit(query.Get("limit"), &faults),
+		Before: parseCursor(query.Get("cursor"), &faults),
 	}
 	return page, faults.Err()
 }
@@ -95,17 +95,17 @@ func filterOnly(raw string) (mms.Filter, error) {
 		return mms.Filter{}, err
 	}
 	checkNames(query, filterNames, &faults)
-	filter := filterIn(query, &faults)
+	filter := parseFilter(query, &faults)
 	return filter, faults.Err()
 }
 
-func filterIn(query url.Values, faults *invalid.Fields) mms.Filter {
+func parseFilter(query url.Values, faults *invalid.Fields) mms.Filter {
 	filter := mms.Filter{
-		Status:    statusIn(query.Get("status"), faults),
-		Recipient: numberIn("to", query.Get("to"), faults),
-		Sender:    numberIn("from", query.Get("from"), faults),
-		Since:     timeIn("since", query.Get("since"), faults),
-		Until:     timeIn("until", query.Get("until"), faults),
+		Status:    parseStatus(query.Get("status"), faults),
+		Recipient: parseNumberParam("to", query.Get("to"), faults),
+		Sender:    parseNumberParam("from", query.Get("from"), faults),
+		Since:     parseTime("since", query.Get("since"), faults),
+		Until:     parseTime("until", query.Get("until"), faults),
 		Text:      query.Get("text"),
 	}
 	if len(filter.Text) > maxSearch || !utf8.ValidString(filter.Text) || strings.ContainsRune(filter.Text, 0) {
@@ -125,7 +125,7 @@ func filterIn(query url.Values, faults *invalid.Fields) mms.Filter {
 			filter.Metadata[key] = values[0]
 		}
 	}
-	mms.CheckMetadata(filter.Metadata, faults)
+	mms.ValidateMetadata(filter.Metadata, faults)
 	return filter
 }
 
@@ -141,18 +141,18 @@ func metadataKey(name string) (string, bool) {
 	return strings.CutSuffix(key, "]")
 }
 
-func numberIn(name, value string, faults *invalid.Fields) mms.Number {
+func parseNumberParam(name, value string, faults *invalid.Fields) mms.PhoneNumber {
 	if value == "" {
 		return ""
 	}
-	n, err := mms.ParseNumber(value)
+	n, err := mms.ParsePhoneNumber(value)
 	if err != nil {
 		faults.Add(name, "e164", err.Error()+" (in a URL, a plus sign is written %2B)")
 	}
 	return n
 }
 
-func timeIn(name, value string, faults *invalid.Fields) time.Time {
+func parseTime(name, value string, faults *invalid.Fields) time.Time {
 	if value == "" {
 		return time.Time{}
 	}
@@ -171,7 +171,7 @@ func checkNames(query url.Values, known []string, faults *invalid.Fields) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	for _, name := range names[:min(len(names), maxFaults)] {
+	for _, name := range names[:min(len(names), maxViolations)] {
 		switch {
 		case !slices.Contains(known, name) && !isMetadata(name, known):
 			faults.Add(clip(name), "unknown", "is not known here; known are "+strings.Join(known, ", "))
@@ -186,7 +186,7 @@ func isMetadata(name string, known []string) bool {
 	return ok && slices.Contains(known, "metadata[...]")
 }
 
-func statusIn(value string, faults *invalid.Fields) mms.Status {
+func parseStatus(value string, faults *invalid.Fields) mms.Status {
 	status := mms.Status(value)
 	if value != "" && !status.Known() {
 		words := make([]string, 0, len(mms.Statuses()))
@@ -198,7 +198,7 @@ func statusIn(value string, faults *invalid.Fields) mms.Status {
 	return status
 }
 
-func limitIn(value string, faults *invalid.Fields) int {
+func parseLimit(value string, faults *invalid.Fields) int {
 	if value == "" {
 		return defaultLimit
 	}
@@ -213,7 +213,7 @@ func limitIn(value string, faults *invalid.Fields) int {
 // pass it on, not to read it, so that it may change its form.
 func cursorAfter(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
-func cursorIn(value string, faults *invalid.Fields) uuid.UUID {
+func parseCursor(value string, faults *invalid.Fields) uuid.UUID {
 	if value == "" {
 		return uuid.Nil
 	}

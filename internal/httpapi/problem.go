@@ -12,12 +12,13 @@ import (
 	"strings"
 	"time"
 
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
-	"postcard/internal/rows"
-	"postcard/internal/signin"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/csvrows"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
 // Problem is an error answer (RFC 9457). Its type is about:blank and left out:
@@ -67,8 +68,8 @@ func (p *Problem) retryAfter(wait time.Duration) *Problem {
 func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1:] + "." }
 
 var (
-	// errNobody says that an endpoint wants to know who asks.
-	errNobody = errors.New("nobody is logged in")
+	// errNotLoggedIn says that an endpoint wants to know who asks.
+	errNotLoggedIn = errors.New("nobody is logged in")
 
 	// errPeopleOnly says that an endpoint is not for API keys.
 	errPeopleOnly = errors.New("only people may do this")
@@ -87,19 +88,19 @@ var kinds = []struct {
 	status int
 	detail string
 }{
-	{errNobody, http.StatusUnauthorized, howToLogIn},
+	{errNotLoggedIn, http.StatusUnauthorized, howToLogIn},
 	{errPeopleOnly, http.StatusForbidden, "Only people who are logged in may do this, not API keys."},
 	{identity.ErrNoKey, http.StatusUnauthorized, "The API key is not known, has expired or was revoked. It goes into the header Authorization: Bearer pc_..."},
 	{identity.ErrTooManyKeys, http.StatusConflict, "You have too many API keys. Revoke those that are not used any more."},
-	{signin.ErrWrong, http.StatusUnauthorized, "The email or the password is wrong."},
-	{signin.ErrClosed, http.StatusForbidden, "Sign-up is closed. An operator can add users."},
+	{auth.ErrInvalidCredentials, http.StatusUnauthorized, "The email or the password is wrong."},
+	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. An operator can add users."},
 	{mms.ErrNotFound, http.StatusNotFound, "There is no such message."},
-	{mms.ErrNoBatch, http.StatusNotFound, "There is no such batch."},
-	{mms.ErrNoWebhook, http.StatusNotFound, "There is no such webhook or event."},
-	{mms.ErrTooManyWebhooks, http.StatusConflict, "You have as many webhooks as there can be. Remove one that is not needed any more."},
-	{mms.ErrBatchOver, http.StatusConflict, "The batch is canceled, and stays so."},
+	{mms.ErrBatchNotFound, http.StatusNotFound, "There is no such batch."},
+	{webhook.ErrNotFound, http.StatusNotFound, "There is no such webhook or event."},
+	{webhook.ErrTooMany, http.StatusConflict, "You have as many webhooks as there can be. Remove one that is not needed any more."},
+	{mms.ErrBatchCanceled, http.StatusConflict, "The batch is canceled, and stays so."},
 	{mms.ErrTooLate, http.StatusConflict, "It is too late to cancel the message: it is being handed to Plivo, or has been."},
-	{mms.ErrNotOver, http.StatusConflict, "The message's story is not over yet: sending it again now could reach the recipient twice."},
+	{mms.ErrNotFinal, http.StatusConflict, "The message's story is not over yet: sending it again now could reach the recipient twice."},
 	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for each thing that you want done."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held for a decision, or somebody has decided already."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The database cannot be reached at present. Try again in a moment."},
@@ -109,10 +110,10 @@ var kinds = []struct {
 // that belongs into the logs.
 func problemOf(err error) (p *Problem, failure bool) {
 	var faults invalid.Fields
-	var tooMany signin.TooManyError
+	var tooMany auth.TooManyAttemptsError
 	var full mms.CapError
-	var badRows mms.RowFaults
-	var broken rows.BrokenError
+	var badRows mms.RowErrors
+	var broken csvrows.BrokenError
 	switch {
 	case errors.As(err, &p):
 		return p, false
@@ -157,9 +158,9 @@ func badInput(status int, faults invalid.Fields) *Problem {
 }
 
 // rowProblem lists the faults of a batch's rows, none of which was taken on.
-func rowProblem(bad mms.RowFaults) *Problem {
-	p := newProblem(http.StatusBadRequest, fmt.Sprintf("Rows that are not right: %d. Nothing was taken on; with onError=accept_good the others are, where there are any.", bad.Rejected))
-	for _, f := range bad.Told() {
+func rowProblem(bad mms.RowErrors) *Problem {
+	p := newProblem(http.StatusBadRequest, fmt.Sprintf("Rows that are not right: %d. Nothing was taken on; with onError=create_valid the others are, where there are any.", bad.Rejected))
+	for _, f := range bad.Shown() {
 		p.Errors = append(p.Errors, FieldError{Field: fmt.Sprintf("rows[%d].%s", f.Row, f.Name), Rule: f.Rule, Message: f.Message})
 	}
 	return p

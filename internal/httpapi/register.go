@@ -11,7 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 
-	"postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/identity"
 )
 
 // Request gives a handler the HTTP request, for what huma's inputs cannot say.
@@ -56,7 +56,7 @@ func registerForPerson[I, O any](a *api, op huma.Operation, handle func(context.
 		who, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errNobody
+			return nil, errNotLoggedIn
 		case who.Key != nil:
 			return nil, errPeopleOnly
 		}
@@ -73,7 +73,7 @@ func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, hand
 		who, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errNobody
+			return nil, errNotLoggedIn
 		case !who.May(scope):
 			return nil, newProblem(http.StatusForbidden, "This API key may not do that: it lacks the scope "+string(scope)+".")
 		}

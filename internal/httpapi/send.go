@@ -13,8 +13,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const sendPath = "/api/send-mms"
@@ -41,8 +41,8 @@ func (SendRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema
 	return exactly(s)
 }
 
-// Accepted is a message that was taken on.
-type Accepted struct {
+// CreatedMessage is a message that was taken on.
+type CreatedMessage struct {
 	Message
 	Simulated bool `json:"simulated" doc:"Whether the message goes to a simulator instead of to a phone." example:"false"`
 }
@@ -50,8 +50,8 @@ type Accepted struct {
 // Forecast is what would become of a message.
 type Forecast struct {
 	DryRun        bool              `json:"dryRun" doc:"Always true: nothing was stored."`
-	To            mms.Number        `json:"to" example:"+14155550123"`
-	From          mms.Number        `json:"from" doc:"The sender number that was asked for or would be chosen." example:"+14155550100"`
+	To            mms.PhoneNumber   `json:"to" example:"+14155550123"`
+	From          mms.PhoneNumber   `json:"from" doc:"The sender number that was asked for or would be chosen." example:"+14155550100"`
 	Priority      string            `json:"priority" example:"normal"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	PerMinute     float64           `json:"perMinute,omitempty" doc:"How many messages a minute its sender may send; absent: no limit." example:"14.9"`
@@ -89,7 +89,7 @@ func (a *api) registerSend() {
 		DefaultStatus: http.StatusAccepted,
 		Responses: map[string]*huma.Response{
 			"200": a.jsonResponse("What would become of it; the answer to dryRun.", reflect.TypeFor[Forecast]()),
-			"202": a.jsonResponse("Stored safely; it will be sent.", reflect.TypeFor[Accepted]()),
+			"202": a.jsonResponse("Stored safely; it will be sent.", reflect.TypeFor[CreatedMessage]()),
 		},
 		Errors: bodyErrors(http.StatusConflict, http.StatusUnprocessableEntity),
 	}, a.send)
@@ -114,28 +114,28 @@ func (a *api) send(ctx context.Context, who identity.Principal, in *sendInput) (
 	if err != nil {
 		return nil, err
 	}
-	draft := mms.Draft{
+	draft := mms.CreateParams{
 		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs,
 		ValidFor: body.ValidFor, SendAt: body.SendAt, Priority: body.Priority, Metadata: body.Metadata, Idempotency: once,
 	}
 	if body.DryRun {
-		forecast, err := a.Intake.Forecast(ctx, author(who), draft)
+		forecast, err := a.Intake.Forecast(ctx, submitterOf(who), draft)
 		if err != nil {
 			return nil, err
 		}
 		return &sendOutput{Status: http.StatusOK, Body: forecastOf(forecast)}, nil
 	}
-	taken, err := a.Intake.Accept(ctx, author(who), draft)
+	taken, err := a.Intake.CreateMessage(ctx, submitterOf(who), draft)
 	if err != nil {
 		return nil, err
 	}
-	return a.accepted(taken), nil
+	return a.createdMessage(taken), nil
 }
 
-func (a *api) accepted(taken mms.Taken) *sendOutput {
+func (a *api) createdMessage(taken mms.CreateResult) *sendOutput {
 	out := &sendOutput{
 		Status: http.StatusAccepted, Location: messagePath(taken.ID),
-		Body: Accepted{Message: a.message(taken.Message), Simulated: a.Simulated},
+		Body: CreatedMessage{Message: a.message(taken.Message), Simulated: a.Simulated},
 	}
 	if a.Simulated {
 		out.Simulated = strconv.FormatBool(true)
@@ -149,17 +149,17 @@ func (a *api) accepted(taken mms.Taken) *sendOutput {
 func forecastOf(f mms.Forecast) Forecast {
 	out := Forecast{
 		DryRun: true, To: f.Recipient, From: f.Sender, Priority: f.Priority.String(), Metadata: f.Metadata, Ahead: f.Ahead,
-		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed, Paused: f.Paused.Words(),
+		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed, Paused: f.Paused.Description(),
 	}
-	if f.Pace > 0 {
-		out.PerMinute = math.Round(600/f.Pace.Seconds()) / 10
+	if f.Interval > 0 {
+		out.PerMinute = math.Round(600/f.Interval.Seconds()) / 10
 	}
 	return out
 }
 
-// author is the principal as a sender of messages.
-func author(who identity.Principal) mms.Author {
-	by := mms.Author{User: who.UserID, UserCap: who.DailyCap}
+// submitterOf is the principal as a sender of messages.
+func submitterOf(who identity.Principal) mms.Submitter {
+	by := mms.Submitter{User: who.UserID, UserCap: who.DailyCap}
 	if who.Key != nil {
 		by.Key, by.KeyCap = who.Key.ID, who.Key.DailyCap
 	}

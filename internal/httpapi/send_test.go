@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/httpapi"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/httpapi"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const goodSend = `{"to":"+14155550123","text":"hello","mediaUrl":"https://example.com/a.jpg"}`

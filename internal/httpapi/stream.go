@@ -17,8 +17,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/live"
 )
 
 // Server-sent events (WHATWG HTML, section 9.2): a client keeps one answer open
@@ -46,7 +46,7 @@ func (a *api) registerStreams() {
 		return map[string]*huma.Response{"200": {Description: description,
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}}
 	}
-	limit := fmt.Sprintf(" You may have %d streams open at a time.", live.MaxVisits)
+	limit := fmt.Sprintf(" You may have %d streams open at a time.", live.MaxConnections)
 	messageResponses := ok("Events named message, whose data is the message as getMessage returns it and whose id is its version. The stream ends after a few minutes; connect again.")
 	messageResponses["204"] = &huma.Response{Description: "Its story is over, and Last-Event-ID says that you know: do not connect again."}
 	registerFor(a, identity.ReadScope, huma.Operation{
@@ -126,27 +126,27 @@ func (a *api) streamMessages(_ context.Context, who identity.Principal, in *news
 // writeEvent writes one event; an empty id is left out.
 type writeEvent func(event, id string, data any) error
 
-// teller writes what there is to tell. An error ends the stream; the client connects
+// writeNews writes what there is to tell. An error ends the stream; the client connects
 // again and is told why, if that can be told.
-type teller func(ctx context.Context, write writeEvent) error
+type writeNews func(ctx context.Context, write writeEvent) error
 
 // stream has tell called at once and whenever the watch has news, until the client is
 // gone, who asks may not any more, or the stream has been open for long enough. It
 // takes the connection over from net/http, whose buffers and stacks would be nearly all
 // that an open page costs.
-func (a *api) stream(q Request, who identity.Principal, watch live.Watch, tell teller) (*huma.StreamResponse, error) {
+func (a *api) stream(q Request, who identity.Principal, watch live.Watch, tell writeNews) (*huma.StreamResponse, error) {
 	if q.r.Method == http.MethodHead {
 		watch.Stop()
 		return &huma.StreamResponse{Body: func(huma.Context) { streamHeader(q.w.Header()) }}, nil
 	}
-	visit, ok := a.Live.Enter(who.UserID)
+	visit, ok := a.Live.Connect(who.UserID)
 	if !ok {
 		watch.Stop()
 		return nil, newProblem(http.StatusTooManyRequests,
-			fmt.Sprintf("You have %d streams open, which is as many as there can be. Close some, or ask for the list of your messages instead.", live.MaxVisits)).retryAfter(heartbeat)
+			fmt.Sprintf("You have %d streams open, which is as many as there can be. Close some, or ask for the list of your messages instead.", live.MaxConnections)).retryAfter(heartbeat)
 	}
 	s := &stream{
-		watch: watch, visit: visit, closed: a.Live.Closed(), tell: tell, logger: a.Logger,
+		watch: watch, connection: visit, closed: a.Live.Closed(), write: tell, logger: a.Logger,
 		length: stretched(streamLength),
 	}
 	if who.Key != nil && who.Key.ExpiresAt != nil {
@@ -164,13 +164,13 @@ func streamHeader(header http.Header) {
 
 // stream is an open stream. Nothing of the request is kept in it.
 type stream struct {
-	conn   streamConn
-	watch  live.Watch
-	visit  live.Visit
-	closed <-chan struct{} // the process stops
-	tell   teller
-	length time.Duration
-	logger *slog.Logger
+	conn       streamConn
+	watch      live.Watch
+	connection live.Connection
+	closed     <-chan struct{} // the process stops
+	write      writeNews
+	length     time.Duration
+	logger     *slog.Logger
 }
 
 // begin takes the connection over and lets the request end.
@@ -181,7 +181,7 @@ func (s *stream) begin(w http.ResponseWriter) {
 	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		s.leave()
+		s.close()
 		http.Error(w, "This connection cannot be kept open for a stream: use HTTP/1.1.", http.StatusHTTPVersionNotSupported)
 		return
 	}
@@ -193,21 +193,21 @@ func (s *stream) begin(w http.ResponseWriter) {
 	go s.follow(head.String())
 }
 
-func (s *stream) leave() {
+func (s *stream) close() {
 	s.watch.Stop()
-	s.visit.Leave()
+	s.connection.Close()
 }
 
 // follow is the life of a stream.
 func (s *stream) follow(head string) {
 	defer s.conn.Close()
-	defer s.leave()
+	defer s.close()
 	defer func() {
 		if p := recover(); p != nil { // nobody else would: the request is over
 			s.logger.Error("a stream panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	if s.conn.send(head) != nil || s.tellNews() != nil {
+	if s.conn.send(head) != nil || s.writeNews() != nil {
 		return
 	}
 	end := time.NewTimer(s.length)
@@ -217,10 +217,10 @@ func (s *stream) follow(head string) {
 	for {
 		var err error
 		select {
-		case <-s.visit.Over:
+		case <-s.connection.Ended:
 			return
 		case <-s.watch.News:
-			err = s.tellNews()
+			err = s.writeNews()
 		case <-beat.C:
 			err = s.conn.send(": still here\n\n")
 		case <-s.closed:
@@ -234,19 +234,19 @@ func (s *stream) follow(head string) {
 	}
 }
 
-func (s *stream) tellNews() error {
+func (s *stream) writeNews() error {
 	select {
-	case <-s.visit.Over: // before anything that may have come with it
-		return errShownOut
+	case <-s.connection.Ended: // before anything that may have come with it
+		return errAccessEnded
 	default:
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
-	return s.tell(ctx, s.conn.event)
+	return s.write(ctx, s.conn.event)
 }
 
-// errShownOut ends a stream whose reader has to show again who they are.
-var errShownOut = errors.New("the access has ended")
+// errAccessEnded ends a stream whose reader has to show again who they are.
+var errAccessEnded = errors.New("the access has ended")
 
 // streamConn is the connection of a stream.
 type streamConn struct{ net.Conn }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/live"
-	"postcard/internal/mms"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // follow is an open stream, read event by event.
@@ -170,7 +170,7 @@ func TestTooManyStreams(t *testing.T) {
 	s := newSystem(t)
 	ada, bob := s.ada(), s.loggedIn(bobEmail)
 	var first *follow
-	for range live.MaxVisits {
+	for range live.MaxConnections {
 		first = ada.open(t, "/api/messages/stream")
 	}
 	const path = "/api/messages/stream"

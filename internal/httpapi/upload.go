@@ -14,10 +14,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"postcard/internal/intake"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
-	"postcard/internal/rows"
+	"github.com/postcard-mms/postcard/internal/csvrows"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const (
@@ -71,7 +71,7 @@ func readUpload(q Request) (*upload, error) {
 	case errors.As(err, &disk):
 		err = fmt.Errorf("keeping a batch: %w", err)
 	default:
-		err = wrongBody("read", "could not be read to its end")
+		err = invalidBody("read", "could not be read to its end")
 	}
 	return nil, errors.Join(err, file.Close())
 }
@@ -93,7 +93,7 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 		if _, err := u.file.Seek(0, io.SeekStart); err != nil {
 			return body, nil, fmt.Errorf("reading a batch again: %w", err)
 		}
-		csv, err := rows.NewCSV(u.file)
+		csv, err := csvrows.NewCSV(u.file)
 		return body, csv, err
 	}
 	var faults invalid.Fields
@@ -146,16 +146,16 @@ func queryAsObject(query url.Values) ([]byte, error) {
 }
 
 // decoder reads the file from its start, no more than rows.MaxRow bytes for one value.
-func (u *upload) decoder() (*json.Decoder, *rows.Meter, error) {
+func (u *upload) decoder() (*json.Decoder, *csvrows.Meter, error) {
 	m, err := u.meter()
 	return json.NewDecoder(m), m, err
 }
 
-func (u *upload) meter() (*rows.Meter, error) {
+func (u *upload) meter() (*csvrows.Meter, error) {
 	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("reading a batch again: %w", err)
 	}
-	return rows.NewMeter(u.file), nil
+	return csvrows.NewMeter(u.file), nil
 }
 
 // common is the body's object without its rows.
@@ -181,7 +181,7 @@ func (u *upload) common() ([]byte, error) {
 		}
 		m.Reset()
 		if out.Len()+len(raw) > maxBody {
-			return wrongBody("max_length", "has more than 64 KiB beside its rows")
+			return invalidBody("max_length", "has more than 64 KiB beside its rows")
 		}
 		key, _ := json.Marshal(name) // a string can always be written
 		if out.Len() > 1 {
@@ -194,7 +194,7 @@ func (u *upload) common() ([]byte, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, wrongJSON(d, err)
+		return nil, invalidJSON(d, err)
 	case !seen:
 		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a list of objects, each with the recipient as to"}}
 	}
@@ -205,7 +205,7 @@ func (u *upload) common() ([]byte, error) {
 // eachMember walks over an object to the end of the input.
 func eachMember(d *json.Decoder, member func(name string) error) error {
 	if token, err := d.Token(); err != nil || token != json.Delim('{') {
-		return errors.Join(err, wrongBody("object", "must be a JSON object"))
+		return errors.Join(err, invalidBody("object", "must be a JSON object"))
 	}
 	for d.More() {
 		token, err := d.Token()
@@ -221,13 +221,13 @@ func eachMember(d *json.Decoder, member func(name string) error) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return wrongBody("json", "must be one JSON object and nothing behind it")
+		return invalidBody("json", "must be one JSON object and nothing behind it")
 	}
 	return nil
 }
 
 // skipRows reads over the list of rows: that it is a list, and valid JSON.
-func skipRows(d *json.Decoder, m *rows.Meter) error {
+func skipRows(d *json.Decoder, m *csvrows.Meter) error {
 	m.Reset()
 	if token, err := d.Token(); err != nil || token != json.Delim('[') {
 		return errors.Join(err, invalid.Fields{{Name: "rows", Rule: "type", Message: "must be a list of objects"}})
@@ -246,16 +246,16 @@ func skipRows(d *json.Decoder, m *rows.Meter) error {
 	return err
 }
 
-// wrongJSON is what is wrong with a body that a decoder stumbled over.
-func wrongJSON(d *json.Decoder, err error) error {
+// invalidJSON is what is wrong with a body that a decoder stumbled over.
+func invalidJSON(d *json.Decoder, err error) error {
 	var fields invalid.Fields
 	switch {
 	case errors.As(err, &fields):
 		return fields
-	case errors.Is(err, rows.ErrTooLong):
-		return wrongBody("max_length", fmt.Sprintf("has a value or a row that is longer than 256 KiB (near byte %d)", d.InputOffset()))
+	case errors.Is(err, csvrows.ErrTooLong):
+		return invalidBody("max_length", fmt.Sprintf("has a value or a row that is longer than 256 KiB (near byte %d)", d.InputOffset()))
 	default:
-		return wrongBody("json", fmt.Sprintf("is not valid JSON (near byte %d)", d.InputOffset()))
+		return invalidBody("json", fmt.Sprintf("is not valid JSON (near byte %d)", d.InputOffset()))
 	}
 }
 
@@ -266,31 +266,31 @@ func (u *upload) jsonRows() (intake.Rows, error) {
 		return nil, err
 	}
 	if _, err := d.Token(); err != nil {
-		return nil, wrongJSON(d, err)
+		return nil, invalidJSON(d, err)
 	}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
-			return nil, wrongJSON(d, err)
+			return nil, invalidJSON(d, err)
 		}
 		m.Reset()
 		if name == "rows" {
 			if _, err := d.Token(); err != nil {
-				return nil, wrongJSON(d, err)
+				return nil, invalidJSON(d, err)
 			}
 			return &jsonRows{d: d, m: m}, nil
 		}
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
-			return nil, wrongJSON(d, err)
+			return nil, invalidJSON(d, err)
 		}
 	}
-	return nil, wrongBody("json", "is not valid JSON")
+	return nil, invalidBody("json", "is not valid JSON")
 }
 
 type jsonRows struct {
 	d *json.Decoder
-	m *rows.Meter
+	m *csvrows.Meter
 }
 
 // Next implements intake.Rows.
@@ -318,12 +318,12 @@ func (r *jsonRows) Next() (map[string]string, error) {
 		case "a number", "a boolean":
 			row[name] = string(value)
 		default:
-			row[name] = stringIn(value, clip(name), &faults)
+			row[name] = decodeString(value, clip(name), &faults)
 		}
-		return len(row) <= rows.MaxColumns
+		return len(row) <= csvrows.MaxColumns
 	})
-	if err == nil && len(row) > rows.MaxColumns {
-		faults.Add("row", "max_items", fmt.Sprintf("must have at most %d columns", rows.MaxColumns))
+	if err == nil && len(row) > csvrows.MaxColumns {
+		faults.Add("row", "max_items", fmt.Sprintf("must have at most %d columns", csvrows.MaxColumns))
 	}
 	return row, errors.Join(err, faults.Err())
 }

@@ -6,26 +6,26 @@ import (
 	"reflect"
 	"strconv"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // set fills one field, or notes what is wrong with the value's type.
 func set(field reflect.Value, name string, raw json.RawMessage, faults *invalid.Fields) {
 	switch field.Kind() {
 	case reflect.String:
-		field.SetString(stringIn(raw, name, faults))
+		field.SetString(decodeString(raw, name, faults))
 	case reflect.Bool:
-		field.SetBool(boolIn(raw, name, faults))
+		field.SetBool(decodeBool(raw, name, faults))
 	case reflect.Pointer:
-		field.Set(reflect.ValueOf(wholeNumber(raw, name, faults)))
+		field.Set(reflect.ValueOf(decodeInt(raw, name, faults)))
 	case reflect.Map:
-		field.Set(reflect.ValueOf(stringsIn(raw, name, faults)))
+		field.Set(reflect.ValueOf(decodeStringMap(raw, name, faults)))
 	default:
-		field.Set(reflect.ValueOf(listIn(raw, name, faults)))
+		field.Set(reflect.ValueOf(decodeStrings(raw, name, faults)))
 	}
 }
 
-func listIn(raw json.RawMessage, name string, faults *invalid.Fields) []string {
+func decodeStrings(raw json.RawMessage, name string, faults *invalid.Fields) []string {
 	var elements []json.RawMessage
 	if raw[0] != '[' || json.Unmarshal(raw, &elements) != nil {
 		faults.Add(name, "type", "must be a list of strings, not "+kindOf(raw))
@@ -33,16 +33,16 @@ func listIn(raw json.RawMessage, name string, faults *invalid.Fields) []string {
 	}
 	list := make([]string, 0, len(elements))
 	for i, element := range elements {
-		if len(*faults) >= maxFaults {
+		if len(*faults) >= maxViolations {
 			break
 		}
-		list = append(list, stringIn(element, name+"["+strconv.Itoa(i)+"]", faults))
+		list = append(list, decodeString(element, name+"["+strconv.Itoa(i)+"]", faults))
 	}
 	return list
 }
 
-// stringsIn reads an object of strings, in which no name may stand twice.
-func stringsIn(raw json.RawMessage, name string, faults *invalid.Fields) map[string]string {
+// decodeStringMap reads an object of strings, in which no name may stand twice.
+func decodeStringMap(raw json.RawMessage, name string, faults *invalid.Fields) map[string]string {
 	object := map[string]string{}
 	if raw[0] != '{' {
 		faults.Add(name, "type", "must be an object of strings, not "+kindOf(raw))
@@ -52,8 +52,8 @@ func stringsIn(raw json.RawMessage, name string, faults *invalid.Fields) map[str
 		if _, twice := object[key]; twice {
 			faults.Add(name+"."+clip(key), "duplicate", "is given more than once")
 		}
-		object[key] = stringIn(value, name+"."+clip(key), faults)
-		return len(*faults) < maxFaults
+		object[key] = decodeString(value, name+"."+clip(key), faults)
+		return len(*faults) < maxViolations
 	})
 	if err != nil {
 		faults.Add(name, "type", "must be an object of strings")
@@ -61,14 +61,14 @@ func stringsIn(raw json.RawMessage, name string, faults *invalid.Fields) map[str
 	return object
 }
 
-func boolIn(raw json.RawMessage, name string, faults *invalid.Fields) bool {
+func decodeBool(raw json.RawMessage, name string, faults *invalid.Fields) bool {
 	if kindOf(raw) != "a boolean" {
 		faults.Add(name, "type", "must be true or false, not "+kindOf(raw))
 	}
 	return raw[0] == 't'
 }
 
-func wholeNumber(raw json.RawMessage, name string, faults *invalid.Fields) *int {
+func decodeInt(raw json.RawMessage, name string, faults *invalid.Fields) *int {
 	n := new(int)
 	switch {
 	case kindOf(raw) != "a number":
@@ -79,21 +79,21 @@ func wholeNumber(raw json.RawMessage, name string, faults *invalid.Fields) *int 
 	return n
 }
 
-func stringIn(raw json.RawMessage, name string, faults *invalid.Fields) string {
+func decodeString(raw json.RawMessage, name string, faults *invalid.Fields) string {
 	var s string
 	switch {
 	case raw[0] != '"' || json.Unmarshal(raw, &s) != nil:
 		faults.Add(name, "type", "must be a string, not "+kindOf(raw))
-	case halfCharacter(raw):
+	case hasUnpairedSurrogate(raw):
 		faults.Add(name, "utf8", "contains half of a character (an unpaired surrogate)")
 	}
 	return s
 }
 
-// halfCharacter finds escapes like \ud83d without their second half, which
+// hasUnpairedSurrogate finds escapes like \ud83d without their second half, which
 // programs produce that cut strings between the two. encoding/json replaces
 // them silently. The raw string is valid JSON.
-func halfCharacter(raw []byte) bool {
+func hasUnpairedSurrogate(raw []byte) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
 			continue

@@ -2,30 +2,30 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
 const webhooksPath = "/api/webhooks"
 
 // Webhooks keeps users' webhooks, which only they see: mms.ErrNoWebhook.
 type Webhooks interface {
-	CreateWebhook(ctx context.Context, w mms.Webhook, secret mms.WebhookSecret) (mms.Webhook, error)
-	Webhooks(ctx context.Context, owner uuid.UUID) ([]mms.Webhook, error)
-	Webhook(ctx context.Context, owner, id uuid.UUID) (mms.Webhook, error)
+	CreateWebhook(ctx context.Context, e webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error)
+	Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error)
+	Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error)
 	DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error
-	RotateSecret(ctx context.Context, owner, id uuid.UUID, secret mms.WebhookSecret) error
+	RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error
 	EnableWebhook(ctx context.Context, owner, id uuid.UUID) error
-	AddTestEvent(ctx context.Context, owner, id uuid.UUID) (mms.WebhookEvent, error)
-	WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]mms.WebhookEvent, bool, error)
-	ReplayEvent(ctx context.Context, owner, webhook, id uuid.UUID) (mms.WebhookEvent, error)
+	CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webhook.Event, error)
+	WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error)
+	ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error)
 }
 
 // WebhookRequest asks for a webhook.
@@ -68,17 +68,17 @@ type WebhookList struct {
 
 // WebhookEvent is one thing that a webhook is told.
 type WebhookEvent struct {
-	ID         uuid.UUID             `json:"id" format:"uuid" doc:"The header webhook-id, the same at each try."`
-	Type       string                `json:"type" example:"message.delivered"`
-	MessageID  *uuid.UUID            `json:"messageId,omitempty" format:"uuid" doc:"Absent for a test."`
-	Version    int64                 `json:"version,omitempty" doc:"The message's version, to sort by."`
-	OccurredAt time.Time             `json:"occurredAt"`
-	State      mms.WebhookEventState `json:"state" enum:"pending,delivered,failed" doc:"Whether the webhook has taken it."`
-	Tries      int                   `json:"tries"`
-	NextTryAt  *time.Time            `json:"nextTryAt,omitempty" doc:"While pending."`
-	TriedAt    *time.Time            `json:"triedAt,omitempty"`
-	HTTPStatus int                   `json:"httpStatus,omitempty" doc:"The last answer; absent when there was none."`
-	Error      string                `json:"error,omitempty" doc:"What was wrong with the last try."`
+	ID            uuid.UUID          `json:"id" format:"uuid" doc:"The header webhook-id, the same at each try."`
+	Type          string             `json:"type" example:"message.delivered"`
+	MessageID     *uuid.UUID         `json:"messageId,omitempty" format:"uuid" doc:"Absent for a test."`
+	Version       int64              `json:"version,omitempty" doc:"The message's version, to sort by."`
+	OccurredAt    time.Time          `json:"occurredAt"`
+	State         webhook.EventState `json:"state" enum:"pending,delivered,failed" doc:"Whether the webhook has taken it."`
+	Attempts      int                `json:"attempts"`
+	NextAttemptAt *time.Time         `json:"nextAttemptAt,omitempty" doc:"While pending."`
+	AttemptedAt   *time.Time         `json:"attemptedAt,omitempty"`
+	HTTPStatus    int                `json:"httpStatus,omitempty" doc:"The last answer; absent when there was none."`
+	Error         string             `json:"error,omitempty" doc:"What was wrong with the last try."`
 }
 
 // WebhookEventList is one page of a webhook's events.
@@ -160,25 +160,17 @@ func (a *api) createWebhook(ctx context.Context, who identity.Principal, in *bod
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("making a webhook's id: %w", err)
-	}
-	webhook, err := mms.NewWebhook(id, who.UserID, body.URL, body.Description, body.Statuses, a.PrivateWebhooks)
+	params := webhook.Params{URL: body.URL, Description: body.Description, Statuses: body.Statuses}
+	endpoint, secret, err := webhook.Create(ctx, a.Webhooks, who.UserID, params, a.PrivateWebhooks)
 	if err != nil {
 		return nil, err
 	}
-	secret := mms.NewWebhookSecret()
-	webhook, err = a.Webhooks.CreateWebhook(ctx, webhook, secret)
-	if err != nil {
-		return nil, err
-	}
-	return &secretOutput{Body: WebhookWithSecret{Webhook: webhookOf(webhook), Secret: string(secret)}}, nil
+	return &secretOutput{Body: WebhookWithSecret{Webhook: webhookOf(endpoint), Secret: string(secret)}}, nil
 }
 
 type webhooksOutput struct{ Body WebhookList }
 
-func (a *api) listWebhooks(ctx context.Context, who identity.Principal, _ *nothing) (*webhooksOutput, error) {
+func (a *api) listWebhooks(ctx context.Context, who identity.Principal, _ *noBody) (*webhooksOutput, error) {
 	list, err := a.Webhooks.Webhooks(ctx, who.UserID)
 	if err != nil {
 		return nil, err
@@ -198,7 +190,7 @@ type WebhookInput struct {
 func (in *WebhookInput) id() (uuid.UUID, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
-		return uuid.Nil, mms.ErrNoWebhook
+		return uuid.Nil, webhook.ErrNotFound
 	}
 	return id, nil
 }
@@ -206,19 +198,19 @@ func (in *WebhookInput) id() (uuid.UUID, error) {
 type webhookOutput struct{ Body Webhook }
 
 func (a *api) getWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*webhookOutput, error) {
-	webhook, err := a.webhook(ctx, who, in)
-	return &webhookOutput{Body: webhookOf(webhook)}, err
+	endpoint, err := a.webhook(ctx, who, in)
+	return &webhookOutput{Body: webhookOf(endpoint)}, err
 }
 
-func (a *api) webhook(ctx context.Context, who identity.Principal, in *WebhookInput) (mms.Webhook, error) {
+func (a *api) webhook(ctx context.Context, who identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
 	id, err := in.id()
 	if err != nil {
-		return mms.Webhook{}, err
+		return webhook.Endpoint{}, err
 	}
 	return a.Webhooks.Webhook(ctx, who.UserID, id)
 }
 
-func (a *api) deleteWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*nothing, error) {
+func (a *api) deleteWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*noBody, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
@@ -231,12 +223,12 @@ func (a *api) rotateSecret(ctx context.Context, who identity.Principal, in *Webh
 	if err != nil {
 		return nil, err
 	}
-	secret := mms.NewWebhookSecret()
+	secret := webhook.NewSecret()
 	if err := a.Webhooks.RotateSecret(ctx, who.UserID, id, secret); err != nil {
 		return nil, err
 	}
-	webhook, err := a.Webhooks.Webhook(ctx, who.UserID, id)
-	return &secretOutput{Body: WebhookWithSecret{Webhook: webhookOf(webhook), Secret: string(secret)}}, err
+	endpoint, err := a.Webhooks.Webhook(ctx, who.UserID, id)
+	return &secretOutput{Body: WebhookWithSecret{Webhook: webhookOf(endpoint), Secret: string(secret)}}, err
 }
 
 func (a *api) enableWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*webhookOutput, error) {
@@ -253,21 +245,21 @@ func (a *api) enableWebhook(ctx context.Context, who identity.Principal, in *Web
 type eventOutput struct{ Body WebhookEvent }
 
 func (a *api) testWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*eventOutput, error) {
-	webhook, err := a.enabled(ctx, who, in)
+	endpoint, err := a.enabled(ctx, who, in)
 	if err != nil {
 		return nil, err
 	}
-	event, err := a.Webhooks.AddTestEvent(ctx, who.UserID, webhook.ID)
+	event, err := a.Webhooks.CreateTestEvent(ctx, who.UserID, endpoint.ID)
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 
 // enabled is the webhook, unless it is switched off.
-func (a *api) enabled(ctx context.Context, who identity.Principal, in *WebhookInput) (mms.Webhook, error) {
-	webhook, err := a.webhook(ctx, who, in)
-	if err == nil && webhook.DisabledAt != nil {
-		return webhook, newProblem(http.StatusConflict, "The webhook is switched off. Switch it on first.")
+func (a *api) enabled(ctx context.Context, who identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
+	endpoint, err := a.webhook(ctx, who, in)
+	if err == nil && endpoint.DisabledAt != nil {
+		return endpoint, newProblem(http.StatusConflict, "The webhook is switched off. Switch it on first.")
 	}
-	return webhook, err
+	return endpoint, err
 }
 
 type webhookEventsInput struct {
@@ -282,11 +274,11 @@ func (a *api) listWebhookEvents(ctx context.Context, who identity.Principal, in 
 	if err != nil {
 		return nil, err
 	}
-	webhook, err := a.webhook(ctx, who, &in.WebhookInput)
+	endpoint, err := a.webhook(ctx, who, &in.WebhookInput)
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.Webhooks.WebhookEvents(ctx, who.UserID, webhook.ID, int64(numberInCursor(cursor)), limit)
+	list, more, err := a.Webhooks.WebhookEvents(ctx, who.UserID, endpoint.ID, int64(numberInCursor(cursor)), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +287,7 @@ func (a *api) listWebhookEvents(ctx context.Context, who identity.Principal, in 
 		out.Body.Events[i] = webhookEventOf(e)
 	}
 	if more {
-		out.Body.NextCursor = cursorAfterNumber(int(list[len(list)-1].Number))
+		out.Body.NextCursor = cursorAfterNumber(int(list[len(list)-1].Sequence))
 	}
 	return out, nil
 }
@@ -306,19 +298,19 @@ type replayInput struct {
 }
 
 func (a *api) replayEvent(ctx context.Context, who identity.Principal, in *replayInput) (*eventOutput, error) {
-	webhook, err := a.enabled(ctx, who, &in.WebhookInput)
+	endpoint, err := a.enabled(ctx, who, &in.WebhookInput)
 	if err != nil {
 		return nil, err
 	}
 	id, err := parseID(in.Event)
 	if err != nil {
-		return nil, mms.ErrNoWebhook
+		return nil, webhook.ErrNotFound
 	}
-	event, err := a.Webhooks.ReplayEvent(ctx, who.UserID, webhook.ID, id)
+	event, err := a.Webhooks.ReplayEvent(ctx, who.UserID, endpoint.ID, id)
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 
-func webhookOf(w mms.Webhook) Webhook {
+func webhookOf(w webhook.Endpoint) Webhook {
 	return Webhook{
 		ID: w.ID, URL: w.URL, Description: w.Description, Statuses: append([]mms.Status{}, w.Statuses...), Enabled: w.DisabledAt == nil,
 		Explanation: w.Explain(), FailingSince: utc(w.FailingSince), DisabledAt: utc(w.DisabledAt), OldSecretUntil: utc(w.OldSecretUntil),
@@ -326,13 +318,13 @@ func webhookOf(w mms.Webhook) Webhook {
 	}
 }
 
-func webhookEventOf(e mms.WebhookEvent) WebhookEvent {
+func webhookEventOf(e webhook.Event) WebhookEvent {
 	out := WebhookEvent{
 		ID: e.ID, Type: e.Type(), MessageID: idIfAny(e.MessageID), Version: e.Version, OccurredAt: e.OccurredAt.UTC(), State: e.State,
-		Tries: e.Tries, TriedAt: utc(e.TriedAt), HTTPStatus: e.HTTPStatus, Error: e.Error,
+		Attempts: e.Attempts, AttemptedAt: utc(e.AttemptedAt), HTTPStatus: e.HTTPStatus, Error: e.Error,
 	}
-	if e.State == mms.TellingPending {
-		out.NextTryAt = utc(&e.DueAt)
+	if e.State == webhook.Pending {
+		out.NextAttemptAt = utc(&e.DueAt)
 	}
 	return out
 }

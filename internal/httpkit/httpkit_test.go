@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/httpkit"
 )
 
 // journal is a log that tests read as maps.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // What can go wrong with people.
@@ -28,8 +28,8 @@ type Role string
 
 // The roles. An admin may also see the queues and manage the installation.
 const (
-	Sender Role = "sender"
-	Admin  Role = "admin"
+	RoleUser  Role = "user"
+	RoleAdmin Role = "admin"
 )
 
 // User is a person who can log in.
@@ -64,7 +64,7 @@ type Principal struct {
 func (p Principal) May(scope Scope) bool { return p.Key == nil || slices.Contains(p.Key.Scopes, scope) }
 
 // IsAdmin reports whether the principal may see and change the installation.
-func (p Principal) IsAdmin() bool { return p.Role == Admin }
+func (p Principal) IsAdmin() bool { return p.Role == RoleAdmin }
 
 // LogValue names the principal by id alone.
 func (p Principal) LogValue() slog.Value { return slog.StringValue(p.UserID.String()) }

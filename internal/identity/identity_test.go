@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 const goodPassword = "correct horse battery"
@@ -49,9 +49,9 @@ func TestEmails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			id := uuid.New()
-			user, err := identity.NewUser(id, c.typed, goodPassword, identity.Sender)
+			user, err := identity.NewUser(id, c.typed, goodPassword, identity.RoleUser)
 			if c.want != "" {
-				if err != nil || user.Email != c.want || user.ID != id || user.Role != identity.Sender {
+				if err != nil || user.Email != c.want || user.ID != id || user.Role != identity.RoleUser {
 					t.Errorf("got %q (%v), want %q", user.Email, err, c.want)
 				}
 				return
@@ -93,7 +93,7 @@ func TestPasswords(t *testing.T) {
 
 func TestNewUserListsAllFaults(t *testing.T) {
 	t.Parallel()
-	_, err := identity.NewUser(uuid.New(), "nobody", "short", identity.Sender)
+	_, err := identity.NewUser(uuid.New(), "nobody", "short", identity.RoleUser)
 	checkFaults(t, err, []string{"email email", "password min_length"})
 }
 
@@ -165,12 +165,12 @@ func TestPrincipal(t *testing.T) {
 	if _, ok := identity.PrincipalFrom(t.Context()); ok {
 		t.Error("somebody acts in an empty context")
 	}
-	want := identity.Principal{UserID: uuid.New(), Email: "ada@example.com", Role: identity.Admin}
+	want := identity.Principal{UserID: uuid.New(), Email: "ada@example.com", Role: identity.RoleAdmin}
 	got, ok := identity.PrincipalFrom(identity.WithPrincipal(t.Context(), want))
 	if !ok || got != want || !got.IsAdmin() {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if (identity.Principal{Role: identity.Sender}).IsAdmin() {
+	if (identity.Principal{Role: identity.RoleUser}).IsAdmin() {
 		t.Error("a sender counts as admin")
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // What can go wrong with API keys.
@@ -70,8 +70,8 @@ func (k Key) Valid() bool { return k.RevokedAt == nil && !k.Expired }
 // LogValue names the key by id alone.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.ID.String()) }
 
-// KeyDraft is a key as somebody asked for it.
-type KeyDraft struct {
+// KeyParams is a key as somebody asked for it.
+type KeyParams struct {
 	Name          string
 	Scopes        []string
 	ExpiresInDays *int // nil: never
@@ -89,7 +89,7 @@ func (KeySecret) LogValue() slog.Value { return slog.StringValue("[hidden]") }
 func (s KeySecret) Hash() [32]byte { return sha256.Sum256([]byte(s)) }
 
 // NewKey makes a key and its secret, or returns every fault as invalid.Fields.
-func NewKey(id, user uuid.UUID, d KeyDraft) (Key, KeySecret, error) {
+func NewKey(id, user uuid.UUID, d KeyParams) (Key, KeySecret, error) {
 	var faults invalid.Fields
 	name := strings.TrimSpace(d.Name)
 	switch {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // Limits of a password. bcrypt reads 72 bytes and no more, so a longer one is

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/failpoint"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Rows are the rows of a batch, one after the other. Next returns io.EOF behind
@@ -22,42 +22,42 @@ type Rows interface {
 	Next() (map[string]string, error)
 }
 
-// rowsAtOnce is how many messages are stored with one statement.
-const rowsAtOnce = 1000
+// insertBatchSize is how many messages are stored with one statement.
+const insertBatchSize = 1000
 
-// AcceptBatch takes a batch on: all its rows, or with AcceptGood those that are
+// CreateBatch takes a batch on: all its rows, or with AcceptGood those that are
 // right, or nothing. Faults of what the rows have in common come back as
 // invalid.Fields, faults of rows as mms.RowFaults.
-func (in *Intake) AcceptBatch(ctx context.Context, by mms.Author, d mms.BatchDraft, rows Rows) (mms.TakenBatch, error) {
+func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows Rows) (mms.BatchResult, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return mms.TakenBatch{}, fmt.Errorf("making a batch id: %w", err)
+		return mms.BatchResult{}, fmt.Errorf("making a batch id: %w", err)
 	}
-	now, err := in.now(ctx, d.Draft)
+	now, err := in.now(ctx, d.CreateParams)
 	if err != nil {
-		return mms.TakenBatch{}, err
+		return mms.BatchResult{}, err
 	}
-	batch, err := in.Rules.CheckBatch(d, id, by.User, now)
+	batch, err := in.Rules.ValidateBatch(d, id, by.User, now)
 	if err != nil {
-		return mms.TakenBatch{}, err
+		return mms.BatchResult{}, err
 	}
 	batch.KeyID = by.Key
-	order := mms.BatchOrder{Batch: batch, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency, AcceptGood: d.AcceptGood}
+	order := mms.BatchRequest{Batch: batch, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency, CreateValid: d.CreateValid}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	taken, err := in.Store.AcceptBatch(ctx, order, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+	taken, err := in.Store.CreateBatch(ctx, order, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
 		f := filler{check: func(row map[string]string) (mms.Message, error) {
 			id, err := uuid.NewV7()
 			if err != nil {
 				return mms.Message{}, fmt.Errorf("making a message id: %w", err)
 			}
-			return in.Rules.CheckRow(d, row, batch, id, now)
-		}, insert: insert, seen: map[[16]byte]int{}, keepGoing: d.AcceptGood}
+			return in.Rules.ValidateRow(d, row, batch, id, now)
+		}, insert: insert, seen: map[[16]byte]int{}, keepGoing: d.CreateValid}
 		accepted, faults, err := f.fill(ctx, rows)
-		failpoint.Hit(failpoint.APIBatchFilled)
+		failpoint.Hit(failpoint.APIBatchInserted)
 		return accepted, faults, err
 	})
 	if err != nil {
-		return mms.TakenBatch{}, fmt.Errorf("storing a batch: %w", err)
+		return mms.BatchResult{}, fmt.Errorf("storing a batch: %w", err)
 	}
 	failpoint.Hit(failpoint.APICommitted)
 	return taken, nil
@@ -69,21 +69,21 @@ type filler struct {
 	insert    func(context.Context, []mms.Message) error
 	keepGoing bool // store good rows also after bad ones
 
-	row      int
-	ready    []mms.Message // checked, and not yet stored
-	accepted int
-	faults   mms.RowFaults
-	seen     map[[16]byte]int // the row of each message, by a hash of it
+	row     int
+	ready   []mms.Message // checked, and not yet stored
+	created int
+	errors  mms.RowErrors
+	seen    map[[16]byte]int // the row of each message, by a hash of it
 }
 
-func (f *filler) fill(ctx context.Context, rows Rows) (int, mms.RowFaults, error) {
+func (f *filler) fill(ctx context.Context, rows Rows) (int, mms.RowErrors, error) {
 	for {
 		row, err := rows.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if f.row++; f.row > mms.MaxRows {
-			return 0, f.faults, invalid.Fields{{Name: "rows", Rule: "max_items", Message: fmt.Sprintf("must be at most %d", mms.MaxRows)}}
+			return 0, f.errors, invalid.Fields{{Name: "rows", Rule: "max_items", Message: fmt.Sprintf("must be at most %d", mms.MaxRows)}}
 		}
 		if err == nil {
 			err = f.take(ctx, row)
@@ -92,13 +92,13 @@ func (f *filler) fill(ctx context.Context, rows Rows) (int, mms.RowFaults, error
 		if errors.As(err, &fields) {
 			f.reject(fields)
 		} else if err != nil {
-			return 0, f.faults, err
+			return 0, f.errors, err
 		}
 	}
 	if f.row == 0 {
-		return 0, f.faults, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one"}}
+		return 0, f.errors, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one"}}
 	}
-	return f.accepted, f.faults, f.flush(ctx)
+	return f.created, f.errors, f.flush(ctx)
 }
 
 func (f *filler) take(ctx context.Context, row map[string]string) error {
@@ -111,9 +111,9 @@ func (f *filler) take(ctx context.Context, row map[string]string) error {
 		return invalid.Fields{{Name: "to", Rule: "duplicate", Message: fmt.Sprintf("gets the same message as in row %d", first)}}
 	}
 	f.seen[hashOf(m)] = f.row
-	f.accepted++
+	f.created++
 	f.ready = append(f.ready, m)
-	if len(f.ready) < rowsAtOnce {
+	if len(f.ready) < insertBatchSize {
 		return nil
 	}
 	return f.flush(ctx)
@@ -126,16 +126,16 @@ func hashOf(m mms.Message) [16]byte {
 }
 
 func (f *filler) reject(fields invalid.Fields) {
-	f.faults.Rejected++
-	if len(f.faults.Faults) < mms.MaxRowFaults {
-		f.faults.Faults = append(f.faults.Faults, mms.Faults(f.row, fields)...)
+	f.errors.Rejected++
+	if len(f.errors.Errors) < mms.MaxRowErrors {
+		f.errors.Errors = append(f.errors.Errors, mms.NewRowErrors(f.row, fields)...)
 	}
 }
 
 // flush stores what is ready, unless it would be taken back anyhow.
 func (f *filler) flush(ctx context.Context) error {
 	defer func() { f.ready = f.ready[:0] }()
-	if len(f.ready) == 0 || f.faults.Rejected > 0 && !f.keepGoing {
+	if len(f.ready) == 0 || f.errors.Rejected > 0 && !f.keepGoing {
 		return nil
 	}
 	return f.insert(ctx, f.ready)

@@ -12,15 +12,15 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/failpoint"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Store keeps messages. Accept returns once the message is on disk, or
 // mms.CapError, mms.ErrKeyReused or mms.ErrInFlight.
 type Store interface {
-	Accept(ctx context.Context, o mms.Order) (mms.Taken, error)
-	AcceptBatch(ctx context.Context, o mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error)
+	CreateMessage(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, error)
+	CreateBatch(ctx context.Context, o mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error)
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Forecast(ctx context.Context, m mms.Message) (mms.Forecast, error)
 	Now(ctx context.Context) (time.Time, error)
@@ -44,43 +44,43 @@ type Intake struct {
 // left to the relay: the person who sent it should not wait for a dead server.
 const enqueueTimeout = 300 * time.Millisecond
 
-// Accept takes a message on. When it returns without an error the message is
+// CreateMessage takes a message on. When it returns without an error the message is
 // committed, whatever happens to Redis afterwards. Faults of the draft come back
 // as invalid.Fields.
-func (in *Intake) Accept(ctx context.Context, by mms.Author, d mms.Draft) (mms.Taken, error) {
-	return in.accept(ctx, by, d, uuid.Nil)
+func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error) {
+	return in.create(ctx, by, d, uuid.Nil)
 }
 
-// Again takes on a new message that says the same as an earlier one of the
+// Resend takes on a new message that says the same as an earlier one of the
 // author's, whose story has to be over: else mms.ErrNotOver.
-func (in *Intake) Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error) {
+func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error) {
 	old, err := in.Store.Message(ctx, by.User, id)
 	if err != nil {
-		return mms.Taken{}, err
+		return mms.CreateResult{}, err
 	}
 	if !old.Final() && old.Status != mms.Sent {
-		return mms.Taken{}, mms.ErrNotOver
+		return mms.CreateResult{}, mms.ErrNotFinal
 	}
-	draft := mms.Draft{
+	draft := mms.CreateParams{
 		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: i,
 	}
 	if slices.Contains(in.Rules.Senders, old.Sender) {
 		draft.From = string(old.Sender)
 	}
-	return in.accept(ctx, by, draft, old.ID)
+	return in.create(ctx, by, draft, old.ID)
 }
 
-func (in *Intake) accept(ctx context.Context, by mms.Author, d mms.Draft, againOf uuid.UUID) (mms.Taken, error) {
-	message, err := in.check(ctx, by, d)
+func (in *Intake) create(ctx context.Context, by mms.Submitter, d mms.CreateParams, resendOf uuid.UUID) (mms.CreateResult, error) {
+	message, err := in.validate(ctx, by, d)
 	if err != nil {
-		return mms.Taken{}, err
+		return mms.CreateResult{}, err
 	}
-	message.AgainOf = againOf
-	order := mms.Order{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency}
+	message.ResendOf = resendOf
+	order := mms.CreateRequest{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	taken, err := in.store(ctx, order)
 	if err != nil {
-		return mms.Taken{}, fmt.Errorf("storing a message: %w", err)
+		return mms.CreateResult{}, fmt.Errorf("storing a message: %w", err)
 	}
 	failpoint.Hit(failpoint.APICommitted)
 	if !taken.Replayed && taken.Status == mms.Queued {
@@ -91,15 +91,15 @@ func (in *Intake) accept(ctx context.Context, by mms.Author, d mms.Draft, againO
 }
 
 // Forecast says what would become of a draft, and stores nothing.
-func (in *Intake) Forecast(ctx context.Context, by mms.Author, d mms.Draft) (mms.Forecast, error) {
-	message, err := in.check(ctx, by, d)
+func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.Forecast, error) {
+	message, err := in.validate(ctx, by, d)
 	if err != nil {
 		return mms.Forecast{}, err
 	}
 	return in.Store.Forecast(ctx, message)
 }
 
-func (in *Intake) check(ctx context.Context, by mms.Author, d mms.Draft) (mms.Message, error) {
+func (in *Intake) validate(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.Message, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return mms.Message{}, fmt.Errorf("making a message id: %w", err)
@@ -108,13 +108,13 @@ func (in *Intake) check(ctx context.Context, by mms.Author, d mms.Draft) (mms.Me
 	if err != nil {
 		return mms.Message{}, err
 	}
-	message, err := in.Rules.Check(d, id, by.User, now)
+	message, err := in.Rules.Validate(d, id, by.User, now)
 	message.KeyID = by.Key
 	return message, err
 }
 
 // now is the database's time, asked for where the draft is to be held against it.
-func (in *Intake) now(ctx context.Context, d mms.Draft) (time.Time, error) {
+func (in *Intake) now(ctx context.Context, d mms.CreateParams) (time.Time, error) {
 	if d.SendAt == "" {
 		return time.Time{}, nil
 	}
@@ -124,23 +124,23 @@ func (in *Intake) now(ctx context.Context, d mms.Draft) (time.Time, error) {
 // store tries a few times while the database is away: the answer to an earlier
 // try may have been lost, and a client that is told to try again would send a
 // second message.
-func (in *Intake) store(ctx context.Context, o mms.Order) (mms.Taken, error) {
-	for _, wait := range storeWaits {
-		stored, err := in.Store.Accept(ctx, o)
+func (in *Intake) store(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
+	for _, wait := range retryDelays {
+		stored, err := in.Store.CreateMessage(ctx, o)
 		if !errors.Is(err, mms.ErrUnavailable) {
 			return stored, err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return mms.Taken{}, err
+			return mms.CreateResult{}, err
 		}
 	}
-	return in.Store.Accept(ctx, o)
+	return in.Store.CreateMessage(ctx, o)
 }
 
-// storeWaits are the times between tries to store a message.
-var storeWaits = []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second}
+// retryDelays are the times between tries to store a message.
+var retryDelays = []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second}
 
 // enqueue goes on although the client may have gone: the message is accepted.
 func (in *Intake) enqueue(ctx context.Context, t mms.Task) {

@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/intake"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // trace notes what the intake did, in order, as store and as queue.
@@ -33,7 +33,7 @@ type trace struct {
 	afterStore func()
 }
 
-func (s *trace) Accept(_ context.Context, o mms.Order) (mms.Taken, error) {
+func (s *trace) CreateMessage(_ context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
 	m := o.Message
 	s.steps = append(s.steps, "store")
 	s.stored = m
@@ -41,11 +41,11 @@ func (s *trace) Accept(_ context.Context, o mms.Order) (mms.Taken, error) {
 		s.afterStore()
 	}
 	m.Version = 7 // what the database says counts
-	return mms.Taken{Message: m}, s.storeErr
+	return mms.CreateResult{Message: m}, s.storeErr
 }
 
-func (s *trace) AcceptBatch(context.Context, mms.BatchOrder, mms.Fill) (mms.TakenBatch, error) {
-	return mms.TakenBatch{}, s.storeErr
+func (s *trace) CreateBatch(context.Context, mms.BatchRequest, mms.Fill) (mms.BatchResult, error) {
+	return mms.BatchResult{}, s.storeErr
 }
 
 func (s *trace) Message(context.Context, uuid.UUID, uuid.UUID) (mms.History, error) {
@@ -73,21 +73,21 @@ func (s *trace) Enqueue(ctx context.Context, task mms.Task) error {
 func newIntake(s *trace) (*intake.Intake, *bytes.Buffer) {
 	logs := &bytes.Buffer{}
 	return &intake.Intake{
-		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.Number{"+14155550100"}},
+		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.PhoneNumber{"+14155550100"}},
 		Store: s, Queue: s, Logger: slog.New(slog.NewTextHandler(logs, nil)),
 	}, logs
 }
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-var draft = mms.Draft{To: "+14155550123", Text: "hello", MediaURL: "https://example.com/a.jpg"}
+var draft = mms.CreateParams{To: "+14155550123", Text: "hello", MediaURL: "https://example.com/a.jpg"}
 
 func TestAccept(t *testing.T) {
 	t.Parallel()
 	s := &trace{}
 	in, logs := newIntake(s)
 	owner := uuid.New()
-	got, err := in.Accept(t.Context(), mms.Author{User: owner}, draft)
+	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: owner}, draft)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestAcceptWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := &trace{queueErr: errors.New("connection refused")}
 	in, logs := newIntake(s)
-	got, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, draft)
+	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, draft)
 	if err != nil || got.ID != s.stored.ID {
 		t.Errorf("got %v, %v; want the stored message", got, err)
 	}
@@ -134,7 +134,7 @@ func TestAcceptClientGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &trace{afterStore: cancel}
 	in, logs := newIntake(s)
-	if _, err := in.Accept(ctx, mms.Author{User: uuid.New()}, draft); err != nil {
+	if _, err := in.CreateMessage(ctx, mms.Submitter{User: uuid.New()}, draft); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
@@ -154,7 +154,7 @@ func TestAcceptStoreFails(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &trace{storeErr: tt.err}
 			in, _ := newIntake(s)
-			if _, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, draft); !errors.Is(err, tt.err) {
+			if _, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, draft); !errors.Is(err, tt.err) {
 				t.Errorf("got error %v, want %v", err, tt.err)
 			}
 			if diff := cmp.Diff(slices.Repeat([]string{"store"}, tt.tries), s.steps); diff != "" {
@@ -168,7 +168,7 @@ func TestAcceptBadDraft(t *testing.T) {
 	t.Parallel()
 	s := &trace{}
 	in, _ := newIntake(s)
-	_, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, mms.Draft{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
+	_, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, mms.CreateParams{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
 	var faults invalid.Fields
 	if !errors.As(err, &faults) {
 		t.Fatalf("got error %v, want invalid.Fields", err)
@@ -190,13 +190,13 @@ func TestSendingAgain(t *testing.T) {
 	final := now
 	for name, tt := range map[string]struct {
 		old  mms.Message
-		from mms.Number
+		from mms.PhoneNumber
 		err  error
 	}{
 		"what failed":          {mms.Message{Status: mms.Failed, FinalAt: &final}, "+14155550100", nil},
 		"what is sent":         {mms.Message{Status: mms.Sent}, "+14155550100", nil},
-		"what is under way":    {mms.Message{Status: mms.Submitted}, "", mms.ErrNotOver},
-		"what is in doubt":     {mms.Message{Status: mms.InDoubt, Held: true}, "", mms.ErrNotOver},
+		"what is under way":    {mms.Message{Status: mms.Submitted}, "", mms.ErrNotFinal},
+		"what is in doubt":     {mms.Message{Status: mms.InDoubt, Held: true}, "", mms.ErrNotFinal},
 		"by a sender gone now": {mms.Message{Status: mms.Failed, FinalAt: &final, Sender: "+14155559999"}, "+14155550100", nil},
 	} {
 		tt.old.ID, tt.old.Recipient, tt.old.MediaURLs = uuid.New(), "+14155550123", []string{"https://example.com/a.jpg"}
@@ -206,11 +206,11 @@ func TestSendingAgain(t *testing.T) {
 		}
 		s := &trace{old: tt.old}
 		in, _ := newIntake(s)
-		got, err := in.Again(t.Context(), mms.Author{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
+		got, err := in.Resend(t.Context(), mms.Submitter{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err == nil && (got.AgainOf != tt.old.ID || got.Sender != tt.from || got.Metadata["order"] != "17" || s.task.Priority != mms.High) {
+		if err == nil && (got.ResendOf != tt.old.ID || got.Sender != tt.from || got.Metadata["order"] != "17" || s.task.Priority != mms.High) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -222,7 +222,7 @@ func TestAScheduledMessageIsNotEnqueued(t *testing.T) {
 	in, _ := newIntake(s)
 	d := draft
 	d.SendAt = now.Add(time.Hour).Format(time.RFC3339)
-	if got, err := in.Accept(t.Context(), mms.Author{User: uuid.New()}, d); err != nil || got.Status != mms.Scheduled {
+	if got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, d); err != nil || got.Status != mms.Scheduled {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if diff := cmp.Diff([]string{"store"}, s.steps); diff != "" {
@@ -234,10 +234,10 @@ func TestAForecastStoresNothing(t *testing.T) {
 	t.Parallel()
 	s := &trace{}
 	in, _ := newIntake(s)
-	if f, err := in.Forecast(t.Context(), mms.Author{User: uuid.New()}, draft); err != nil || f.Sender != "+14155550100" || len(s.steps) != 0 {
+	if f, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, draft); err != nil || f.Sender != "+14155550100" || len(s.steps) != 0 {
 		t.Errorf("%+v, %v, %v", f, err, s.steps)
 	}
-	if _, err := in.Forecast(t.Context(), mms.Author{User: uuid.New()}, mms.Draft{}); err == nil {
+	if _, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, mms.CreateParams{}); err == nil {
 		t.Error("an empty draft has a forecast")
 	}
 }
@@ -278,11 +278,11 @@ func TestRowsOfABatch(t *testing.T) {
 		s := &batchStore{trace: &trace{}}
 		in, _ := newIntake(s.trace)
 		in.Store = s
-		_, err := in.AcceptBatch(t.Context(), mms.Author{User: uuid.New()}, mms.BatchDraft{
-			AcceptGood: tt.acceptGood, Draft: mms.Draft{MediaURL: "https://example.com/a.jpg"},
+		_, err := in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{
+			CreateValid: tt.acceptGood, CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"},
 		}, &tt.rows)
 		var rejected []string
-		for _, f := range s.faults.Faults {
+		for _, f := range s.faults.Errors {
 			rejected = append(rejected, fmt.Sprint(f.Row, " ", f.Rule))
 		}
 		if got := strings.Join(rejected, ", "); got != tt.rejected || s.stored != tt.stored {
@@ -300,10 +300,10 @@ func TestRowsOfABatch(t *testing.T) {
 	s := &batchStore{trace: &trace{}}
 	in, _ := newIntake(s.trace)
 	in.Store = s
-	_, err := in.AcceptBatch(t.Context(), mms.Author{User: uuid.New()}, mms.BatchDraft{Draft: mms.Draft{MediaURL: "https://example.com/a.jpg"}}, &many)
+	_, err := in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"}}, &many)
 	var fields invalid.Fields
-	if !errors.As(err, &fields) || fields[0].Rule != "max_items" || len(s.faults.Faults) != mms.MaxRowFaults {
-		t.Errorf("%d faults are kept: %v", len(s.faults.Faults), err)
+	if !errors.As(err, &fields) || fields[0].Rule != "max_items" || len(s.faults.Errors) != mms.MaxRowErrors {
+		t.Errorf("%d faults are kept: %v", len(s.faults.Errors), err)
 	}
 }
 
@@ -311,17 +311,17 @@ func TestRowsOfABatch(t *testing.T) {
 type batchStore struct {
 	*trace
 	stored int
-	faults mms.RowFaults
+	faults mms.RowErrors
 }
 
-func (s *batchStore) AcceptBatch(ctx context.Context, _ mms.BatchOrder, fill mms.Fill) (mms.TakenBatch, error) {
+func (s *batchStore) CreateBatch(ctx context.Context, _ mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error) {
 	accepted, faults, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
 		s.stored += len(messages)
 		return nil
 	})
 	s.faults = faults
 	if err == nil && accepted != s.stored && faults.Rejected == 0 {
-		return mms.TakenBatch{}, fmt.Errorf("%d accepted, %d stored", accepted, s.stored)
+		return mms.BatchResult{}, fmt.Errorf("%d accepted, %d stored", accepted, s.stored)
 	}
-	return mms.TakenBatch{}, err
+	return mms.BatchResult{}, err
 }

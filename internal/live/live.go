@@ -30,11 +30,11 @@ type Hub struct {
 	logger *slog.Logger
 	closed chan struct{}
 
-	mu       sync.Mutex
-	messages waiters
-	owners   waiters
-	visitors waiters             // what tells them to go, by owner
-	seen     map[uuid.UUID]int64 // versions of the watched messages at the last look
+	mu           sync.Mutex
+	messages     waiters
+	owners       waiters
+	connections  waiters             // what tells them to go, by owner
+	lastVersions map[uuid.UUID]int64 // versions of the watched messages at the last look
 }
 
 // waiters are the channels of those who wait, by what they wait for.
@@ -44,7 +44,7 @@ type waiters map[uuid.UUID]map[chan struct{}]bool
 func New(store Store, logger *slog.Logger) *Hub {
 	return &Hub{
 		store: store, logger: logger, closed: make(chan struct{}),
-		messages: waiters{}, owners: waiters{}, visitors: waiters{}, seen: map[uuid.UUID]int64{},
+		messages: waiters{}, owners: waiters{}, connections: waiters{}, lastVersions: map[uuid.UUID]int64{},
 	}
 }
 
@@ -88,41 +88,41 @@ func (h *Hub) join(in waiters, id uuid.UUID) (told <-chan struct{}, leave func()
 	}
 }
 
-// MaxVisits is how many visitors an owner may have at a process: each takes a
+// MaxConnections is how many visitors an owner may have at a process: each takes a
 // connection.
-const MaxVisits = 100
+const MaxConnections = 100
 
-// Visit is somebody's stay.
-type Visit struct {
-	Over  <-chan struct{} // gets a value when they have to go, and may come in again
-	Leave func()
+// Connection is somebody's stay.
+type Connection struct {
+	Ended <-chan struct{} // gets a value when they have to go, and may come in again
+	Close func()
 }
 
-// Enter lets a visitor of the owner's in. It reports false when there are too many.
-func (h *Hub) Enter(owner uuid.UUID) (Visit, bool) {
+// Connect lets a visitor of the owner's in. It reports false when there are too many.
+func (h *Hub) Connect(owner uuid.UUID) (Connection, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.visitors[owner]) >= MaxVisits {
-		return Visit{}, false
+	if len(h.connections[owner]) >= MaxConnections {
+		return Connection{}, false
 	}
-	over, leave := h.join(h.visitors, owner)
-	return Visit{Over: over, Leave: leave}, true
+	over, leave := h.join(h.connections, owner)
+	return Connection{Ended: over, Close: leave}, true
 }
 
-// ShowOut has all visitors of the owner's go, because an access of that owner's has
+// Disconnect has all visitors of the owner's go, because an access of that owner's has
 // ended; uuid.Nil: of all owners.
-func (h *Hub) ShowOut(owner uuid.UUID) {
+func (h *Hub) Disconnect(owner uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if owner == uuid.Nil {
-		h.visitors.tellAll()
+		h.connections.notifyAll()
 		return
 	}
-	h.visitors.tell(owner)
+	h.connections.notify(owner)
 }
 
-// tell needs the hub's mutex.
-func (w waiters) tell(id uuid.UUID) {
+// notify needs the hub's mutex.
+func (w waiters) notify(id uuid.UUID) {
 	for news := range w[id] {
 		select {
 		case news <- struct{}{}:
@@ -131,10 +131,10 @@ func (w waiters) tell(id uuid.UUID) {
 	}
 }
 
-// tellAll needs the hub's mutex.
-func (w waiters) tellAll() {
+// notifyAll needs the hub's mutex.
+func (w waiters) notifyAll() {
 	for id := range w {
-		w.tell(id)
+		w.notify(id)
 	}
 }
 
@@ -153,9 +153,9 @@ func (h *Hub) Run(ctx context.Context, announced <-chan string) {
 		select {
 		case ids := <-announced:
 			if ids == "" {
-				h.tellAll()
+				h.notifyAll()
 			} else {
-				h.tell(ctx, parse(ids))
+				h.notify(ctx, parse(ids))
 			}
 		case <-ticker.C:
 			h.catchUp(ctx)
@@ -175,10 +175,10 @@ func parse(ids string) []uuid.UUID {
 	return parsed
 }
 
-func (h *Hub) tell(ctx context.Context, ids []uuid.UUID) {
+func (h *Hub) notify(ctx context.Context, ids []uuid.UUID) {
 	h.mu.Lock()
 	for _, id := range ids {
-		h.messages.tell(id)
+		h.messages.notify(id)
 	}
 	asked := len(h.owners) > 0
 	h.mu.Unlock()
@@ -193,15 +193,15 @@ func (h *Hub) tell(ctx context.Context, ids []uuid.UUID) {
 		owners = slices.Collect(maps.Keys(h.owners))
 	}
 	for _, owner := range owners {
-		h.owners.tell(owner)
+		h.owners.notify(owner)
 	}
 }
 
-func (h *Hub) tellAll() {
+func (h *Hub) notifyAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.messages.tellAll()
-	h.owners.tellAll()
+	h.messages.notifyAll()
+	h.owners.notifyAll()
 }
 
 // catchUp asks for the versions of all watched messages at once, and tells of
@@ -221,9 +221,9 @@ func (h *Hub) catchUp(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, version := range versions {
-		if last, ok := h.seen[id]; !ok || last != version {
-			h.messages.tell(id)
+		if last, ok := h.lastVersions[id]; !ok || last != version {
+			h.messages.notify(id)
 		}
 	}
-	h.seen = versions
+	h.lastVersions = versions
 }

@@ -143,36 +143,36 @@ func TestAnAnnouncementThatNeverCame(t *testing.T) {
 // TestVisitors fills the house, has one leave and one owner's visitors shown out.
 func TestVisitors(t *testing.T) {
 	running(t, &books{}, func(h *Hub, _ chan<- string) {
-		over := func(v Visit) bool {
+		over := func(v Connection) bool {
 			select {
-			case <-v.Over:
+			case <-v.Ended:
 				return true
 			default:
 				return false
 			}
 		}
-		var visits []Visit
-		for range MaxVisits {
-			v, ok := h.Enter(ada)
+		var visits []Connection
+		for range MaxConnections {
+			v, ok := h.Connect(ada)
 			if !ok {
 				t.Fatal("a visitor was turned away")
 			}
 			visits = append(visits, v)
 		}
-		if _, ok := h.Enter(ada); ok {
+		if _, ok := h.Connect(ada); ok {
 			t.Error("one too many was let in")
 		}
-		visits[0].Leave()
-		next, ok := h.Enter(ada)
-		hers, hersOK := h.Enter(eve)
+		visits[0].Close()
+		next, ok := h.Connect(ada)
+		hers, hersOK := h.Connect(eve)
 		if !ok || !hersOK {
 			t.Errorf("let in after one had left: %t; another owner's: %t", ok, hersOK)
 		}
-		h.ShowOut(ada)
+		h.Disconnect(ada)
 		if !over(next) || !over(visits[1]) || over(visits[0]) || over(hers) {
 			t.Error("Ada's visitors, and nobody else, have to go")
 		}
-		h.ShowOut(uuid.Nil)
+		h.Disconnect(uuid.Nil)
 		if !over(hers) {
 			t.Error("all visitors have to go")
 		}

@@ -13,16 +13,16 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 var (
-	// ErrBatchOver says that a batch was canceled for good.
-	ErrBatchOver = errors.New("the batch is canceled")
+	// ErrBatchCanceled says that a batch was canceled for good.
+	ErrBatchCanceled = errors.New("the batch is canceled")
 
-	// ErrNoBatch says that there is no such batch, or none that the asking
+	// ErrBatchNotFound says that there is no such batch, or none that the asking
 	// person may see.
-	ErrNoBatch = errors.New("no such batch")
+	ErrBatchNotFound = errors.New("no such batch")
 )
 
 // BatchState says whether the messages of a batch are being sent.
@@ -39,11 +39,11 @@ const (
 const (
 	MaxRows         = 100_000
 	MaxBatchName    = 100    // characters
-	MaxRowFaults    = 10_000 // kept of a batch
+	MaxRowErrors    = 10_000 // kept of a batch
 	BatchValidFor   = 7 * 24 * time.Hour
-	maxFaultField   = 200 // bytes
-	maxFaultMessage = 500 // bytes
-	faultsTold      = 1000
+	maxErrorField   = 200 // bytes
+	maxErrorMessage = 500 // bytes
+	errorsShown     = 1000
 )
 
 // Batch is messages that were taken on together.
@@ -53,11 +53,11 @@ type Batch struct {
 	KeyID     uuid.UUID // the API key it came with; uuid.Nil: by a person
 	Name      string    // may be empty
 	State     BatchState
-	Accepted  int // rows that became messages
+	Created   int // rows that became messages
 	Rejected  int // rows that did not
 	CreatedAt time.Time
 	Counts    map[Status]int // of its messages, by where they stand; nil where they were not counted
-	Left      bool           // some of its messages have not been handed to Plivo, or ended
+	HasUnsent bool           // some of its messages have not been handed to Plivo, or ended
 	Paused    Reason         // why nothing of anybody is sent at present; empty while sending goes on
 }
 
@@ -72,14 +72,14 @@ func (b Batch) Open() int {
 	return open
 }
 
-func (b Batch) over() bool { return !b.Left && b.Open() == 0 }
+func (b Batch) isDone() bool { return !b.HasUnsent && b.Open() == 0 }
 
 // Title is where the batch stands, as a heading.
 func (b Batch) Title() string {
 	switch {
 	case b.State == BatchCanceled:
 		return "Canceled"
-	case b.over():
+	case b.isDone():
 		return "Done"
 	case b.State == BatchPaused:
 		return "Paused"
@@ -95,7 +95,7 @@ func (b Batch) Explain() string {
 	switch {
 	case b.State == BatchCanceled:
 		return "The batch is canceled. What had been handed to Plivo before stays sent."
-	case b.over():
+	case b.isDone():
 		const words = "All messages of the batch have been handed to Plivo or have ended."
 		if bad := b.Counts[Failed] + b.Counts[Undelivered]; bad > 0 {
 			return fmt.Sprintf("%s %s failed or could not be delivered.", words, Counted(bad, "message"))
@@ -104,95 +104,95 @@ func (b Batch) Explain() string {
 	case b.State == BatchPaused:
 		return "The batch is paused. Messages whose time runs out meanwhile fail. " + left
 	case b.Paused != "":
-		return "All sending is paused. " + b.Paused.Words() + " " + left
+		return "All sending is paused. " + b.Paused.Description() + " " + left
 	default:
 		return "The batch is being sent. " + left
 	}
 }
 
-// BatchDraft is a batch as somebody wrote it down, without its rows. Text,
+// BatchParams is a batch as somebody wrote it down, without its rows. Text,
 // MediaURLs and the values of Metadata may hold placeholders like {{name}}, which
 // stand for a row's column.
-type BatchDraft struct {
-	Name       string
-	Draft           // of each message; To is not used
-	AcceptGood bool // take the rows on that are right, although others are not
+type BatchParams struct {
+	Name         string
+	CreateParams      // of each message; To is not used
+	CreateValid  bool // take the rows on that are right, although others are not
 }
 
-// RowFault is one fault of one row.
-type RowFault struct {
+// RowError is one fault of one row.
+type RowError struct {
 	Row int // from 1
 	invalid.Field
 }
 
-// RowFaults are the faults of a batch's rows, none of which was taken on.
-type RowFaults struct {
-	Faults   []RowFault // the first ones
+// RowErrors are the faults of a batch's rows, none of which was taken on.
+type RowErrors struct {
+	Errors   []RowError // the first ones
 	Rejected int        // rows with a fault
 }
 
-func (f RowFaults) Error() string {
+func (f RowErrors) Error() string {
 	return fmt.Sprintf("%d rows of the batch are not right", f.Rejected)
 }
 
-// Told are the faults of an answer that stays in proportion.
-func (f RowFaults) Told() []RowFault { return f.Faults[:min(len(f.Faults), faultsTold)] }
+// Shown are the faults of an answer that stays in proportion.
+func (f RowErrors) Shown() []RowError { return f.Errors[:min(len(f.Errors), errorsShown)] }
 
-// BatchOrder is a batch to be taken on, and under what conditions.
-type BatchOrder struct {
+// BatchRequest is a batch to be taken on, and under what conditions.
+type BatchRequest struct {
 	Batch
 	Caps        []Cap
 	Idempotency Idempotency
-	AcceptGood  bool
+	CreateValid bool
 }
 
-// TakenBatch is a batch that was taken on.
-type TakenBatch struct {
+// BatchResult is a batch that was taken on.
+type BatchResult struct {
 	Batch
-	Faults   []RowFault // the first ones
+	Errors   []RowError // the first ones
 	Replayed bool
 }
 
 // Fill puts a batch's messages into a store with insert, some at a time, and
 // returns how many, and what was wrong with the other rows.
-type Fill func(ctx context.Context, insert func(context.Context, []Message) error) (accepted int, faults RowFaults, err error)
+type Fill func(ctx context.Context, insert func(context.Context, []Message) error) (accepted int, faults RowErrors, err error)
 
-// CheckBatch makes a batch of the draft, or returns every fault of what its rows
+// ValidateBatch makes a batch of the draft, or returns every fault of what its rows
 // have in common as invalid.Fields.
-func (r Rules) CheckBatch(d BatchDraft, id, owner uuid.UUID, now time.Time) (Batch, error) {
+func (r Rules) ValidateBatch(d BatchParams, id, owner uuid.UUID, now time.Time) (Batch, error) {
 	var faults invalid.Fields
-	if utf8.RuneCountInString(d.Name) > MaxBatchName || !printable(d.Name) {
+	if utf8.RuneCountInString(d.Name) > MaxBatchName || !IsPrintable(d.Name) {
 		faults.Add("name", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxBatchName))
 	}
-	if d.From != "" && !slices.Contains(r.Senders, Number(d.From)) {
+	if d.From != "" && !slices.Contains(r.Senders, PhoneNumber(d.From)) {
 		faults.Add("from", "sender", "is not one of the senders of this installation")
 	}
-	checkValidFor(d.ValidFor, &faults)
-	readSendAt(d.SendAt, now, &faults)
-	readPriority(d.Priority, Bulk, &faults)
-	CheckMetadata(d.Metadata, &faults)
-	d.Idempotency.Check(&faults)
+	validateValidFor(d.ValidFor, &faults)
+	parseSendAt(d.SendAt, now, &faults)
+	parsePriority(d.Priority, Bulk, &faults)
+	ValidateMetadata(d.Metadata, &faults)
+	d.Idempotency.Validate(&faults)
 	if d.MediaURL == "" && len(d.MediaURLs) == 0 {
 		faults.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture; {{column}} takes it from the rows")
 	}
 	return Batch{ID: id, Owner: owner, Name: d.Name, State: BatchRunning}, faults.Err()
 }
 
-// CheckRow makes a message of one row, or returns every fault as invalid.Fields.
+// ValidateRow makes a message of one row, or returns every fault as invalid.Fields.
 // The row's column "to" is the recipient.
-func (r Rules) CheckRow(d BatchDraft, row map[string]string, b Batch, id uuid.UUID, now time.Time) (Message, error) {
+func (r Rules) ValidateRow(d BatchParams, row map[string]string, b Batch, id uuid.UUID, now time.Time) (Message, error) {
 	var faults invalid.Fields
-	draft := d.Draft
+	draft := d.CreateParams
 	draft.To, draft.Idempotency = row["to"], Idempotency{}
-	draft.Text = fill("text", draft.Text, row, &faults)
-	draft.MediaURL = fill("mediaUrl", draft.MediaURL, row, &faults)
+	draft.Text = fillPlaceholders("text", draft.Text, row, &faults)
+	draft.MediaURL = fillPlaceholders("mediaUrl", draft.MediaURL, row, &faults)
 	draft.MediaURLs = slices.Clone(draft.MediaURLs)
 	for i, url := range draft.MediaURLs {
-		draft.MediaURLs[i] = fill(fmt.Sprintf("mediaUrls[%d]", i), url, row, &faults)
+		draft.MediaURLs[i] = fillPlaceholders(fmt.Sprintf("mediaUrls[%d]", i), url, row, &faults)
 	}
 	draft.Metadata = maps.Clone(draft.Metadata)
 	for key, value := range draft.Metadata {
-		draft.Metadata[key] = fill("metadata."+key, value, row, &faults)
+		draft.Metadata[key] = fillPlaceholders("metadata."+key, value, row, &faults)
 	}
 	if draft.Priority == "" {
 		draft.Priority = Bulk.String()
@@ -201,7 +201,7 @@ func (r Rules) CheckRow(d BatchDraft, row map[string]string, b Batch, id uuid.UU
 		seconds := int(BatchValidFor.Seconds())
 		draft.ValidFor = &seconds
 	}
-	m, err := r.Check(draft, id, b.Owner, now)
+	m, err := r.Validate(draft, id, b.Owner, now)
 	if more := (invalid.Fields)(nil); errors.As(err, &more) {
 		faults = append(faults, more...)
 	}
@@ -211,8 +211,8 @@ func (r Rules) CheckRow(d BatchDraft, row map[string]string, b Batch, id uuid.UU
 
 var placeholder = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
 
-// fill puts the row's values in place of the placeholders.
-func fill(field, template string, row map[string]string, faults *invalid.Fields) string {
+// fillPlaceholders puts the row's values in place of the placeholders.
+func fillPlaceholders(field, template string, row map[string]string, faults *invalid.Fields) string {
 	if !strings.Contains(template, "{{") {
 		return template
 	}
@@ -226,11 +226,11 @@ func fill(field, template string, row map[string]string, faults *invalid.Fields)
 	})
 }
 
-// Faults makes storable faults of what is wrong with a row.
-func Faults(row int, fields invalid.Fields) []RowFault {
-	faults := make([]RowFault, len(fields))
+// NewRowErrors makes storable faults of what is wrong with a row.
+func NewRowErrors(row int, fields invalid.Fields) []RowError {
+	faults := make([]RowError, len(fields))
 	for i, f := range fields {
-		faults[i] = RowFault{Row: row, Field: invalid.Field{Name: clip(f.Name, maxFaultField), Rule: f.Rule, Message: clip(f.Message, maxFaultMessage)}}
+		faults[i] = RowError{Row: row, Field: invalid.Field{Name: clip(f.Name, maxErrorField), Rule: f.Rule, Message: clip(f.Message, maxErrorMessage)}}
 	}
 	return faults
 }

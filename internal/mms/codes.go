@@ -6,33 +6,33 @@ import "fmt"
 // messages from the sender.
 const OptedOutCode = "200"
 
-// Side is whose matter a failure is.
-type Side string
+// Responsible is whose matter a failure is.
+type Responsible string
 
 // The sides.
 const (
-	SideSender    Side = "sender"    // the message itself, or the number it went to
-	SideOperator  Side = "operator"  // this installation and its Plivo account
-	SidePlivo     Side = "plivo"     // Plivo
-	SideCarrier   Side = "carrier"   // the recipient's carrier
-	SideRecipient Side = "recipient" // the recipient, or the phone
-	SideUnknown   Side = "unknown"
+	ResponsibleMessage   Responsible = "message"   // the message itself, or the number it went to
+	ResponsibleOperator  Responsible = "operator"  // this installation and its Plivo account
+	ResponsiblePlivo     Responsible = "plivo"     // Plivo
+	ResponsibleCarrier   Responsible = "carrier"   // the recipient's carrier
+	ResponsibleRecipient Responsible = "recipient" // the recipient, or the phone
+	ResponsibleUnknown   Responsible = "unknown"
 )
 
-var sideWords = map[Side]string{
-	SideSender: "the message", SideOperator: "this installation or its Plivo account", SidePlivo: "Plivo",
-	SideCarrier: "the recipient's carrier", SideRecipient: "the recipient or the phone", SideUnknown: "not known",
+var responsibleDescriptions = map[Responsible]string{
+	ResponsibleMessage: "the message", ResponsibleOperator: "this installation or its Plivo account", ResponsiblePlivo: "Plivo",
+	ResponsibleCarrier: "the recipient's carrier", ResponsibleRecipient: "the recipient or the phone", ResponsibleUnknown: "not known",
 }
 
-// Words names the side.
-func (s Side) Words() string { return sideWords[s] }
+// Description names the side.
+func (s Responsible) Description() string { return responsibleDescriptions[s] }
 
 // CodeMeaning explains a Plivo error code.
 type CodeMeaning struct {
-	Code string // "" where none was given
-	What string // what happened
-	Side Side
-	Next string // what to do
+	Code        string // "" where none was given
+	Description string // what happened
+	Responsible Responsible
+	NextStep    string // what to do
 }
 
 const (
@@ -45,23 +45,23 @@ const (
 // docs, messaging error codes; support articles on message expiry, opt-out, geo
 // permissions, file sizes and credit). The list is open.
 var codeMeanings = map[string]CodeMeaning{
-	"10":   {What: "The carrier called the message invalid.", Side: SideSender, Next: "Change the text or the pictures, and send it again."},
-	"20":   {What: "The carrier's network had an error.", Side: SideCarrier, Next: nextLater},
-	"30":   {What: "The carrier's filter took it for spam.", Side: SideSender, Next: "Do not send it again as it is: change the text and its links. If it happens often, tell the operator to check the sender's registration."},
-	"40":   {What: "The sender's number is not valid or not enabled for this.", Side: SideOperator, Next: nextOperator},
-	"50":   {What: "The recipient's number is not valid, or not a mobile phone.", Side: SideSender, Next: nextCheckNumber},
-	"60":   {What: "The carriers passed the message round in a circle.", Side: SideCarrier, Next: nextLater},
-	"70":   {What: "The recipient cannot be reached, permanently.", Side: SideRecipient, Next: nextCheckNumber},
-	"80":   {What: "The recipient cannot be reached at present: the phone may be off or without coverage.", Side: SideRecipient, Next: nextLater},
-	"90":   {What: "No route to the recipient's carrier was available.", Side: SideCarrier, Next: "Send it again later, once."},
-	"100":  {What: "The carrier does not allow or support such messages.", Side: SideCarrier, Next: "Send a text without a picture by other means, or use another number of the recipient."},
-	"110":  {What: "The message is too long.", Side: SideSender, Next: "Shorten the text, and send it again."},
-	"120":  {What: "The pictures are too large in total.", Side: SideSender, Next: "Make the pictures smaller (600 KB is safe for every carrier), and send it again."},
-	"200":  {What: "The recipient has opted out of messages from this sender.", Side: SideRecipient, Next: "Do not send to this number unless the recipient asks for it, by texting START to the sender's number."},
-	"420":  {What: "The message waited too long in Plivo's queue and expired.", Side: SidePlivo, Next: "Send it again if it still makes sense. If it happens often, the operator should lower SENDER_RATE."},
-	"450":  {What: "The recipient's country is not enabled for this Plivo account.", Side: SideOperator, Next: nextOperator},
-	"900":  {What: "The Plivo account had no credit left.", Side: SideOperator, Next: nextOperator},
-	"1000": {What: "Plivo gave no reason.", Side: SideUnknown, Next: nextLater},
+	"10":   {Description: "The carrier called the message invalid.", Responsible: ResponsibleMessage, NextStep: "Change the text or the pictures, and send it again."},
+	"20":   {Description: "The carrier's network had an error.", Responsible: ResponsibleCarrier, NextStep: nextLater},
+	"30":   {Description: "The carrier's filter took it for spam.", Responsible: ResponsibleMessage, NextStep: "Do not send it again as it is: change the text and its links. If it happens often, tell the operator to check the sender's registration."},
+	"40":   {Description: "The sender's number is not valid or not enabled for this.", Responsible: ResponsibleOperator, NextStep: nextOperator},
+	"50":   {Description: "The recipient's number is not valid, or not a mobile phone.", Responsible: ResponsibleMessage, NextStep: nextCheckNumber},
+	"60":   {Description: "The carriers passed the message round in a circle.", Responsible: ResponsibleCarrier, NextStep: nextLater},
+	"70":   {Description: "The recipient cannot be reached, permanently.", Responsible: ResponsibleRecipient, NextStep: nextCheckNumber},
+	"80":   {Description: "The recipient cannot be reached at present: the phone may be off or without coverage.", Responsible: ResponsibleRecipient, NextStep: nextLater},
+	"90":   {Description: "No route to the recipient's carrier was available.", Responsible: ResponsibleCarrier, NextStep: "Send it again later, once."},
+	"100":  {Description: "The carrier does not allow or support such messages.", Responsible: ResponsibleCarrier, NextStep: "Send a text without a picture by other means, or use another number of the recipient."},
+	"110":  {Description: "The message is too long.", Responsible: ResponsibleMessage, NextStep: "Shorten the text, and send it again."},
+	"120":  {Description: "The pictures are too large in total.", Responsible: ResponsibleMessage, NextStep: "Make the pictures smaller (600 KB is safe for every carrier), and send it again."},
+	"200":  {Description: "The recipient has opted out of messages from this sender.", Responsible: ResponsibleRecipient, NextStep: "Do not send to this number unless the recipient asks for it, by texting START to the sender's number."},
+	"420":  {Description: "The message waited too long in Plivo's queue and expired.", Responsible: ResponsiblePlivo, NextStep: "Send it again if it still makes sense. If it happens often, the operator should lower SENDER_RATE."},
+	"450":  {Description: "The recipient's country is not enabled for this Plivo account.", Responsible: ResponsibleOperator, NextStep: nextOperator},
+	"900":  {Description: "The Plivo account had no credit left.", Responsible: ResponsibleOperator, NextStep: nextOperator},
+	"1000": {Description: "Plivo gave no reason.", Responsible: ResponsibleUnknown, NextStep: nextLater},
 }
 
 // ExplainPlivoCode explains a Plivo error code, and says so where nobody has
@@ -73,21 +73,21 @@ func ExplainPlivoCode(code string) CodeMeaning {
 	meaning, ok := codeMeanings[code]
 	switch {
 	case code == "":
-		meaning = CodeMeaning{What: "No reason was given.", Side: SideUnknown, Next: nextLater}
+		meaning = CodeMeaning{Description: "No reason was given.", Responsible: ResponsibleUnknown, NextStep: nextLater}
 	case !ok:
 		meaning = CodeMeaning{
-			What: fmt.Sprintf("Plivo's code is %s, whose meaning is not published.", code), Side: SideUnknown,
-			Next: "Do not send it again at once; Plivo's support can tell what the code means.",
+			Description: fmt.Sprintf("Plivo's code is %s, whose meaning is not published.", code), Responsible: ResponsibleUnknown,
+			NextStep: "Do not send it again at once; Plivo's support can tell what the code means.",
 		}
 	}
 	meaning.Code = code
 	return meaning
 }
 
-// Words is what happened, with the code where it has a meaning.
-func (c CodeMeaning) Words() string {
+// Explain is what happened, with the code where it has a meaning.
+func (c CodeMeaning) Explain() string {
 	if _, ok := codeMeanings[c.Code]; ok {
-		return fmt.Sprintf("%s (Plivo's code %s)", c.What, c.Code)
+		return fmt.Sprintf("%s (Plivo's code %s)", c.Description, c.Code)
 	}
-	return c.What
+	return c.Description
 }

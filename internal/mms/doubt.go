@@ -8,13 +8,13 @@ import (
 // Doubt is an attempt of which it is not known whether Plivo accepted it.
 type Doubt struct {
 	AttemptRef
-	Sender    Number
-	Recipient Number
-	Begun     time.Time     // when the attempt was claimed
-	Ended     time.Time     // when it was given up on
-	Age       time.Duration // since it was given up on
-	Due       bool          // the time for a look has come
-	Crowded   bool          // another message between the same two numbers, not long before, may be what is found
+	Sender        PhoneNumber
+	Recipient     PhoneNumber
+	StartedAt     time.Time     // when the attempt was claimed
+	FinishedAt    time.Time     // when it was given up on
+	Age           time.Duration // since it was given up on
+	Due           bool          // the time for a look has come
+	PairAmbiguous bool          // another message between the same two numbers, not long before, may be what is found
 }
 
 // Listed is a message as Plivo lists it.
@@ -35,8 +35,8 @@ func (l Listed) Report() Report {
 // ListQuery asks for the outbound MMS that Plivo lists from a span of time.
 type ListQuery struct {
 	From, To  time.Time
-	Sender    Number // only from it; empty for all. Plivo may ignore both numbers,
-	Recipient Number // only to it; so what comes back has to be filtered again.
+	Sender    PhoneNumber // only from it; empty for all. Plivo may ignore both numbers,
+	Recipient PhoneNumber // only to it; so what comes back has to be filtered again.
 	Offset    int
 }
 
@@ -52,7 +52,7 @@ const ListSkew = time.Minute
 // since Plivo may have worked off the request long after we gave it up, and
 // nothing else of ours went between the two numbers meanwhile.
 func (d Doubt) Window() (from, to time.Time) {
-	return d.Begun.Add(-ListSkew), d.Ended.Add(d.Age + ListSkew)
+	return d.StartedAt.Add(-ListSkew), d.FinishedAt.Add(d.Age + ListSkew)
 }
 
 // Matches reports whether the listed message can be the attempt's.
@@ -76,7 +76,7 @@ type ResolutionKind int
 
 // What is to be done about a doubt.
 const (
-	LookAgain     ResolutionKind = iota // nothing found yet, and Plivo's list may lag behind
+	CheckAgain    ResolutionKind = iota // nothing found yet, and Plivo's list may lag behind
 	Adopt                               // Plivo has it: Found
 	HoldAmbiguous                       // several of Plivo's messages may be it: a person has to decide
 	HoldByPolicy                        // nothing found, and a person is to decide
@@ -98,12 +98,12 @@ type DoubtPolicy struct {
 // the listed messages that match and belong to no other attempt.
 func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 	switch {
-	case len(found) == 1 && !d.Crowded:
+	case len(found) == 1 && !d.PairAmbiguous:
 		return Resolution{Kind: Adopt, Found: found[0]}
 	case len(found) > 0:
 		return Resolution{Kind: HoldAmbiguous}
 	case d.Age < p.Wait:
-		return Resolution{Kind: LookAgain, Wait: p.nextLook(d.Age)}
+		return Resolution{Kind: CheckAgain, Wait: p.nextCheck(d.Age)}
 	case p.Hold:
 		return Resolution{Kind: HoldByPolicy}
 	default:
@@ -113,10 +113,10 @@ func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 
 // Looks are rare, since Plivo allows 20 lists a minute: the age doubles from
 // one to the next, and the last comes when the whole waiting time is over.
-const firstLook = 5 * time.Second
+const firstCheck = 5 * time.Second
 
-func (p DoubtPolicy) nextLook(age time.Duration) time.Duration {
-	return min(max(age, firstLook), p.Wait-age)
+func (p DoubtPolicy) nextCheck(age time.Duration) time.Duration {
+	return min(max(age, firstCheck), p.Wait-age)
 }
 
 // Decision is what a person says about a held message.
@@ -124,10 +124,10 @@ type Decision string
 
 // The decisions.
 const (
-	WasSent   Decision = "was_sent"
-	SendAgain Decision = "send_again"
-	GiveUp    Decision = "give_up"
+	DecideSent   Decision = "was_sent"
+	DecideResend Decision = "resend"
+	DecideGiveUp Decision = "give_up"
 )
 
 // Decisions lists all decisions.
-func Decisions() []Decision { return []Decision{WasSent, SendAgain, GiveUp} }
+func Decisions() []Decision { return []Decision{DecideSent, DecideResend, DecideGiveUp} }

@@ -22,9 +22,9 @@ func TestResolve(t *testing.T) {
 		"one match after the wait":         {policy, time.Hour, false, []Listed{one}, Resolution{Kind: Adopt, Found: one}},
 		"several matches":                  {policy, time.Second, false, []Listed{one, two}, Resolution{Kind: HoldAmbiguous}},
 		"one match that may be another's":  {policy, time.Second, true, []Listed{one}, Resolution{Kind: HoldAmbiguous}},
-		"nothing yet, at once":             {policy, 0, false, nil, Resolution{Kind: LookAgain, Wait: 5 * time.Second}},
-		"nothing yet, after a while":       {policy, time.Minute, false, nil, Resolution{Kind: LookAgain, Wait: time.Minute}},
-		"the last look is after the wait":  {policy, 170 * time.Second, false, nil, Resolution{Kind: LookAgain, Wait: 10 * time.Second}},
+		"nothing yet, at once":             {policy, 0, false, nil, Resolution{Kind: CheckAgain, Wait: 5 * time.Second}},
+		"nothing yet, after a while":       {policy, time.Minute, false, nil, Resolution{Kind: CheckAgain, Wait: time.Minute}},
+		"the last look is after the wait":  {policy, 170 * time.Second, false, nil, Resolution{Kind: CheckAgain, Wait: 10 * time.Second}},
 		"nothing after the wait":           {policy, 3 * time.Minute, false, nil, Resolution{Kind: Resend}},
 		"nothing after the wait, crowded":  {policy, 3 * time.Minute, true, nil, Resolution{Kind: Resend}},
 		"nothing after the wait, cautious": {DoubtPolicy{Wait: time.Minute, Hold: true}, time.Minute, false, nil, Resolution{Kind: HoldByPolicy}},
@@ -32,7 +32,7 @@ func TestResolve(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := tt.policy.Resolve(Doubt{Age: tt.age, Crowded: tt.crowded}, tt.found)
+			got := tt.policy.Resolve(Doubt{Age: tt.age, PairAmbiguous: tt.crowded}, tt.found)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("Resolve() (-want +got):\n%s", diff)
 			}
@@ -43,7 +43,7 @@ func TestResolve(t *testing.T) {
 func TestDoubtMatches(t *testing.T) {
 	t.Parallel()
 	begun := time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC)
-	d := Doubt{Sender: "+14155550100", Recipient: "+14155550123", Begun: begun, Ended: begun.Add(10 * time.Second), Age: 3 * time.Minute}
+	d := Doubt{Sender: "+14155550100", Recipient: "+14155550123", StartedAt: begun, FinishedAt: begun.Add(10 * time.Second), Age: 3 * time.Minute}
 	good := Listed{From: "14155550100", To: "14155550123", At: begun.Add(time.Second)}
 	tests := map[string]struct {
 		change func(*Listed)
@@ -74,13 +74,13 @@ func TestDoubtMatches(t *testing.T) {
 
 func TestPace(t *testing.T) {
 	t.Parallel()
-	if got := Number("+14155550100").Pace(); got < 4*time.Second || got > 4100*time.Millisecond {
+	if got := PhoneNumber("+14155550100").DefaultInterval(); got < 4*time.Second || got > 4100*time.Millisecond {
 		t.Errorf("pace of a long code = %v, want a little over 4 s", got)
 	}
-	if got := Number("+18005550100").Pace(); got < 500*time.Millisecond || got > 510*time.Millisecond {
+	if got := PhoneNumber("+18005550100").DefaultInterval(); got < 500*time.Millisecond || got > 510*time.Millisecond {
 		t.Errorf("pace of a toll-free number = %v, want a little over 0.5 s", got)
 	}
-	if got := PaceOf(0); got != 0 {
+	if got := IntervalForRate(0); got != 0 {
 		t.Errorf("pace without a limit = %v, want 0", got)
 	}
 }

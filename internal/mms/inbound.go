@@ -8,15 +8,15 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // Inbound is a message that somebody sent to one of our numbers.
 type Inbound struct {
 	ID         uuid.UUID // UUIDv7
 	PlivoUUID  string
-	Author     Number // who wrote it
-	Number     Number // the number of ours that it went to
+	From       PhoneNumber // who wrote it
+	To         PhoneNumber // the number of ours that it went to
 	Text       string
 	MediaURLs  []string
 	Keyword    Keyword
@@ -50,8 +50,8 @@ func KeywordIn(text string) Keyword {
 
 // Suppression is a pair of numbers between which nothing is sent.
 type Suppression struct {
-	Sender    Number
-	Recipient Number
+	Sender    PhoneNumber
+	Recipient PhoneNumber
 	Reason    SuppressionReason
 	CreatedAt time.Time
 }
@@ -66,8 +66,8 @@ const (
 	SuppressedByAdmin     SuppressionReason = "admin"
 )
 
-// Words says why.
-func (r SuppressionReason) Words() string {
+// Description says why.
+func (r SuppressionReason) Description() string {
 	switch r {
 	case SuppressedByPlivo:
 		return "Plivo says that the recipient opted out"
@@ -78,15 +78,15 @@ func (r SuppressionReason) Words() string {
 	}
 }
 
-// ReadSuppressions reads numbers that an admin enters, one per line, for one of
+// ParseSuppressions reads numbers that an admin enters, one per line, for one of
 // the senders, or for all of them where it is empty. All faults are returned, up
 // to maxLineFaults.
-func ReadSuppressions(numbers, sender string, senders []Number) ([]Suppression, error) {
+func ParseSuppressions(numbers, sender string, senders []PhoneNumber) ([]Suppression, error) {
 	var faults invalid.Fields
 	chosen := senders
 	if sender != "" {
-		chosen = []Number{Number(sender)}
-		if !slices.Contains(senders, Number(sender)) {
+		chosen = []PhoneNumber{PhoneNumber(sender)}
+		if !slices.Contains(senders, PhoneNumber(sender)) {
 			faults.Add("sender", "sender", "is not one of the senders of this installation")
 		}
 	}
@@ -98,10 +98,10 @@ func ReadSuppressions(numbers, sender string, senders []Number) ([]Suppression, 
 		if line == "" {
 			continue
 		}
-		recipient, err := ReadNumber(line)
+		recipient, err := ParseTypedPhoneNumber(line)
 		if err != nil {
 			faults.Add("numbers", "e164", fmt.Sprintf("line %d %s", n, err))
-			if len(faults) >= maxLineFaults {
+			if len(faults) >= maxLineErrors {
 				break
 			}
 			continue
@@ -116,5 +116,5 @@ func ReadSuppressions(numbers, sender string, senders []Number) ([]Suppression, 
 	return list, faults.Err()
 }
 
-// maxLineFaults is how many faults of an import are told at a time.
-const maxLineFaults = 10
+// maxLineErrors is how many faults of an import are told at a time.
+const maxLineErrors = 10

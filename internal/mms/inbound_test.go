@@ -25,8 +25,8 @@ func TestKeywords(t *testing.T) {
 
 func TestReadSuppressions(t *testing.T) {
 	t.Parallel()
-	senders := []Number{"+14155550100", "+14155550101"}
-	list, err := ReadSuppressions("\n (415) 555-0123 ;\r\n+14165550124,", "", senders)
+	senders := []PhoneNumber{"+14155550100", "+14155550101"}
+	list, err := ParseSuppressions("\n (415) 555-0123 ;\r\n+14165550124,", "", senders)
 	want := []Suppression{
 		{Sender: senders[0], Recipient: "+14155550123", Reason: SuppressedByAdmin}, {Sender: senders[1], Recipient: "+14155550123", Reason: SuppressedByAdmin},
 		{Sender: senders[0], Recipient: "+14165550124", Reason: SuppressedByAdmin}, {Sender: senders[1], Recipient: "+14165550124", Reason: SuppressedByAdmin},
@@ -34,7 +34,7 @@ func TestReadSuppressions(t *testing.T) {
 	if diff := cmp.Diff(want, list); diff != "" || err != nil {
 		t.Errorf("ReadSuppressions() (-want +got):\n%s%v", diff, err)
 	}
-	if list, err := ReadSuppressions("4155550123", string(senders[1]), senders); err != nil || len(list) != 1 || list[0].Sender != senders[1] {
+	if list, err := ParseSuppressions("4155550123", string(senders[1]), senders); err != nil || len(list) != 1 || list[0].Sender != senders[1] {
 		t.Errorf("for one sender: %+v, %v", list, err)
 	}
 	for name, tt := range map[string][3]string{
@@ -43,8 +43,8 @@ func TestReadSuppressions(t *testing.T) {
 		"a bad line":     {"4155550123\nx", "", "numbers line 2"},
 		"many bad lines": {strings.Repeat("x\n", 5000), "", "line 10 "},
 	} {
-		_, err := ReadSuppressions(tt[0], tt[1], senders)
-		if err == nil || !strings.Contains(err.Error(), tt[2]) || strings.Count(fmt.Sprint(err), "line") > maxLineFaults {
+		_, err := ParseSuppressions(tt[0], tt[1], senders)
+		if err == nil || !strings.Contains(err.Error(), tt[2]) || strings.Count(fmt.Sprint(err), "line") > maxLineErrors {
 			t.Errorf("%s: %v, want %q", name, err, tt[2])
 		}
 	}

@@ -18,8 +18,8 @@ const (
 	MaxMediaURL = 2000 // bytes
 )
 
-// checkMediaURL says why Plivo could not fetch a picture from the URL, or nil.
-func checkMediaURL(raw string, allowPrivate bool) error {
+// validateMediaURL says why Plivo could not fetch a picture from the URL, or nil.
+func validateMediaURL(raw string, allowPrivate bool) error {
 	if len(raw) > MaxMediaURL {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
 	}
@@ -36,7 +36,7 @@ func checkMediaURL(raw string, allowPrivate bool) error {
 	if u.User != nil {
 		return errors.New("must not contain a user name or password: Plivo fetches the picture without one")
 	}
-	if !allowPrivate && isPrivateHost(u.Hostname()) {
+	if !allowPrivate && IsPrivateHost(u.Hostname()) {
 		return errors.New("must be reachable from the internet: Plivo fetches the picture itself, and this host is private or local")
 	}
 	return nil
@@ -57,9 +57,9 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"),
 }
 
-// isPrivateHost reports whether the host is local by its name or its literal
+// IsPrivateHost reports whether the host is local by its name or its literal
 // address. Names are not looked up: it is Plivo that fetches, not we.
-func isPrivateHost(host string) bool {
+func IsPrivateHost(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return isPrivateAddr(addr.Unmap())

@@ -30,8 +30,8 @@ var (
 type Message struct {
 	ID            uuid.UUID // UUIDv7
 	Owner         uuid.UUID // the user who sent it
-	Sender        Number
-	Recipient     Number
+	Sender        PhoneNumber
+	Recipient     PhoneNumber
 	Text          string   // may be empty
 	MediaURLs     []string // 1 to MaxMedia, in the order given
 	Status        Status
@@ -47,7 +47,7 @@ type Message struct {
 	SendAt        *time.Time        // not before this; nil: at once
 	Metadata      map[string]string // the sender's own, given back as it is
 	KeyID         uuid.UUID         // the API key it was sent with; uuid.Nil: by a person
-	AgainOf       uuid.UUID         // the message that this one sends again; uuid.Nil: none
+	ResendOf      uuid.UUID         // the message that this one sends again; uuid.Nil: none
 	BatchID       uuid.UUID         // the batch it belongs to; uuid.Nil: none
 	BatchRow      int               // its row there, from 1, said when it is accepted
 	NextAttemptAt *time.Time
@@ -63,8 +63,8 @@ func (m Message) Final() bool { return m.FinalAt != nil }
 
 // Attempt is one call to Plivo.
 type Attempt struct {
-	Number     int // from 1
-	Sender     Number
+	Ordinal    int // from 1
+	Sender     PhoneNumber
 	StartedAt  time.Time
 	FinishedAt *time.Time
 	Outcome    Outcome // empty while the call is under way
@@ -96,36 +96,36 @@ type EventKind string
 
 // The kinds of event.
 const (
-	EventAccepted       EventKind = "accepted"        // taken on by Postcard: stored and safe
-	EventAttemptStarted EventKind = "attempt_started" // a worker is about to call Plivo
-	EventSubmitted      EventKind = "submitted"       // Plivo took it and named its UUID
-	EventRefusedForNow  EventKind = "refused_for_now" // Plivo did not take it; another try follows
-	EventAccountTrouble EventKind = "account_trouble" // the Plivo account cannot send; the message waits
-	EventRefused        EventKind = "refused"         // Plivo will not take it
-	EventInDoubt        EventKind = "in_doubt"        // Plivo may or may not have it
-	EventReport         EventKind = "report"          // a delivery report came
-	EventAsked          EventKind = "asked"           // Plivo was asked, and told
-	EventClosed         EventKind = "closed"          // no further report is expected
-	EventRelayed        EventKind = "relayed"         // its task was missing from the queue and was put there again
-	EventInLine         EventKind = "in_line"         // it waits for its sender's turn, or for the end of a pause
-	EventSuppressed     EventKind = "suppressed"      // not sent: the recipient has opted out
-	EventExpired        EventKind = "expired"         // it could not be sent in time
-	EventLooked         EventKind = "looked"          // the resolver looked for evidence and found none yet
-	EventFound          EventKind = "found"           // Plivo's list shows that it has the message
-	EventNotFound       EventKind = "not_found"       // Plivo does not have it, as far as can be known: queued again
-	EventHeld           EventKind = "held"            // a person has to decide
-	EventDecided        EventKind = "decided"         // a person decided
-	EventDuplicate      EventKind = "duplicate"       // Plivo turned out to have it twice
-	EventDue            EventKind = "due"             // its set time has come
-	EventCanceled       EventKind = "canceled"        // its sender took it back
-	EventSentAgain      EventKind = "sent_again"      // a new message sends the same again
+	EventCreated          EventKind = "created"           // taken on by Postcard: stored and safe
+	EventAttemptStarted   EventKind = "attempt_started"   // a worker is about to call Plivo
+	EventSubmitted        EventKind = "submitted"         // Plivo took it and named its UUID
+	EventTransientFailure EventKind = "transient_failure" // Plivo did not take it; another try follows
+	EventAccountError     EventKind = "account_error"     // the Plivo account cannot send; the message waits
+	EventPermanentFailure EventKind = "permanent_failure" // Plivo will not take it
+	EventInDoubt          EventKind = "in_doubt"          // Plivo may or may not have it
+	EventReport           EventKind = "report"            // a delivery report came
+	EventStatusPolled     EventKind = "status_polled"     // Plivo was asked, and told
+	EventClosed           EventKind = "closed"            // no further report is expected
+	EventRequeued         EventKind = "requeued"          // its task was missing from the queue and was put there again
+	EventWaiting          EventKind = "waiting"           // it waits for its sender's turn, or for the end of a pause
+	EventSuppressed       EventKind = "suppressed"        // not sent: the recipient has opted out
+	EventExpired          EventKind = "expired"           // it could not be sent in time
+	EventEvidenceSearched EventKind = "evidence_searched" // the resolver looked for evidence and found none yet
+	EventEvidenceFound    EventKind = "evidence_found"    // Plivo's list shows that it has the message
+	EventNoEvidence       EventKind = "no_evidence"       // Plivo does not have it, as far as can be known: queued again
+	EventHeld             EventKind = "held"              // a person has to decide
+	EventDecided          EventKind = "decided"           // a person decided
+	EventDuplicate        EventKind = "duplicate"         // Plivo turned out to have it twice
+	EventDue              EventKind = "due"               // its set time has come
+	EventCanceled         EventKind = "canceled"          // its sender took it back
+	EventResent           EventKind = "resent"            // a new message sends the same again
 )
 
 // Filter chooses among an owner's messages; its zero value takes all.
 type Filter struct {
 	Status    Status
-	Recipient Number
-	Sender    Number
+	Recipient PhoneNumber
+	Sender    PhoneNumber
 	Since     time.Time // taken on at this time or later
 	Until     time.Time // taken on before this
 	Metadata  map[string]string

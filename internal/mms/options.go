@@ -9,7 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // Priority says who goes first where messages wait for the same sender or
@@ -23,12 +23,12 @@ const (
 	Bulk   Priority = 3
 )
 
-var priorityWords = map[Priority]string{High: "high", Normal: "normal", Bulk: "bulk"}
+var priorityNames = map[Priority]string{High: "high", Normal: "normal", Bulk: "bulk"}
 
 // String is the priority's name in the API.
-func (p Priority) String() string { return priorityWords[p] }
+func (p Priority) String() string { return priorityNames[p] }
 
-func readPriority(word string, otherwise Priority, faults *invalid.Fields) Priority {
+func parsePriority(word string, otherwise Priority, faults *invalid.Fields) Priority {
 	if word == "" {
 		return otherwise
 	}
@@ -48,8 +48,8 @@ const MaxAhead = 30 * 24 * time.Hour
 // time. More is most likely a mistake about time zones.
 const lateGrace = time.Minute
 
-// readSendAt reads when to send; nil for at once. now is the database's time.
-func readSendAt(value string, now time.Time, faults *invalid.Fields) *time.Time {
+// parseSendAt reads when to send; nil for at once. now is the database's time.
+func parseSendAt(value string, now time.Time, faults *invalid.Fields) *time.Time {
 	if value == "" {
 		return nil
 	}
@@ -74,8 +74,8 @@ const (
 	MaxMetadataValue = 500 // characters
 )
 
-// CheckMetadata adds what is wrong with a map of metadata.
-func CheckMetadata(metadata map[string]string, faults *invalid.Fields) {
+// ValidateMetadata adds what is wrong with a map of metadata.
+func ValidateMetadata(metadata map[string]string, faults *invalid.Fields) {
 	if len(metadata) > MaxMetadata {
 		faults.Add("metadata", "max_items", fmt.Sprintf("must have at most %d entries", MaxMetadata))
 		return
@@ -83,7 +83,7 @@ func CheckMetadata(metadata map[string]string, faults *invalid.Fields) {
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
 		field := "metadata." + clip(key, MaxMetadataKey)
 		switch value := metadata[key]; {
-		case key == "" || utf8.RuneCountInString(key) > MaxMetadataKey || !printable(key):
+		case key == "" || utf8.RuneCountInString(key) > MaxMetadataKey || !IsPrintable(key):
 			faults.Add(field, "metadata_key", fmt.Sprintf("must have a key of 1 to %d printable characters", MaxMetadataKey))
 		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
 			faults.Add(field, "control", "must be valid UTF-8 without NUL characters")
@@ -93,7 +93,7 @@ func CheckMetadata(metadata map[string]string, faults *invalid.Fields) {
 	}
 }
 
-func printable(s string) bool {
+func IsPrintable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
@@ -110,8 +110,8 @@ const IdempotencyHeader = "Idempotency-Key"
 // MaxIdempotencyKey is the longest key, in characters.
 const MaxIdempotencyKey = 255
 
-// Check adds what is wrong with the key.
-func (i Idempotency) Check(faults *invalid.Fields) {
+// Validate adds what is wrong with the key.
+func (i Idempotency) Validate(faults *invalid.Fields) {
 	foreign := func(r rune) bool { return r < ' ' || r > '~' }
 	if len(i.Key) > MaxIdempotencyKey || strings.ContainsFunc(i.Key, foreign) {
 		faults.Add(IdempotencyHeader, "idempotency_key", fmt.Sprintf("must be 1 to %d printable ASCII characters", MaxIdempotencyKey))

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 func TestOptions(t *testing.T) {
@@ -20,27 +19,29 @@ func TestOptions(t *testing.T) {
 		many[fmt.Sprint(i)] = ""
 	}
 	for name, tt := range map[string]struct {
-		change func(*Draft)
+		change func(*CreateParams)
 		want   string
 	}{
-		"a time to come":            {func(d *Draft) { d.SendAt = "2026-03-01T12:00:01Z" }, ""},
-		"30 days ahead":             {func(d *Draft) { d.SendAt = "2026-03-31T12:00:00Z" }, ""},
-		"more than 30 days ahead":   {func(d *Draft) { d.SendAt = "2026-03-31T12:00:01Z" }, "sendAt range"},
-		"a moment ago":              {func(d *Draft) { d.SendAt = "2026-03-01T11:59:00Z" }, ""},
-		"the past":                  {func(d *Draft) { d.SendAt = "2026-03-01T11:58:59Z" }, "sendAt range"},
-		"a time without a zone":     {func(d *Draft) { d.SendAt = "2026-03-01T13:00:00" }, "sendAt time"},
-		"no time":                   {func(d *Draft) { d.SendAt = "tomorrow" }, "sendAt time"},
-		"a priority":                {func(d *Draft) { d.Priority = "high" }, ""},
-		"no priority":               {func(d *Draft) { d.Priority = "urgent" }, "priority one_of"},
-		"the most metadata":         {func(d *Draft) { d.Metadata = map[string]string{strings.Repeat("é", 40): strings.Repeat("é\n", 250)} }, ""},
-		"too many entries":          {func(d *Draft) { d.Metadata = many }, "metadata max_items"},
-		"a long key":                {func(d *Draft) { d.Metadata = map[string]string{strings.Repeat("k", 41): ""} }, "metadata." + strings.Repeat("k", 40) + " metadata_key"},
-		"no key":                    {func(d *Draft) { d.Metadata = map[string]string{"": "x"} }, "metadata. metadata_key"},
-		"a long value":              {func(d *Draft) { d.Metadata = map[string]string{"k": strings.Repeat("v", 501)} }, "metadata.k max_length"},
-		"a value Postgres refuses":  {func(d *Draft) { d.Metadata = map[string]string{"k": "a\x00b"} }, "metadata.k control"},
-		"an idempotency key":        {func(d *Draft) { d.Idempotency.Key = strings.Repeat("~", 255) }, ""},
-		"a long idempotency key":    {func(d *Draft) { d.Idempotency.Key = strings.Repeat("k", 256) }, "Idempotency-Key idempotency_key"},
-		"a foreign idempotency key": {func(d *Draft) { d.Idempotency.Key = "é" }, "Idempotency-Key idempotency_key"},
+		"a time to come":          {func(d *CreateParams) { d.SendAt = "2026-03-01T12:00:01Z" }, ""},
+		"30 days ahead":           {func(d *CreateParams) { d.SendAt = "2026-03-31T12:00:00Z" }, ""},
+		"more than 30 days ahead": {func(d *CreateParams) { d.SendAt = "2026-03-31T12:00:01Z" }, "sendAt range"},
+		"a moment ago":            {func(d *CreateParams) { d.SendAt = "2026-03-01T11:59:00Z" }, ""},
+		"the past":                {func(d *CreateParams) { d.SendAt = "2026-03-01T11:58:59Z" }, "sendAt range"},
+		"a time without a zone":   {func(d *CreateParams) { d.SendAt = "2026-03-01T13:00:00" }, "sendAt time"},
+		"no time":                 {func(d *CreateParams) { d.SendAt = "tomorrow" }, "sendAt time"},
+		"a priority":              {func(d *CreateParams) { d.Priority = "high" }, ""},
+		"no priority":             {func(d *CreateParams) { d.Priority = "urgent" }, "priority one_of"},
+		"the most metadata": {func(d *CreateParams) {
+			d.Metadata = map[string]string{strings.Repeat("é", 40): strings.Repeat("é\n", 250)}
+		}, ""},
+		"too many entries":          {func(d *CreateParams) { d.Metadata = many }, "metadata max_items"},
+		"a long key":                {func(d *CreateParams) { d.Metadata = map[string]string{strings.Repeat("k", 41): ""} }, "metadata." + strings.Repeat("k", 40) + " metadata_key"},
+		"no key":                    {func(d *CreateParams) { d.Metadata = map[string]string{"": "x"} }, "metadata. metadata_key"},
+		"a long value":              {func(d *CreateParams) { d.Metadata = map[string]string{"k": strings.Repeat("v", 501)} }, "metadata.k max_length"},
+		"a value Postgres refuses":  {func(d *CreateParams) { d.Metadata = map[string]string{"k": "a\x00b"} }, "metadata.k control"},
+		"an idempotency key":        {func(d *CreateParams) { d.Idempotency.Key = strings.Repeat("~", 255) }, ""},
+		"a long idempotency key":    {func(d *CreateParams) { d.Idempotency.Key = strings.Repeat("k", 256) }, "Idempotency-Key idempotency_key"},
+		"a foreign idempotency key": {func(d *CreateParams) { d.Idempotency.Key = "é" }, "Idempotency-Key idempotency_key"},
 	} {
 		d := goodDraft
 		tt.change(&d)
@@ -56,16 +57,16 @@ func TestOptions(t *testing.T) {
 
 func TestRowsAreFilledIn(t *testing.T) {
 	t.Parallel()
-	d := BatchDraft{Draft: Draft{
+	d := BatchParams{CreateParams: CreateParams{
 		Text: "Hi {{name}}, {{ name }}! {{nobody} {{}}", MediaURLs: []string{"https://example.com/{{id}}.jpg", "https://example.com/b.jpg"},
 		Metadata: map[string]string{"id": "no. {{id}}"},
 	}}
-	b, err := testRules.CheckBatch(d, uuid.UUID{1}, uuid.UUID{2}, noon)
+	b, err := testRules.ValidateBatch(d, uuid.UUID{1}, uuid.UUID{2}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	row := map[string]string{"to": "+14155550123", "name": "{{id}}", "id": "7", "": "?"}
-	m, err := testRules.CheckRow(d, row, b, uuid.UUID{3}, noon)
+	m, err := testRules.ValidateRow(d, row, b, uuid.UUID{3}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestRowsAreFilledIn(t *testing.T) {
 	if d.MediaURLs[0] != "https://example.com/{{id}}.jpg" || d.Metadata["id"] != "no. {{id}}" {
 		t.Error("the draft has changed")
 	}
-	_, err = testRules.CheckRow(d, map[string]string{"to": "123"}, b, uuid.UUID{3}, noon)
+	_, err = testRules.ValidateRow(d, map[string]string{"to": "123"}, b, uuid.UUID{3}, noon)
 	var faults invalid.Fields
 	if !errors.As(err, &faults) || len(faults) != 6 || faults[0].Rule != "placeholder" || faults.Of("to") == "" {
 		t.Errorf("%v", err)
@@ -86,7 +87,7 @@ func TestRowsAreFilledIn(t *testing.T) {
 func TestCheckBatch(t *testing.T) {
 	t.Parallel()
 	seconds := 5
-	_, err := testRules.CheckBatch(BatchDraft{Name: "a\nb", Draft: Draft{
+	_, err := testRules.ValidateBatch(BatchParams{Name: "a\nb", CreateParams: CreateParams{
 		From: "+14155559999", SendAt: "x", Priority: "x", ValidFor: &seconds, Metadata: map[string]string{"": ""}, Idempotency: Idempotency{Key: "\n"},
 	}}, uuid.Nil, uuid.Nil, noon)
 	var faults invalid.Fields
@@ -100,67 +101,18 @@ func TestCheckBatch(t *testing.T) {
 	}
 }
 
-func TestNewWebhook(t *testing.T) {
-	t.Parallel()
-	for raw, private := range map[string]string{ // what is wrong: in the open, and where private hosts are allowed
-		"https://example.com/events?x=1":             " / ",
-		"http://example.com/":                        "https:// / ",
-		"http://127.0.0.1:9000/":                     "https:// / ",
-		"https://localhost/":                         "private / ",
-		"https://2130706433/":                        "private / ",
-		"https://user:secret@example.com/":           "user name / user name",
-		"https://example.com/#part":                  "must be a URL / must be a URL",
-		"":                                           "missing / missing",
-		"https:///x":                                 "must be a URL / must be a URL",
-		"ftp://example.com/":                         "https:// / https://",
-		"https://example.com/\n":                     "must be a URL / must be a URL",
-		"https://e.com/" + strings.Repeat("x", 2000): "at most / at most",
-	} {
-		want := strings.Split(private, " / ")
-		for i, allow := range []bool{false, true} {
-			_, err := NewWebhook(uuid.New(), uuid.New(), raw, "", nil, allow)
-			if (err == nil) != (want[i] == "") || err != nil && !strings.Contains(err.Error(), want[i]) {
-				t.Errorf("%.40s, private allowed %t: %v, want %q", raw, allow, err, want[i])
-			}
-		}
-	}
-	w, err := NewWebhook(uuid.New(), uuid.New(), "https://example.com/", "mine", []string{"sent", "sent", "failed"}, false)
-	if diff := cmp.Diff([]Status{Sent, Failed}, w.Statuses); diff != "" || err != nil {
-		t.Errorf("%s %v", diff, err)
-	}
-}
-
-func TestTriesEndAfterAboutThreeDays(t *testing.T) {
-	t.Parallel()
-	var all time.Duration
-	tries := 1
-	for ; ; tries++ {
-		wait, again := NextTelling(tries, 1)
-		if !again {
-			break
-		}
-		all += wait
-	}
-	if tries != 11 || all < 72*time.Hour || all > 96*time.Hour {
-		t.Errorf("%d tries over %v", tries, all)
-	}
-	if _, again := NextTelling(0, 0); again {
-		t.Error("a wait after no try")
-	}
-}
-
 func TestCaps(t *testing.T) {
 	t.Parallel()
 	user, key := uuid.UUID{1}, uuid.UUID{2}
 	for name, tt := range map[string]struct {
-		by        Author
+		by        Submitter
 		byDefault int
 		want      []Cap
 	}{
-		"none":               {Author{User: user}, 0, nil},
-		"the installation's": {Author{User: user}, 9, []Cap{{user, 9, false}}},
-		"the user's":         {Author{User: user, UserCap: 5}, 9, []Cap{{user, 5, false}}},
-		"both":               {Author{User: user, Key: key, UserCap: 5, KeyCap: 3}, 9, []Cap{{user, 5, false}, {key, 3, true}}},
+		"none":               {Submitter{User: user}, 0, nil},
+		"the installation's": {Submitter{User: user}, 9, []Cap{{user, 9, false}}},
+		"the user's":         {Submitter{User: user, UserCap: 5}, 9, []Cap{{user, 5, false}}},
+		"both":               {Submitter{User: user, Key: key, UserCap: 5, KeyCap: 3}, 9, []Cap{{user, 5, false}, {key, 3, true}}},
 	} {
 		if diff := cmp.Diff(tt.want, tt.by.Caps(tt.byDefault)); diff != "" {
 			t.Errorf("%s: %s", name, diff)

@@ -37,12 +37,12 @@ type ReasonCount struct {
 	Messages  int
 }
 
-// Words says why, in a sentence.
-func (r ReasonCount) Words() string {
+// Description says why, in a sentence.
+func (r ReasonCount) Description() string {
 	if r.PlivoCode != "" || r.Reason == ReasonReported || r.Reason == "" {
-		return ExplainPlivoCode(r.PlivoCode).Words()
+		return ExplainPlivoCode(r.PlivoCode).Explain()
 	}
-	return r.Reason.Words()
+	return r.Reason.Description()
 }
 
 // Total is how many messages there were.

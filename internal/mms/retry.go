@@ -2,8 +2,8 @@ package mms
 
 import "time"
 
-// Step is what becomes of a message after an attempt.
-type Step struct {
+// Transition is what becomes of a message after an attempt.
+type Transition struct {
 	Status Status        // Submitted, Queued, Failed or InDoubt
 	Wait   time.Duration // until the next attempt, when Queued
 	Paused bool          // all sending pauses for the reason, and the message waits in line
@@ -18,56 +18,56 @@ type RetryPolicy struct {
 
 // Waiting times between attempts.
 const (
-	firstWait         = 2 * time.Second
-	longestWait       = 10 * time.Minute
-	accountWait       = time.Minute      // between looks whether the account can send again
-	longestRetryAfter = 30 * time.Minute // a Retry-After beyond this is not believed
-	longestUnreached  = time.Minute      // between tries to reach Plivo at all
+	initialBackoff        = 2 * time.Second
+	maxBackoff            = 10 * time.Minute
+	accountWait           = time.Minute      // between looks whether the account can send again
+	maxRetryAfter         = 30 * time.Minute // a Retry-After beyond this is not believed
+	maxUnreachableBackoff = time.Minute      // between tries to reach Plivo at all
 )
 
-// ownTroublesAllowed is how often a message may meet account trouble that others
+// maxOwnAccountErrors is how often a message may meet account trouble that others
 // do not have.
-const ownTroublesAllowed = 2
+const maxOwnAccountErrors = 2
 
 // Next decides on the step after the claim's attempt ended with verdict v. Only
 // Plivo's own refusals are counted: while Plivo cannot be reached, and while the
 // account has trouble, the message waits until it expires. Trouble that comes
 // back to one message while others pass is that message's own.
-func (p RetryPolicy) Next(v Verdict, claim Claim) Step {
+func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 	switch v.Outcome {
 	case Accepted:
-		return Step{Status: Submitted}
-	case Refused:
-		return Step{Status: Failed, Reason: v.Reason}
-	case AccountTrouble:
-		if claim.OwnTroubles >= ownTroublesAllowed {
-			return Step{Status: Failed, Reason: ReasonAlwaysTrouble}
+		return Transition{Status: Submitted}
+	case PermanentFailure:
+		return Transition{Status: Failed, Reason: v.Reason}
+	case AccountError:
+		if claim.OwnAccountErrors >= maxOwnAccountErrors {
+			return Transition{Status: Failed, Reason: ReasonPersistentAccountError}
 		}
-		return Step{Status: Queued, Paused: true, Reason: v.Reason}
-	case RefusedForNow:
-		if v.Reason != ReasonUnreachable && claim.Refusals+1 >= p.MaxAttempts {
-			return Step{Status: Failed, Reason: ReasonAttemptsUsedUp}
+		return Transition{Status: Queued, Paused: true, Reason: v.Reason}
+	case TransientFailure:
+		if v.Reason != ReasonUnreachable && claim.TransientFailures+1 >= p.MaxAttempts {
+			return Transition{Status: Failed, Reason: ReasonAttemptsExhausted}
 		}
-		return Step{Status: Queued, Wait: p.wait(v, claim.Number-1), Reason: v.Reason}
+		return Transition{Status: Queued, Wait: p.backoff(v, claim.Ordinal-1), Reason: v.Reason}
 	default:
-		return Step{Status: InDoubt, Reason: v.Reason}
+		return Transition{Status: InDoubt, Reason: v.Reason}
 	}
 }
 
-// wait doubles from firstWait with each attempt before, up to longestWait, and is
+// backoff doubles from firstWait with each attempt before, up to longestWait, and is
 // never shorter than what Plivo asked for.
-func (p RetryPolicy) wait(v Verdict, before int) time.Duration {
-	wait := longestWait
+func (p RetryPolicy) backoff(v Verdict, before int) time.Duration {
+	wait := maxBackoff
 	if before < 16 {
-		wait = min(firstWait<<max(before, 0), longestWait)
+		wait = min(initialBackoff<<max(before, 0), maxBackoff)
 	}
 	if v.Reason == ReasonUnreachable {
-		wait = min(wait, longestUnreached)
+		wait = min(wait, maxUnreachableBackoff)
 	}
-	return max(p.spread(wait), min(v.RetryAfter, longestRetryAfter))
+	return max(p.addJitter(wait), min(v.RetryAfter, maxRetryAfter))
 }
 
-// spread lengthens a wait by up to half.
-func (p RetryPolicy) spread(wait time.Duration) time.Duration {
+// addJitter lengthens a wait by up to half.
+func (p RetryPolicy) addJitter(wait time.Duration) time.Duration {
 	return wait + time.Duration(p.Jitter()*float64(wait)/2)
 }

@@ -34,12 +34,12 @@ func (s Status) Final() bool {
 	return s == Delivered || s == Undelivered || s == Failed || s == Canceled
 }
 
-// next holds every legal transition. Up to submitted it is us who know. Proof
+// transitions holds every legal transition. Up to submitted it is us who know. Proof
 // that Plivo has the message then wins over whatever we believed, also after a
 // failure: an answer was lost, and comes to light late. From submitted on it is
 // Plivo who knows; its states have one order, so that reports lead to the same
 // end whichever comes first.
-var next = map[Status][]Status{
+var transitions = map[Status][]Status{
 	Scheduled:   {Queued, Canceled},
 	Queued:      {Sending, Canceled, Failed, Submitted},
 	Sending:     {Submitted, Queued, Failed, InDoubt},
@@ -52,11 +52,11 @@ var next = map[Status][]Status{
 }
 
 // CanBecome reports whether a message in status s may go to status to.
-func (s Status) CanBecome(to Status) bool { return slices.Contains(next[s], to) }
+func (s Status) CanBecome(to Status) bool { return slices.Contains(transitions[s], to) }
 
-// Before returns the statuses from which a message may go to status to, for
+// StatusesBefore returns the statuses from which a message may go to status to, for
 // the guard of the statement that takes it there.
-func Before(to Status) []Status {
+func StatusesBefore(to Status) []Status {
 	var from []Status
 	for _, s := range statuses {
 		if s.CanBecome(to) {
@@ -66,13 +66,13 @@ func Before(to Status) []Status {
 	return from
 }
 
-// Reported translates the state named in a delivery report into a status. It
+// StatusFromReport translates the state named in a delivery report into a status. It
 // is false for a state that changes nothing (queued: we know already) and for
 // one that Postcard does not know: such a report is kept as an event only.
 //
 // Plivo's message states: queued, sent, failed, delivered, undelivered, and in
 // older pages rejected, to be read as undelivered (Plivo docs, message object).
-func Reported(state string) (Status, bool) {
+func StatusFromReport(state string) (Status, bool) {
 	switch state {
 	case "sent":
 		return Sent, true

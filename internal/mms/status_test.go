@@ -17,7 +17,7 @@ func TestTransitions(t *testing.T) {
 	reachable := map[Status]bool{Scheduled: true, Queued: true} // where messages begin
 	for _, from := range Statuses() {
 		for _, to := range Statuses() {
-			if from.CanBecome(to) != slices.Contains(Before(to), from) {
+			if from.CanBecome(to) != slices.Contains(StatusesBefore(to), from) {
 				t.Errorf("Before(%s) and CanBecome disagree about %s", to, from)
 			}
 			if from.CanBecome(to) {
@@ -53,7 +53,7 @@ func TestReported(t *testing.T) {
 		"sent": Sent, "delivered": Delivered, "undelivered": Undelivered, "rejected": Undelivered, "failed": Failed,
 		"queued": "", "read": "", "": "", "DELIVERED": "",
 	} {
-		if got, ok := Reported(state); got != want || ok != (want != "") {
+		if got, ok := StatusFromReport(state); got != want || ok != (want != "") {
 			t.Errorf("Reported(%q) = %q, %v, want %q", state, got, ok, want)
 		}
 	}
@@ -68,7 +68,7 @@ func TestEverythingHasWords(t *testing.T) {
 	}
 	for name, value := range constants(t) {
 		switch {
-		case strings.HasPrefix(name, "Reason") && (Reason(value).Words() == value || Reason(value).Words() == ""):
+		case strings.HasPrefix(name, "Reason") && (Reason(value).Description() == value || Reason(value).Description() == ""):
 			t.Errorf("%s has no words", name)
 		case strings.HasPrefix(name, "Event") && EventKind(value).Title() == value:
 			t.Errorf("%s has no title", name)
@@ -77,7 +77,7 @@ func TestEverythingHasWords(t *testing.T) {
 	if Outcome("").Title() != "Under way" || Unknown.Title() == "Under way" {
 		t.Error("outcomes have no titles")
 	}
-	if EventKind("new").Title() != "new" || Reason("new").Words() != "new" || Reason("").Words() != "" {
+	if EventKind("new").Title() != "new" || Reason("new").Description() != "new" || Reason("").Description() != "" {
 		t.Error("what is not known is not shown as it came")
 	}
 }
@@ -126,12 +126,12 @@ func TestPlivoCodes(t *testing.T) {
 		"30": "spam", "000": "No reason", "": "No reason", "4711": "4711, whose meaning is not published",
 	} {
 		got := ExplainPlivoCode(code)
-		if !strings.Contains(got.Words(), want) || got.Next == "" || got.Side.Words() == "" {
+		if !strings.Contains(got.Explain(), want) || got.NextStep == "" || got.Responsible.Description() == "" {
 			t.Errorf("ExplainPlivoCode(%q) = %+v, want something of %q", code, got, want)
 		}
 	}
 	for code := range codeMeanings {
-		if got := ExplainPlivoCode(code); got.What == "" || got.Next == "" || got.Side.Words() == "" || !strings.Contains(got.Words(), code) {
+		if got := ExplainPlivoCode(code); got.Description == "" || got.NextStep == "" || got.Responsible.Description() == "" || !strings.Contains(got.Explain(), code) {
 			t.Errorf("code %s is not explained: %+v", code, got)
 		}
 	}
@@ -148,13 +148,13 @@ func TestWhatNow(t *testing.T) {
 		"held":                     {Message{Status: InDoubt, Held: true}, "decide"},
 		"undelivered":              {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
 		"failed at Plivo":          {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
-		"refused":                  {Message{Status: Failed, Reason: ReasonRefused}, "Correct"},
+		"refused":                  {Message{Status: Failed, Reason: ReasonRejected}, "Correct"},
 		"given up":                 {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, ""},
 		"closed at sent":           {Message{Status: Sent, PlivoUUID: "u", FinalAt: new(time.Time)}, "ask the recipient"},
 		"sent, by a person's word": {Message{Status: Sent, Reason: ReasonDecidedSent, FinalAt: new(time.Time)}, ""},
 		"sent, still waited":       {Message{Status: Sent}, ""},
 	} {
-		if got := tt.m.WhatNow(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+		if got := tt.m.NextStep(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 			t.Errorf("%s: %q, want something of %q", name, got, tt.want)
 		}
 	}
@@ -168,7 +168,7 @@ func TestReportsInShort(t *testing.T) {
 		"odd":                   {State: "o\x00d\xffd"},
 		strings.Repeat("x", 32): {State: strings.Repeat("x", 99)},
 	} {
-		if got := r.Words(); got != want {
+		if got := r.Summary(); got != want {
 			t.Errorf("Words() = %q, want %q", got, want)
 		}
 	}
@@ -176,7 +176,7 @@ func TestReportsInShort(t *testing.T) {
 
 func TestPlaceWords(t *testing.T) {
 	t.Parallel()
-	for want, place := range map[string]Place{
+	for want, place := range map[string]QueuePosition{
 		"It is next in line.":                                           {Wait: time.Second},
 		"1 message ahead, about 1 minute.":                              {Ahead: 1},
 		"3 messages ahead, about 2 minutes.":                            {Ahead: 3, Wait: 61 * time.Second},
@@ -185,9 +185,9 @@ func TestPlaceWords(t *testing.T) {
 		"5000 messages or more are ahead: about 12 hours at the least.": {Ahead: MaxCounted, Wait: 11*time.Hour + time.Minute},
 		"Its batch is canceled.":                                        {Batch: BatchCanceled},
 		"Its batch is paused.":                                          {Ahead: 2, Batch: BatchPaused},
-		"All sending is paused. " + ReasonCredit.Words():                {Paused: ReasonCredit, Batch: BatchPaused},
+		"All sending is paused. " + ReasonCredit.Description():          {Paused: ReasonCredit, Batch: BatchPaused},
 	} {
-		if got := place.Words(); got != want {
+		if got := place.Description(); got != want {
 			t.Errorf("Words() of %+v = %q, want %q", place, got, want)
 		}
 	}
@@ -200,10 +200,10 @@ func TestWhereABatchStands(t *testing.T) {
 		batch          Batch
 		title, explain string
 	}{
-		{Batch{State: BatchRunning, Left: true, Counts: waiting}, "Being sent", "The batch is being sent. Left: 2 messages."},
-		{Batch{State: BatchRunning, Left: true, Counts: waiting, Paused: ReasonCredit}, "Waiting", "All sending is paused. " + ReasonCredit.Words() + " Left: 2 messages."},
-		{Batch{State: BatchPaused, Left: true, Counts: waiting, Paused: ReasonCredit}, "Paused", "The batch is paused. Messages whose time runs out meanwhile fail. Left: 2 messages."},
-		{Batch{State: BatchCanceled, Left: true, Counts: waiting}, "Canceled", "The batch is canceled. What had been handed to Plivo before stays sent."},
+		{Batch{State: BatchRunning, HasUnsent: true, Counts: waiting}, "Being sent", "The batch is being sent. Left: 2 messages."},
+		{Batch{State: BatchRunning, HasUnsent: true, Counts: waiting, Paused: ReasonCredit}, "Waiting", "All sending is paused. " + ReasonCredit.Description() + " Left: 2 messages."},
+		{Batch{State: BatchPaused, HasUnsent: true, Counts: waiting, Paused: ReasonCredit}, "Paused", "The batch is paused. Messages whose time runs out meanwhile fail. Left: 2 messages."},
+		{Batch{State: BatchCanceled, HasUnsent: true, Counts: waiting}, "Canceled", "The batch is canceled. What had been handed to Plivo before stays sent."},
 		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Paused: ReasonCredit}, "Done", "All messages of the batch have been handed to Plivo or have ended. 1 message failed or could not be delivered."},
 		{Batch{State: BatchPaused}, "Done", "All messages of the batch have been handed to Plivo or have ended."},
 	} {

@@ -13,23 +13,23 @@ type Task struct {
 	Priority   Priority
 }
 
-// Disposal is what the queue shall do with a task after a worker has looked at
+// TaskResult is what the queue shall do with a task after a worker has looked at
 // its message.
-type Disposal struct {
-	Kind   DisposalKind
+type TaskResult struct {
+	Action TaskAction
 	Wait   time.Duration // for TaskRetry and TaskPutOff
 	Reason Reason        // for TaskRetry and TaskDead; shown to operators
 }
 
-// DisposalKind names the ways a task can go.
-type DisposalKind int
+// TaskAction names the ways a task can go.
+type TaskAction int
 
 // The ways a task can go.
 const (
-	TaskDone   DisposalKind = iota // nothing is left to do
+	TaskDone     TaskAction = iota // nothing is left to do
 	TaskRetry                      // look again after Wait; counted as a failure of the task
-	TaskPutOff                     // look again after Wait; not counted
-	TaskDead                       // failed for good: kept where operators see it
+	TaskPostpone                   // look again after Wait; not counted
+	TaskFail                       // failed for good: kept where operators see it
 )
 
 // TaskState is how a task that ought to be in the queue was found.

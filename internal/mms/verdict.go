@@ -11,11 +11,11 @@ type Outcome string
 
 // The outcomes of an attempt.
 const (
-	Accepted       Outcome = "accepted"        // Plivo has it and named its UUID
-	RefusedForNow  Outcome = "refused_for_now" // Plivo certainly does not have it and may take it later
-	Refused        Outcome = "refused"         // Plivo certainly does not have it and will not take it
-	AccountTrouble Outcome = "account_trouble" // Plivo does not have it, and not for the message's fault
-	Unknown        Outcome = "unknown"         // Plivo may or may not have it: never sent again blindly
+	Accepted         Outcome = "accepted"          // Plivo has it and named its UUID
+	TransientFailure Outcome = "transient_failure" // Plivo certainly does not have it and may take it later
+	PermanentFailure Outcome = "permanent_failure" // Plivo certainly does not have it and will not take it
+	AccountError     Outcome = "account_error"     // Plivo does not have it, and not for the message's fault
+	Unknown          Outcome = "unknown"           // Plivo may or may not have it: never sent again blindly
 )
 
 // MaxDetail bounds what is kept of Plivo's or the network's words, in bytes.
@@ -23,8 +23,8 @@ const MaxDetail = 1000
 
 // Submission is what one attempt asks of Plivo.
 type Submission struct {
-	Sender      Number
-	Recipient   Number
+	Sender      PhoneNumber
+	Recipient   PhoneNumber
 	Text        string
 	MediaURLs   []string
 	CallbackURL string // where delivery reports of this attempt go; empty for none
@@ -63,9 +63,9 @@ func Judge(a Answer) Verdict {
 	v := Verdict{HTTPStatus: a.Status, APIID: clip(a.APIID, 100), RetryAfter: a.RetryAfter, Detail: detail(a)}
 	switch {
 	case a.Status == 0 && !a.Written:
-		v.Outcome, v.Reason = RefusedForNow, ReasonUnreachable
+		v.Outcome, v.Reason = TransientFailure, ReasonUnreachable
 	case a.Status == 0:
-		v.Outcome, v.Reason = Unknown, ReasonNoAnswer
+		v.Outcome, v.Reason = Unknown, ReasonNoResponse
 	case a.Status/100 == 2:
 		v.judgeSuccess(a)
 	default:
@@ -81,7 +81,7 @@ func (v *Verdict) judgeSuccess(a Answer) {
 		v.Outcome, v.PlivoUUID, v.Detail = Accepted, a.UUIDs[0], ""
 		return
 	}
-	v.Outcome, v.Reason = Unknown, ReasonBrokenAnswer
+	v.Outcome, v.Reason = Unknown, ReasonMalformedResponse
 }
 
 // plausibleUUID accepts what can be stored and asked for again. Plivo's own
@@ -96,34 +96,34 @@ func plausibleUUID(s string) bool {
 func judgeStatus(status int, text string) (Outcome, Reason) {
 	switch status {
 	case 429:
-		return RefusedForNow, ReasonRateLimited
+		return TransientFailure, ReasonRateLimited
 	case 401:
-		return AccountTrouble, ReasonCredentials
+		return AccountError, ReasonCredentials
 	case 402:
-		return AccountTrouble, ReasonCredit
+		return AccountError, ReasonCredit
 	case 403:
-		return Refused, ReasonForbidden
+		return PermanentFailure, ReasonForbidden
 	case 404, 405, 301, 307, 308:
 		// A wrong account id or base URL: no message is at fault. These
 		// redirects say that the request is still to be made, elsewhere; 302
 		// and 303 may follow a request that was carried out.
-		return AccountTrouble, ReasonAddress
+		return AccountError, ReasonEndpoint
 	case 408:
-		return Unknown, ReasonNoAnswer
+		return Unknown, ReasonNoResponse
 	}
 	if status >= 400 && status < 500 {
-		if saysNoCredit(text) {
-			return AccountTrouble, ReasonCredit
+		if isInsufficientCredit(text) {
+			return AccountError, ReasonCredit
 		}
-		return Refused, ReasonRefused
+		return PermanentFailure, ReasonRejected
 	}
 	return Unknown, ReasonServerError
 }
 
-// saysNoCredit recognises Plivo's refusal for want of credit, whose status is
+// isInsufficientCredit recognises Plivo's refusal for want of credit, whose status is
 // not documented; the text was seen as "InsufficientCredit". It has to begin so:
 // elsewhere in a text it may be a part of the message that Plivo repeats.
-func saysNoCredit(text string) bool {
+func isInsufficientCredit(text string) bool {
 	squeezed := strings.ReplaceAll(strings.ToLower(text), " ", "")
 	return strings.HasPrefix(squeezed, "insufficientcredit")
 }

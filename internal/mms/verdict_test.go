@@ -21,26 +21,26 @@ func TestJudge(t *testing.T) {
 	}{
 		"accepted":                   {Answer{Written: true, Status: 202, UUIDs: one}, Accepted, ""},
 		"accepted with 200":          {Answer{Written: true, Status: 200, UUIDs: one}, Accepted, ""},
-		"no UUID":                    {Answer{Written: true, Status: 202}, Unknown, ReasonBrokenAnswer},
-		"two UUIDs":                  {Answer{Written: true, Status: 202, UUIDs: []string{"a", "b"}}, Unknown, ReasonBrokenAnswer},
-		"an empty UUID":              {Answer{Written: true, Status: 202, UUIDs: []string{""}}, Unknown, ReasonBrokenAnswer},
-		"a UUID that is none":        {Answer{Written: true, Status: 202, UUIDs: []string{"a\nb"}}, Unknown, ReasonBrokenAnswer},
-		"cut after the UUID":         {Answer{Written: true, Status: 202, UUIDs: one, Err: broken}, Unknown, ReasonBrokenAnswer},
-		"not written":                {Answer{Err: broken}, RefusedForNow, ReasonUnreachable},
-		"written, no answer":         {Answer{Written: true, Err: broken}, Unknown, ReasonNoAnswer},
-		"moved":                      {Answer{Written: true, Status: 301}, AccountTrouble, ReasonAddress},
+		"no UUID":                    {Answer{Written: true, Status: 202}, Unknown, ReasonMalformedResponse},
+		"two UUIDs":                  {Answer{Written: true, Status: 202, UUIDs: []string{"a", "b"}}, Unknown, ReasonMalformedResponse},
+		"an empty UUID":              {Answer{Written: true, Status: 202, UUIDs: []string{""}}, Unknown, ReasonMalformedResponse},
+		"a UUID that is none":        {Answer{Written: true, Status: 202, UUIDs: []string{"a\nb"}}, Unknown, ReasonMalformedResponse},
+		"cut after the UUID":         {Answer{Written: true, Status: 202, UUIDs: one, Err: broken}, Unknown, ReasonMalformedResponse},
+		"not written":                {Answer{Err: broken}, TransientFailure, ReasonUnreachable},
+		"written, no answer":         {Answer{Written: true, Err: broken}, Unknown, ReasonNoResponse},
+		"moved":                      {Answer{Written: true, Status: 301}, AccountError, ReasonEndpoint},
 		"found elsewhere":            {Answer{Written: true, Status: 302}, Unknown, ReasonServerError},
 		"see other":                  {Answer{Written: true, Status: 303}, Unknown, ReasonServerError},
-		"bad request":                {Answer{Written: true, Status: 400, Text: "no"}, Refused, ReasonRefused},
-		"no credit":                  {Answer{Written: true, Status: 400, Text: "Insufficient credit"}, AccountTrouble, ReasonCredit},
-		"no credit, as seen in 2016": {Answer{Written: true, Status: 400, Text: "InsufficientCredit"}, AccountTrouble, ReasonCredit},
-		"unauthorized":               {Answer{Written: true, Status: 401}, AccountTrouble, ReasonCredentials},
-		"payment required":           {Answer{Written: true, Status: 402}, AccountTrouble, ReasonCredit},
-		"forbidden":                  {Answer{Written: true, Status: 403}, Refused, ReasonForbidden},
-		"not found":                  {Answer{Written: true, Status: 404}, AccountTrouble, ReasonAddress},
-		"request timeout":            {Answer{Written: true, Status: 408}, Unknown, ReasonNoAnswer},
-		"unprocessable":              {Answer{Written: true, Status: 422}, Refused, ReasonRefused},
-		"too many":                   {Answer{Written: true, Status: 429}, RefusedForNow, ReasonRateLimited},
+		"bad request":                {Answer{Written: true, Status: 400, Text: "no"}, PermanentFailure, ReasonRejected},
+		"no credit":                  {Answer{Written: true, Status: 400, Text: "Insufficient credit"}, AccountError, ReasonCredit},
+		"no credit, as seen in 2016": {Answer{Written: true, Status: 400, Text: "InsufficientCredit"}, AccountError, ReasonCredit},
+		"unauthorized":               {Answer{Written: true, Status: 401}, AccountError, ReasonCredentials},
+		"payment required":           {Answer{Written: true, Status: 402}, AccountError, ReasonCredit},
+		"forbidden":                  {Answer{Written: true, Status: 403}, PermanentFailure, ReasonForbidden},
+		"not found":                  {Answer{Written: true, Status: 404}, AccountError, ReasonEndpoint},
+		"request timeout":            {Answer{Written: true, Status: 408}, Unknown, ReasonNoResponse},
+		"unprocessable":              {Answer{Written: true, Status: 422}, PermanentFailure, ReasonRejected},
+		"too many":                   {Answer{Written: true, Status: 429}, TransientFailure, ReasonRateLimited},
 		"server error":               {Answer{Written: true, Status: 500}, Unknown, ReasonServerError},
 		"a status of its own":        {Answer{Written: true, Status: 777}, Unknown, ReasonServerError},
 	}
@@ -96,7 +96,7 @@ func TestDetailIsBoundedAndStorable(t *testing.T) {
 func TestNext(t *testing.T) {
 	t.Parallel()
 	policy := RetryPolicy{MaxAttempts: 3, Jitter: func() float64 { return 0 }}
-	later := Verdict{Outcome: RefusedForNow, Reason: ReasonRateLimited}
+	later := Verdict{Outcome: TransientFailure, Reason: ReasonRateLimited}
 	patient := later
 	patient.RetryAfter = time.Minute
 	absurd := later
@@ -105,24 +105,24 @@ func TestNext(t *testing.T) {
 		verdict  Verdict
 		refusals int
 		troubles int
-		want     Step
+		want     Transition
 	}{
-		"accepted":             {Verdict{Outcome: Accepted}, 0, 0, Step{Status: Submitted}},
-		"refused":              {Verdict{Outcome: Refused, Reason: ReasonForbidden}, 0, 0, Step{Status: Failed, Reason: ReasonForbidden}},
-		"unknown":              {Verdict{Outcome: Unknown, Reason: ReasonNoAnswer}, 99, 0, Step{Status: InDoubt, Reason: ReasonNoAnswer}},
-		"account trouble":      {Verdict{Outcome: AccountTrouble, Reason: ReasonCredit}, 99, 0, Step{Status: Queued, Paused: true, Reason: ReasonCredit}},
-		"trouble of its own":   {Verdict{Outcome: AccountTrouble, Reason: ReasonAddress}, 0, 2, Step{Status: Failed, Reason: ReasonAlwaysTrouble}},
-		"unreachable for long": {Verdict{Outcome: RefusedForNow, Reason: ReasonUnreachable}, 99, 0, Step{Status: Queued, Wait: time.Minute, Reason: ReasonUnreachable}},
-		"first refusal":        {later, 0, 0, Step{Status: Queued, Wait: 2 * time.Second, Reason: ReasonRateLimited}},
-		"second refusal":       {later, 1, 0, Step{Status: Queued, Wait: 4 * time.Second, Reason: ReasonRateLimited}},
-		"third refusal":        {later, 2, 0, Step{Status: Failed, Reason: ReasonAttemptsUsedUp}},
-		"a Retry-After":        {patient, 0, 0, Step{Status: Queued, Wait: time.Minute, Reason: ReasonRateLimited}},
-		"no such long waits":   {absurd, 0, 0, Step{Status: Queued, Wait: 30 * time.Minute, Reason: ReasonRateLimited}},
+		"accepted":             {Verdict{Outcome: Accepted}, 0, 0, Transition{Status: Submitted}},
+		"refused":              {Verdict{Outcome: PermanentFailure, Reason: ReasonForbidden}, 0, 0, Transition{Status: Failed, Reason: ReasonForbidden}},
+		"unknown":              {Verdict{Outcome: Unknown, Reason: ReasonNoResponse}, 99, 0, Transition{Status: InDoubt, Reason: ReasonNoResponse}},
+		"account trouble":      {Verdict{Outcome: AccountError, Reason: ReasonCredit}, 99, 0, Transition{Status: Queued, Paused: true, Reason: ReasonCredit}},
+		"trouble of its own":   {Verdict{Outcome: AccountError, Reason: ReasonEndpoint}, 0, 2, Transition{Status: Failed, Reason: ReasonPersistentAccountError}},
+		"unreachable for long": {Verdict{Outcome: TransientFailure, Reason: ReasonUnreachable}, 99, 0, Transition{Status: Queued, Wait: time.Minute, Reason: ReasonUnreachable}},
+		"first refusal":        {later, 0, 0, Transition{Status: Queued, Wait: 2 * time.Second, Reason: ReasonRateLimited}},
+		"second refusal":       {later, 1, 0, Transition{Status: Queued, Wait: 4 * time.Second, Reason: ReasonRateLimited}},
+		"third refusal":        {later, 2, 0, Transition{Status: Failed, Reason: ReasonAttemptsExhausted}},
+		"a Retry-After":        {patient, 0, 0, Transition{Status: Queued, Wait: time.Minute, Reason: ReasonRateLimited}},
+		"no such long waits":   {absurd, 0, 0, Transition{Status: Queued, Wait: 30 * time.Minute, Reason: ReasonRateLimited}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := policy.Next(tt.verdict, Claim{AttemptRef: AttemptRef{Number: tt.refusals + 1}, Refusals: tt.refusals, OwnTroubles: tt.troubles}); got != tt.want {
+			if got := policy.Next(tt.verdict, Claim{AttemptRef: AttemptRef{Ordinal: tt.refusals + 1}, TransientFailures: tt.refusals, OwnAccountErrors: tt.troubles}); got != tt.want {
 				t.Errorf("Next() = %+v, want %+v", got, tt.want)
 			}
 		})
@@ -130,7 +130,7 @@ func TestNext(t *testing.T) {
 	endless := RetryPolicy{MaxAttempts: 1000, Jitter: func() float64 { return 0.999 }}
 	var waits []time.Duration
 	for n := range 100 {
-		waits = append(waits, endless.Next(later, Claim{AttemptRef: AttemptRef{Number: n + 1}, Refusals: n}).Wait)
+		waits = append(waits, endless.Next(later, Claim{AttemptRef: AttemptRef{Ordinal: n + 1}, TransientFailures: n}).Wait)
 	}
 	if !slices.IsSorted(waits) || waits[99] > 15*time.Minute || waits[0] > 3*time.Second {
 		t.Errorf("waits grow from %v to %v", waits[0], waits[99])

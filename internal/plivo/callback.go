@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // DecodeReport reads the fields of a delivery report (Plivo docs, message
@@ -37,11 +37,11 @@ func DecodeReport(token string, fields url.Values) (mms.Report, error) {
 func DecodeInbound(fields url.Values) (mms.Inbound, error) {
 	in := mms.Inbound{
 		PlivoUUID: fields.Get("MessageUUID"),
-		Author:    mms.Number(plus(fields.Get("From"))),
-		Number:    mms.Number(plus(fields.Get("To"))),
+		From:      mms.PhoneNumber(plus(fields.Get("From"))),
+		To:        mms.PhoneNumber(plus(fields.Get("To"))),
 		Text:      storable(fields.Get("Text"), maxInboundText),
 	}
-	if !plausibleUUID.MatchString(in.PlivoUUID) || !author.MatchString(string(in.Author)) || !e164.MatchString(string(in.Number)) {
+	if !plausibleUUID.MatchString(in.PlivoUUID) || !author.MatchString(string(in.From)) || !e164.MatchString(string(in.To)) {
 		return mms.Inbound{}, errors.New("the message lacks MessageUUID, From or To")
 	}
 	for i := range maxInboundMedia {

@@ -16,7 +16,7 @@ import (
 
 	sdk "github.com/plivo/plivo-go/v7"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Client sends messages through one Plivo account. It is safe for concurrent
@@ -76,16 +76,16 @@ type sent struct {
 }
 
 // Send hands one message to Plivo, once, within the context's deadline. It
-// never fails: whatever happened is in the verdict.
-func (c *Client) Send(ctx context.Context, s mms.Submission) mms.Verdict {
+// returns no error: the answer says whatever happened.
+func (c *Client) Send(ctx context.Context, s mms.Submission) mms.Answer {
 	seen := exchange{mayWrite: s.MayWrite}
 	request, err := c.sdk.NewRequest(http.MethodPost, params(s), "Message")
 	if err != nil {
-		return mms.Judge(mms.Answer{Err: fmt.Errorf("writing the request: %w", err)})
+		return mms.Answer{Err: fmt.Errorf("writing the request: %w", err)}
 	}
 	var reply sent
 	err = c.sdk.ExecuteRequest(request.WithContext(seen.observe(ctx)), &reply)
-	return mms.Judge(seen.answer(reply, err))
+	return seen.answer(reply, err)
 }
 
 // params asks for one destination, so that one UUID comes back, and for the

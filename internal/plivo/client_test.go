@@ -16,16 +16,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"postcard/internal/mms"
-	"postcard/internal/plivo"
-	"postcard/internal/plivosim"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivo"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 const (
 	authID    = "MATESTTESTTESTTEST01"
 	authToken = "test_auth_token_0001"
-	recipient = mms.Number("+14155550123")
+	recipient = mms.PhoneNumber("+14155550123")
 )
 
 func submission() mms.Submission {
@@ -59,7 +59,7 @@ func TestSendIsSeenByPlivoAsWritten(t *testing.T) {
 	sim, url := newSimulator(t)
 	s := submission()
 	s.CallbackURL = "https://mms.example.com/webhooks/plivo/status/token"
-	verdict := newClient(t, url, authToken).Send(t.Context(), s)
+	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), s))
 	ledger := sim.Ledger()
 	if len(ledger) != 1 {
 		t.Fatalf("the simulator has %d messages, want 1; verdict %+v", len(ledger), verdict)
@@ -92,16 +92,16 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 	}
 	accepted := want{mms.Accepted, "", 202}
 	wants := map[plivosim.Scenario]want{
-		plivosim.RefusedDestination:   {mms.Refused, mms.ReasonRefused, 400},
-		plivosim.RefusedUnauthorized:  {mms.AccountTrouble, mms.ReasonCredentials, 401},
-		plivosim.RefusedForbidden:     {mms.Refused, mms.ReasonForbidden, 403},
-		plivosim.RefusedNotFound:      {mms.AccountTrouble, mms.ReasonAddress, 404},
-		plivosim.RefusedCredit:        {mms.AccountTrouble, mms.ReasonCredit, 400},
-		plivosim.RefusedEmptyBody:     {mms.Refused, mms.ReasonRefused, 400},
-		plivosim.RateLimitedOnce:      {mms.RefusedForNow, mms.ReasonRateLimited, 429},
-		plivosim.RateLimited:          {mms.RefusedForNow, mms.ReasonRateLimited, 429},
-		plivosim.RateLimitedNoHint:    {mms.RefusedForNow, mms.ReasonRateLimited, 429},
-		plivosim.RateLimitedEmptyBody: {mms.RefusedForNow, mms.ReasonRateLimited, 429},
+		plivosim.RefusedDestination:   {mms.PermanentFailure, mms.ReasonRejected, 400},
+		plivosim.RefusedUnauthorized:  {mms.AccountError, mms.ReasonCredentials, 401},
+		plivosim.RefusedForbidden:     {mms.PermanentFailure, mms.ReasonForbidden, 403},
+		plivosim.RefusedNotFound:      {mms.AccountError, mms.ReasonEndpoint, 404},
+		plivosim.RefusedCredit:        {mms.AccountError, mms.ReasonCredit, 400},
+		plivosim.RefusedEmptyBody:     {mms.PermanentFailure, mms.ReasonRejected, 400},
+		plivosim.RateLimitedOnce:      {mms.TransientFailure, mms.ReasonRateLimited, 429},
+		plivosim.RateLimited:          {mms.TransientFailure, mms.ReasonRateLimited, 429},
+		plivosim.RateLimitedNoHint:    {mms.TransientFailure, mms.ReasonRateLimited, 429},
+		plivosim.RateLimitedEmptyBody: {mms.TransientFailure, mms.ReasonRateLimited, 429},
 
 		plivosim.ServerError:            {mms.Unknown, mms.ReasonServerError, 500},
 		plivosim.ServerErrorEmptyBody:   {mms.Unknown, mms.ReasonServerError, 500},
@@ -109,35 +109,35 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 		plivosim.Unavailable:            {mms.Unknown, mms.ReasonServerError, 503},
 		plivosim.UnavailableOnce:        {mms.Unknown, mms.ReasonServerError, 503},
 		plivosim.TemporaryFailure:       {mms.Unknown, mms.ReasonServerError, 503},
-		plivosim.DropBeforeAccept:       {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.DropBeforeAcceptOnce:   {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.StallBeforeHeaders:     {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.StallBeforeHeadersOnce: {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.StallAfterHeaders:      {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.DropBeforeAccept:       {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.DropBeforeAcceptOnce:   {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.StallBeforeHeaders:     {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.StallBeforeHeadersOnce: {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.StallAfterHeaders:      {mms.Unknown, mms.ReasonMalformedResponse, 202},
 		plivosim.HugeError:              {mms.Unknown, mms.ReasonServerError, 500},
-		plivosim.Redirect301:            {mms.AccountTrouble, mms.ReasonAddress, 301},
+		plivosim.Redirect301:            {mms.AccountError, mms.ReasonEndpoint, 301},
 		plivosim.Redirect302:            {mms.Unknown, mms.ReasonServerError, 302},
-		plivosim.Redirect307:            {mms.AccountTrouble, mms.ReasonAddress, 307},
-		plivosim.EmptyNotAccepted:       {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.EmptyObjectNotAccepted: {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.CutJSONNotAccepted:     {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.NoContentNotAccepted:   {mms.Unknown, mms.ReasonBrokenAnswer, 204},
+		plivosim.Redirect307:            {mms.AccountError, mms.ReasonEndpoint, 307},
+		plivosim.EmptyNotAccepted:       {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.EmptyObjectNotAccepted: {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.CutJSONNotAccepted:     {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.NoContentNotAccepted:   {mms.Unknown, mms.ReasonMalformedResponse, 204},
 
 		plivosim.AcceptThen500:               {mms.Unknown, mms.ReasonServerError, 500},
 		plivosim.AcceptThen502:               {mms.Unknown, mms.ReasonServerError, 502},
 		plivosim.AcceptThen504:               {mms.Unknown, mms.ReasonServerError, 504},
-		plivosim.AcceptThenDrop:              {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.AcceptThenDropSilently:      {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.AcceptThenStall:             {mms.Unknown, mms.ReasonNoAnswer, 0},
-		plivosim.AcceptThenCut:               {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptThenStallAfterHeaders: {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptedEmpty:               {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptedEmptyObject:         {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptedCutJSON:             {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptedUUIDAsString:        {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptedTwoUUIDs:            {mms.Unknown, mms.ReasonBrokenAnswer, 202},
-		plivosim.AcceptedNoContent:           {mms.Unknown, mms.ReasonBrokenAnswer, 204},
-		plivosim.AcceptedHuge:                {mms.Unknown, mms.ReasonBrokenAnswer, 202},
+		plivosim.AcceptThenDrop:              {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.AcceptThenDropSilently:      {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.AcceptThenStall:             {mms.Unknown, mms.ReasonNoResponse, 0},
+		plivosim.AcceptThenCut:               {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptThenStallAfterHeaders: {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptedEmpty:               {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptedEmptyObject:         {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptedCutJSON:             {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptedUUIDAsString:        {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptedTwoUUIDs:            {mms.Unknown, mms.ReasonMalformedResponse, 202},
+		plivosim.AcceptedNoContent:           {mms.Unknown, mms.ReasonMalformedResponse, 204},
+		plivosim.AcceptedHuge:                {mms.Unknown, mms.ReasonMalformedResponse, 202},
 	}
 	for _, scenario := range plivosim.Scenarios() {
 		t.Run(string(scenario.Name), func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 			sim.SetFault(plivosim.Fault{Scenario: scenario.Name})
 			ctx, cancel := context.WithTimeout(t.Context(), stallTimeout(scenario.Name))
 			defer cancel()
-			verdict := newClient(t, url, authToken).Send(ctx, submission())
+			verdict := mms.Judge(newClient(t, url, authToken).Send(ctx, submission()))
 			if got := (want{verdict.Outcome, verdict.Reason, verdict.HTTPStatus}); got != expected {
 				t.Errorf("verdict = %+v, want %+v; detail %q", got, expected, verdict.Detail)
 			}
@@ -181,7 +181,7 @@ func checkLedger(t *testing.T, sim *plivosim.Simulator, verdict mms.Verdict) {
 		if len(messages) != 1 || messages[0].UUID != verdict.PlivoUUID {
 			t.Errorf("taken for accepted as %q, but the ledger has %d messages", verdict.PlivoUUID, len(messages))
 		}
-	case mms.RefusedForNow, mms.Refused, mms.AccountTrouble:
+	case mms.TransientFailure, mms.PermanentFailure, mms.AccountError:
 		if len(messages) != 0 {
 			t.Errorf("taken for %s, but Plivo has the message", verdict.Outcome)
 		}
@@ -196,8 +196,8 @@ func TestSendWithoutAnyoneThere(t *testing.T) {
 	}
 	url := "http://" + listener.Addr().String()
 	listener.Close()
-	verdict := newClient(t, url, authToken).Send(t.Context(), submission())
-	if verdict.Outcome != mms.RefusedForNow || verdict.Reason != mms.ReasonUnreachable {
+	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), submission()))
+	if verdict.Outcome != mms.TransientFailure || verdict.Reason != mms.ReasonUnreachable {
 		t.Errorf("verdict = %+v, want refused for now as unreachable", verdict)
 	}
 	if strings.Contains(verdict.Detail, authID) {
@@ -211,8 +211,8 @@ func TestSendToATLSServerNotToBeTrusted(t *testing.T) {
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	verdict := newClient(t, server.URL, authToken).Send(t.Context(), submission())
-	if verdict.Outcome != mms.RefusedForNow {
+	verdict := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), submission()))
+	if verdict.Outcome != mms.TransientFailure {
 		t.Errorf("verdict = %+v, want refused for now: nothing was written", verdict)
 	}
 }
@@ -225,7 +225,7 @@ func TestSendHonoursRetryAfter(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		}))
 		t.Cleanup(server.Close)
-		if got := newClient(t, server.URL, authToken).Send(t.Context(), submission()).RetryAfter; got != want {
+		if got := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), submission())).RetryAfter; got != want {
 			t.Errorf("Retry-After %q: %v, want %v", header, got, want)
 		}
 	}
@@ -249,10 +249,10 @@ func TestSendNeverRepeats(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	client := newClient(t, server.URL, authToken)
-	if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
+	if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Accepted {
 		t.Fatalf("first verdict = %+v", v)
 	}
-	if v := client.Send(t.Context(), submission()); v.Outcome != mms.Unknown {
+	if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Unknown {
 		t.Errorf("second verdict = %+v, want unknown", v)
 	}
 	if n := posts.Load(); n != 2 {
@@ -265,8 +265,8 @@ func TestSendHoldsBackWhatIsNotOursAnyMore(t *testing.T) {
 	sim, url := newSimulator(t)
 	s := submission()
 	s.MayWrite = func() bool { return false }
-	verdict := newClient(t, url, authToken).Send(t.Context(), s)
-	if verdict.Outcome != mms.RefusedForNow {
+	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), s))
+	if verdict.Outcome != mms.TransientFailure {
 		t.Errorf("verdict = %+v, want refused for now", verdict)
 	}
 	if messages, requests := sim.Ledger(), sim.Requests(); len(messages) != 0 || len(requests) != 0 {
@@ -290,13 +290,13 @@ func TestWhatWasHeldBackStaysHeldBack(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	client := newClient(t, server.URL, authToken)
-	if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
+	if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Accepted {
 		t.Fatalf("the first request: %+v", v)
 	}
 	asked := 0
 	s := submission()
 	s.MayWrite = func() bool { asked++; return asked > 1 }
-	if v := client.Send(t.Context(), s); v.Outcome != mms.RefusedForNow || whole.Load() != 1 || asked != 1 {
+	if v := mms.Judge(client.Send(t.Context(), s)); v.Outcome != mms.TransientFailure || whole.Load() != 1 || asked != 1 {
 		t.Errorf("asked %d times, Plivo has %d whole requests, verdict %+v", asked, whole.Load(), v)
 	}
 }
@@ -316,8 +316,8 @@ func TestALongRequestIsNotWithheldHalfWay(t *testing.T) {
 		s := submission()
 		s.MediaURLs = slices.Repeat([]string{"https://example.com/" + strings.Repeat("y", 1900)}, 8)
 		s.MayWrite = func() bool { asked++; return asked <= allowed }
-		verdict := newClient(t, server.URL, authToken).Send(t.Context(), s)
-		if whole.Load() && verdict.Outcome == mms.RefusedForNow {
+		verdict := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), s))
+		if whole.Load() && verdict.Outcome == mms.TransientFailure {
 			t.Errorf("asked %d times: Plivo has the whole request, and it counts as never sent", asked)
 		}
 		if allowed > 0 && !whole.Load() {
@@ -332,7 +332,7 @@ func TestListFindsWhatWasSent(t *testing.T) {
 	client := newClient(t, url, authToken)
 	begun := time.Now()
 	for range mms.ListPage + 1 {
-		if v := client.Send(t.Context(), submission()); v.Outcome != mms.Accepted {
+		if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Accepted {
 			t.Fatalf("verdict = %+v", v)
 		}
 	}
@@ -399,7 +399,7 @@ func TestGet(t *testing.T) {
 	t.Parallel()
 	sim, url := newSimulator(t)
 	client := newClient(t, url, authToken)
-	v := client.Send(t.Context(), submission())
+	v := mms.Judge(client.Send(t.Context(), submission()))
 	if v.Outcome != mms.Accepted {
 		t.Fatalf("verdict = %+v", v)
 	}
@@ -474,7 +474,7 @@ func TestErrorTextInEveryShape(t *testing.T) {
 			_, _ = w.Write([]byte(tt.body))
 		}))
 		t.Cleanup(server.Close)
-		if got := newClient(t, server.URL, authToken).Send(t.Context(), submission()).Detail; got != tt.want {
+		if got := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), submission())).Detail; got != tt.want {
 			t.Errorf("%s: detail %q, want %q", name, got, tt.want)
 		}
 	}

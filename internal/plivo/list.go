@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // listParams are the filters of LIST. The SDK lacks from_number and to_number,

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/failpoint"
 )
 
 // maxAnswer bounds what is read of an answer, in bytes. A real one has a few

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 func (b *bench) control(method, path, body string) response {

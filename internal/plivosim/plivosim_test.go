@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 const (

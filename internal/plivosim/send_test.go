@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 func TestSendAccepted(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
 func TestConcurrentUse(t *testing.T) {

@@ -7,7 +7,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/audit"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // check counts what an invariant forbids, or, as a figure, what is good to know.
@@ -21,30 +22,30 @@ var checks = []check{
 	{"I1", "messages in a final status", `SELECT count(*) FROM messages WHERE final_at IS NOT NULL`, true},
 	{"I1", "messages held for a person", `SELECT count(*) FROM messages WHERE held`, true},
 	{"I1", "queued messages that nobody looks after", `
-		SELECT count(*) FROM messages WHERE status = 'queued' AND line IS DISTINCT FROM 'waiting' AND relay_at < now() - interval '5 minutes'`, false},
+		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '5 minutes'`, false},
 	{"I1", "scheduled messages whose time is long past", `
 		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
 	{"I1", "messages set aside although their batch goes on", `
 		SELECT count(*) FROM messages m JOIN batches b ON b.id = m.batch_id
-		WHERE m.line = 'set_aside' AND b.state = 'running' AND NOT b.unsettled`, false},
+		WHERE m.backlog_state = 'parked' AND b.state = 'running' AND NOT b.sync_pending`, false},
 	{"I1", "messages of canceled batches that are still to be sent", `
 		SELECT count(*) FROM messages m JOIN batches b ON b.id = m.batch_id
-		WHERE b.state = 'canceled' AND NOT b.unsettled AND m.status IN ('scheduled', 'queued') AND m.updated_at < now() - interval '5 minutes'`, false},
+		WHERE b.state = 'canceled' AND NOT b.sync_pending AND m.status IN ('scheduled', 'queued') AND m.updated_at < now() - interval '5 minutes'`, false},
 	{"I1", "events that a webhook waits for and nobody looks after", `
-		SELECT count(*) FROM webhook_events WHERE state = 'pending' AND look_at < now() - interval '15 minutes'`, false},
+		SELECT count(*) FROM webhook_events WHERE state = 'pending' AND task_check_at < now() - interval '15 minutes'`, false},
 	{"I1", "messages being sent by nobody", `
 		SELECT count(*) FROM messages m WHERE m.status = 'sending' AND NOT EXISTS (
-			SELECT FROM attempts a WHERE a.message_id = m.id AND a.number = m.attempts
+			SELECT FROM attempts a WHERE a.message_id = m.id AND a.ordinal = m.attempts
 			AND a.outcome IS NULL AND a.lease_until > now() - interval '1 minute')`, false},
 	{"I1", "doubtful messages that nobody looks after", `
 		SELECT count(*) FROM messages m WHERE m.status = 'in_doubt' AND NOT m.held AND NOT EXISTS (
-			SELECT FROM attempts a WHERE a.message_id = m.id AND a.number = m.attempts
-			AND a.look_at > now() - interval '5 minutes')`, false},
+			SELECT FROM attempts a WHERE a.message_id = m.id AND a.ordinal = m.attempts
+			AND a.next_check_at > now() - interval '5 minutes')`, false},
 	{"I2", "messages known to be at Plivo more than once", `SELECT count(*) FROM (` + acceptedTwice + `) t`, true},
 	{"I2", "of these, without a full wait or a person's word in the events", `
 		SELECT count(*) FROM (` + acceptedTwice + `) t WHERE NOT EXISTS (
 			SELECT FROM message_events e WHERE e.message_id = t.message_id
-			AND (e.kind = 'not_found' OR (e.kind = 'decided' AND e.detail = 'decided_again')))`, false},
+			AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_resend')))`, false},
 	{"I4", "messages whose last event does not tell their status", `
 		SELECT count(*) FROM messages m WHERE m.status IS DISTINCT FROM (
 			SELECT e.status FROM message_events e WHERE e.message_id = m.id ORDER BY e.id DESC LIMIT 1)`, false},
@@ -53,28 +54,28 @@ var checks = []check{
 	{"I7", "attempts that came too soon after another of their sender", `
 		SELECT count(*) FROM (
 			SELECT sender, started_at - lag(started_at) OVER (PARTITION BY sender ORDER BY started_at) AS gap FROM attempts
-		) a JOIN gates g ON g.name = a.sender WHERE a.gap < (g.seconds * 0.94) * interval '1 second'`, false},
+		) a JOIN rate_limits g ON g.name = a.sender WHERE a.gap < (g.interval_seconds * 0.94) * interval '1 second'`, false},
 }
 
-const selectFigures = `
-SELECT status, count(*) AS messages, count(*) FILTER (WHERE line = 'waiting') AS in_line, count(*) FILTER (WHERE held) AS held
+const selectStats = `
+SELECT status, count(*) AS messages, count(*) FILTER (WHERE backlog_state = 'waiting') AS waiting, count(*) FILTER (WHERE held) AS held
 FROM messages WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted') GROUP BY status`
 
-// Figures counts the messages that are not with a carrier yet.
-func (s *Store) Figures(ctx context.Context) (mms.Figures, error) {
+// Stats counts the messages that are not with a carrier yet.
+func (s *Store) Stats(ctx context.Context) (mms.Stats, error) {
 	var rows []struct {
 		Status   string `db:"status"`
 		Messages int    `db:"messages"`
-		InLine   int    `db:"in_line"`
+		InLine   int    `db:"waiting"`
 		Held     int    `db:"held"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, selectFigures); err != nil {
-		return mms.Figures{}, translate(err, "counting messages")
+	if err := s.db.SelectContext(ctx, &rows, selectStats); err != nil {
+		return mms.Stats{}, wrapError(err, "counting messages")
 	}
-	figures := mms.Figures{Messages: map[mms.Status]int{mms.Queued: 0, mms.Sending: 0, mms.InDoubt: 0, mms.Submitted: 0}}
+	figures := mms.Stats{Messages: map[mms.Status]int{mms.Queued: 0, mms.Sending: 0, mms.InDoubt: 0, mms.Submitted: 0}}
 	for _, row := range rows {
 		figures.Messages[mms.Status(row.Status)] = row.Messages
-		figures.InLine += row.InLine
+		figures.Waiting += row.InLine
 		figures.Held += row.Held
 	}
 	return figures, nil
@@ -82,22 +83,22 @@ func (s *Store) Figures(ctx context.Context) (mms.Figures, error) {
 
 const acceptedTwice = `SELECT message_id FROM attempts WHERE outcome = 'accepted' GROUP BY message_id HAVING count(*) > 1`
 
-// illegalSteps counts consecutive events between whose statuses no transition
+// illegalTransitions counts consecutive events between whose statuses no transition
 // leads; $1 lists the legal ones as "from>to".
-const illegalSteps = `
+const illegalTransitions = `
 SELECT count(*) FROM (
     SELECT status, lag(status) OVER (PARTITION BY message_id ORDER BY id) AS before FROM message_events
 ) e WHERE before IS NOT NULL AND before <> status AND NOT before || '>' || status = ANY ($1)`
 
 // Audit checks the invariants as far as our own records go.
-func (s *Store) Audit(ctx context.Context) ([]mms.Finding, error) {
-	var findings []mms.Finding
+func (s *Store) Audit(ctx context.Context) ([]audit.Finding, error) {
+	var findings []audit.Finding
 	for _, c := range checks {
 		var count int
 		if err := s.db.GetContext(ctx, &count, c.query); err != nil {
-			return nil, translate(err, "counting "+c.what)
+			return nil, wrapError(err, "counting "+c.what)
 		}
-		findings = append(findings, mms.Finding{Invariant: c.invariant, What: c.what, Count: count, Broken: !c.figure && count > 0})
+		findings = append(findings, audit.Finding{Invariant: c.invariant, What: c.what, Count: count, Broken: !c.figure && count > 0})
 	}
 	var legal []string
 	for _, from := range mms.Statuses() {
@@ -108,25 +109,25 @@ func (s *Store) Audit(ctx context.Context) ([]mms.Finding, error) {
 		}
 	}
 	var illegal int
-	if err := s.db.GetContext(ctx, &illegal, illegalSteps, pq.Array(legal)); err != nil {
-		return nil, translate(err, "counting illegal steps")
+	if err := s.db.GetContext(ctx, &illegal, illegalTransitions, pq.Array(legal)); err != nil {
+		return nil, wrapError(err, "counting illegal steps")
 	}
-	return append(findings, mms.Finding{Invariant: "I4", What: "events that step back", Count: illegal, Broken: illegal > 0}), nil
+	return append(findings, audit.Finding{Invariant: "I4", What: "events that step back", Count: illegal, Broken: illegal > 0}), nil
 }
 
 const selectAttemptRecords = `
-SELECT a.token, a.message_id, a.number, a.started_at, coalesce(a.plivo_uuid, '') AS plivo_uuid, coalesce(a.outcome, '') AS outcome, m.status,
+SELECT a.token, a.message_id, a.ordinal, a.started_at, coalesce(a.plivo_uuid, '') AS plivo_uuid, coalesce(a.outcome, '') AS outcome, m.status,
     (SELECT count(*) FROM message_events e WHERE e.message_id = m.id
-     AND (e.kind = 'not_found' OR (e.kind = 'decided' AND e.detail = 'decided_again'))) AS resent
+     AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_resend'))) AS resent
 FROM attempts a JOIN messages m ON m.id = a.message_id`
 
 // AttemptRecords returns all attempts by their tokens, for the comparison with
 // the provider's side.
-func (s *Store) AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecord, error) {
+func (s *Store) AttemptRecords(ctx context.Context) (map[string]audit.AttemptRecord, error) {
 	var rows []struct {
 		Token     string    `db:"token"`
 		MessageID uuid.UUID `db:"message_id"`
-		Number    int       `db:"number"`
+		Number    int       `db:"ordinal"`
 		StartedAt time.Time `db:"started_at"`
 		PlivoUUID string    `db:"plivo_uuid"`
 		Outcome   string    `db:"outcome"`
@@ -134,13 +135,13 @@ func (s *Store) AttemptRecords(ctx context.Context) (map[string]mms.AttemptRecor
 		Resent    int       `db:"resent"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, selectAttemptRecords); err != nil {
-		return nil, translate(err, "reading attempts for an audit")
+		return nil, wrapError(err, "reading attempts for an audit")
 	}
-	records := make(map[string]mms.AttemptRecord, len(rows))
+	records := make(map[string]audit.AttemptRecord, len(rows))
 	for _, r := range rows {
-		records[r.Token] = mms.AttemptRecord{
-			MessageID: r.MessageID, Number: r.Number, Begun: r.StartedAt, PlivoUUID: r.PlivoUUID,
-			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Resent: r.Resent,
+		records[r.Token] = audit.AttemptRecord{
+			MessageID: r.MessageID, Ordinal: r.Number, StartedAt: r.StartedAt, PlivoUUID: r.PlivoUUID,
+			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Resends: r.Resent,
 		}
 	}
 	return records, nil

@@ -8,12 +8,12 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.accepted, b.rejected, b.created_at,
+const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.created, b.rejected, b.created_at,
     coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS left,
-    ` + causeOfPause + ` AS paused`
+    ` + pauseCause + ` AS paused`
 
 type batchRow struct {
 	ID        uuid.UUID     `db:"id"`
@@ -21,18 +21,18 @@ type batchRow struct {
 	KeyID     uuid.NullUUID `db:"api_key_id"`
 	Name      string        `db:"name"`
 	State     string        `db:"state"`
-	Accepted  int           `db:"accepted"`
+	Created   int           `db:"created"`
 	Rejected  int           `db:"rejected"`
 	CreatedAt time.Time     `db:"created_at"`
-	Left      bool          `db:"left"`
+	HasUnsent bool          `db:"left"`
 	Paused    string        `db:"paused"`
 }
 
 func (r batchRow) batch() mms.Batch {
 	return mms.Batch{
 		ID: r.ID, Owner: r.UserID, KeyID: r.KeyID.UUID, Name: r.Name, State: mms.BatchState(r.State),
-		Accepted: r.Accepted, Rejected: r.Rejected, CreatedAt: r.CreatedAt,
-		Left: r.Left, Paused: mms.Reason(r.Paused),
+		Created: r.Created, Rejected: r.Rejected, CreatedAt: r.CreatedAt,
+		HasUnsent: r.HasUnsent, Paused: mms.Reason(r.Paused),
 	}
 }
 
@@ -42,9 +42,9 @@ func readBatch(ctx context.Context, db getter, owner, id uuid.UUID) (mms.Batch, 
 	var row batchRow
 	err := db.GetContext(ctx, &row, selectBatch, id, owner)
 	if errors.Is(err, sql.ErrNoRows) {
-		return mms.Batch{}, mms.ErrNoBatch
+		return mms.Batch{}, mms.ErrBatchNotFound
 	}
-	return row.batch(), translate(err, "reading a batch")
+	return row.batch(), wrapError(err, "reading a batch")
 }
 
 const countBatchMessages = `SELECT status, count(*) AS messages FROM messages WHERE batch_id = $1 GROUP BY status`
@@ -61,7 +61,7 @@ func (s *Store) Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, erro
 		Messages int    `db:"messages"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, countBatchMessages, id); err != nil {
-		return batch, translate(err, "counting a batch's messages")
+		return batch, wrapError(err, "counting a batch's messages")
 	}
 	batch.Counts = map[mms.Status]int{}
 	for _, row := range rows {
@@ -78,7 +78,7 @@ SELECT ` + batchColumns + ` FROM batches b WHERE user_id = $1 AND ($2::uuid IS N
 func (s *Store) Batches(ctx context.Context, owner, before uuid.UUID, limit int) ([]mms.Batch, bool, error) {
 	var rows []batchRow
 	if err := s.db.SelectContext(ctx, &rows, selectBatches, owner, nullID(before), limit+1); err != nil {
-		return nil, false, translate(err, "listing batches")
+		return nil, false, wrapError(err, "listing batches")
 	}
 	batches := make([]mms.Batch, min(len(rows), limit))
 	for i := range batches {
@@ -87,23 +87,23 @@ func (s *Store) Batches(ctx context.Context, owner, before uuid.UUID, limit int)
 	return batches, len(rows) > limit, nil
 }
 
-const selectFaults = `
-SELECT f.row, f.field, f.rule, f.message FROM batch_faults f JOIN batches b ON b.id = f.batch_id
-WHERE b.id = $1 AND b.user_id = $2 AND f.number > $3 ORDER BY f.number LIMIT $4`
+const selectBatchErrors = `
+SELECT f.row, f.field, f.rule, f.message FROM batch_errors f JOIN batches b ON b.id = f.batch_id
+WHERE b.id = $1 AND b.user_id = $2 AND f.sequence > $3 ORDER BY f.sequence LIMIT $4`
 
-// BatchFaults returns faults of the rows of the owner's batch that were not
+// BatchErrors returns faults of the rows of the owner's batch that were not
 // taken on, from the one after number after on, and whether there are more.
-func (s *Store) BatchFaults(ctx context.Context, owner, id uuid.UUID, after, limit int) ([]mms.RowFault, bool, error) {
+func (s *Store) BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) ([]mms.RowError, bool, error) {
 	var rows []struct {
 		Row     int    `db:"row"`
 		Field   string `db:"field"`
 		Rule    string `db:"rule"`
 		Message string `db:"message"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, selectFaults, id, owner, after, limit+1); err != nil {
-		return nil, false, translate(err, "listing the faults of a batch")
+	if err := s.db.SelectContext(ctx, &rows, selectBatchErrors, id, owner, after, limit+1); err != nil {
+		return nil, false, wrapError(err, "listing the faults of a batch")
 	}
-	faults := make([]mms.RowFault, min(len(rows), limit))
+	faults := make([]mms.RowError, min(len(rows), limit))
 	for i := range faults {
 		faults[i].Row, faults[i].Name, faults[i].Rule, faults[i].Message = rows[i].Row, rows[i].Field, rows[i].Rule, rows[i].Message
 	}
@@ -111,7 +111,7 @@ func (s *Store) BatchFaults(ctx context.Context, owner, id uuid.UUID, after, lim
 }
 
 const setBatchState = `
-UPDATE batches SET state = $3, unsettled = true WHERE id = $1 AND user_id = $2 AND state <> $3 AND state <> 'canceled' RETURNING id`
+UPDATE batches SET state = $3, sync_pending = true WHERE id = $1 AND user_id = $2 AND state <> $3 AND state <> 'canceled' RETURNING id`
 
 // SetBatchState pauses, resumes or cancels the owner's batch, which holds for
 // every message of it that has not been claimed yet. That it is in that state
@@ -120,35 +120,35 @@ func (s *Store) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mm
 	var changed uuid.UUID
 	err := s.db.GetContext(ctx, &changed, setBatchState, id, owner, string(state))
 	if !errors.Is(err, sql.ErrNoRows) {
-		return translate(err, "setting the state of a batch")
+		return wrapError(err, "setting the state of a batch")
 	}
 	batch, err := readBatch(ctx, s.db, owner, id)
 	if err == nil && batch.State != state {
-		return mms.ErrBatchOver
+		return mms.ErrBatchCanceled
 	}
 	return err
 }
 
-// takeUnsettled takes any: one whose messages are locked does not hold up the others.
-const takeUnsettled = `SELECT id, state FROM batches WHERE unsettled ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED`
+// takeUnsynced takes any: one whose messages are locked does not hold up the others.
+const takeUnsynced = `SELECT id, state FROM batches WHERE sync_pending ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED`
 
-// unsettledOf are the messages of a batch that do not follow its state yet.
-var unsettledOf = map[mms.BatchState]string{
+// unsyncedMessages are the messages of a batch that do not follow its state yet.
+var unsyncedMessages = map[mms.BatchState]string{
 	mms.BatchCanceled: `batch_id = $1 AND status IN ('scheduled', 'queued')`,
-	mms.BatchPaused:   `batch_id = $1 AND status = 'queued' AND line = 'waiting'`,
-	mms.BatchRunning:  `batch_id = $1 AND status = 'queued' AND line = 'set_aside'`,
+	mms.BatchPaused:   `batch_id = $1 AND status = 'queued' AND backlog_state = 'waiting'`,
+	mms.BatchRunning:  `batch_id = $1 AND status = 'queued' AND backlog_state = 'parked'`,
 }
 
-// settle has up to $2 messages of a batch follow its state.
-func settle(state mms.BatchState) string {
-	picked := `SELECT id FROM messages WHERE ` + unsettledOf[state] + ` LIMIT $2 FOR UPDATE SKIP LOCKED`
+// syncBatch has up to $2 messages of a batch follow its state.
+func syncBatch(state mms.BatchState) string {
+	picked := `SELECT id FROM messages WHERE ` + unsyncedMessages[state] + ` LIMIT $2 FOR UPDATE SKIP LOCKED`
 	switch state {
 	case mms.BatchCanceled:
 		return `
 WITH picked AS (
     ` + picked + `
 ), m AS (
-    UPDATE messages SET status = 'canceled', reason = '', next_attempt_at = NULL, relay_at = NULL, line = NULL,
+    UPDATE messages SET status = 'canceled', reason = '', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
         version = version + 1, updated_at = now(), final_at = now()
     FROM picked WHERE messages.id = picked.id RETURNING messages.id, messages.status
 ), event AS (
@@ -156,64 +156,64 @@ WITH picked AS (
 )
 SELECT id FROM m`
 	case mms.BatchPaused:
-		return `UPDATE messages SET line = 'set_aside' WHERE id IN (` + picked + `) RETURNING id`
+		return `UPDATE messages SET backlog_state = 'parked' WHERE id IN (` + picked + `) RETURNING id`
 	default:
-		return `UPDATE messages SET line = 'waiting' WHERE id IN (` + picked + `) RETURNING id`
+		return `UPDATE messages SET backlog_state = 'waiting' WHERE id IN (` + picked + `) RETURNING id`
 	}
 }
 
-// settled leaves a batch unsettled of which somebody has locked a message.
-func settled(state mms.BatchState) string {
-	return `UPDATE batches SET unsettled = false WHERE id = $1 AND NOT EXISTS (SELECT FROM messages WHERE ` + unsettledOf[state] + `)`
+// batchSynced leaves a batch unsettled of which somebody has locked a message.
+func batchSynced(state mms.BatchState) string {
+	return `UPDATE batches SET sync_pending = false WHERE id = $1 AND NOT EXISTS (SELECT FROM messages WHERE ` + unsyncedMessages[state] + `)`
 }
 
-// SettleBatch has up to limit messages of one batch follow its state. It reports
+// SyncBatch has up to limit messages of one batch follow its state. It reports
 // false when nothing more can be done at present.
-func (s *Store) SettleBatch(ctx context.Context, limit int) (bool, error) {
+func (s *Store) SyncBatch(ctx context.Context, limit int) (bool, error) {
 	const doing = "settling a batch"
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
-		return false, translate(err, doing)
+		return false, wrapError(err, doing)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
 	var batch struct {
 		ID    uuid.UUID      `db:"id"`
 		State mms.BatchState `db:"state"`
 	}
-	err = tx.GetContext(ctx, &batch, takeUnsettled)
+	err = tx.GetContext(ctx, &batch, takeUnsynced)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
-		return false, translate(err, doing)
+		return false, wrapError(err, doing)
 	}
 	var ids []uuid.UUID
-	if err := tx.SelectContext(ctx, &ids, settle(batch.State), batch.ID, limit); err != nil {
-		return false, translate(err, doing)
+	if err := tx.SelectContext(ctx, &ids, syncBatch(batch.State), batch.ID, limit); err != nil {
+		return false, wrapError(err, doing)
 	}
 	over := false
 	if len(ids) == 0 {
-		result, err := tx.ExecContext(ctx, settled(batch.State), batch.ID)
+		result, err := tx.ExecContext(ctx, batchSynced(batch.State), batch.ID)
 		if err != nil {
-			return false, translate(err, doing)
+			return false, wrapError(err, doing)
 		}
 		n, err := result.RowsAffected()
 		if err != nil {
-			return false, translate(err, doing)
+			return false, wrapError(err, doing)
 		}
 		over = n == 1
 	}
 	if err := tx.Commit(); err != nil {
-		return false, translate(err, doing)
+		return false, wrapError(err, doing)
 	}
-	s.changed(ids...)
+	s.noteChanged(ids...)
 	return over || len(ids) > 0, nil
 }
 
-// setAside keeps a message whose batch is not running from being sent, for as
+// park keeps a message whose batch is not running from being sent, for as
 // long as that lasts. It holds on to the batch's row, so that a batch which goes
 // on at that moment finds the message set aside, or this finds the batch going on.
-const setAside = `
+const park = `
 WITH b AS (
     SELECT b.id, b.state = 'canceled' AS over FROM batches b
     WHERE b.id = (SELECT batch_id FROM messages WHERE id = $1) AND b.state <> 'running' FOR SHARE
@@ -221,8 +221,8 @@ WITH b AS (
     UPDATE messages SET status = CASE WHEN over THEN 'canceled' ELSE status END,
         reason = CASE WHEN over THEN '' ELSE reason END,
         next_attempt_at = CASE WHEN NOT over THEN next_attempt_at END,
-        relay_at = CASE WHEN NOT over THEN 'infinity'::timestamptz END,
-        line = CASE WHEN NOT over THEN 'set_aside' END,
+        task_check_at = CASE WHEN NOT over THEN 'infinity'::timestamptz END,
+        backlog_state = CASE WHEN NOT over THEN 'parked' END,
         final_at = CASE WHEN over THEN now() END,
         version = version + over::int, updated_at = now()
     FROM b WHERE messages.id = $1 AND messages.status = 'queued'
@@ -232,9 +232,9 @@ WITH b AS (
 )
 SELECT id FROM m`
 
-// SetAside sets a message aside whose batch is paused, and cancels one whose
+// Park sets a message aside whose batch is paused, and cancels one whose
 // batch is canceled. It reports false when its batch is running.
-func (s *Store) SetAside(ctx context.Context, id uuid.UUID) (bool, error) {
-	changed, err := s.change(ctx, "setting a message aside", setAside, id)
+func (s *Store) Park(ctx context.Context, id uuid.UUID) (bool, error) {
+	changed, err := s.exec(ctx, "setting a message aside", park, id)
 	return changed == 1, err
 }

@@ -10,19 +10,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-func batchOrder(owner uuid.UUID) mms.BatchOrder {
-	return mms.BatchOrder{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "spring"}}
+func batchOrder(owner uuid.UUID) mms.BatchRequest {
+	return mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "spring"}}
 }
 
 // filled stores n messages in two parts, and has the faults.
-func filled(o mms.BatchOrder, n int, faults ...mms.RowFault) mms.Fill {
-	return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+func filled(o mms.BatchRequest, n int, faults ...mms.RowError) mms.Fill {
+	return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
 		var messages []mms.Message
 		for i := range n {
 			m := order(o.Owner).Message
@@ -34,19 +34,19 @@ func filled(o mms.BatchOrder, n int, faults ...mms.RowFault) mms.Fill {
 				continue
 			}
 			if err := insert(ctx, part); err != nil {
-				return 0, mms.RowFaults{}, err
+				return 0, mms.RowErrors{}, err
 			}
 		}
-		return n, mms.RowFaults{Faults: faults, Rejected: len(faults)}, nil
+		return n, mms.RowErrors{Errors: faults, Rejected: len(faults)}, nil
 	}
 }
 
-var aFault = mms.RowFault{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164", Message: "must be a phone number"}}
+var aFault = mms.RowError{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164", Message: "must be a phone number"}}
 
 func takeBatch(t *testing.T, store *postgres.Store, owner uuid.UUID, n int) mms.Batch {
 	t.Helper()
 	o := batchOrder(owner)
-	taken, err := store.AcceptBatch(t.Context(), o, filled(o, n))
+	taken, err := store.CreateBatch(t.Context(), o, filled(o, n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,29 +57,29 @@ func TestABatchIsStoredWhole(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	o := batchOrder(owner)
-	o.AcceptGood, o.Caps = true, []mms.Cap{{Holder: owner, Messages: 10}}
-	taken, err := store.AcceptBatch(t.Context(), o, filled(o, 5, aFault))
-	if err != nil || taken.Accepted != 5 || taken.Rejected != 1 || taken.State != mms.BatchRunning {
+	o.CreateValid, o.Caps = true, []mms.Cap{{Holder: owner, Messages: 10}}
+	taken, err := store.CreateBatch(t.Context(), o, filled(o, 5, aFault))
+	if err != nil || taken.Created != 5 || taken.Rejected != 1 || taken.State != mms.BatchRunning {
 		t.Fatalf("%+v, %v", taken, err)
 	}
 	got, err := store.Batch(t.Context(), owner, o.ID)
 	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Open() != 5 {
 		t.Errorf("%s %v", diff, err)
 	}
-	if !got.Left || got.Paused != "" {
-		t.Errorf("left: %t, paused: %q", got.Left, got.Paused)
+	if !got.HasUnsent || got.Paused != "" {
+		t.Errorf("left: %t, paused: %q", got.HasUnsent, got.Paused)
 	}
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if list, _, err := store.Batches(t.Context(), owner, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].Left || list[0].Paused != mms.ReasonCredit {
+	if list, _, err := store.Batches(t.Context(), owner, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].HasUnsent || list[0].Paused != mms.ReasonCredit {
 		t.Errorf("the list during a pause: %+v, %v", list, err)
 	}
-	if _, err := store.Batch(t.Context(), uuid.New(), o.ID); !errors.Is(err, mms.ErrNoBatch) {
+	if _, err := store.Batch(t.Context(), uuid.New(), o.ID); !errors.Is(err, mms.ErrBatchNotFound) {
 		t.Errorf("another's: %v", err)
 	}
-	faults, more, err := store.BatchFaults(t.Context(), owner, o.ID, 0, 10)
-	if diff := cmp.Diff([]mms.RowFault{aFault}, faults); diff != "" || more || err != nil {
+	faults, more, err := store.BatchErrors(t.Context(), owner, o.ID, 0, 10)
+	if diff := cmp.Diff([]mms.RowError{aFault}, faults); diff != "" || more || err != nil {
 		t.Errorf("%s %v", diff, err)
 	}
 	list, next, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Batch: o.ID}, Limit: 2})
@@ -87,7 +87,7 @@ func TestABatchIsStoredWhole(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	h := read(t, store, list[0])
-	wantStory(t, h, mms.Queued, "accepted>queued")
+	wantStory(t, h, mms.Queued, "created>queued")
 	if n := count(t, store, `SELECT sum(messages) FROM daily_counts WHERE holder = $1`, owner); n != 5 {
 		t.Errorf("%d messages count for today", n)
 	}
@@ -99,39 +99,39 @@ func TestABatchThatFailsLeavesNothing(t *testing.T) {
 	store, owner := newStore(t)
 	wrong := errors.New("the file cannot be read")
 	for name, tt := range map[string]struct {
-		change func(*mms.BatchOrder)
-		fill   func(o mms.BatchOrder) mms.Fill
+		change func(*mms.BatchRequest)
+		fill   func(o mms.BatchRequest) mms.Fill
 		is     func(error) bool
 	}{
-		"a bad row": {func(*mms.BatchOrder) {}, func(o mms.BatchOrder) mms.Fill { return filled(o, 4, aFault) },
+		"a bad row": {func(*mms.BatchRequest) {}, func(o mms.BatchRequest) mms.Fill { return filled(o, 4, aFault) },
 			func(err error) bool {
-				var bad mms.RowFaults
+				var bad mms.RowErrors
 				return errors.As(err, &bad) && bad.Rejected == 1
 			}},
-		"no good row": {func(o *mms.BatchOrder) { o.AcceptGood = true }, func(o mms.BatchOrder) mms.Fill { return filled(o, 0, aFault) },
+		"no good row": {func(o *mms.BatchRequest) { o.CreateValid = true }, func(o mms.BatchRequest) mms.Fill { return filled(o, 0, aFault) },
 			func(err error) bool {
-				var bad mms.RowFaults
+				var bad mms.RowErrors
 				return errors.As(err, &bad)
 			}},
-		"over the cap": {func(o *mms.BatchOrder) { o.Caps = []mms.Cap{{Holder: owner, Messages: 3}} },
-			func(o mms.BatchOrder) mms.Fill { return filled(o, 4) },
+		"over the cap": {func(o *mms.BatchRequest) { o.Caps = []mms.Cap{{Holder: owner, Messages: 3}} },
+			func(o mms.BatchRequest) mms.Fill { return filled(o, 4) },
 			func(err error) bool {
 				var full mms.CapError
-				return errors.As(err, &full) && full.Asked == 4 && full.Left == 3
+				return errors.As(err, &full) && full.Requested == 4 && full.Remaining == 3
 			}},
-		"a broken file": {func(*mms.BatchOrder) {}, func(o mms.BatchOrder) mms.Fill {
-			return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+		"a broken file": {func(*mms.BatchRequest) {}, func(o mms.BatchRequest) mms.Fill {
+			return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
 				if _, _, err := filled(o, 4)(ctx, insert); err != nil {
-					return 0, mms.RowFaults{}, err
+					return 0, mms.RowErrors{}, err
 				}
-				return 0, mms.RowFaults{}, wrong
+				return 0, mms.RowErrors{}, wrong
 			}
 		}, func(err error) bool { return errors.Is(err, wrong) }},
 	} {
 		o := batchOrder(owner)
 		o.Idempotency = mms.Idempotency{Key: name, Fingerprint: [32]byte{1}}
 		tt.change(&o)
-		if _, err := store.AcceptBatch(t.Context(), o, tt.fill(o)); !tt.is(err) {
+		if _, err := store.CreateBatch(t.Context(), o, tt.fill(o)); !tt.is(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -145,14 +145,14 @@ func TestABatchUnderAKey(t *testing.T) {
 	store, owner := newStore(t)
 	o := batchOrder(owner)
 	o.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
-	first, err := store.AcceptBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+	first, err := store.CreateBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
 		// While it is being filled, the same request is in flight.
 		again := batchOrder(owner)
 		again.Idempotency = o.Idempotency
-		if _, err := store.AcceptBatch(ctx, again, filled(again, 1)); !errors.Is(err, mms.ErrInFlight) {
+		if _, err := store.CreateBatch(ctx, again, filled(again, 1)); !errors.Is(err, mms.ErrInFlight) {
 			t.Errorf("in flight: %v", err)
 		}
-		if _, err := store.Accept(ctx, under("k", 1, order(owner))); !errors.Is(err, mms.ErrInFlight) {
+		if _, err := store.CreateMessage(ctx, under("k", 1, order(owner))); !errors.Is(err, mms.ErrInFlight) {
 			t.Errorf("in flight, a message: %v", err)
 		}
 		return filled(o, 3)(ctx, insert)
@@ -162,15 +162,15 @@ func TestABatchUnderAKey(t *testing.T) {
 	}
 	again := batchOrder(owner)
 	again.Idempotency = o.Idempotency
-	second, err := store.AcceptBatch(t.Context(), again, filled(again, 3))
+	second, err := store.CreateBatch(t.Context(), again, filled(again, 3))
 	if diff := cmp.Diff(first.Batch, second.Batch); diff != "" || err != nil || !second.Replayed {
 		t.Errorf("repeated: %s %v", diff, err)
 	}
 	again.Idempotency.Fingerprint = [32]byte{2}
-	if _, err := store.AcceptBatch(t.Context(), again, filled(again, 3)); !errors.Is(err, mms.ErrKeyReused) {
+	if _, err := store.CreateBatch(t.Context(), again, filled(again, 3)); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("another batch: %v", err)
 	}
-	if _, err := store.Accept(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrKeyReused) {
+	if _, err := store.CreateMessage(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("a message under a batch's key: %v", err)
 	}
 	if n := count(t, store, `SELECT count(*) FROM messages`); n != 3 {
@@ -178,11 +178,11 @@ func TestABatchUnderAKey(t *testing.T) {
 	}
 }
 
-func settle(t *testing.T, store *postgres.Store) {
+func syncBatch(t *testing.T, store *postgres.Store) {
 	t.Helper()
 	for more := true; more; {
 		var err error
-		if more, err = store.SettleBatch(t.Context(), 2); err != nil {
+		if more, err = store.SyncBatch(t.Context(), 2); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -197,7 +197,7 @@ func TestABatchThatIsPausedSendsNothing(t *testing.T) {
 		t.Fatalf("%v, %v", released, err)
 	}
 	// Two were let out of the line before, the others wait.
-	if _, err := store.DB().Exec(`UPDATE messages SET line = 'waiting', relay_at = 'infinity' WHERE batch_row > 2`); err != nil {
+	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity' WHERE batch_row > 2`); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchPaused); err != nil {
@@ -208,34 +208,34 @@ func TestABatchThatIsPausedSendsNothing(t *testing.T) {
 			t.Errorf("a message of a paused batch is claimed: %v", err)
 		}
 	}
-	if o, err := store.Obstacle(t.Context(), released[0].MessageID); !o.SetAside || err != nil {
+	if o, err := store.ClaimBlocker(t.Context(), released[0].MessageID); !o.Parked || err != nil {
 		t.Errorf("what keeps it: %+v, %v", o, err)
 	}
-	settle(t, store)
+	syncBatch(t, store)
 	for _, task := range released { // as their worker does; it does no harm to the others
-		if done, err := store.SetAside(t.Context(), task.MessageID); err != nil || !done {
+		if done, err := store.Park(t.Context(), task.MessageID); err != nil || !done {
 			t.Errorf("setting aside: %t %v", done, err)
 		}
 	}
-	if place, waits, err := store.Place(t.Context(), owner, released[0].MessageID); !waits || place.Batch != mms.BatchPaused || err != nil {
+	if place, waits, err := store.QueuePosition(t.Context(), owner, released[0].MessageID); !waits || place.Batch != mms.BatchPaused || err != nil {
 		t.Errorf("its place: %+v, %t, %v", place, waits, err)
 	}
-	if n := count(t, store, `SELECT count(*) FROM messages WHERE line = 'set_aside' AND relay_at = 'infinity'`); n != 5 {
+	if n := count(t, store, `SELECT count(*) FROM messages WHERE backlog_state = 'parked' AND task_check_at = 'infinity'`); n != 5 {
 		t.Errorf("%d messages are set aside", n)
 	}
-	if err := store.RelayAll(t.Context()); err != nil {
+	if err := store.CheckAllTasks(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if items, err := store.TakeForRelay(t.Context(), 10); len(items) != 0 || err != nil {
+	if items, err := store.TakeForTaskCheck(t.Context(), 10); len(items) != 0 || err != nil {
 		t.Errorf("the relay takes what is set aside: %v %v", items, err)
 	}
 	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := store.SetAside(t.Context(), released[0].MessageID); done || err != nil {
+	if done, err := store.Park(t.Context(), released[0].MessageID); done || err != nil {
 		t.Errorf("a worker that is late sets aside what goes on: %v", err)
 	}
-	settle(t, store)
+	syncBatch(t, store)
 	if tasks, err := store.Release(t.Context(), time.Second); len(tasks) != 5 || err != nil {
 		t.Errorf("let out after the pause: %v, %v", tasks, err)
 	}
@@ -250,7 +250,7 @@ func TestABatchThatIsCanceled(t *testing.T) {
 		t.Fatal(err)
 	}
 	sending, _ := claim(t, store, released[0].MessageID)
-	if err := store.SetBatchState(t.Context(), uuid.New(), batch.ID, mms.BatchCanceled); !errors.Is(err, mms.ErrNoBatch) {
+	if err := store.SetBatchState(t.Context(), uuid.New(), batch.ID, mms.BatchCanceled); !errors.Is(err, mms.ErrBatchNotFound) {
 		t.Errorf("by another: %v", err)
 	}
 	for range 2 {
@@ -258,19 +258,19 @@ func TestABatchThatIsCanceled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	settle(t, store)
+	syncBatch(t, store)
 	got, err := store.Batch(t.Context(), owner, batch.ID)
 	if diff := cmp.Diff(map[mms.Status]int{mms.Canceled: 4, mms.Sending: 1}, got.Counts); diff != "" || err != nil {
 		t.Errorf("%s %v", diff, err)
 	}
-	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); !errors.Is(err, mms.ErrBatchOver) {
+	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); !errors.Is(err, mms.ErrBatchCanceled) {
 		t.Errorf("resumed: %v", err)
 	}
 	// The one that was under way is refused for now, and comes back too late.
-	if _, err := store.Requeue(t.Context(), sending.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{Status: mms.Queued}); err != nil {
+	if _, err := store.RecordTransientFailure(t.Context(), sending.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure}, mms.Transition{Status: mms.Queued}); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := store.SetAside(t.Context(), sending.MessageID); !done || err != nil {
+	if done, err := store.Park(t.Context(), sending.MessageID); !done || err != nil {
 		t.Errorf("%t %v", done, err)
 	}
 	if h := read(t, store, mms.Message{ID: sending.MessageID, Owner: owner}); h.Status != mms.Canceled || !h.Final() {
@@ -287,10 +287,10 @@ func TestAScheduledBatchStandsInLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := now.Add(time.Hour)
-	_, err = store.AcceptBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowFaults, error) {
+	_, err = store.CreateBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
 		m := order(owner).Message
 		m.SendAt, m.Priority, m.BatchID, m.BatchRow = &at, mms.Bulk, o.ID, 1
-		return 1, mms.RowFaults{}, insert(ctx, []mms.Message{m})
+		return 1, mms.RowErrors{}, insert(ctx, []mms.Message{m})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +298,7 @@ func TestAScheduledBatchStandsInLine(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE messages SET send_at = now()`); err != nil {
 		t.Fatal(err)
 	}
-	if n, tasks, err := store.TakeDue(t.Context(), 10); n != 1 || len(tasks) != 0 || err != nil {
+	if n, tasks, err := store.QueueScheduled(t.Context(), 10); n != 1 || len(tasks) != 0 || err != nil {
 		t.Errorf("%d %v %v", n, tasks, err)
 	}
 	if tasks, err := store.Release(t.Context(), time.Second); len(tasks) != 1 || err != nil {
@@ -312,13 +312,13 @@ func TestAKeyOfABatchIsFreeAfterADay(t *testing.T) {
 	store, owner := newStore(t)
 	b := batchOrder(owner)
 	b.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
-	if _, err := store.AcceptBatch(t.Context(), b, filled(b, 2)); err != nil {
+	if _, err := store.CreateBatch(t.Context(), b, filled(b, 2)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Accept(t.Context(), under("k", 2, order(owner))); err != nil {
+	if _, err := store.CreateMessage(t.Context(), under("k", 2, order(owner))); err != nil {
 		t.Errorf("the key of an old batch, for a message: %v", err)
 	}
 }
@@ -331,7 +331,7 @@ func TestSettlingComesBackToALockedMessage(t *testing.T) {
 	for range 2 {
 		batch := takeBatch(t, store, owner, 3)
 		for _, state := range []mms.BatchState{mms.BatchPaused, mms.BatchRunning} {
-			settle(t, store)
+			syncBatch(t, store)
 			if err := store.SetBatchState(t.Context(), owner, batch.ID, state); err != nil {
 				t.Fatal(err)
 			}
@@ -342,19 +342,19 @@ func TestSettlingComesBackToALockedMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	if _, err := tx.Exec(`SELECT FROM messages WHERE id = (SELECT id FROM messages WHERE line = 'set_aside' LIMIT 1) FOR UPDATE`); err != nil {
+	if _, err := tx.Exec(`SELECT FROM messages WHERE id = (SELECT id FROM messages WHERE backlog_state = 'parked' LIMIT 1) FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	const aside = `SELECT count(*) FROM messages WHERE line = 'set_aside'`
+	const aside = `SELECT count(*) FROM messages WHERE backlog_state = 'parked'`
 	testkit.Eventually(t, "all but the locked one stand in line", func() bool {
-		settle(t, store)
+		syncBatch(t, store)
 		return count(t, store, aside) == 1
 	})
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "everything is settled", func() bool {
-		settle(t, store)
-		return count(t, store, aside)+count(t, store, `SELECT count(*) FROM batches WHERE unsettled`) == 0
+		syncBatch(t, store)
+		return count(t, store, aside)+count(t, store, `SELECT count(*) FROM batches WHERE sync_pending`) == 0
 	})
 }

@@ -9,9 +9,9 @@ import (
 
 // ClaimTogether claims messages with one statement, and reports which of them it got.
 func (s *Store) ClaimTogether(ctx context.Context, ids ...uuid.UUID) map[uuid.UUID]bool {
-	var group []*pending[claiming]
+	var group []*pending[claimCall]
 	for _, id := range ids {
-		group = append(group, &pending[claiming]{what: claiming{id: id, token: uuid.NewString(), lease: time.Minute}})
+		group = append(group, &pending[claimCall]{what: claimCall{id: id, token: uuid.NewString(), lease: time.Minute}})
 	}
 	s.claimGroup(ctx, group)
 	claimed := map[uuid.UUID]bool{}

@@ -135,7 +135,7 @@ func (g *groups[T]) carryOut(group []*pending[T], run statement[T]) bool {
 	})
 	defer late.Stop()
 	// Nobody's request ends it: each waits for others, too.
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), StatementTimeout)
 	defer cancel()
 	run(ctx, group)
 	g.mu.Lock()
@@ -194,5 +194,5 @@ func (g *groups[T]) next() []*pending[T] {
 // shared reports whether a failure is that of everybody in the group: each would meet
 // it again alone, and wait for it. Of any other each learns the cause alone.
 func shared(err error, doing string) (error, bool) {
-	return translate(err, doing), isUnavailable(err)
+	return wrapError(err, doing), isUnavailable(err)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // TestManyAtOnce accepts, claims and records many messages side by side, the good
@@ -24,10 +24,10 @@ func TestManyAtOnce(t *testing.T) {
 	const messages = 300
 	made, _ := newKey(t, store, owner, nil)
 	key := made.ID
-	orders := make([]mms.Order, messages)
+	orders := make([]mms.CreateRequest, messages)
 	for i := range orders {
 		o := order(owner)
-		o.Recipient = mms.Number(fmt.Sprintf("+1416%07d", 2000000+i))
+		o.Recipient = mms.PhoneNumber(fmt.Sprintf("+1416%07d", 2000000+i))
 		o.Text, o.KeyID = fmt.Sprintf("number %d", i), key
 		o.MediaURLs = []string{fmt.Sprintf("https://example.com/%d.jpg", i), "https://example.com/b.jpg"}
 		o.Metadata = map[string]string{"number": fmt.Sprint(i)}
@@ -43,7 +43,7 @@ func TestManyAtOnce(t *testing.T) {
 		}
 		orders[i] = o
 	}
-	taken := make([]mms.Taken, messages)
+	taken := make([]mms.CreateResult, messages)
 	errs := make([]error, messages)
 	each := func(do func(i int)) {
 		var group sync.WaitGroup
@@ -54,7 +54,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	each(func(i int) {
 		for {
-			if taken[i], errs[i] = store.Accept(t.Context(), orders[i]); !errors.Is(errs[i], mms.ErrInFlight) {
+			if taken[i], errs[i] = store.CreateMessage(t.Context(), orders[i]); !errors.Is(errs[i], mms.ErrInFlight) {
 				return
 			}
 		}
@@ -66,10 +66,10 @@ func TestManyAtOnce(t *testing.T) {
 		case err == nil:
 			stored++
 			h := read(t, store, taken[i].Message)
-			if diff := cmp.Diff(taken[i].Message, h.Message.AsAccepted()); diff != "" || h.Text != orders[i].Text || len(h.MediaURLs) != 2 || h.KeyID != key {
+			if diff := cmp.Diff(taken[i].Message, h.Message.AsCreated()); diff != "" || h.Text != orders[i].Text || len(h.MediaURLs) != 2 || h.KeyID != key {
 				t.Fatalf("message %d is stored otherwise than answered:\n%s", i, diff)
 			}
-			wantStory(t, h, mms.Queued, "accepted>queued")
+			wantStory(t, h, mms.Queued, "created>queued")
 		case errors.As(err, &capped):
 			full++
 		case errors.Is(err, mms.ErrKeyReused):
@@ -113,7 +113,7 @@ func TestManyAtOnce(t *testing.T) {
 		if !ok[i] {
 			return
 		}
-		if claimed[i].MessageID != taken[i].ID || claimed[i].Text != orders[i].Text || len(claimed[i].MediaURLs) != 2 || claimed[i].Number != 1 {
+		if claimed[i].MessageID != taken[i].ID || claimed[i].Text != orders[i].Text || len(claimed[i].MediaURLs) != 2 || claimed[i].Ordinal != 1 {
 			t.Errorf("message %d is claimed as %+v", i, claimed[i])
 		}
 		plivoUUID := fmt.Sprint("uuid-", i)
@@ -121,11 +121,11 @@ func TestManyAtOnce(t *testing.T) {
 			plivoUUID = "the same for several" // only one can have it
 		}
 		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: plivoUUID, HTTPStatus: 202, APIID: fmt.Sprint("api-", i)}
-		means, err := store.Accepted(t.Context(), claimed[i].AttemptRef, v, mms.EventSubmitted)
+		means, err := store.RecordSubmitted(t.Context(), claimed[i].AttemptRef, v, mms.EventSubmitted)
 		if err != nil || means != mms.Adopted && i%20 != 0 {
 			t.Errorf("message %d: %v, %v", i, means, err)
 		}
-		if means, err := store.Accepted(t.Context(), claimed[i].AttemptRef, v, mms.EventSubmitted); err != nil || means != mms.NothingNew {
+		if means, err := store.RecordSubmitted(t.Context(), claimed[i].AttemptRef, v, mms.EventSubmitted); err != nil || means != mms.AlreadyKnown {
 			t.Errorf("message %d, told twice: %v, %v", i, means, err)
 		}
 		if i%20 != 0 {
@@ -133,7 +133,7 @@ func TestManyAtOnce(t *testing.T) {
 			if a := h.AttemptList[0]; h.PlivoUUID != plivoUUID || a.APIID != fmt.Sprint("api-", i) || a.Outcome != mms.Accepted {
 				t.Errorf("message %d is %+v", i, h)
 			}
-			wantStory(t, h, mms.Submitted, "accepted>queued attempt_started>sending submitted>submitted")
+			wantStory(t, h, mms.Submitted, "created>queued attempt_started>sending submitted>submitted")
 		}
 	})
 }
@@ -198,7 +198,7 @@ func TestALockedMessageHoldsUpNoOther(t *testing.T) {
 	})
 	group.Go(func() {
 		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: "locked", HTTPStatus: 202}
-		if got, err := store.Accepted(t.Context(), claimOfSent.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
+		if got, err := store.RecordSubmitted(t.Context(), claimOfSent.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
 			t.Errorf("the outcome for the locked message is %v, %v", got, err)
 		}
 	})
@@ -209,7 +209,7 @@ func TestALockedMessageHoldsUpNoOther(t *testing.T) {
 		m := accept(t, store, owner)
 		c, _ := claim(t, store, m.ID)
 		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: m.ID.String(), HTTPStatus: 202}
-		if got, err := store.Accepted(t.Context(), c.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
+		if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
 			t.Errorf("the outcome beside the locked messages is %v, %v", got, err)
 		}
 	}

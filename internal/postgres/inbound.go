@@ -9,41 +9,41 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// takeInbound stores a message that somebody sent us, once, and does what its
+// recordInbound stores a message that somebody sent us, once, and does what its
 // keyword says. $8: whether START may lift a suppression. An admin's word is not
 // lifted by it.
-const takeInbound = `
+const recordInbound = `
 WITH taken AS (
-    INSERT INTO inbound_messages (id, plivo_uuid, author, number, text, media, keyword)
+    INSERT INTO inbound_messages (id, plivo_uuid, from_number, to_number, text, media, keyword)
     VALUES ($1, $2, $3, $4, $5, coalesce($6::text[], '{}'), $7) ON CONFLICT (plivo_uuid) DO NOTHING
-    RETURNING author, number, keyword
+    RETURNING from_number, to_number, keyword
 ), stopped AS (
-    INSERT INTO suppressions (sender, recipient, reason) SELECT number, author, 'recipient' FROM taken
-    WHERE keyword = 'stop' AND author ~ '^\+[1-9][0-9]{6,14}$' ON CONFLICT DO NOTHING
+    INSERT INTO suppressions (sender, recipient, reason) SELECT to_number, from_number, 'recipient' FROM taken
+    WHERE keyword = 'stop' AND from_number ~ '^\+[1-9][0-9]{6,14}$' ON CONFLICT DO NOTHING
 ), started AS (
     DELETE FROM suppressions s USING taken t
-    WHERE t.keyword = 'start' AND $8 AND s.sender = t.number AND s.recipient = t.author AND s.reason <> 'admin'
+    WHERE t.keyword = 'start' AND $8 AND s.sender = t.to_number AND s.recipient = t.from_number AND s.reason <> 'admin'
 )
 SELECT count(*) FROM taken`
 
-// TakeInbound stores a message that somebody sent to one of our numbers, and
+// RecordInbound stores a message that somebody sent to one of our numbers, and
 // opts its author out, or in where mayLift, as its keyword says. It reports
 // false when it had the message already.
-func (s *Store) TakeInbound(ctx context.Context, in mms.Inbound, mayLift bool) (bool, error) {
+func (s *Store) RecordInbound(ctx context.Context, in mms.Inbound, mayLift bool) (bool, error) {
 	var taken int
-	err := s.db.GetContext(ctx, &taken, takeInbound, in.ID, in.PlivoUUID, string(in.Author), string(in.Number),
+	err := s.db.GetContext(ctx, &taken, recordInbound, in.ID, in.PlivoUUID, string(in.From), string(in.To),
 		in.Text, pq.Array(in.MediaURLs), string(in.Keyword), mayLift)
-	return taken == 1, translate(err, "storing an inbound message")
+	return taken == 1, wrapError(err, "storing an inbound message")
 }
 
 // selectReplies shows an owner what came from somebody they have sent to, from
 // then on.
 const selectReplies = `
-SELECT i.id, i.plivo_uuid, i.author, i.number, i.text, i.media, i.keyword, i.received_at
-FROM messages m JOIN inbound_messages i ON i.number = m.sender AND i.author = m.recipient
+SELECT i.id, i.plivo_uuid, i.from_number, i.to_number, i.text, i.media, i.keyword, i.received_at
+FROM messages m JOIN inbound_messages i ON i.to_number = m.sender AND i.from_number = m.recipient
 WHERE m.id = $1 AND m.user_id = $2 AND i.received_at >= (
     SELECT min(f.created_at) FROM messages f WHERE f.user_id = $2 AND f.sender = m.sender AND f.recipient = m.recipient)
 ORDER BY i.received_at DESC LIMIT $3`
@@ -57,20 +57,20 @@ func (s *Store) Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound
 	var rows []struct {
 		ID         uuid.UUID      `db:"id"`
 		PlivoUUID  string         `db:"plivo_uuid"`
-		Author     string         `db:"author"`
-		Number     string         `db:"number"`
+		Author     string         `db:"from_number"`
+		Number     string         `db:"to_number"`
 		Text       string         `db:"text"`
 		Media      pq.StringArray `db:"media"`
 		Keyword    string         `db:"keyword"`
 		ReceivedAt time.Time      `db:"received_at"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, selectReplies, id, owner, maxReplies); err != nil {
-		return nil, translate(err, "reading replies")
+		return nil, wrapError(err, "reading replies")
 	}
 	replies := make([]mms.Inbound, len(rows))
 	for i, r := range rows {
 		replies[i] = mms.Inbound{
-			ID: r.ID, PlivoUUID: r.PlivoUUID, Author: mms.Number(r.Author), Number: mms.Number(r.Number),
+			ID: r.ID, PlivoUUID: r.PlivoUUID, From: mms.PhoneNumber(r.Author), To: mms.PhoneNumber(r.Number),
 			Text: r.Text, MediaURLs: r.Media, Keyword: mms.Keyword(r.Keyword), ReceivedAt: r.ReceivedAt,
 		}
 	}
@@ -79,7 +79,7 @@ func (s *Store) Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound
 
 const failSuppressed = `
 WITH m AS (
-    UPDATE messages SET status = 'failed', reason = 'opted_out', next_attempt_at = NULL, relay_at = NULL, line = NULL,
+    UPDATE messages SET status = 'failed', reason = 'opted_out', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
         version = version + 1, updated_at = now(), final_at = now()
     WHERE id = $1 AND status = 'queued' AND EXISTS (
         SELECT FROM suppressions s WHERE s.sender = messages.sender AND s.recipient = messages.recipient)
@@ -91,38 +91,38 @@ SELECT id FROM m`
 
 // FailSuppressed fails a queued message whose recipient has opted out.
 func (s *Store) FailSuppressed(ctx context.Context, id uuid.UUID) error {
-	_, err := s.change(ctx, "failing a message to somebody who has opted out", failSuppressed, id)
+	_, err := s.exec(ctx, "failing a message to somebody who has opted out", failSuppressed, id)
 	return err
 }
 
-const suppress = `
+const addSuppressions = `
 INSERT INTO suppressions (sender, recipient, reason)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING`
 
-// Suppress adds suppressions, and returns how many there had not been.
-func (s *Store) Suppress(ctx context.Context, list []mms.Suppression) (int, error) {
+// AddSuppressions adds suppressions, and returns how many there had not been.
+func (s *Store) AddSuppressions(ctx context.Context, list []mms.Suppression) (int, error) {
 	var senders, recipients, reasons []string
 	for _, one := range list {
 		senders, recipients, reasons = append(senders, string(one.Sender)), append(recipients, string(one.Recipient)), append(reasons, string(one.Reason))
 	}
-	result, err := s.db.ExecContext(ctx, suppress, pq.Array(senders), pq.Array(recipients), pq.Array(reasons))
+	result, err := s.db.ExecContext(ctx, addSuppressions, pq.Array(senders), pq.Array(recipients), pq.Array(reasons))
 	if err != nil {
-		return 0, translate(err, "adding suppressions")
+		return 0, wrapError(err, "adding suppressions")
 	}
 	n, err := result.RowsAffected()
-	return int(n), translate(err, "adding suppressions")
+	return int(n), wrapError(err, "adding suppressions")
 }
 
-const liftSuppression = `DELETE FROM suppressions WHERE sender = $1 AND recipient = $2 RETURNING sender`
+const removeSuppression = `DELETE FROM suppressions WHERE sender = $1 AND recipient = $2 RETURNING sender`
 
-// Lift ends a suppression. It reports false when there is none.
-func (s *Store) Lift(ctx context.Context, sender, recipient mms.Number) (bool, error) {
+// RemoveSuppression ends a suppression. It reports false when there is none.
+func (s *Store) RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error) {
 	var lifted string
-	err := s.db.GetContext(ctx, &lifted, liftSuppression, string(sender), string(recipient))
+	err := s.db.GetContext(ctx, &lifted, removeSuppression, string(sender), string(recipient))
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
-	return err == nil, translate(err, "lifting a suppression")
+	return err == nil, wrapError(err, "lifting a suppression")
 }
 
 const selectSuppressions = `
@@ -133,7 +133,7 @@ ORDER BY recipient, sender LIMIT $4`
 // Suppressions returns a page of suppressions in the order of their recipients,
 // and whether there are more behind it: those of one recipient unless it is
 // empty, behind the pair after.
-func (s *Store) Suppressions(ctx context.Context, recipient mms.Number, after mms.Suppression, limit int) ([]mms.Suppression, bool, error) {
+func (s *Store) Suppressions(ctx context.Context, recipient mms.PhoneNumber, after mms.Suppression, limit int) ([]mms.Suppression, bool, error) {
 	var rows []struct {
 		Sender    string    `db:"sender"`
 		Recipient string    `db:"recipient"`
@@ -142,13 +142,13 @@ func (s *Store) Suppressions(ctx context.Context, recipient mms.Number, after mm
 	}
 	err := s.db.SelectContext(ctx, &rows, selectSuppressions, string(recipient), string(after.Recipient), string(after.Sender), limit+1)
 	if err != nil {
-		return nil, false, translate(err, "listing suppressions")
+		return nil, false, wrapError(err, "listing suppressions")
 	}
 	more := len(rows) > limit
 	list := make([]mms.Suppression, min(len(rows), limit))
 	for i := range list {
 		r := rows[i]
-		list[i] = mms.Suppression{Sender: mms.Number(r.Sender), Recipient: mms.Number(r.Recipient), Reason: mms.SuppressionReason(r.Reason), CreatedAt: r.CreatedAt}
+		list[i] = mms.Suppression{Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient), Reason: mms.SuppressionReason(r.Reason), CreatedAt: r.CreatedAt}
 	}
 	return list, more, nil
 }

@@ -7,19 +7,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 // said takes an inbound message of the recipient of m.
 func said(t *testing.T, store *postgres.Store, m mms.Message, text string, mayLift bool) mms.Inbound {
 	t.Helper()
 	in := mms.Inbound{
-		ID: uuid.Must(uuid.NewV7()), PlivoUUID: uuid.NewString(), Author: m.Recipient, Number: m.Sender, Text: text,
+		ID: uuid.Must(uuid.NewV7()), PlivoUUID: uuid.NewString(), From: m.Recipient, To: m.Sender, Text: text,
 		Keyword: mms.KeywordIn(text),
 	}
 	for _, want := range []bool{true, false} { // Plivo may tell twice
-		if news, err := store.TakeInbound(t.Context(), in, mayLift); err != nil || news != want {
+		if news, err := store.RecordInbound(t.Context(), in, mayLift); err != nil || news != want {
 			t.Fatalf("TakeInbound() = %v, %v, want %v", news, err, want)
 		}
 	}
@@ -91,7 +91,7 @@ func TestKeywordsOptOutAndIn(t *testing.T) {
 	}
 	byAdmin := pair
 	byAdmin.Reason = mms.SuppressedByAdmin
-	if n, err := store.Suppress(t.Context(), []mms.Suppression{byAdmin, byAdmin}); err != nil || n != 1 {
+	if n, err := store.AddSuppressions(t.Context(), []mms.Suppression{byAdmin, byAdmin}); err != nil || n != 1 {
 		t.Errorf("Suppress() = %d, %v, want 1", n, err)
 	}
 	said(t, store, m, "START", true)
@@ -104,13 +104,13 @@ func TestNothingIsSentToWhoeverOptedOut(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, other := accept(t, store, owner), accept(t, store, owner)
-	if _, err := store.Suppress(t.Context(), []mms.Suppression{{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByAdmin}}); err != nil {
+	if _, err := store.AddSuppressions(t.Context(), []mms.Suppression{{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByAdmin}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, claimed, err := store.Claim(t.Context(), m.ID, token(), time.Minute); err != nil || claimed {
 		t.Errorf("Claim() = %v, %v, want false", claimed, err)
 	}
-	if o, err := store.Obstacle(t.Context(), m.ID); err != nil || !o.Suppressed {
+	if o, err := store.ClaimBlocker(t.Context(), m.ID); err != nil || !o.Suppressed {
 		t.Errorf("Obstacle() = %+v, %v, want suppressed", o, err)
 	}
 	for _, one := range []mms.Message{m, other} { // only the one concerned fails
@@ -119,13 +119,13 @@ func TestNothingIsSentToWhoeverOptedOut(t *testing.T) {
 		}
 	}
 	h := read(t, store, m)
-	wantStory(t, h, mms.Failed, "accepted>queued suppressed>failed")
+	wantStory(t, h, mms.Failed, "created>queued suppressed>failed")
 	if h.Reason != mms.ReasonOptedOut {
 		t.Errorf("the reason is %q", h.Reason)
 	}
-	wantStory(t, read(t, store, other), mms.Queued, "accepted>queued")
+	wantStory(t, read(t, store, other), mms.Queued, "created>queued")
 	for _, want := range []bool{true, false} {
-		if lifted, err := store.Lift(t.Context(), m.Sender, m.Recipient); err != nil || lifted != want {
+		if lifted, err := store.RemoveSuppression(t.Context(), m.Sender, m.Recipient); err != nil || lifted != want {
 			t.Errorf("Lift() = %v, %v, want %v", lifted, err, want)
 		}
 	}
@@ -137,12 +137,12 @@ func TestPagesOfSuppressions(t *testing.T) {
 	t.Parallel()
 	store, _ := newStore(t)
 	var all []mms.Suppression
-	for _, recipient := range []mms.Number{"+14155550123", "+14155550124", "+14155550125"} {
-		for _, sender := range []mms.Number{"+14155550100", "+14155550101"} {
+	for _, recipient := range []mms.PhoneNumber{"+14155550123", "+14155550124", "+14155550125"} {
+		for _, sender := range []mms.PhoneNumber{"+14155550100", "+14155550101"} {
 			all = append(all, mms.Suppression{Sender: sender, Recipient: recipient, Reason: mms.SuppressedByAdmin})
 		}
 	}
-	if n, err := store.Suppress(t.Context(), all); err != nil || n != len(all) {
+	if n, err := store.AddSuppressions(t.Context(), all); err != nil || n != len(all) {
 		t.Fatalf("Suppress() = %d, %v", n, err)
 	}
 	var seen []mms.Suppression

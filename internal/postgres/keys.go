@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/identity"
 )
 
 // keyColumns are read into a keyRow; the table is named k.
@@ -56,7 +56,7 @@ func (s *Store) CreateKey(ctx context.Context, k identity.Key, hash [32]byte, da
 	if errors.Is(err, sql.ErrNoRows) {
 		return identity.Key{}, identity.ErrTooManyKeys
 	}
-	return row.key(), translate(err, "adding an API key")
+	return row.key(), wrapError(err, "adding an API key")
 }
 
 const selectKeys = `
@@ -67,7 +67,7 @@ ORDER BY revoked_at IS NOT NULL OR coalesce(expires_at <= now(), false), id DESC
 func (s *Store) Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error) {
 	var rows []keyRow
 	if err := s.db.SelectContext(ctx, &rows, selectKeys, user); err != nil {
-		return nil, translate(err, "listing API keys")
+		return nil, wrapError(err, "listing API keys")
 	}
 	keys := make([]identity.Key, len(rows))
 	for i, row := range rows {
@@ -80,14 +80,14 @@ const revokeKey = `
 WITH k AS (
     UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND user_id = $2 RETURNING id, user_id
 )
-SELECT pg_notify('` + AccessChannel + `', id::text), pg_notify('` + AccessChannel + `', user_id::text) FROM k`
+SELECT pg_notify('` + AccessRevokedChannel + `', id::text), pg_notify('` + AccessRevokedChannel + `', user_id::text) FROM k`
 
 // RevokeKey ends a key of the user for good. That it has ended already is fine;
 // another's is identity.ErrNoKey.
 func (s *Store) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
 	result, err := s.db.ExecContext(ctx, revokeKey, id, user)
 	if err != nil {
-		return translate(err, "revoking an API key")
+		return wrapError(err, "revoking an API key")
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(identity.ErrNoKey, err)
@@ -121,11 +121,11 @@ func (s *Store) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Pri
 		return identity.Principal{}, identity.ErrNoKey
 	}
 	if err != nil {
-		return identity.Principal{}, translate(err, "looking up an API key")
+		return identity.Principal{}, wrapError(err, "looking up an API key")
 	}
 	if row.Stale {
 		if _, err := s.db.ExecContext(ctx, touchKey, row.ID); err != nil {
-			return identity.Principal{}, translate(err, "noting the use of an API key")
+			return identity.Principal{}, wrapError(err, "noting the use of an API key")
 		}
 	}
 	key := row.key()

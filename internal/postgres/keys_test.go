@@ -6,14 +6,14 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 func newKey(t *testing.T, store *postgres.Store, user uuid.UUID, days *int) (identity.Key, identity.KeySecret) {
 	t.Helper()
 	limit := 7
-	key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), user, identity.KeyDraft{Name: "shop", Scopes: []string{"read"}, DailyCap: &limit})
+	key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), user, identity.KeyParams{Name: "shop", Scopes: []string{"read"}, DailyCap: &limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestTooManyKeys(t *testing.T) {
 	for range identity.MaxKeys {
 		newKey(t, store, ada, nil)
 	}
-	key, secret, err := identity.NewKey(uuid.New(), ada, identity.KeyDraft{Name: "one more", Scopes: []string{"read"}})
+	key, secret, err := identity.NewKey(uuid.New(), ada, identity.KeyParams{Name: "one more", Scopes: []string{"read"}})
 	if err != nil {
 		t.Fatal(err)
 	}

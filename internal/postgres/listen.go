@@ -10,9 +10,9 @@ import (
 
 // The channels of the database that processes listen to.
 const (
-	RelayChannel   = "relay"    // a message needs the relay before its time
-	ChangesChannel = "messages" // messages have changed: their ids, separated by spaces
-	AccessChannel  = "keys"     // an access has ended: the id of an API key, or of a user
+	TaskCheckChannel      = "task_check"      // a message needs the relay before its time
+	MessageChangesChannel = "message_changes" // messages have changed: their ids, separated by spaces
+	AccessRevokedChannel  = "access_revoked"  // an access has ended: the id of an API key, or of a user
 )
 
 const (
@@ -32,7 +32,7 @@ func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-ch
 	})
 	if err := listener.Listen(channel); err != nil {
 		listener.Close()
-		return nil, translate(err, "listening to the database")
+		return nil, wrapError(err, "listening to the database")
 	}
 	heard := make(chan string, 1)
 	go func() {

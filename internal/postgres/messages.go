@@ -14,14 +14,14 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // messageColumns are read into a messageRow; the table is named m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
     m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
-    m.priority, m.send_at, m.metadata, m.api_key_id, m.again_of, m.batch_id`
+    m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id`
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
@@ -49,7 +49,7 @@ type messageRow struct {
 	SendAt        *time.Time     `db:"send_at"`
 	Metadata      metadata       `db:"metadata"`
 	KeyID         uuid.NullUUID  `db:"api_key_id"`
-	AgainOf       uuid.NullUUID  `db:"again_of"`
+	ResendOf      uuid.NullUUID  `db:"resend_of"`
 	BatchID       uuid.NullUUID  `db:"batch_id"`
 	Media         pq.StringArray `db:"media"`
 }
@@ -75,11 +75,11 @@ func (m *metadata) Scan(value any) error {
 
 func (r messageRow) message() mms.Message {
 	return mms.Message{
-		ID: r.ID, Owner: r.UserID, Sender: mms.Number(r.Sender), Recipient: mms.Number(r.Recipient),
+		ID: r.ID, Owner: r.UserID, Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
 		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
 		PlivoUUID: r.PlivoUUID, PlivoCode: r.PlivoCode, Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
-		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, AgainOf: r.AgainOf.UUID, BatchID: r.BatchID.UUID,
+		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
 }
@@ -93,7 +93,7 @@ func (s *Store) Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, mms.ErrNotFound
 	}
-	return version, translate(err, "reading a message's version")
+	return version, wrapError(err, "reading a message's version")
 }
 
 const mediaOfMessage = `ARRAY(SELECT url FROM message_media WHERE message_id = m.id ORDER BY position) AS media`
@@ -131,11 +131,11 @@ func spanOf(p mms.Page, few []string) int {
 // message the page behind it begins; uuid.Nil: there is none. A search may return fewer
 // than a page, or none, although there are more behind.
 func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
-	ctx, cancel := s.db.within(ctx)
+	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
-	few, err := s.fewWith(ctx, p.Text)
+	few, err := s.rareMatches(ctx, p.Text)
 	if err != nil {
-		return nil, uuid.Nil, translate(err, "searching messages")
+		return nil, uuid.Nil, wrapError(err, "searching messages")
 	}
 	messages := spanOf(p, few)
 	if messages == 0 {
@@ -166,7 +166,7 @@ func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, few []str
 	query, args := pageQuery(owner, p, few, from)
 	var rows []messageRow
 	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
-		return nil, uuid.Nil, translate(err, "listing messages")
+		return nil, uuid.Nil, wrapError(err, "listing messages")
 	}
 	next := uuid.Nil
 	if len(rows) > p.Limit {
@@ -193,14 +193,14 @@ func (s *Store) spanEnd(ctx context.Context, owner, before uuid.UUID, messages i
 	if errors.Is(err, sql.ErrNoRows) {
 		return uuid.Nil, nil
 	}
-	return id, translate(err, "measuring a search")
+	return id, wrapError(err, "measuring a search")
 }
 
-// selectFew finds the messages with these words if one of the words is rare: so rare
+// selectRareMatches finds the messages with these words if one of the words is rare: so rare
 // that it is not among the frequent ones that Postgres' statistics know. Of rare words
 // the planner has no idea how rare they are, and would rather read all messages from
 // the newest on than look for the few. NULL: none is rare, and the planner knows best.
-const selectFew = `
+const selectRareMatches = `
 WITH found AS MATERIALIZED (
     SELECT message_id FROM message_search WHERE words @@ plainto_tsquery('simple', $1)
 )
@@ -208,28 +208,28 @@ SELECT CASE WHEN tsvector_to_array(to_tsvector('simple', $1)) <@ (
     SELECT most_common_elems::text::text[] FROM pg_stats WHERE schemaname = current_schema AND tablename = 'message_search' AND attname = 'words'
 ) THEN NULL ELSE ARRAY(SELECT message_id FROM found LIMIT $2) END`
 
-// fewMax is how many messages are few. Where there are more, they are looked for from
+// maxRareMatches is how many messages are few. Where there are more, they are looked for from
 // the newest on, which finds enough for a page soon.
-const fewMax = 2000
+const maxRareMatches = 2000
 
-// fewWith returns the ids of the messages, anybody's, with these words, or nil if
+// rareMatches returns the ids of the messages, anybody's, with these words, or nil if
 // they are many.
-func (s *Store) fewWith(ctx context.Context, words string) ([]string, error) {
+func (s *Store) rareMatches(ctx context.Context, words string) ([]string, error) {
 	if words == "" {
 		return nil, nil
 	}
 	var few pq.StringArray
-	err := s.db.GetContext(ctx, &few, selectFew, words, fewMax+1)
-	if len(few) > fewMax {
+	err := s.db.GetContext(ctx, &few, selectRareMatches, words, maxRareMatches+1)
+	if len(few) > maxRareMatches {
 		few = nil
 	}
 	return few, err
 }
 
-// clockMargin is by how much the clock that an id was made by and the
+// clockSkew is by how much the clock that an id was made by and the
 // database's, by which a message was taken on, may differ at most for filters of
 // time to be quick and right.
-const clockMargin = 10 * time.Minute
+const clockSkew = 10 * time.Minute
 
 // pageQuery looks for p.Text among few, unless that is nil, in messages from one on.
 func pageQuery(owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) (string, []any) {
@@ -252,11 +252,11 @@ func pageQuery(owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) (strin
 	}
 	if !p.Since.IsZero() {
 		where("m.created_at >= $n", p.Since)
-		where("m.id >= $n", leastID(p.Since.Add(-clockMargin)))
+		where("m.id >= $n", minID(p.Since.Add(-clockSkew)))
 	}
 	if !p.Until.IsZero() {
 		where("m.created_at < $n", p.Until)
-		where("m.id < $n", leastID(p.Until.Add(clockMargin)))
+		where("m.id < $n", minID(p.Until.Add(clockSkew)))
 	}
 	if len(p.Metadata) > 0 {
 		object, _ := metadataJSON(p.Metadata) // a map of strings can always be written
@@ -278,8 +278,8 @@ func pageQuery(owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) (strin
 	return query + fmt.Sprintf(" ORDER BY m.id DESC LIMIT $%d", len(args)), args
 }
 
-// leastID is the least UUIDv7 of a moment: ids are in the order of their times.
-func leastID(at time.Time) uuid.UUID {
+// minID is the least UUIDv7 of a moment: ids are in the order of their times.
+func minID(at time.Time) uuid.UUID {
 	var id uuid.UUID
 	binary.BigEndian.PutUint64(id[:8], uint64(max(0, at.UnixMilli()))<<16)
 	return id
@@ -288,18 +288,18 @@ func leastID(at time.Time) uuid.UUID {
 // Message returns the owner's message with its attempts and events as of one
 // moment, or mms.ErrNotFound.
 func (s *Store) Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error) {
-	ctx, cancel := s.db.within(ctx)
+	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
 	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return mms.History{}, translate(err, "beginning to read a message")
+		return mms.History{}, wrapError(err, "beginning to read a message")
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	history, err := readHistory(ctx, tx, owner, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.History{}, mms.ErrNotFound
 	}
-	return history, translate(err, "reading a message")
+	return history, wrapError(err, "reading a message")
 }
 
 const selectMessage = `
@@ -307,16 +307,16 @@ SELECT ` + messageColumns + `, ` + mediaOfMessage + `
 FROM messages m WHERE m.id = $1 AND m.user_id = $2`
 
 const selectAttempts = `
-SELECT number, sender, started_at, finished_at, coalesce(outcome, '') AS outcome,
+SELECT ordinal, sender, started_at, finished_at, coalesce(outcome, '') AS outcome,
     coalesce(http_status, 0) AS http_status, coalesce(plivo_uuid, '') AS plivo_uuid, api_id, detail
-FROM attempts WHERE message_id = $1 ORDER BY number`
+FROM attempts WHERE message_id = $1 ORDER BY ordinal`
 
 const selectEvents = `
 SELECT id, at, kind, status, coalesce(attempt, 0) AS attempt, detail
 FROM message_events WHERE message_id = $1 ORDER BY id`
 
 type attemptRow struct {
-	Number     int        `db:"number"`
+	Ordinal    int        `db:"ordinal"`
 	Sender     string     `db:"sender"`
 	StartedAt  time.Time  `db:"started_at"`
 	FinishedAt *time.Time `db:"finished_at"`
@@ -352,7 +352,7 @@ func readHistory(ctx context.Context, tx *sqlx.Tx, owner, id uuid.UUID) (mms.His
 	history := mms.History{Message: row.message()}
 	for _, a := range attempts {
 		history.AttemptList = append(history.AttemptList, mms.Attempt{
-			Number: a.Number, Sender: mms.Number(a.Sender), StartedAt: a.StartedAt, FinishedAt: a.FinishedAt,
+			Ordinal: a.Ordinal, Sender: mms.PhoneNumber(a.Sender), StartedAt: a.StartedAt, FinishedAt: a.FinishedAt,
 			Outcome: mms.Outcome(a.Outcome), HTTPStatus: a.HTTPStatus, PlivoUUID: a.PlivoUUID, APIID: a.APIID, Detail: a.Detail,
 		})
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
-	"postcard/migrations"
+	"github.com/postcard-mms/postcard/migrations"
 )
 
 // Migrate brings the schema up to the newest migration. A session lock in the

@@ -24,20 +24,20 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Store is the database. It is safe for concurrent use.
 type Store struct {
-	db        *prepared
-	announcer announcer
-	accepting *groups[acceptance]
-	claiming  *groups[claiming]
-	proving   *groups[proof]
+	db         *preparedDB
+	notifier   changeNotifier
+	creating   *groups[creation]
+	claiming   *groups[claimCall]
+	submitting *groups[submission]
 }
 
-// Patience is how long a process waits for the answer to one statement.
-const Patience = 15 * time.Second
+// StatementTimeout is how long a process waits for the answer to one statement.
+const StatementTimeout = 15 * time.Second
 
 // Open makes a store on the database at the address, a URL, with at most maxConns
 // connections. It waits for nothing: a database that is away shows itself in Ping. A
@@ -50,17 +50,17 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 	}
 	if patience > 0 {
 		// Last of all, so that a statement that is given up is first canceled there.
-		connector.Dialer(impatient{dialer: net.Dialer{Timeout: dialTimeout}, patience: patience * 11 / 10})
+		connector.Dialer(timeoutDialer{dialer: net.Dialer{Timeout: dialTimeout}, timeout: patience * 11 / 10})
 	}
 	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{
-		db:        &prepared{DB: db, patience: patience, statements: map[string]*sqlx.Stmt{}},
-		accepting: newGroups[acceptance](false),
-		claiming:  newGroups[claiming](true),
-		proving:   newGroups[proof](true),
+		db:         &preparedDB{DB: db, timeout: patience, statements: map[string]*sqlx.Stmt{}},
+		creating:   newGroups[creation](false),
+		claiming:   newGroups[claimCall](true),
+		submitting: newGroups[submission](true),
 	}, nil
 }
 
@@ -96,19 +96,19 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // Ping asks whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
-	return translate(s.db.PingContext(ctx), "pinging the database")
+	return wrapError(s.db.PingContext(ctx), "pinging the database")
 }
 
 // Now is the database's time, the one that counts.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time
 	err := s.db.GetContext(ctx, &now, `SELECT now()`)
-	return now, translate(err, "asking for the database's time")
+	return now, wrapError(err, "asking for the database's time")
 }
 
-// translate wraps err with what was being done, and adds mms.ErrUnavailable
+// wrapError wraps err with what was being done, and adds mms.ErrUnavailable
 // where the database could not be reached or broke off.
-func translate(err error, doing string) error {
+func wrapError(err error, doing string) error {
 	switch {
 	case err == nil:
 		return nil

@@ -14,10 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -27,12 +27,12 @@ const lease = time.Minute
 // newStore is a store on a database of the test's own, with one user in it.
 func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	store, err := postgres.Open(testkit.Database(t), 10, postgres.Patience)
+	store, err := postgres.Open(testkit.Database(t), 10, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	if err := store.SetPace(t.Context(), "+14155550100", 0); err != nil {
+	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}
 	return store, addUser(t, store, "ada@example.com")
@@ -41,7 +41,7 @@ func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 func addUser(t *testing.T, store *postgres.Store, email string) uuid.UUID {
 	t.Helper()
 	user := identity.User{
-		ID: uuid.Must(uuid.NewV7()), Email: email, Role: identity.Sender,
+		ID: uuid.Must(uuid.NewV7()), Email: email, Role: identity.RoleUser,
 		PasswordHash: identity.PasswordHash(strings.Repeat("x", 60)),
 	}
 	if err := store.CreateUser(t.Context(), user); err != nil {
@@ -56,20 +56,20 @@ var lastRecipient atomic.Int64
 
 func accept(t *testing.T, store *postgres.Store, owner uuid.UUID) mms.Message {
 	t.Helper()
-	return acceptFor(t, store, owner, mms.Number(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
+	return acceptFor(t, store, owner, mms.PhoneNumber(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
 }
 
-func acceptFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.Number) mms.Message {
+func acceptFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.PhoneNumber) mms.Message {
 	t.Helper()
-	return take(t, store, mms.Order{Message: mms.Message{
+	return take(t, store, mms.CreateRequest{Message: mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: recipient,
 		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}})
 }
 
-func take(t *testing.T, store *postgres.Store, o mms.Order) mms.Message {
+func take(t *testing.T, store *postgres.Store, o mms.CreateRequest) mms.Message {
 	t.Helper()
-	taken, err := store.Accept(t.Context(), o)
+	taken, err := store.CreateMessage(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func token() string { return strings.Repeat("t", 16) + uuid.NewString() }
 // adopt records that Plivo accepted an attempt, and reports whether its message
 // is known to be there by that.
 func adopt(ctx context.Context, store *postgres.Store, ref mms.AttemptRef, uuid string) (bool, error) {
-	got, err := store.Accepted(ctx, ref, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: uuid, HTTPStatus: 202, APIID: "a-1"}, mms.EventSubmitted)
+	got, err := store.RecordSubmitted(ctx, ref, mms.Verdict{Outcome: mms.Accepted, PlivoUUID: uuid, HTTPStatus: 202, APIID: "a-1"}, mms.EventSubmitted)
 	return got == mms.Adopted, err
 }
 
@@ -123,7 +123,7 @@ func wantStory(t *testing.T, h mms.History, status mms.Status, story string) {
 
 func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open(testkit.Database(t), 2, postgres.Patience)
+	store, err := postgres.Open(testkit.Database(t), 2, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestMigrationsGoUpDownAndUpAgain(t *testing.T) {
 func TestSeveralProcessesMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	first, err := postgres.Open(url, 2, postgres.Patience)
+	first, err := postgres.Open(url, 2, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestSeveralProcessesMigrateAtOnce(t *testing.T) {
 	}
 	var group sync.WaitGroup
 	for range 4 {
-		store, err := postgres.Open(url, 2, postgres.Patience)
+		store, err := postgres.Open(url, 2, postgres.StatementTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestAcceptStoresAllOfIt(t *testing.T) {
 		len(h.MediaURLs) != 2 || h.MediaURLs[0] != "https://example.com/b.jpg" || h.Version != 1 || h.NextAttemptAt == nil {
 		t.Errorf("stored message = %+v", h.Message)
 	}
-	wantStory(t, h, mms.Queued, "accepted>queued")
+	wantStory(t, h, mms.Queued, "created>queued")
 }
 
 func TestOnlyOneOfManyClaims(t *testing.T) {
@@ -204,12 +204,12 @@ func TestOnlyOneOfManyClaims(t *testing.T) {
 	if claimed.Load() != 1 {
 		t.Errorf("%d workers claimed the message, want 1", claimed.Load())
 	}
-	wantStory(t, read(t, store, m), mms.Sending, "accepted>queued attempt_started>sending")
+	wantStory(t, read(t, store, m), mms.Sending, "created>queued attempt_started>sending")
 }
 
 func TestOutcomesOfAnAttempt(t *testing.T) {
 	t.Parallel()
-	const begun = "accepted>queued attempt_started>sending "
+	const begun = "created>queued attempt_started>sending "
 	tests := map[string]struct {
 		record func(*postgres.Store, mms.AttemptRef) (bool, error)
 		status mms.Status
@@ -219,16 +219,16 @@ func TestOutcomesOfAnAttempt(t *testing.T) {
 			return adopt(context.Background(), s, ref, "u-1")
 		}, mms.Submitted, begun + "submitted>submitted"},
 		"refused for now": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.Requeue(context.Background(), ref, mms.Verdict{Outcome: mms.RefusedForNow, HTTPStatus: 429}, mms.Step{Wait: time.Hour, Reason: mms.ReasonRateLimited})
-		}, mms.Queued, begun + "refused_for_now>queued"},
+			return s.RecordTransientFailure(context.Background(), ref, mms.Verdict{Outcome: mms.TransientFailure, HTTPStatus: 429}, mms.Transition{Wait: time.Hour, Reason: mms.ReasonRateLimited})
+		}, mms.Queued, begun + "transient_failure>queued"},
 		"account trouble": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.Pause(context.Background(), ref, mms.Verdict{Outcome: mms.AccountTrouble, HTTPStatus: 401, Reason: mms.ReasonCredentials})
-		}, mms.Queued, begun + "account_trouble>queued"},
+			return s.RecordAccountError(context.Background(), ref, mms.Verdict{Outcome: mms.AccountError, HTTPStatus: 401, Reason: mms.ReasonCredentials})
+		}, mms.Queued, begun + "account_error>queued"},
 		"refused": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.Fail(context.Background(), ref, mms.Verdict{Outcome: mms.Refused, HTTPStatus: 400, Detail: "no"}, mms.ReasonRefused)
-		}, mms.Failed, begun + "refused>failed"},
+			return s.RecordPermanentFailure(context.Background(), ref, mms.Verdict{Outcome: mms.PermanentFailure, HTTPStatus: 400, Detail: "no"}, mms.ReasonRejected)
+		}, mms.Failed, begun + "permanent_failure>failed"},
 		"in doubt": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.Doubt(context.Background(), ref, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer})
+			return s.RecordInDoubt(context.Background(), ref, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse})
 		}, mms.InDoubt, begun + "in_doubt>in_doubt"},
 	}
 	for name, tt := range tests {
@@ -248,7 +248,7 @@ func TestOutcomesOfAnAttempt(t *testing.T) {
 			if h.Version != int64(len(h.Events)) {
 				t.Errorf("version is %d after %d events", h.Version, len(h.Events))
 			}
-			stale := mms.AttemptRef{MessageID: m.ID, Number: c.Number + 1}
+			stale := mms.AttemptRef{MessageID: m.ID, Ordinal: c.Ordinal + 1}
 			if ok, err := tt.record(store, stale); err != nil || ok {
 				t.Errorf("recording for another attempt = %v, %v, want false", ok, err)
 			}
@@ -261,7 +261,7 @@ func TestALateAnswerSettlesADoubt(t *testing.T) {
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
 	c, _ := claim(t, store, m.ID)
-	if _, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer}); err != nil {
+	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse}); err != nil {
 		t.Fatal(err)
 	}
 	ok, err := adopt(t.Context(), store, c.AttemptRef, "u-1")
@@ -269,8 +269,8 @@ func TestALateAnswerSettlesADoubt(t *testing.T) {
 		t.Fatalf("Submit() = %v, %v, want true", ok, err)
 	}
 	h := read(t, store, m)
-	wantStory(t, h, mms.Submitted, "accepted>queued attempt_started>sending in_doubt>in_doubt submitted>submitted")
-	if ok, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil || ok {
+	wantStory(t, h, mms.Submitted, "created>queued attempt_started>sending in_doubt>in_doubt submitted>submitted")
+	if ok, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil || ok {
 		t.Errorf("Doubt() after Submit() = %v, %v, want false", ok, err)
 	}
 }
@@ -280,14 +280,14 @@ func TestAMessageThatIsNotDueIsNotClaimed(t *testing.T) {
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
 	c, _ := claim(t, store, m.ID)
-	if _, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow}, mms.Step{Wait: time.Hour}); err != nil {
+	if _, err := store.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure}, mms.Transition{Wait: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok, err := store.Claim(t.Context(), m.ID, token(), lease); err != nil || ok {
 		t.Errorf("Claim() = %v, %v, want false", ok, err)
 	}
-	o, err := store.Obstacle(t.Context(), m.ID)
-	if err != nil || o.NotDue < 59*time.Minute || o.NotDue > time.Hour {
+	o, err := store.ClaimBlocker(t.Context(), m.ID)
+	if err != nil || o.DueIn < 59*time.Minute || o.DueIn > time.Hour {
 		t.Errorf("Obstacle() = %+v, %v, want about an hour", o, err)
 	}
 }
@@ -298,11 +298,11 @@ func TestRefusalsAreCounted(t *testing.T) {
 	m := accept(t, store, owner)
 	for want := range 3 {
 		c, _ := claim(t, store, m.ID)
-		if c.Refusals != want || c.Number != 2*want+1 {
+		if c.TransientFailures != want || c.Ordinal != 2*want+1 {
 			t.Errorf("claim = %+v, want %d refusals", c, want)
 		}
 		for _, status := range []int{429, 0} { // not to be reached is no refusal
-			if _, err := store.Requeue(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.RefusedForNow, HTTPStatus: status}, mms.Step{}); err != nil {
+			if _, err := store.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure, HTTPStatus: status}, mms.Transition{}); err != nil {
 				t.Fatal(err)
 			}
 			if status == 429 {
@@ -321,11 +321,11 @@ func TestACallThatIsMadeTwice(t *testing.T) {
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155559996",
 		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}
-	first, err := store.Accept(t.Context(), mms.Order{Message: m})
+	first, err := store.CreateMessage(t.Context(), mms.CreateRequest{Message: m})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := store.Accept(t.Context(), mms.Order{Message: m})
+	second, err := store.CreateMessage(t.Context(), mms.CreateRequest{Message: m})
 	if diff := cmp.Diff(first, second); diff != "" || err != nil {
 		t.Errorf("accepting again (-want +got):\n%s%v", diff, err)
 	}
@@ -402,15 +402,15 @@ func TestALapsedLeaseMeansDoubt(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	claim(t, store, alive.ID)
-	if n, err := store.DoubtLapsed(t.Context(), 10); err != nil || n != 1 {
+	if n, err := store.ReapLeases(t.Context(), 10); err != nil || n != 1 {
 		t.Errorf("DoubtLapsed() = %d, %v, want 1", n, err)
 	}
 	h := read(t, store, lost)
-	wantStory(t, h, mms.InDoubt, "accepted>queued attempt_started>sending in_doubt>in_doubt")
+	wantStory(t, h, mms.InDoubt, "created>queued attempt_started>sending in_doubt>in_doubt")
 	if h.Reason != mms.ReasonWorkerLost || h.AttemptList[0].Outcome != mms.Unknown {
 		t.Errorf("lost message = %+v, attempt %+v", h.Message, h.AttemptList[0])
 	}
-	wantStory(t, read(t, store, alive), mms.Sending, "accepted>queued attempt_started>sending")
+	wantStory(t, read(t, store, alive), mms.Sending, "created>queued attempt_started>sending")
 }
 
 func TestLeasesAreRenewedWhileTheyHold(t *testing.T) {
@@ -516,7 +516,7 @@ func TestTheSchemaRefusesWhatTheCodeShouldNeverDo(t *testing.T) {
 		"queued without a time":        `UPDATE messages SET status = 'queued' WHERE id = $1`,
 		"a sender that is no number":   `UPDATE messages SET sender = '4155550100' WHERE id = $1`,
 		"sender equal to recipient":    `UPDATE messages SET sender = recipient WHERE id = $1`,
-		"a second open attempt":        `INSERT INTO attempts (message_id, number, token, sender, lease_until) SELECT $1, 2, repeat('x', 40), '+14155550100', now()`,
+		"a second open attempt":        `INSERT INTO attempts (message_id, ordinal, token, sender, lease_until) SELECT $1, 2, repeat('x', 40), '+14155550100', now()`,
 		"an 11th picture":              `INSERT INTO message_media (message_id, position, url) VALUES ($1, 11, 'https://example.com')`,
 		"accepted without a UUID":      `UPDATE attempts SET outcome = 'accepted', finished_at = now() WHERE message_id = $1`,
 		"a token that can be guessed":  `UPDATE attempts SET token = 'short' WHERE message_id = $1`,

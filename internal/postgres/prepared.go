@@ -10,32 +10,32 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// prepared is a pool that has the database plan each statement once per connection
+// preparedDB is a pool that has the database plan each statement once per connection
 // and not each time: planning takes longer than carrying out what claims or
 // records an attempt. There are as many statements as constants in this package.
 //
 // A plan that was made while a table was empty must not read the table from end to
 // end once it is large: Open has the planner use indexes wherever there are any.
-type prepared struct {
+type preparedDB struct {
 	*sqlx.DB
-	patience time.Duration // see Open
+	timeout time.Duration // see Open
 
 	mu         sync.Mutex
 	statements map[string]*sqlx.Stmt
 }
 
-// within bounds the wait for a connection and for an answer. database/sql opens
+// withTimeout bounds the wait for a connection and for an answer. database/sql opens
 // connections for those who wait one after the other: with a database that does not
 // answer, the last of many would otherwise wait as often as there are connections'
 // worth of them before.
-func (p *prepared) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	if p.patience == 0 {
+func (p *preparedDB) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.timeout == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, p.patience)
+	return context.WithTimeout(ctx, p.timeout)
 }
 
-func (p *prepared) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
+func (p *preparedDB) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
 	p.mu.Lock()
 	statement := p.statements[query]
 	p.mu.Unlock()
@@ -56,8 +56,8 @@ func (p *prepared) statement(ctx context.Context, query string) (*sqlx.Stmt, err
 }
 
 // GetContext is sqlx's, prepared.
-func (p *prepared) GetContext(ctx context.Context, dest any, query string, args ...any) error {
-	ctx, cancel := p.within(ctx)
+func (p *preparedDB) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	ctx, cancel := p.withTimeout(ctx)
 	defer cancel()
 	statement, err := p.statement(ctx, query)
 	if err != nil {
@@ -67,8 +67,8 @@ func (p *prepared) GetContext(ctx context.Context, dest any, query string, args 
 }
 
 // SelectContext is sqlx's, prepared.
-func (p *prepared) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
-	ctx, cancel := p.within(ctx)
+func (p *preparedDB) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	ctx, cancel := p.withTimeout(ctx)
 	defer cancel()
 	statement, err := p.statement(ctx, query)
 	if err != nil {
@@ -78,8 +78,8 @@ func (p *prepared) SelectContext(ctx context.Context, dest any, query string, ar
 }
 
 // ExecContext is sqlx's, prepared.
-func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	ctx, cancel := p.within(ctx)
+func (p *preparedDB) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	ctx, cancel := p.withTimeout(ctx)
 	defer cancel()
 	statement, err := p.statement(ctx, query)
 	if err != nil {

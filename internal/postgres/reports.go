@@ -9,25 +9,25 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const selectAttemptByToken = `
-SELECT message_id, number, coalesce(plivo_uuid, '') AS plivo_uuid FROM attempts WHERE token = $1`
+SELECT message_id, ordinal, coalesce(plivo_uuid, '') AS plivo_uuid FROM attempts WHERE token = $1`
 
 // AttemptByToken returns the attempt that a callback URL names, with the UUID
 // known for it so far, or mms.ErrNotFound.
 func (s *Store) AttemptByToken(ctx context.Context, token string) (mms.AttemptRef, string, error) {
 	var row struct {
 		MessageID uuid.UUID `db:"message_id"`
-		Number    int       `db:"number"`
+		Number    int       `db:"ordinal"`
 		PlivoUUID string    `db:"plivo_uuid"`
 	}
 	err := s.db.GetContext(ctx, &row, selectAttemptByToken, token)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.AttemptRef{}, "", mms.ErrNotFound
 	}
-	return mms.AttemptRef{MessageID: row.MessageID, Number: row.Number}, row.PlivoUUID, translate(err, "reading an attempt by its token")
+	return mms.AttemptRef{MessageID: row.MessageID, Ordinal: row.Number}, row.PlivoUUID, wrapError(err, "reading an attempt by its token")
 }
 
 // applyReport moves the message on if its status may come before the reported
@@ -46,7 +46,7 @@ WITH old AS (
         plivo_code = CASE WHEN moves THEN $4 ELSE plivo_code END,
         reason = CASE WHEN NOT moves THEN reason WHEN $3 = 'failed' THEN 'reported' ELSE '' END,
         final_at = CASE WHEN NOT moves THEN final_at WHEN $3 IN ('delivered', 'undelivered', 'failed') THEN now() END,
-        check_at = CASE WHEN NOT moves THEN check_at WHEN $3 NOT IN ('delivered', 'undelivered', 'failed') THEN now() END,
+        unreported_since = CASE WHEN NOT moves THEN unreported_since WHEN $3 NOT IN ('delivered', 'undelivered', 'failed') THEN now() END,
         units = coalesce($8, units), cost = coalesce($9::numeric, cost),
         carrier_sent_at = coalesce($10, carrier_sent_at), carrier_report_at = coalesce($11, carrier_report_at)
     FROM old WHERE messages.id = old.id AND (moves OR notes
@@ -69,90 +69,90 @@ SELECT id FROM m WHERE told`
 // there is news.
 func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
 	before := []mms.Status{}
-	to, known := mms.Reported(r.State)
+	to, known := mms.StatusFromReport(r.State)
 	switch {
 	case known:
-		before = mms.Before(to)
+		before = mms.StatusesBefore(to)
 	case r.State == "queued":
 		to = mms.Submitted // which it is already, and nothing leads back to
 	}
-	changed, err := s.change(ctx, "applying a delivery report", applyReport,
-		ref.MessageID, r.PlivoUUID, string(to), r.ShortCode(), pq.Array(before), string(kind), r.Words(),
-		r.Units, nullIfEmpty(r.Cost), r.SentAt, r.ReportedAt, ref.Number)
+	changed, err := s.exec(ctx, "applying a delivery report", applyReport,
+		ref.MessageID, r.PlivoUUID, string(to), r.ShortCode(), pq.Array(before), string(kind), r.Summary(),
+		r.Units, nullIfEmpty(r.Cost), r.SentAt, r.ReportedAt, ref.Ordinal)
 	return changed == 1, err
 }
 
-const checkSoon = `UPDATE messages SET check_at = '-infinity' WHERE id = $1 AND plivo_uuid IS NOT NULL`
+const pollSoon = `UPDATE messages SET unreported_since = '-infinity' WHERE id = $1 AND plivo_uuid IS NOT NULL`
 
-// CheckSoon has Plivo asked about the attempt's message at once.
-func (s *Store) CheckSoon(ctx context.Context, ref mms.AttemptRef) error {
-	_, err := s.db.ExecContext(ctx, checkSoon, ref.MessageID)
-	return translate(err, "having Plivo asked about a message")
+// PollSoon has Plivo asked about the attempt's message at once.
+func (s *Store) PollSoon(ctx context.Context, ref mms.AttemptRef) error {
+	_, err := s.db.ExecContext(ctx, pollSoon, ref.MessageID)
+	return wrapError(err, "having Plivo asked about a message")
 }
 
-// takeSilent takes messages of which nothing has been heard for $1 seconds.
-const takeSilent = `
+// takeUnreported takes messages of which nothing has been heard for $1 seconds.
+const takeUnreported = `
 WITH due AS (
-    SELECT id FROM messages WHERE check_at <= now() - $1 * interval '1 second'
-    ORDER BY check_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT id FROM messages WHERE unreported_since <= now() - $1 * interval '1 second'
+    ORDER BY unreported_since LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
-    UPDATE messages SET check_at = CASE WHEN final_at IS NULL THEN now() END
+    UPDATE messages SET unreported_since = CASE WHEN final_at IS NULL THEN now() END
     FROM due WHERE messages.id = due.id
     RETURNING messages.id, sender, recipient, plivo_uuid
 )
-SELECT m.id, a.number, m.plivo_uuid, m.sender, m.recipient FROM m JOIN attempts a ON a.plivo_uuid = m.plivo_uuid`
+SELECT m.id, a.ordinal, m.plivo_uuid, m.sender, m.recipient FROM m JOIN attempts a ON a.plivo_uuid = m.plivo_uuid`
 
-// TakeSilent returns up to limit messages at Plivo of which nothing has been
+// TakeUnreported returns up to limit messages at Plivo of which nothing has been
 // heard for a while. Each comes up again after as long a while, until it is final.
-func (s *Store) TakeSilent(ctx context.Context, wait time.Duration, limit int) ([]mms.Silent, error) {
+func (s *Store) TakeUnreported(ctx context.Context, wait time.Duration, limit int) ([]mms.Unreported, error) {
 	var rows []struct {
 		ID        uuid.UUID `db:"id"`
-		Number    int       `db:"number"`
+		Number    int       `db:"ordinal"`
 		PlivoUUID string    `db:"plivo_uuid"`
 		Sender    string    `db:"sender"`
 		Recipient string    `db:"recipient"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, takeSilent, wait.Seconds(), limit); err != nil {
-		return nil, translate(err, "taking silent messages")
+	if err := s.db.SelectContext(ctx, &rows, takeUnreported, wait.Seconds(), limit); err != nil {
+		return nil, wrapError(err, "taking silent messages")
 	}
-	silent := make([]mms.Silent, len(rows))
+	silent := make([]mms.Unreported, len(rows))
 	for i, r := range rows {
-		silent[i] = mms.Silent{
-			AttemptRef: mms.AttemptRef{MessageID: r.ID, Number: r.Number}, PlivoUUID: r.PlivoUUID,
-			Sender: mms.Number(r.Sender), Recipient: mms.Number(r.Recipient),
+		silent[i] = mms.Unreported{
+			AttemptRef: mms.AttemptRef{MessageID: r.ID, Ordinal: r.Number}, PlivoUUID: r.PlivoUUID,
+			Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
 		}
 	}
 	return silent, nil
 }
 
-const restSilent = `
-UPDATE messages SET check_at = now() + least(now() - updated_at, interval '30 minutes')
-WHERE id = $1 AND check_at IS NOT NULL AND final_at IS NULL`
+const backOffUnreported = `
+UPDATE messages SET unreported_since = now() + least(now() - updated_at, interval '30 minutes')
+WHERE id = $1 AND unreported_since IS NOT NULL AND final_at IS NULL`
 
-// RestSilent lets a message rest that Plivo had no news of: the longer, the
+// BackOffUnreported lets a message rest that Plivo had no news of: the longer, the
 // longer there has been none.
-func (s *Store) RestSilent(ctx context.Context, ref mms.AttemptRef) error {
-	_, err := s.db.ExecContext(ctx, restSilent, ref.MessageID)
-	return translate(err, "letting a silent message rest")
+func (s *Store) BackOffUnreported(ctx context.Context, ref mms.AttemptRef) error {
+	_, err := s.db.ExecContext(ctx, backOffUnreported, ref.MessageID)
+	return wrapError(err, "letting a silent message rest")
 }
 
-const closeSilent = `
+const closeUnreported = `
 WITH due AS (
-    SELECT id FROM messages WHERE check_at IS NOT NULL AND status IN ('submitted', 'sent') AND final_at IS NULL
+    SELECT id FROM messages WHERE unreported_since IS NOT NULL AND status IN ('submitted', 'sent') AND final_at IS NULL
       AND updated_at < now() - $1 * interval '1 second'
     LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
-    UPDATE messages SET final_at = now(), check_at = NULL, version = version + 1, updated_at = now()
+    UPDATE messages SET final_at = now(), unreported_since = NULL, version = version + 1, updated_at = now()
     FROM due WHERE messages.id = due.id RETURNING messages.id, status
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'closed', status FROM m
 )
 SELECT id FROM m`
 
-// CloseSilent closes up to limit messages of which nothing has been heard for
+// CloseUnreported closes up to limit messages of which nothing has been heard for
 // so long that no further report is expected, and returns how many.
-func (s *Store) CloseSilent(ctx context.Context, silence time.Duration, limit int) (int, error) {
-	return s.change(ctx, "closing silent messages", closeSilent, silence.Seconds(), limit)
+func (s *Store) CloseUnreported(ctx context.Context, silence time.Duration, limit int) (int, error) {
+	return s.exec(ctx, "closing silent messages", closeUnreported, silence.Seconds(), limit)
 }
 
 func nullIfEmpty(s string) *string {

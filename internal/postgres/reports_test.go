@@ -12,8 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/audit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 // submitted is a message that Plivo has under the UUID "u-1".
@@ -27,14 +28,14 @@ func submitted(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Messag
 	return m, c.AttemptRef
 }
 
-const begun = "accepted>queued attempt_started>sending submitted>submitted"
+const begun = "created>queued attempt_started>sending submitted>submitted"
 
 // report applies a report and wants it to be news, or not.
 func report(t *testing.T, store *postgres.Store, ref mms.AttemptRef, r mms.Report, news bool) {
 	t.Helper()
 	changed, err := store.ApplyReport(t.Context(), ref, r, mms.EventReport)
 	if err != nil || changed != news {
-		t.Errorf("report %s for %s: %v, %v, want %v", r.Words(), r.PlivoUUID, changed, err, news)
+		t.Errorf("report %s for %s: %v, %v, want %v", r.Summary(), r.PlivoUUID, changed, err, news)
 	}
 }
 
@@ -128,15 +129,15 @@ func TestAnOptOutIsRemembered(t *testing.T) {
 
 func silence(t *testing.T, store *postgres.Store, m mms.Message, ago time.Duration) {
 	t.Helper()
-	_, err := store.DB().Exec(`UPDATE messages SET check_at = now() - $2 * interval '1 second', updated_at = now() - $2 * interval '1 second' WHERE id = $1`, m.ID, ago.Seconds())
+	_, err := store.DB().Exec(`UPDATE messages SET unreported_since = now() - $2 * interval '1 second', updated_at = now() - $2 * interval '1 second' WHERE id = $1`, m.ID, ago.Seconds())
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func takeSilent(t *testing.T, store *postgres.Store) []mms.Silent {
+func takeUnreported(t *testing.T, store *postgres.Store) []mms.Unreported {
 	t.Helper()
-	silent, err := store.TakeSilent(t.Context(), 10*time.Minute, 10)
+	silent, err := store.TakeUnreported(t.Context(), 10*time.Minute, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,39 +148,39 @@ func TestSilentMessagesComeUpLessAndLessOften(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
-	if got := takeSilent(t, store); len(got) != 0 {
+	if got := takeUnreported(t, store); len(got) != 0 {
 		t.Errorf("TakeSilent() at once = %+v, want none", got)
 	}
 	silence(t, store, m, 11*time.Minute)
-	want := []mms.Silent{{AttemptRef: ref, PlivoUUID: "u-1", Sender: m.Sender, Recipient: m.Recipient}}
-	if diff := cmp.Diff(want, takeSilent(t, store)); diff != "" {
+	want := []mms.Unreported{{AttemptRef: ref, PlivoUUID: "u-1", Sender: m.Sender, Recipient: m.Recipient}}
+	if diff := cmp.Diff(want, takeUnreported(t, store)); diff != "" {
 		t.Errorf("TakeSilent() (-want +got):\n%s", diff)
 	}
-	if got := takeSilent(t, store); len(got) != 0 {
+	if got := takeUnreported(t, store); len(got) != 0 {
 		t.Errorf("TakeSilent() again = %+v, want none", got)
 	}
-	if err := store.RestSilent(t.Context(), ref); err != nil {
+	if err := store.BackOffUnreported(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
 	var wait float64
-	if err := store.DB().QueryRow(`SELECT extract(epoch FROM check_at - now()) FROM messages WHERE id = $1`, m.ID).Scan(&wait); err != nil || wait < 600 || wait > 700 {
+	if err := store.DB().QueryRow(`SELECT extract(epoch FROM unreported_since - now()) FROM messages WHERE id = $1`, m.ID).Scan(&wait); err != nil || wait < 600 || wait > 700 {
 		t.Errorf("it rests for %v s, %v, want as long as it had been silent", wait, err)
 	}
-	if err := store.CheckSoon(t.Context(), ref); err != nil {
+	if err := store.PollSoon(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if got := takeSilent(t, store); len(got) != 1 {
+	if got := takeUnreported(t, store); len(got) != 1 {
 		t.Errorf("TakeSilent() after CheckSoon() = %+v, want it", got)
 	}
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true)
 	silence(t, store, m, 0)
-	if _, err := store.DB().Exec(`UPDATE messages SET check_at = NULL`); err != nil {
+	if _, err := store.DB().Exec(`UPDATE messages SET unreported_since = NULL`); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.CheckSoon(t.Context(), ref); err != nil {
+	if err := store.PollSoon(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if first, second := takeSilent(t, store), takeSilent(t, store); len(first) != 1 || len(second) != 0 {
+	if first, second := takeUnreported(t, store), takeUnreported(t, store); len(first) != 1 || len(second) != 0 {
 		t.Errorf("a final message that is to be checked comes up %d and %d times, want once", len(first), len(second))
 	}
 }
@@ -192,18 +193,18 @@ func TestClosing(t *testing.T) {
 			store, owner := newStore(t)
 			m, ref := submitted(t, store, owner)
 			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: state}, state == "sent")
-			if n, err := store.CloseSilent(t.Context(), time.Hour, 10); err != nil || n != 0 {
+			if n, err := store.CloseUnreported(t.Context(), time.Hour, 10); err != nil || n != 0 {
 				t.Errorf("CloseSilent() at once = %d, %v, want 0", n, err)
 			}
 			silence(t, store, m, 2*time.Hour)
-			if n, err := store.CloseSilent(t.Context(), time.Hour, 10); err != nil || n != 1 {
+			if n, err := store.CloseUnreported(t.Context(), time.Hour, 10); err != nil || n != 1 {
 				t.Errorf("CloseSilent() = %d, %v, want 1", n, err)
 			}
 			h := read(t, store, m)
 			if !h.Final() || h.Events[len(h.Events)-1].Kind != mms.EventClosed || h.Explain() == m.Explain() {
 				t.Errorf("the message is not closed: %+v", h.Message)
 			}
-			if got := takeSilent(t, store); len(got) != 0 {
+			if got := takeUnreported(t, store); len(got) != 0 {
 				t.Errorf("TakeSilent() = %+v, want none", got)
 			}
 			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true) // late, and welcome
@@ -232,15 +233,15 @@ func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
 		pieces := []func() error{
 			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, id); return err },
 			func() error {
-				_, err := store.Doubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoAnswer})
+				_, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse})
 				return err
 			},
 		}
 		for _, state := range append([]string{"queued"}, chain...) {
-			for _, kind := range []mms.EventKind{mms.EventReport, mms.EventAsked} {
+			for _, kind := range []mms.EventKind{mms.EventReport, mms.EventStatusPolled} {
 				pieces = append(pieces, func() error {
 					// As receipts and the resolver do: bind, then apply.
-					if _, err := store.Accepted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: id}, mms.EventSubmitted); err != nil {
+					if _, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: id}, mms.EventSubmitted); err != nil {
 						return err
 					}
 					_, err := store.ApplyReport(t.Context(), c.AttemptRef, mms.Report{PlivoUUID: id, State: state}, kind)
@@ -270,7 +271,7 @@ func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
 		}
 	}
 	findings, err := store.Audit(t.Context())
-	if err != nil || slices.ContainsFunc(findings, func(f mms.Finding) bool { return f.Broken }) {
+	if err != nil || slices.ContainsFunc(findings, func(f audit.Finding) bool { return f.Broken }) {
 		t.Errorf("Audit() = %+v, %v", findings, err)
 	}
 }

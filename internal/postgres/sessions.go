@@ -23,7 +23,7 @@ func (s *Sessions) FindCtx(ctx context.Context, token string) ([]byte, bool, err
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
-	return data, err == nil, translate(err, "reading a session")
+	return data, err == nil, wrapError(err, "reading a session")
 }
 
 const upsertSession = `
@@ -33,7 +33,7 @@ ON CONFLICT (token) DO UPDATE SET data = EXCLUDED.data, expiry = EXCLUDED.expiry
 // CommitCtx stores a session until its expiry.
 func (s *Sessions) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
 	_, err := s.store.db.ExecContext(ctx, upsertSession, token, data, expiry)
-	return translate(err, "storing a session")
+	return wrapError(err, "storing a session")
 }
 
 const deleteSession = `DELETE FROM sessions WHERE token = $1`
@@ -41,7 +41,7 @@ const deleteSession = `DELETE FROM sessions WHERE token = $1`
 // DeleteCtx ends a session; that there is none is fine.
 func (s *Sessions) DeleteCtx(ctx context.Context, token string) error {
 	_, err := s.store.db.ExecContext(ctx, deleteSession, token)
-	return translate(err, "ending a session")
+	return wrapError(err, "ending a session")
 }
 
 // Find, Commit and Delete are what scs asks for where it has no context.
@@ -64,5 +64,5 @@ const deleteExpiredSessions = `DELETE FROM sessions WHERE expiry < now()`
 // DeleteExpired removes the sessions that are over.
 func (s *Sessions) DeleteExpired(ctx context.Context) error {
 	_, err := s.store.db.ExecContext(ctx, deleteExpiredSessions)
-	return translate(err, "removing old sessions")
+	return wrapError(err, "removing old sessions")
 }

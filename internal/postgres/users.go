@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/identity"
 )
 
 type userRow struct {
@@ -39,7 +39,7 @@ func (s *Store) CreateUser(ctx context.Context, u identity.User) error {
 	if violates(err, "users_email_taken") {
 		return identity.ErrEmailTaken
 	}
-	return translate(err, "adding a user")
+	return wrapError(err, "adding a user")
 }
 
 const selectUserByEmail = `
@@ -64,14 +64,14 @@ func (s *Store) user(ctx context.Context, query string, arg any) (identity.User,
 	if errors.Is(err, sql.ErrNoRows) {
 		return identity.User{}, identity.ErrNoUser
 	}
-	return row.user(), translate(err, "reading a user")
+	return row.user(), wrapError(err, "reading a user")
 }
 
 const updatePassword = `
 WITH u AS (
     UPDATE users SET password_hash = $2 WHERE email = $1 RETURNING id
 )
-SELECT pg_notify('` + AccessChannel + `', id::text) FROM u`
+SELECT pg_notify('` + AccessRevokedChannel + `', id::text) FROM u`
 
 // SetPassword changes a user's password, which ends all of their sessions, or returns
 // identity.ErrNoUser.
@@ -79,12 +79,12 @@ func (s *Store) SetPassword(ctx context.Context, email string, hash identity.Pas
 	return s.updateUser(ctx, "changing a password", updatePassword, email, string(hash))
 }
 
-const noteLogout = `SELECT pg_notify('` + AccessChannel + `', $1)`
+const notifyLogout = `SELECT pg_notify('` + AccessRevokedChannel + `', $1)`
 
-// NoteLogout tells all processes that a session of the user's has ended.
-func (s *Store) NoteLogout(ctx context.Context, user uuid.UUID) error {
-	_, err := s.db.ExecContext(ctx, noteLogout, user.String())
-	return translate(err, "announcing a logout")
+// NotifyLogout tells all processes that a session of the user's has ended.
+func (s *Store) NotifyLogout(ctx context.Context, user uuid.UUID) error {
+	_, err := s.db.ExecContext(ctx, notifyLogout, user.String())
+	return wrapError(err, "announcing a logout")
 }
 
 const updateDailyCap = `
@@ -99,7 +99,7 @@ func (s *Store) SetDailyCap(ctx context.Context, email string, messages int) err
 func (s *Store) updateUser(ctx context.Context, doing, query string, args ...any) error {
 	result, err := s.db.ExecContext(ctx, query, args...)
 	if err != nil {
-		return translate(err, doing)
+		return wrapError(err, doing)
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(identity.ErrNoUser, err)
@@ -117,29 +117,29 @@ ON CONFLICT DO NOTHING`
 func (s *Store) CreateFirstAdmin(ctx context.Context, u identity.User) (bool, error) {
 	result, err := s.db.ExecContext(ctx, insertFirstAdmin, u.ID, u.Email, string(u.PasswordHash))
 	if err != nil {
-		return false, translate(err, "adding the first admin")
+		return false, wrapError(err, "adding the first admin")
 	}
 	n, err := result.RowsAffected()
-	return n == 1, translate(err, "adding the first admin")
+	return n == 1, wrapError(err, "adding the first admin")
 }
 
-const countTry = `
-INSERT INTO throttles (key, tries, window_ends) VALUES ($1, 1, now() + $2 * interval '1 second')
+const countHit = `
+INSERT INTO throttles (key, hits, window_ends) VALUES ($1, 1, now() + $2 * interval '1 second')
 ON CONFLICT (key) DO UPDATE SET
-    tries       = CASE WHEN throttles.window_ends <= now() THEN 1 ELSE throttles.tries + 1 END,
+    hits       = CASE WHEN throttles.window_ends <= now() THEN 1 ELSE throttles.hits + 1 END,
     window_ends = CASE WHEN throttles.window_ends <= now() THEN EXCLUDED.window_ends ELSE throttles.window_ends END
-RETURNING tries, extract(epoch FROM window_ends - clock_timestamp())`
+RETURNING hits, extract(epoch FROM window_ends - clock_timestamp())`
 
 // Throttle counts one more try under the key and returns how long to wait when
 // there were more than limit in the current window, else 0.
 func (s *Store) Throttle(ctx context.Context, key [32]byte, limit int, window time.Duration) (time.Duration, error) {
 	var tries int
 	var left float64
-	ctx, cancel := s.db.within(ctx)
+	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
-	err := s.db.QueryRowContext(ctx, countTry, key[:], window.Seconds()).Scan(&tries, &left)
+	err := s.db.QueryRowContext(ctx, countHit, key[:], window.Seconds()).Scan(&tries, &left)
 	if err != nil {
-		return 0, translate(err, "counting a try")
+		return 0, wrapError(err, "counting a try")
 	}
 	if tries <= limit {
 		return 0, nil
@@ -147,13 +147,13 @@ func (s *Store) Throttle(ctx context.Context, key [32]byte, limit int, window ti
 	return seconds(left), nil
 }
 
-const forgetTries = `
+const deleteThrottle = `
 DELETE FROM throttles WHERE key = $1 OR window_ends < now() - interval '1 hour'`
 
 // Unthrottle forgets the tries under the key, and all that are long over.
 func (s *Store) Unthrottle(ctx context.Context, key [32]byte) error {
-	_, err := s.db.ExecContext(ctx, forgetTries, key[:])
-	return translate(err, "forgetting tries")
+	_, err := s.db.ExecContext(ctx, deleteThrottle, key[:])
+	return wrapError(err, "forgetting tries")
 }
 
 // seconds turns a number of seconds, as the database counts them, into a duration.

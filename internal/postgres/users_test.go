@@ -10,16 +10,16 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	store, id := newStore(t)
 	byEmail, err := store.UserByEmail(t.Context(), "ada@example.com")
-	if err != nil || byEmail.ID != id || byEmail.Role != identity.Sender {
+	if err != nil || byEmail.ID != id || byEmail.Role != identity.RoleUser {
 		t.Errorf("UserByEmail() = %+v, %v", byEmail, err)
 	}
 	if byID, err := store.UserByID(t.Context(), id); err != nil || byID != byEmail {
@@ -31,7 +31,7 @@ func TestUsers(t *testing.T) {
 	if _, err := store.UserByID(t.Context(), uuid.New()); !errors.Is(err, identity.ErrNoUser) {
 		t.Errorf("unknown id: %v, want ErrNoUser", err)
 	}
-	again := identity.User{ID: uuid.New(), Email: "ada@example.com", Role: identity.Sender, PasswordHash: byEmail.PasswordHash}
+	again := identity.User{ID: uuid.New(), Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: byEmail.PasswordHash}
 	if err := store.CreateUser(t.Context(), again); !errors.Is(err, identity.ErrEmailTaken) {
 		t.Errorf("the same email again: %v, want ErrEmailTaken", err)
 	}
@@ -110,7 +110,7 @@ func TestThrottleForgetsAfterTheWindow(t *testing.T) {
 
 func TestADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open("postgres://nobody@127.0.0.1:1/none?sslmode=disable", 1, postgres.Patience)
+	store, err := postgres.Open("postgres://nobody@127.0.0.1:1/none?sslmode=disable", 1, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestADatabaseThatIsAway(t *testing.T) {
 	if _, err := store.Message(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Message() = %v, want ErrUnavailable", err)
 	}
-	if _, err := store.Accept(t.Context(), mms.Order{Message: mms.Message{ID: uuid.New(), Owner: uuid.New()}}); !errors.Is(err, mms.ErrUnavailable) {
+	if _, err := store.CreateMessage(t.Context(), mms.CreateRequest{Message: mms.Message{ID: uuid.New(), Owner: uuid.New()}}); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Accept() = %v, want ErrUnavailable", err)
 	}
 }

@@ -9,10 +9,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.disabled_at, w.disabled_why,
+const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.disabled_at, w.disabled_reason,
     CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until`
 
 type webhookRow struct {
@@ -24,14 +25,14 @@ type webhookRow struct {
 	CreatedAt      time.Time      `db:"created_at"`
 	FailingSince   *time.Time     `db:"failing_since"`
 	DisabledAt     *time.Time     `db:"disabled_at"`
-	DisabledWhy    string         `db:"disabled_why"`
+	DisabledReason string         `db:"disabled_reason"`
 	OldSecretUntil *time.Time     `db:"old_secret_until"`
 }
 
-func (r webhookRow) webhook() mms.Webhook {
-	w := mms.Webhook{
+func (r webhookRow) webhook() webhook.Endpoint {
+	w := webhook.Endpoint{
 		ID: r.ID, Owner: r.UserID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince,
-		DisabledAt: r.DisabledAt, DisabledWhy: r.DisabledWhy, OldSecretUntil: r.OldSecretUntil,
+		DisabledAt: r.DisabledAt, DisabledReason: r.DisabledReason, OldSecretUntil: r.OldSecretUntil,
 	}
 	for _, status := range r.Statuses {
 		w.Statuses = append(w.Statuses, mms.Status(status))
@@ -45,25 +46,25 @@ SELECT $1, $2, $3, $4, coalesce($5, '{}'::text[]), $6 WHERE (SELECT count(*) FRO
 RETURNING ` + webhookColumns
 
 // CreateWebhook adds a webhook. A user who has too many gets
-// mms.ErrTooManyWebhooks.
-func (s *Store) CreateWebhook(ctx context.Context, w mms.Webhook, secret mms.WebhookSecret) (mms.Webhook, error) {
+// webhook.ErrTooMany.
+func (s *Store) CreateWebhook(ctx context.Context, w webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error) {
 	var row webhookRow
-	err := s.db.GetContext(ctx, &row, insertWebhook, w.ID, w.Owner, w.URL, w.Description, pq.Array(w.Statuses), string(secret), mms.MaxWebhooks)
+	err := s.db.GetContext(ctx, &row, insertWebhook, w.ID, w.Owner, w.URL, w.Description, pq.Array(w.Statuses), string(secret), webhook.MaxEndpoints)
 	if errors.Is(err, sql.ErrNoRows) {
-		return mms.Webhook{}, mms.ErrTooManyWebhooks
+		return webhook.Endpoint{}, webhook.ErrTooMany
 	}
-	return row.webhook(), translate(err, "adding a webhook")
+	return row.webhook(), wrapError(err, "adding a webhook")
 }
 
 const selectWebhooks = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE user_id = $1 ORDER BY id`
 
 // Webhooks returns the owner's webhooks.
-func (s *Store) Webhooks(ctx context.Context, owner uuid.UUID) ([]mms.Webhook, error) {
+func (s *Store) Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error) {
 	var rows []webhookRow
 	if err := s.db.SelectContext(ctx, &rows, selectWebhooks, owner); err != nil {
-		return nil, translate(err, "listing webhooks")
+		return nil, wrapError(err, "listing webhooks")
 	}
-	webhooks := make([]mms.Webhook, len(rows))
+	webhooks := make([]webhook.Endpoint, len(rows))
 	for i, row := range rows {
 		webhooks[i] = row.webhook()
 	}
@@ -73,13 +74,13 @@ func (s *Store) Webhooks(ctx context.Context, owner uuid.UUID) ([]mms.Webhook, e
 const selectWebhook = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE id = $1 AND user_id = $2`
 
 // Webhook returns the owner's webhook, or mms.ErrNoWebhook.
-func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (mms.Webhook, error) {
+func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error) {
 	var row webhookRow
 	err := s.db.GetContext(ctx, &row, selectWebhook, id, owner)
 	if errors.Is(err, sql.ErrNoRows) {
-		return mms.Webhook{}, mms.ErrNoWebhook
+		return webhook.Endpoint{}, webhook.ErrNotFound
 	}
-	return row.webhook(), translate(err, "reading a webhook")
+	return row.webhook(), wrapError(err, "reading a webhook")
 }
 
 const deleteWebhook = `DELETE FROM webhooks WHERE id = $1 AND user_id = $2`
@@ -96,12 +97,12 @@ WHERE id = $1 AND user_id = $2`
 
 // RotateSecret gives the owner's webhook a new secret. For a while the old one
 // signs beside it. It returns mms.ErrNoWebhook.
-func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret mms.WebhookSecret) error {
-	return s.onWebhook(ctx, "changing a webhook's secret", rotateSecret, id, owner, string(secret), mms.SecretOverlap.Seconds())
+func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error {
+	return s.onWebhook(ctx, "changing a webhook's secret", rotateSecret, id, owner, string(secret), webhook.SecretOverlap.Seconds())
 }
 
 const enableWebhook = `
-UPDATE webhooks SET disabled_at = NULL, disabled_why = '', failing_since = NULL WHERE id = $1 AND user_id = $2`
+UPDATE webhooks SET disabled_at = NULL, disabled_reason = '', failing_since = NULL WHERE id = $1 AND user_id = $2`
 
 // EnableWebhook switches the owner's webhook on again, or returns
 // mms.ErrNoWebhook.
@@ -112,37 +113,37 @@ func (s *Store) EnableWebhook(ctx context.Context, owner, id uuid.UUID) error {
 func (s *Store) onWebhook(ctx context.Context, doing, query string, args ...any) error {
 	result, err := s.db.ExecContext(ctx, query, args...)
 	if err != nil {
-		return translate(err, doing)
+		return wrapError(err, doing)
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(mms.ErrNoWebhook, err)
+		return errors.Join(webhook.ErrNotFound, err)
 	}
 	return nil
 }
 
-const eventColumns = `e.id, e.number, e.webhook_id, e.message_id, e.status, e.version, e.occurred_at, e.state, e.tries, e.due_at, e.tried_at,
+const eventColumns = `e.id, e.sequence, e.webhook_id, e.message_id, e.status, e.version, e.occurred_at, e.state, e.attempts, e.due_at, e.attempted_at,
     coalesce(e.http_status, 0) AS http_status, e.error`
 
 type webhookEventRow struct {
-	ID         uuid.UUID     `db:"id"`
-	Number     int64         `db:"number"`
-	WebhookID  uuid.UUID     `db:"webhook_id"`
-	MessageID  uuid.NullUUID `db:"message_id"`
-	Status     string        `db:"status"`
-	Version    int64         `db:"version"`
-	OccurredAt time.Time     `db:"occurred_at"`
-	State      string        `db:"state"`
-	Tries      int           `db:"tries"`
-	DueAt      time.Time     `db:"due_at"`
-	TriedAt    *time.Time    `db:"tried_at"`
-	HTTPStatus int           `db:"http_status"`
-	Error      string        `db:"error"`
+	ID          uuid.UUID     `db:"id"`
+	Sequence    int64         `db:"sequence"`
+	WebhookID   uuid.UUID     `db:"webhook_id"`
+	MessageID   uuid.NullUUID `db:"message_id"`
+	Status      string        `db:"status"`
+	Version     int64         `db:"version"`
+	OccurredAt  time.Time     `db:"occurred_at"`
+	State       string        `db:"state"`
+	Attempts    int           `db:"attempts"`
+	DueAt       time.Time     `db:"due_at"`
+	AttemptedAt *time.Time    `db:"attempted_at"`
+	HTTPStatus  int           `db:"http_status"`
+	Error       string        `db:"error"`
 }
 
-func (r webhookEventRow) event() mms.WebhookEvent {
-	return mms.WebhookEvent{
-		ID: r.ID, Number: r.Number, WebhookID: r.WebhookID, MessageID: r.MessageID.UUID, Status: mms.Status(r.Status), Version: r.Version,
-		OccurredAt: r.OccurredAt, State: mms.WebhookEventState(r.State), Tries: r.Tries, DueAt: r.DueAt, TriedAt: r.TriedAt,
+func (r webhookEventRow) event() webhook.Event {
+	return webhook.Event{
+		ID: r.ID, Sequence: r.Sequence, WebhookID: r.WebhookID, MessageID: r.MessageID.UUID, Status: mms.Status(r.Status), Version: r.Version,
+		OccurredAt: r.OccurredAt, State: webhook.EventState(r.State), Attempts: r.Attempts, DueAt: r.DueAt, AttemptedAt: r.AttemptedAt,
 		HTTPStatus: r.HTTPStatus, Error: r.Error,
 	}
 }
@@ -151,29 +152,29 @@ const insertTestEvent = `
 INSERT INTO webhook_events AS e (webhook_id) SELECT id FROM webhooks WHERE id = $1 AND user_id = $2 AND disabled_at IS NULL
 RETURNING ` + eventColumns
 
-// AddTestEvent has the owner's webhook told of a test. One that is switched off
+// CreateTestEvent has the owner's webhook told of a test. One that is switched off
 // gets none: mms.ErrNoWebhook.
-func (s *Store) AddTestEvent(ctx context.Context, owner, id uuid.UUID) (mms.WebhookEvent, error) {
+func (s *Store) CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webhook.Event, error) {
 	var row webhookEventRow
 	err := s.db.GetContext(ctx, &row, insertTestEvent, id, owner)
 	if errors.Is(err, sql.ErrNoRows) {
-		return mms.WebhookEvent{}, mms.ErrNoWebhook
+		return webhook.Event{}, webhook.ErrNotFound
 	}
-	return row.event(), translate(err, "adding a test event")
+	return row.event(), wrapError(err, "adding a test event")
 }
 
 const selectWebhookEvents = `
 SELECT ` + eventColumns + ` FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
-WHERE w.id = $1 AND w.user_id = $2 AND ($3 = 0 OR e.number < $3) ORDER BY e.number DESC LIMIT $4`
+WHERE w.id = $1 AND w.user_id = $2 AND ($3 = 0 OR e.sequence < $3) ORDER BY e.sequence DESC LIMIT $4`
 
 // WebhookEvents returns events of the owner's webhook, newest first, those
 // before the number before if it is not 0, and whether there are more.
-func (s *Store) WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]mms.WebhookEvent, bool, error) {
+func (s *Store) WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error) {
 	var rows []webhookEventRow
 	if err := s.db.SelectContext(ctx, &rows, selectWebhookEvents, id, owner, before, limit+1); err != nil {
-		return nil, false, translate(err, "listing a webhook's events")
+		return nil, false, wrapError(err, "listing a webhook's events")
 	}
-	events := make([]mms.WebhookEvent, min(len(rows), limit))
+	events := make([]webhook.Event, min(len(rows), limit))
 	for i := range events {
 		events[i] = rows[i].event()
 	}
@@ -181,43 +182,43 @@ func (s *Store) WebhookEvents(ctx context.Context, owner, id uuid.UUID, before i
 }
 
 const replayEvent = `
-UPDATE webhook_events AS e SET state = 'pending', tries = 0, due_at = now(), look_at = now()
+UPDATE webhook_events AS e SET state = 'pending', attempts = 0, due_at = now(), task_check_at = now()
 FROM webhooks w WHERE e.id = $1 AND w.id = $2 AND w.user_id = $3 AND e.webhook_id = w.id AND w.disabled_at IS NULL
 RETURNING ` + eventColumns
 
 // ReplayEvent has the owner's webhook told of an event again. It returns
 // mms.ErrNoWebhook also when the webhook is switched off.
-func (s *Store) ReplayEvent(ctx context.Context, owner, webhook, id uuid.UUID) (mms.WebhookEvent, error) {
+func (s *Store) ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error) {
 	var row webhookEventRow
-	err := s.db.GetContext(ctx, &row, replayEvent, id, webhook, owner)
+	err := s.db.GetContext(ctx, &row, replayEvent, id, endpoint, owner)
 	if errors.Is(err, sql.ErrNoRows) {
-		return mms.WebhookEvent{}, mms.ErrNoWebhook
+		return webhook.Event{}, webhook.ErrNotFound
 	}
-	return row.event(), translate(err, "replaying an event")
+	return row.event(), wrapError(err, "replaying an event")
 }
 
 const takeEvents = `
 UPDATE webhook_events SET generation = generation + 1,
-    look_at = now() + least(greatest(now() - occurred_at, interval '30 seconds'), interval '10 minutes')
+    task_check_at = now() + least(greatest(now() - occurred_at, interval '30 seconds'), interval '10 minutes')
 WHERE id IN (
-    SELECT e.id FROM webhook_events e WHERE e.state = 'pending' AND e.look_at <= now()
-    ORDER BY e.look_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT e.id FROM webhook_events e WHERE e.state = 'pending' AND e.task_check_at <= now()
+    ORDER BY e.task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id, generation`
 
 // TakeWebhookEvents returns the tasks of up to limit events that have none, or
 // may have lost theirs.
-func (s *Store) TakeWebhookEvents(ctx context.Context, limit int) ([]mms.WebhookTask, error) {
+func (s *Store) TakeWebhookEvents(ctx context.Context, limit int) ([]webhook.Task, error) {
 	var rows []struct {
 		ID         uuid.UUID `db:"id"`
 		Generation int       `db:"generation"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, takeEvents, limit); err != nil {
-		return nil, translate(err, "taking webhook events")
+		return nil, wrapError(err, "taking webhook events")
 	}
-	tasks := make([]mms.WebhookTask, len(rows))
+	tasks := make([]webhook.Task, len(rows))
 	for i, row := range rows {
-		tasks[i] = mms.WebhookTask{EventID: row.ID, Generation: row.Generation}
+		tasks[i] = webhook.Task{EventID: row.ID, Generation: row.Generation}
 	}
 	return tasks, nil
 }
@@ -226,8 +227,8 @@ func (s *Store) TakeWebhookEvents(ctx context.Context, limit int) ([]mms.Webhook
 // not due.
 const claimEvent = `
 WITH e AS (
-    UPDATE webhook_events SET tries = tries + 1, tried_at = now(), due_at = now() + $2 * interval '1 second',
-        look_at = now() + ($2 + 1) * interval '1 second'
+    UPDATE webhook_events SET attempts = attempts + 1, attempted_at = now(), due_at = now() + $2 * interval '1 second',
+        task_check_at = now() + ($2 + 1) * interval '1 second'
     FROM webhooks w WHERE webhook_events.id = $1 AND state = 'pending' AND due_at <= now() AND w.id = webhook_id AND w.disabled_at IS NULL
     RETURNING webhook_events.*
 )
@@ -252,12 +253,12 @@ func (s *Store) WebhookEventDue(ctx context.Context, id uuid.UUID) (time.Duratio
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, nil
 	}
-	return seconds(wait), err == nil, translate(err, "asking when a webhook event is due")
+	return seconds(wait), err == nil, wrapError(err, "asking when a webhook event is due")
 }
 
 // ClaimWebhookEvent begins a try of at most lease. It reports false when there
 // is nothing to do (yet).
-func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (mms.Telling, bool, error) {
+func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (webhook.Delivery, bool, error) {
 	var row struct {
 		webhookEventRow
 		Reason    string    `db:"event_reason"`
@@ -270,13 +271,13 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 	}
 	err := s.db.GetContext(ctx, &row, claimEvent, id, lease.Seconds())
 	if errors.Is(err, sql.ErrNoRows) {
-		return mms.Telling{}, false, nil
+		return webhook.Delivery{}, false, nil
 	}
 	if err != nil {
-		return mms.Telling{}, false, translate(err, "claiming a webhook event")
+		return webhook.Delivery{}, false, wrapError(err, "claiming a webhook event")
 	}
-	t := mms.Telling{
-		WebhookEvent: row.event(), URL: row.URL, Secret: mms.WebhookSecret(row.Secret), OldSecret: mms.WebhookSecret(row.OldSecret),
+	t := webhook.Delivery{
+		Event: row.event(), URL: row.URL, Secret: webhook.Secret(row.Secret), OldSecret: webhook.Secret(row.OldSecret),
 		Failing: row.Failing, Now: row.Now,
 	}
 	if !row.MessageID.Valid {
@@ -284,34 +285,34 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 	}
 	var message messageRow
 	if err := s.db.GetContext(ctx, &message, selectMessageByID, row.MessageID.UUID); err != nil {
-		return mms.Telling{}, false, translate(err, "reading the message of a webhook event")
+		return webhook.Delivery{}, false, wrapError(err, "reading the message of a webhook event")
 	}
-	t.Message = message.message().At(t.WebhookEvent, mms.Reason(row.Reason), row.PlivoCode)
+	t.Message = webhook.AsOf(message.message(), t.Event, mms.Reason(row.Reason), row.PlivoCode)
 	return t, true, nil
 }
 
-const putOffEvent = `
-UPDATE webhook_events SET tries = tries - 1, due_at = now() + $3 * interval '1 second', look_at = now() + ($3 + 30) * interval '1 second'
-WHERE id = $1 AND tries = $2 AND state = 'pending'`
+const postponeEvent = `
+UPDATE webhook_events SET attempts = attempts - 1, due_at = now() + $3 * interval '1 second', task_check_at = now() + ($3 + 30) * interval '1 second'
+WHERE id = $1 AND attempts = $2 AND state = 'pending'`
 
-// PutOffWebhookEvent takes a claim back: nothing was tried.
-func (s *Store) PutOffWebhookEvent(ctx context.Context, t mms.Telling, wait time.Duration) error {
-	_, err := s.db.ExecContext(ctx, putOffEvent, t.ID, t.Tries, wait.Seconds())
-	return translate(err, "putting a webhook event off")
+// PostponeWebhookEvent takes a claim back: nothing was tried.
+func (s *Store) PostponeWebhookEvent(ctx context.Context, t webhook.Delivery, wait time.Duration) error {
+	_, err := s.db.ExecContext(ctx, postponeEvent, t.ID, t.Attempts, wait.Seconds())
+	return wrapError(err, "putting a webhook event off")
 }
 
-// finishEvent records a try. $3 OK, $4 HTTP status, $5 error, $6 seconds until
+// recordDelivery records a try. $3 OK, $4 HTTP status, $5 error, $6 seconds until
 // the next try or NULL for none, $7 gone, $8 how long a webhook may fail.
-const finishEvent = `
+const recordDelivery = `
 WITH e AS (
     UPDATE webhook_events SET http_status = nullif($4, 0), error = $5,
         state = CASE WHEN $3 THEN 'delivered' WHEN $6::float8 IS NULL THEN 'failed' ELSE state END,
-        due_at = now() + coalesce($6::float8, 0) * interval '1 second', look_at = now() + (coalesce($6::float8, 0) + 30) * interval '1 second'
-    WHERE id = $1 AND tries = $2 AND state = 'pending' RETURNING webhook_id
+        due_at = now() + coalesce($6::float8, 0) * interval '1 second', task_check_at = now() + (coalesce($6::float8, 0) + 30) * interval '1 second'
+    WHERE id = $1 AND attempts = $2 AND state = 'pending' RETURNING webhook_id
 ), w AS (
     UPDATE webhooks SET failing_since = CASE WHEN NOT $3 THEN coalesce(failing_since, now()) END,
         disabled_at = CASE WHEN $7 OR NOT $3 AND failing_since < now() - $8 * interval '1 second' THEN now() END,
-        disabled_why = CASE WHEN $7 THEN 'gone' WHEN NOT $3 AND failing_since < now() - $8 * interval '1 second' THEN 'failing' ELSE '' END
+        disabled_reason = CASE WHEN $7 THEN 'gone' WHEN NOT $3 AND failing_since < now() - $8 * interval '1 second' THEN 'failing' ELSE '' END
     FROM e WHERE webhooks.id = e.webhook_id AND disabled_at IS NULL
         AND (failing_since IS NOT NULL OR NOT $3)
     RETURNING webhooks.id, disabled_at
@@ -319,15 +320,15 @@ WITH e AS (
 UPDATE webhook_events SET state = 'failed', error = 'The webhook was switched off.'
 FROM w WHERE w.disabled_at IS NOT NULL AND webhook_id = w.id AND state = 'pending' AND webhook_events.id <> $1`
 
-// FinishWebhookEvent records what a try came to, and when the next is due; nil:
+// RecordWebhookDelivery records what a try came to, and when the next is due; nil:
 // never. A webhook that has failed for too long, or is gone, is switched off.
-func (s *Store) FinishWebhookEvent(ctx context.Context, t mms.Telling, told mms.Told, next *time.Duration) error {
+func (s *Store) RecordWebhookDelivery(ctx context.Context, t webhook.Delivery, told webhook.DeliveryResult, next *time.Duration) error {
 	var wait sql.NullFloat64
 	if next != nil {
 		wait = sql.NullFloat64{Float64: next.Seconds(), Valid: true}
 	}
-	_, err := s.db.ExecContext(ctx, finishEvent, t.ID, t.Tries, told.OK, told.HTTPStatus, told.Error, wait, told.Gone(), mms.FailingFor.Seconds())
-	return translate(err, "recording a try to tell a webhook")
+	_, err := s.db.ExecContext(ctx, recordDelivery, t.ID, t.Attempts, told.OK, told.HTTPStatus, told.Error, wait, told.Gone(), webhook.DisableAfter.Seconds())
+	return wrapError(err, "recording a try to tell a webhook")
 }
 
 const deleteOldEvents = `

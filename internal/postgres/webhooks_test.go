@@ -8,24 +8,21 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-func newWebhook(t *testing.T, store *postgres.Store, owner uuid.UUID, statuses ...string) mms.Webhook {
+func newWebhook(t *testing.T, store *postgres.Store, owner uuid.UUID, statuses ...string) webhook.Endpoint {
 	t.Helper()
-	w, err := mms.NewWebhook(uuid.Must(uuid.NewV7()), owner, "https://example.com/events", "", statuses, false)
+	w, _, err := webhook.Create(t.Context(), store, owner, webhook.Params{URL: "https://example.com/events", Statuses: statuses}, false)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if w, err = store.CreateWebhook(t.Context(), w, mms.NewWebhookSecret()); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
 // story is what a webhook is told, oldest first.
-func told(t *testing.T, store *postgres.Store, w mms.Webhook) (list []string) {
+func told(t *testing.T, store *postgres.Store, w webhook.Endpoint) (list []string) {
 	t.Helper()
 	events, _, err := store.WebhookEvents(t.Context(), w.Owner, w.ID, 0, 100)
 	if err != nil {
@@ -37,7 +34,7 @@ func told(t *testing.T, store *postgres.Store, w mms.Webhook) (list []string) {
 	return list
 }
 
-func claimEvent(t *testing.T, store *postgres.Store) mms.Telling {
+func claimEvent(t *testing.T, store *postgres.Store) webhook.Delivery {
 	t.Helper()
 	tasks, err := store.TakeWebhookEvents(t.Context(), 1)
 	if err != nil || len(tasks) != 1 {
@@ -70,7 +67,7 @@ func TestEveryChangeOfStatusIsToldToThoseWhoAsked(t *testing.T) {
 		t.Errorf("another's: %s", got)
 	}
 	telling := claimEvent(t, store)
-	if telling.Message.ID != m.ID || telling.Message.Status != telling.Status || telling.URL != all.URL || telling.Tries != 1 {
+	if telling.Message.ID != m.ID || telling.Message.Status != telling.Status || telling.URL != all.URL || telling.Attempts != 1 {
 		t.Errorf("%+v", telling)
 	}
 	if _, claimed, err := store.ClaimWebhookEvent(t.Context(), telling.ID, time.Minute); claimed || err != nil {
@@ -85,7 +82,7 @@ func TestTries(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)
-	if _, err := store.AddTestEvent(t.Context(), ada, w.ID); err != nil {
+	if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); err != nil {
 		t.Fatal(err)
 	}
 	telling := claimEvent(t, store)
@@ -93,7 +90,7 @@ func TestTries(t *testing.T) {
 		t.Errorf("%+v", telling)
 	}
 	wait := time.Hour
-	if err := store.FinishWebhookEvent(t.Context(), telling, mms.Told{HTTPStatus: 500, Error: "It answered 500."}, &wait); err != nil {
+	if err := store.RecordWebhookDelivery(t.Context(), telling, webhook.DeliveryResult{HTTPStatus: 500, Error: "It answered 500."}, &wait); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := store.Webhook(t.Context(), ada, w.ID); got.FailingSince == nil || got.DisabledAt != nil {
@@ -102,16 +99,16 @@ func TestTries(t *testing.T) {
 	if left, pending, err := store.WebhookEventDue(t.Context(), telling.ID); !pending || left < 59*time.Minute || err != nil {
 		t.Errorf("the next try: %v %t %v", left, pending, err)
 	}
-	if err := store.FinishWebhookEvent(t.Context(), mms.Telling{WebhookEvent: mms.WebhookEvent{ID: telling.ID, Tries: 0}}, mms.Told{OK: true}, nil); err != nil {
+	if err := store.RecordWebhookDelivery(t.Context(), webhook.Delivery{Event: webhook.Event{ID: telling.ID, Attempts: 0}}, webhook.DeliveryResult{OK: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(told(t, store, w)); got != "[webhook.test pending]" {
 		t.Errorf("after the word of a try that is not the last: %s", got)
 	}
-	if _, err := store.DB().Exec(`UPDATE webhook_events SET due_at = now(), look_at = now()`); err != nil {
+	if _, err := store.DB().Exec(`UPDATE webhook_events SET due_at = now(), task_check_at = now()`); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.FinishWebhookEvent(t.Context(), claimEvent(t, store), mms.Told{OK: true, HTTPStatus: 204}, nil); err != nil {
+	if err := store.RecordWebhookDelivery(t.Context(), claimEvent(t, store), webhook.DeliveryResult{OK: true, HTTPStatus: 204}, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, err := store.Webhook(t.Context(), ada, w.ID)
@@ -119,23 +116,23 @@ func TestTries(t *testing.T) {
 		t.Errorf("%s, %+v, %v", story, got, err)
 	}
 	again, err := store.ReplayEvent(t.Context(), ada, w.ID, telling.ID)
-	if err != nil || again.State != mms.TellingPending || again.Tries != 0 {
+	if err != nil || again.State != webhook.Pending || again.Attempts != 0 {
 		t.Errorf("replayed: %+v, %v", again, err)
 	}
-	if _, err := store.ReplayEvent(t.Context(), uuid.New(), w.ID, telling.ID); !errors.Is(err, mms.ErrNoWebhook) {
+	if _, err := store.ReplayEvent(t.Context(), uuid.New(), w.ID, telling.ID); !errors.Is(err, webhook.ErrNotFound) {
 		t.Errorf("replayed by another: %v", err)
 	}
 }
 
 func TestAWebhookThatFailsForDaysIsSwitchedOff(t *testing.T) {
 	t.Parallel()
-	for why, answer := range map[string]mms.Told{"failing": {HTTPStatus: 503, Error: "It answered 503."}, "gone": {HTTPStatus: 410, Error: "It answered 410."}} {
+	for why, answer := range map[string]webhook.DeliveryResult{"failing": {HTTPStatus: 503, Error: "It answered 503."}, "gone": {HTTPStatus: 410, Error: "It answered 410."}} {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
 			store, ada := newStore(t)
 			w := newWebhook(t, store, ada)
 			for range 3 {
-				if _, err := store.AddTestEvent(t.Context(), ada, w.ID); err != nil {
+				if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -146,17 +143,17 @@ func TestAWebhookThatFailsForDaysIsSwitchedOff(t *testing.T) {
 				}
 			}
 			wait := time.Hour
-			if err := store.FinishWebhookEvent(t.Context(), telling, answer, &wait); err != nil {
+			if err := store.RecordWebhookDelivery(t.Context(), telling, answer, &wait); err != nil {
 				t.Fatal(err)
 			}
 			got, err := store.Webhook(t.Context(), ada, w.ID)
-			if err != nil || got.DisabledAt == nil || got.DisabledWhy != why {
+			if err != nil || got.DisabledAt == nil || got.DisabledReason != why {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			if n := count(t, store, `SELECT count(*) FROM webhook_events WHERE state = 'failed'`); n != 2 {
 				t.Errorf("%d of the other two events have failed", n)
 			}
-			if _, err := store.AddTestEvent(t.Context(), ada, w.ID); !errors.Is(err, mms.ErrNoWebhook) {
+			if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); !errors.Is(err, webhook.ErrNotFound) {
 				t.Errorf("a test of one that is off: %v", err)
 			}
 			claim(t, store, accept(t, store, ada).ID)
@@ -177,18 +174,18 @@ func TestSecretsOverlap(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)
-	second := mms.NewWebhookSecret()
+	second := webhook.NewSecret()
 	if err := store.RotateSecret(t.Context(), ada, w.ID, second); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.AddTestEvent(t.Context(), ada, w.ID); err != nil {
+	if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); err != nil {
 		t.Fatal(err)
 	}
 	telling := claimEvent(t, store)
 	if telling.Secret != second || telling.OldSecret == "" {
 		t.Errorf("while they overlap: old secret signs: %t", telling.OldSecret != "")
 	}
-	if _, err := store.DB().Exec(`UPDATE webhooks SET old_secret_until = now(); UPDATE webhook_events SET due_at = now(), look_at = now()`); err != nil {
+	if _, err := store.DB().Exec(`UPDATE webhooks SET old_secret_until = now(); UPDATE webhook_events SET due_at = now(), task_check_at = now()`); err != nil {
 		t.Fatal(err)
 	}
 	if telling := claimEvent(t, store); telling.OldSecret != "" {
@@ -197,7 +194,7 @@ func TestSecretsOverlap(t *testing.T) {
 	if err := store.DeleteWebhook(t.Context(), ada, w.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Webhook(t.Context(), ada, w.ID); !errors.Is(err, mms.ErrNoWebhook) {
+	if _, err := store.Webhook(t.Context(), ada, w.ID); !errors.Is(err, webhook.ErrNotFound) {
 		t.Errorf("removed: %v", err)
 	}
 }

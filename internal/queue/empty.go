@@ -14,27 +14,27 @@ import (
 // worker at rest waits between two looks.
 const emptyFor = taskCheckInterval / 3
 
-// knowsEmpty remembers which queues were empty a moment ago. For each task it wants,
+// emptyQueueCache remembers which queues were empty a moment ago. For each task it wants,
 // asynq asks one queue after the other, in an order that it draws by their weights:
 // workers that are busy with one queue would ask the empty ones nearly as often. One
 // goroutine takes all tasks, so its questions are sent at once, and the others'
 // scripts together.
-type knowsEmpty struct {
+type emptyQueueCache struct {
 	redis.UniversalClient
-	others *pipelined
+	pipeline *pipelined
 
 	mu    sync.Mutex
 	until map[string]time.Time // by the key of the queue
 }
 
-func newKnowsEmpty(c redis.UniversalClient) *knowsEmpty {
-	return &knowsEmpty{UniversalClient: c, others: &pipelined{UniversalClient: c}, until: map[string]time.Time{}}
+func newEmptyQueueCache(c redis.UniversalClient) *emptyQueueCache {
+	return &emptyQueueCache{UniversalClient: c, pipeline: &pipelined{UniversalClient: c}, until: map[string]time.Time{}}
 }
 
 // EvalSha implements redis.Scripter.
-func (k *knowsEmpty) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+func (k *emptyQueueCache) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	if !takesTask(keys) {
-		return k.others.EvalSha(ctx, sha, keys, args...)
+		return k.pipeline.EvalSha(ctx, sha, keys, args...)
 	}
 	if k.isEmpty(keys[0]) {
 		cmd := redis.NewCmd(ctx)
@@ -50,7 +50,7 @@ func (k *knowsEmpty) EvalSha(ctx context.Context, sha string, keys []string, arg
 	return cmd
 }
 
-func (k *knowsEmpty) isEmpty(queue string) bool {
+func (k *emptyQueueCache) isEmpty(queue string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return time.Now().Before(k.until[queue])

@@ -49,7 +49,7 @@ func TestAnEmptyQueueIsLeftAloneForAMoment(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r := &askedRedis{answers: map[string]error{tt.keys[0]: tt.answer}, asked: map[string]int{}}
-				k := newKnowsEmpty(r)
+				k := newEmptyQueueCache(r)
 				for i, wait := range []time.Duration{0, 0, emptyFor} {
 					time.Sleep(wait)
 					if err := k.EvalSha(t.Context(), "sha", tt.keys).Err(); !errors.Is(err, tt.answer) {

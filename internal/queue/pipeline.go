@@ -82,7 +82,7 @@ func (p *pipelined) leave(call *scriptCall) {
 }
 
 func (p *pipelined) send(calls []*scriptCall) {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), responseTimeout)
 	defer cancel()
 	if len(calls) == 1 {
 		calls[0].cmd = p.UniversalClient.EvalSha(ctx, calls[0].sha, calls[0].keys, calls[0].args...)

@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // TestARedisThatHangs answers nothing any more: whoever enqueues goes on after their

@@ -12,7 +12,8 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
 // Name is the name of the queue of messages with normal priority, and taskType
@@ -38,7 +39,7 @@ var queues = map[mms.Priority]struct {
 // stalls holds up no message.
 const (
 	webhookQueue = "webhooks"
-	webhookTask  = "webhook:tell"
+	webhookTask  = "webhook:deliver"
 )
 
 func queueOf(t mms.Task) string { return queues[t.Priority].name }
@@ -50,8 +51,8 @@ const maxRetry = 10_000
 // dialTimeout and answerTimeout bound how long a Redis that is away, or hangs, can hold
 // anybody up.
 const (
-	dialTimeout   = time.Second
-	answerTimeout = time.Second
+	dialTimeout     = time.Second
+	responseTimeout = time.Second
 )
 
 // Connect makes a client for the Redis at the URL (redis, rediss, redis-socket
@@ -63,10 +64,10 @@ func Connect(url string) (redis.UniversalClient, error) {
 	}
 	switch o := opt.(type) {
 	case asynq.RedisClientOpt:
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, answerTimeout, answerTimeout
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, responseTimeout, responseTimeout
 		opt = o
 	case asynq.RedisFailoverClientOpt:
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, answerTimeout, answerTimeout
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, responseTimeout, responseTimeout
 		opt = o
 	}
 	client, ok := opt.MakeRedisClient().(redis.UniversalClient)
@@ -97,22 +98,22 @@ func (c *Client) Ping(ctx context.Context) error {
 	return nil
 }
 
-// memory is a key that lives as long as the queue's tasks do: when it is gone,
+// markerKey is a key that lives as long as the queue's tasks do: when it is gone,
 // Redis was emptied or restarted without its data, and the tasks are gone too.
-const memory = "postcard:memory"
+const markerKey = "postcard:marker"
 
-// Remembers reports whether Redis still has what Remind wrote.
-func (c *Client) Remembers(ctx context.Context) (bool, error) {
-	n, err := c.redis.Exists(ctx, memory).Result()
+// HasMarker reports whether Redis still has what Remind wrote.
+func (c *Client) HasMarker(ctx context.Context) (bool, error) {
+	n, err := c.redis.Exists(ctx, markerKey).Result()
 	if err != nil {
 		return false, fmt.Errorf("asking Redis for its memory: %w", err)
 	}
 	return n == 1, nil
 }
 
-// Remind writes the key that Remembers asks for.
-func (c *Client) Remind(ctx context.Context) error {
-	if err := c.redis.Set(ctx, memory, "1", 0).Err(); err != nil {
+// SetMarker writes the key that Remembers asks for.
+func (c *Client) SetMarker(ctx context.Context) error {
+	if err := c.redis.Set(ctx, markerKey, "1", 0).Err(); err != nil {
 		return fmt.Errorf("writing Redis's memory: %w", err)
 	}
 	return nil
@@ -125,8 +126,8 @@ func (c *Client) Enqueue(ctx context.Context, t mms.Task) error {
 	return err
 }
 
-// Ensure sees to it that a task which ought to be in the queue is there.
-func (c *Client) Ensure(ctx context.Context, item mms.RelayItem) (mms.TaskState, error) {
+// EnsureTask sees to it that a task which ought to be in the queue is there.
+func (c *Client) EnsureTask(ctx context.Context, item mms.TaskCheck) (mms.TaskState, error) {
 	state, found, err := c.inspect(item.Task)
 	if err != nil || found {
 		return state, err
@@ -179,7 +180,7 @@ func (c *Client) inspect(t mms.Task) (state mms.TaskState, found bool, err error
 
 // EnqueueWebhook puts an event of a webhook into the queue, to be looked at now.
 // That it is there already is fine.
-func (c *Client) EnqueueWebhook(ctx context.Context, t mms.WebhookTask) error {
+func (c *Client) EnqueueWebhook(ctx context.Context, t webhook.Task) error {
 	id, err := t.EventID.MarshalText()
 	if err != nil {
 		return fmt.Errorf("writing an event id: %w", err)

@@ -17,9 +17,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"postcard/internal/mms"
-	"postcard/internal/queue"
-	"postcard/internal/testkit"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/queue"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -48,7 +48,7 @@ func task() mms.Task {
 }
 
 // serve works on tasks until the test ends.
-func (r rig) serve(t *testing.T, process func(context.Context, uuid.UUID) mms.Disposal) {
+func (r rig) serve(t *testing.T, process func(context.Context, uuid.UUID) mms.TaskResult) {
 	t.Helper()
 	server := queue.NewServer(r.redis, process, queue.ServerOptions{
 		Concurrency: 4, ShutdownTimeout: 5 * time.Second, Logger: slog.New(slog.DiscardHandler),
@@ -90,7 +90,7 @@ func TestAProcessGetsTheMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	got := make(chan uuid.UUID, 1)
-	r.serve(t, func(_ context.Context, id uuid.UUID) mms.Disposal { got <- id; return mms.Disposal{} })
+	r.serve(t, func(_ context.Context, id uuid.UUID) mms.TaskResult { got <- id; return mms.TaskResult{} })
 	task := task()
 	if err := r.client.Enqueue(t.Context(), task); err != nil {
 		t.Fatal(err)
@@ -112,20 +112,20 @@ func TestAProcessGetsTheMessage(t *testing.T) {
 func TestDisposals(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		disposal mms.Disposal
+		disposal mms.TaskResult
 		state    asynq.TaskState
 		retried  int
 		words    string
 	}{
-		"retry":   {mms.Disposal{Kind: mms.TaskRetry, Wait: time.Hour, Reason: mms.ReasonRateLimited}, asynq.TaskStateRetry, 1, "rate_limited"},
-		"put off": {mms.Disposal{Kind: mms.TaskPutOff, Wait: time.Hour}, asynq.TaskStateRetry, 0, "put off"},
-		"dead":    {mms.Disposal{Kind: mms.TaskDead, Reason: mms.ReasonRefused}, asynq.TaskStateArchived, 0, "refused_by_plivo"},
+		"retry":   {mms.TaskResult{Action: mms.TaskRetry, Wait: time.Hour, Reason: mms.ReasonRateLimited}, asynq.TaskStateRetry, 1, "rate_limited"},
+		"put off": {mms.TaskResult{Action: mms.TaskPostpone, Wait: time.Hour}, asynq.TaskStateRetry, 0, "put off"},
+		"dead":    {mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonRejected}, asynq.TaskStateArchived, 0, "rejected_by_plivo"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { return tt.disposal })
+			r.serve(t, func(context.Context, uuid.UUID) mms.TaskResult { return tt.disposal })
 			task := task()
 			if err := r.client.Enqueue(t.Context(), task); err != nil {
 				t.Fatal(err)
@@ -145,7 +145,7 @@ func TestDisposals(t *testing.T) {
 func TestATaskThatNamesNoMessageIsDead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { t.Error("it was worked on"); return mms.Disposal{} })
+	r.serve(t, func(context.Context, uuid.UUID) mms.TaskResult { t.Error("it was worked on"); return mms.TaskResult{} })
 	foreign, err := asynq.NewClientFromRedisClient(r.redis).Enqueue(asynq.NewTask("mms:send", []byte("nonsense")), asynq.Queue(queue.Name))
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestATaskThatNamesNoMessageIsDead(t *testing.T) {
 func TestAPanicIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { panic("a fault of ours") })
+	r.serve(t, func(context.Context, uuid.UUID) mms.TaskResult { panic("a fault of ours") })
 	task := task()
 	if err := r.client.Enqueue(t.Context(), task); err != nil {
 		t.Fatal(err)
@@ -177,13 +177,13 @@ func TestEnsure(t *testing.T) {
 		"missing": {func(*testing.T, rig, mms.Task) {}, mms.TaskAdded},
 		"pending": {func(t *testing.T, r rig, task mms.Task) { enqueue(t, r, task) }, mms.TaskPresent},
 		"scheduled": {func(t *testing.T, r rig, task mms.Task) {
-			if _, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: task, Wait: time.Hour}); err != nil {
+			if _, err := r.client.EnsureTask(t.Context(), mms.TaskCheck{Task: task, Wait: time.Hour}); err != nil {
 				t.Fatal(err)
 			}
 		}, mms.TaskPresent},
 		"waiting for a retry": {func(t *testing.T, r rig, task mms.Task) {
-			r.serve(t, func(context.Context, uuid.UUID) mms.Disposal {
-				return mms.Disposal{Kind: mms.TaskPutOff, Wait: time.Hour}
+			r.serve(t, func(context.Context, uuid.UUID) mms.TaskResult {
+				return mms.TaskResult{Action: mms.TaskPostpone, Wait: time.Hour}
 			})
 			enqueue(t, r, task)
 			testkit.Eventually(t, "it waits", func() bool { return r.info(t, task).State == asynq.TaskStateRetry })
@@ -195,7 +195,7 @@ func TestEnsure(t *testing.T) {
 			}
 		}, mms.TaskStuck},
 		"active": {func(t *testing.T, r rig, task mms.Task) {
-			r.serve(t, func(context.Context, uuid.UUID) mms.Disposal { <-busy; return mms.Disposal{} })
+			r.serve(t, func(context.Context, uuid.UUID) mms.TaskResult { <-busy; return mms.TaskResult{} })
 			t.Cleanup(func() { close(busy) })
 			enqueue(t, r, task)
 			testkit.Eventually(t, "it is active", func() bool { return r.info(t, task).State == asynq.TaskStateActive })
@@ -206,12 +206,12 @@ func TestEnsure(t *testing.T) {
 			t.Parallel()
 			r, task := newRig(t), task()
 			tt.prepare(t, r, task)
-			got, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: task})
+			got, err := r.client.EnsureTask(t.Context(), mms.TaskCheck{Task: task})
 			if err != nil || got != tt.want {
 				t.Errorf("Ensure() = %v, %v, want %v", got, err, tt.want)
 			}
 			next := mms.Task{MessageID: task.MessageID, Generation: 2, Priority: mms.Normal}
-			if got, err := r.client.Ensure(t.Context(), mms.RelayItem{Task: next}); err != nil || got != mms.TaskAdded {
+			if got, err := r.client.EnsureTask(t.Context(), mms.TaskCheck{Task: next}); err != nil || got != mms.TaskAdded {
 				t.Errorf("Ensure() of the next generation = %v, %v, want it added", got, err)
 			}
 		})
@@ -230,12 +230,12 @@ func TestMemory(t *testing.T) {
 	r := newRig(t)
 	remembers := func(want bool) {
 		t.Helper()
-		if got, err := r.client.Remembers(t.Context()); err != nil || got != want {
+		if got, err := r.client.HasMarker(t.Context()); err != nil || got != want {
 			t.Errorf("Remembers() = %v, %v, want %v", got, err, want)
 		}
 	}
 	remembers(false)
-	if err := r.client.Remind(t.Context()); err != nil {
+	if err := r.client.SetMarker(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	remembers(true)
@@ -253,11 +253,11 @@ func TestARedisThatIsAway(t *testing.T) {
 	}
 	t.Cleanup(func() { c.Close() })
 	client := queue.NewClient(c)
-	_, remembersErr := client.Remembers(t.Context())
-	_, ensureErr := client.Ensure(t.Context(), mms.RelayItem{Task: task()})
+	_, remembersErr := client.HasMarker(t.Context())
+	_, ensureErr := client.EnsureTask(t.Context(), mms.TaskCheck{Task: task()})
 	for what, err := range map[string]error{
 		"Ping": client.Ping(t.Context()), "Enqueue": client.Enqueue(t.Context(), task()),
-		"Remembers": remembersErr, "Ensure": ensureErr, "Remind": client.Remind(t.Context()),
+		"Remembers": remembersErr, "Ensure": ensureErr, "Remind": client.SetMarker(t.Context()),
 	} {
 		if err == nil {
 			t.Errorf("%s() succeeded without a Redis", what)
@@ -314,11 +314,11 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	r := newRig(t)
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	var finished atomic.Bool
-	server := queue.NewServer(r.redis, func(context.Context, uuid.UUID) mms.Disposal {
+	server := queue.NewServer(r.redis, func(context.Context, uuid.UUID) mms.TaskResult {
 		close(begun)
 		<-goOn
 		finished.Store(true)
-		return mms.Disposal{}
+		return mms.TaskResult{}
 	}, queue.ServerOptions{Concurrency: 1, ShutdownTimeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -351,7 +351,7 @@ func TestManyEnqueueAtOnce(t *testing.T) {
 	for i := range added {
 		group.Go(func() {
 			var err error
-			if added[i], err = r.client.Ensure(t.Context(), mms.RelayItem{Task: tasks[i/2]}); err != nil {
+			if added[i], err = r.client.EnsureTask(t.Context(), mms.TaskCheck{Task: tasks[i/2]}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -384,7 +384,7 @@ func TestAnUrgentTaskPassesManyOthers(t *testing.T) {
 	urgent := task()
 	urgent.Priority = mms.High
 	var done, place atomic.Int64
-	r.serve(t, func(_ context.Context, id uuid.UUID) mms.Disposal {
+	r.serve(t, func(_ context.Context, id uuid.UUID) mms.TaskResult {
 		n := done.Add(1)
 		if n == tasks/4 {
 			enqueue(t, r, urgent)
@@ -392,7 +392,7 @@ func TestAnUrgentTaskPassesManyOthers(t *testing.T) {
 		if id == urgent.MessageID {
 			place.Store(n)
 		}
-		return mms.Disposal{}
+		return mms.TaskResult{}
 	})
 	testkit.Eventually(t, "all tasks are worked on", func() bool { return done.Load() == tasks+1 })
 	if place.Load() > tasks*3/4 {

@@ -12,7 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // ServerOptions say how tasks are worked on.
@@ -34,11 +34,11 @@ const (
 // Server takes tasks from the queue and has them worked on.
 type Server struct {
 	asynq   *asynq.Server
-	process func(context.Context, uuid.UUID) mms.Disposal
+	process func(context.Context, uuid.UUID) mms.TaskResult
 }
 
 // NewServer makes a server that calls process with the id of each message.
-func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
+func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	weights := map[string]int{}
 	for _, q := range queues {
 		weights[q.name] = q.weight
@@ -48,14 +48,14 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 
 // NewWebhookServer makes a server that calls process with the id of each event
 // of a webhook.
-func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
+func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	return newServer(c, map[string]int{webhookQueue: 1}, webhookCheckInterval, process, o)
 }
 
-func newServer(c redis.UniversalClient, weights map[string]int, interval time.Duration, process func(context.Context, uuid.UUID) mms.Disposal, o ServerOptions) *Server {
+func newServer(c redis.UniversalClient, weights map[string]int, interval time.Duration, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	return &Server{
 		process: process,
-		asynq: asynq.NewServerFromRedisClient(newKnowsEmpty(c), asynq.Config{
+		asynq: asynq.NewServerFromRedisClient(newEmptyQueueCache(c), asynq.Config{
 			Concurrency:              o.Concurrency,
 			Queues:                   weights,
 			TaskCheckInterval:        interval,
@@ -86,34 +86,34 @@ func (s *Server) handle(ctx context.Context, task *asynq.Task) error {
 	if err != nil {
 		return fmt.Errorf("the task has no id: %w", asynq.SkipRetry)
 	}
-	switch d := s.process(ctx, id); d.Kind {
+	switch d := s.process(ctx, id); d.Action {
 	case mms.TaskRetry:
-		return &laterError{wait: d.Wait, why: string(d.Reason), failure: true}
-	case mms.TaskPutOff:
-		return &laterError{wait: d.Wait, why: "put off"}
-	case mms.TaskDead:
+		return &retryLaterError{wait: d.Wait, why: string(d.Reason), failure: true}
+	case mms.TaskPostpone:
+		return &retryLaterError{wait: d.Wait, why: "put off"}
+	case mms.TaskFail:
 		return fmt.Errorf("%s: %w", d.Reason, asynq.SkipRetry)
 	default:
 		return nil
 	}
 }
 
-// laterError brings a task back after a while. Its text is shown in asynqmon
+// retryLaterError brings a task back after a while. Its text is shown in asynqmon
 // and stored in Redis, so it names a reason and nothing personal.
-type laterError struct {
+type retryLaterError struct {
 	wait    time.Duration
 	why     string
 	failure bool
 }
 
-func (e *laterError) Error() string { return e.why }
+func (e *retryLaterError) Error() string { return e.why }
 
 // panicDelay is for errors that carry no delay of their own: a handler that
 // panicked, or a task whose worker was lost.
 const panicDelay = 10 * time.Second
 
 func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
-	var later *laterError
+	var later *retryLaterError
 	if errors.As(err, &later) {
 		return later.wait
 	}
@@ -121,7 +121,7 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 }
 
 func isFailure(err error) bool {
-	var later *laterError
+	var later *retryLaterError
 	return !errors.As(err, &later) || later.failure
 }
 

@@ -22,8 +22,8 @@ import (
 	_ "github.com/lib/pq" // the driver for making databases
 	"github.com/redis/go-redis/v9"
 
-	"postcard/internal/devstack"
-	"postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
 // servers are those of this test process. That they are shared is why tests are

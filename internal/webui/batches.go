@@ -15,24 +15,24 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
-	"postcard/internal/rows"
+	"github.com/postcard-mms/postcard/internal/csvrows"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Batches reads an owner's batches and changes their state.
 type Batches interface {
 	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
 	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
-	BatchFaults(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowFault, more bool, err error)
+	BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowError, more bool, err error)
 	SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error
 }
 
 const (
-	maxBatchFile = 64 << 20 // bytes
-	batchTime    = 2 * time.Minute
-	faultsShown  = 100
+	maxBatchFile   = 64 << 20 // bytes
+	batchTime      = 2 * time.Minute
+	maxErrorsShown = 100
 )
 
 type batchesPage struct {
@@ -61,10 +61,10 @@ func (p *Pages) batches(w http.ResponseWriter, r *http.Request, who identity.Pri
 // newBatchPage is the form for a batch, with what was typed.
 type newBatchPage struct {
 	Name, Text, MediaURL, From string
-	AcceptGood                 bool
+	CreateValid                bool
 	Once                       string // makes a second click the same request
-	Senders                    []mms.Number
-	Faults                     []string
+	Senders                    []mms.PhoneNumber
+	Errors                     []string
 	Rejected                   int // rows that were not right
 }
 
@@ -95,62 +95,62 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, who identity
 	defer r.MultipartForm.RemoveAll() //nolint:errcheck // files in the system's temporary folder
 	body := newBatchPage{
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: strings.TrimSpace(r.PostForm.Get("mediaUrl")),
-		From: r.PostForm.Get("from"), AcceptGood: r.PostForm.Get("onError") == "accept_good", Once: r.PostForm.Get("once"),
+		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", Once: r.PostForm.Get("once"),
 	}
 	status := http.StatusUnprocessableEntity
 	taken, err := p.takeBatch(r, who, body)
 	var fields invalid.Fields
-	var bad mms.RowFaults
+	var bad mms.RowErrors
 	var full mms.CapError
-	var broken rows.BrokenError
+	var broken csvrows.BrokenError
 	switch {
 	case err == nil:
 		http.Redirect(w, r, "/batches/"+taken.ID.String(), http.StatusSeeOther)
 		return
 	case errors.As(err, &fields):
 		for _, f := range fields {
-			body.Faults = append(body.Faults, f.Name+" "+f.Message)
+			body.Errors = append(body.Errors, f.Name+" "+f.Message)
 		}
 	case errors.As(err, &bad):
 		body.Rejected = bad.Rejected
-		for _, f := range bad.Faults[:min(len(bad.Faults), faultsShown)] {
-			body.Faults = append(body.Faults, fmt.Sprintf("Row %d: %s %s", f.Row, f.Name, f.Message))
+		for _, f := range bad.Errors[:min(len(bad.Errors), maxErrorsShown)] {
+			body.Errors = append(body.Errors, fmt.Sprintf("Row %d: %s %s", f.Row, f.Name, f.Message))
 		}
 	case errors.Is(err, mms.ErrKeyReused):
 		body.Once = ""
-		body.Faults = []string{"This form was sent before, with other contents: see your batches. Send it again to send this as a batch of its own."}
+		body.Errors = []string{"This form was sent before, with other contents: see your batches. Send it again to send this as a batch of its own."}
 	case errors.As(err, &full), errors.As(err, &broken), errors.Is(err, mms.ErrInFlight):
-		body.Faults = []string{err.Error()}
+		body.Errors = []string{err.Error()}
 	default:
 		// Whether it was stored cannot be known where the database went away at the end.
 		// The form stays the same request.
 		status = p.logFailure(r, err)
-		body.Faults = []string{"Postcard could not make sure that the batch was stored. Please choose the file and send it again: nothing will be sent twice."}
+		body.Errors = []string{"Postcard could not make sure that the batch was stored. Please choose the file and send it again: nothing will be sent twice."}
 	}
 	p.showBatchForm(w, r, status, body)
 }
 
-func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatchPage) (mms.TakenBatch, error) {
+func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatchPage) (mms.BatchResult, error) {
 	file, _, err := r.FormFile("file")
 	if err != nil {
-		return mms.TakenBatch{}, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: a CSV file with the recipients"}}
+		return mms.BatchResult{}, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: a CSV file with the recipients"}}
 	}
 	defer file.Close()
 	hash := sha256.New()
 	if _, err := io.Copy(hash, file); err != nil {
-		return mms.TakenBatch{}, fmt.Errorf("reading an uploaded file: %w", err)
+		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
-	fmt.Fprintf(hash, "\n%q", []string{body.Name, body.Text, body.MediaURL, body.From, fmt.Sprint(body.AcceptGood)})
+	fmt.Fprintf(hash, "\n%q", []string{body.Name, body.Text, body.MediaURL, body.From, fmt.Sprint(body.CreateValid)})
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return mms.TakenBatch{}, fmt.Errorf("reading an uploaded file: %w", err)
+		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
-	list, err := rows.NewCSV(file)
+	list, err := csvrows.NewCSV(file)
 	if err != nil {
-		return mms.TakenBatch{}, err
+		return mms.BatchResult{}, err
 	}
-	return p.Intake.AcceptBatch(r.Context(), author(who), mms.BatchDraft{
-		Name: body.Name, AcceptGood: body.AcceptGood,
-		Draft: mms.Draft{
+	return p.Intake.CreateBatch(r.Context(), submitterOf(who), mms.BatchParams{
+		Name: body.Name, CreateValid: body.CreateValid,
+		CreateParams: mms.CreateParams{
 			Text: body.Text, MediaURL: body.MediaURL, From: body.From,
 			Idempotency: mms.Idempotency{Key: onceKey(r), Fingerprint: [32]byte(hash.Sum(nil))},
 		},
@@ -162,7 +162,7 @@ type batchPage struct {
 	Open     int
 	Percent  int
 	Statuses []mms.Status
-	Faults   []mms.RowFault
+	Errors   []mms.RowError
 }
 
 func (p *Pages) batch(w http.ResponseWriter, r *http.Request, who identity.Principal) {
@@ -176,14 +176,14 @@ func (p *Pages) batch(w http.ResponseWriter, r *http.Request, who identity.Princ
 		p.failed(w, r, err)
 		return
 	}
-	faults, _, err := p.Batches.BatchFaults(r.Context(), who.UserID, id, 0, faultsShown)
+	faults, _, err := p.Batches.BatchErrors(r.Context(), who.UserID, id, 0, maxErrorsShown)
 	if err != nil {
 		p.failed(w, r, err)
 		return
 	}
-	body := batchPage{Batch: batch, Open: batch.Open(), Faults: faults, Statuses: mms.Statuses()}
-	if batch.Accepted > 0 {
-		body.Percent = 100 * (batch.Accepted - body.Open) / batch.Accepted
+	body := batchPage{Batch: batch, Open: batch.Open(), Errors: faults, Statuses: mms.Statuses()}
+	if batch.Created > 0 {
+		body.Percent = 100 * (batch.Created - body.Open) / batch.Created
 	}
 	title := batch.Name
 	if title == "" {
@@ -192,19 +192,19 @@ func (p *Pages) batch(w http.ResponseWriter, r *http.Request, who identity.Princ
 	show(p, w, r, http.StatusOK, "batch", frame{Title: title, Refresh: body.Open > 0}, body)
 }
 
-var batchActs = map[string]mms.BatchState{"pause": mms.BatchPaused, "resume": mms.BatchRunning, "cancel": mms.BatchCanceled}
+var batchActions = map[string]mms.BatchState{"pause": mms.BatchPaused, "resume": mms.BatchRunning, "cancel": mms.BatchCanceled}
 
-func (p *Pages) actOnBatch(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, who identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
-	state, known := batchActs[chi.URLParam(r, "act")]
+	state, known := batchActions[chi.URLParam(r, "act")]
 	if err != nil || !known {
 		p.NotFound(w, r)
 		return
 	}
 	err = p.Batches.SetBatchState(r.Context(), who.UserID, id, state)
 	switch {
-	case errors.Is(err, mms.ErrBatchOver):
-		p.Door.Flash(r.Context(), "The batch is canceled, and stays so.")
+	case errors.Is(err, mms.ErrBatchCanceled):
+		p.Auth.Flash(r.Context(), "The batch is canceled, and stays so.")
 	case err != nil:
 		p.failed(w, r, err)
 		return
@@ -212,9 +212,9 @@ func (p *Pages) actOnBatch(w http.ResponseWriter, r *http.Request, who identity.
 	http.Redirect(w, r, "/batches/"+id.String(), http.StatusSeeOther)
 }
 
-// author is the person as a sender of messages.
-func author(who identity.Principal) mms.Author {
-	return mms.Author{User: who.UserID, UserCap: who.DailyCap}
+// submitterOf is the person as a sender of messages.
+func submitterOf(who identity.Principal) mms.Submitter {
+	return mms.Submitter{User: who.UserID, UserCap: who.DailyCap}
 }
 
 // onceKey is the idempotency key of a form: a second click sends nothing more.

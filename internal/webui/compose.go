@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"strings"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // composePage is the form for a new message, with what was typed.
@@ -20,9 +20,9 @@ type composePage struct {
 	Text    string
 	Media   []mediaInput
 	Once    string // makes a second click the same request
-	Senders []mms.Number
+	Senders []mms.PhoneNumber
 	MaxText int
-	Summary []fault
+	Summary []inputError
 	Errors  map[string]string // by the id of the input
 	Error   string            // about the form as a whole
 
@@ -37,8 +37,8 @@ type mediaInput struct {
 	Error string
 }
 
-// fault is one line of the summary, which leads to its input.
-type fault struct{ ID, Words string }
+// inputError is one line of the summary, which leads to its input.
+type inputError struct{ ID, Message string }
 
 // blankMedia is how many inputs for pictures a fresh form has; the script adds
 // more, up to mms.MaxMedia.
@@ -58,13 +58,13 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 	}
 	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
 	media, once := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("once")
-	draft := mms.Draft{To: to, From: from, Text: text, MediaURLs: media}
+	draft := mms.CreateParams{To: to, From: from, Text: text, MediaURLs: media}
 	draft.Idempotency = mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256(fmt.Appendf(nil, "%q", [][]string{{to, from, text}, media}))}
-	read, readErr := mms.ReadNumber(to)
+	read, readErr := mms.ParseTypedPhoneNumber(to)
 	if readErr == nil {
 		draft.To = string(read)
 	}
-	message, err := p.Intake.Accept(r.Context(), author(who), draft)
+	message, err := p.Intake.CreateMessage(r.Context(), submitterOf(who), draft)
 	var faults invalid.Fields
 	var full mms.CapError
 	if errors.As(err, &faults) && readErr != nil && to != "" {
@@ -72,7 +72,7 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 	}
 	switch {
 	case err == nil:
-		p.Door.Flash(r.Context(), accepted(to, message.Message))
+		p.Auth.Flash(r.Context(), createdNotice(to, message.Message))
 		http.Redirect(w, r, "/messages/"+message.ID.String(), http.StatusSeeOther)
 	case faults != nil:
 		body := p.newCompose(once, to, from, text, media, faults)
@@ -113,8 +113,8 @@ func withRecipient(faults invalid.Fields, err error) invalid.Fields {
 	return faults
 }
 
-// accepted says what was made of the number where it was spelled otherwise.
-func accepted(typed string, m mms.Message) string {
+// createdNotice says what was made of the number where it was spelled otherwise.
+func createdNotice(typed string, m mms.Message) string {
 	if typed == string(m.Recipient) {
 		return "The message is stored and on its way."
 	}
@@ -150,7 +150,7 @@ func (p *Pages) newCompose(once, to, from, text string, media []string, faults i
 	for _, f := range faults {
 		id, label := inputOf(f.Name)
 		words := label + " " + f.Message
-		c.Summary = append(c.Summary, fault{ID: id, Words: words})
+		c.Summary = append(c.Summary, inputError{ID: id, Message: words})
 		if c.Errors[id] == "" {
 			c.Errors[id] = words
 		}

@@ -1,8 +1,8 @@
 package webui
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,23 +10,23 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 const keysPath = "/settings/keys"
 
 // keysPage lists the user's API keys, with a form for another.
 type keysPage struct {
-	Keys   []identity.Key
-	Secret string // of the key that was just made; shown this once
-	Name   string // as it was typed
-	Send   bool
-	Read   bool
-	Days   string
-	Cap    string
-	Faults invalid.Fields
-	Error  string
+	Keys       []identity.Key
+	Secret     string // of the key that was just made; shown this once
+	Name       string // as it was typed
+	Send       bool
+	Read       bool
+	Days       string
+	Cap        string
+	Violations invalid.Fields
+	Error      string
 }
 
 func (p *Pages) keys(w http.ResponseWriter, r *http.Request, who identity.Principal) {
@@ -35,7 +35,7 @@ func (p *Pages) keys(w http.ResponseWriter, r *http.Request, who identity.Princi
 
 func (p *Pages) showKeys(w http.ResponseWriter, r *http.Request, status int, who identity.Principal, body keysPage) {
 	var err error
-	if body.Keys, err = p.Keys.Keys(r.Context(), who.UserID); err != nil {
+	if body.Keys, err = p.Keys.List(r.Context(), who.UserID); err != nil {
 		p.failed(w, r, err)
 		return
 	}
@@ -50,29 +50,19 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, who identity.P
 	body := keysPage{
 		Name: r.PostForm.Get("name"), Days: strings.TrimSpace(r.PostForm.Get("days")), Cap: strings.TrimSpace(r.PostForm.Get("cap")),
 	}
-	draft := identity.KeyDraft{Name: body.Name, Scopes: r.PostForm["scope"]}
-	for _, scope := range draft.Scopes {
+	params := identity.KeyParams{Name: body.Name, Scopes: r.PostForm["scope"]}
+	for _, scope := range params.Scopes {
 		body.Send = body.Send || scope == string(identity.SendScope)
 		body.Read = body.Read || scope == string(identity.ReadScope)
 	}
-	draft.ExpiresInDays = numberOf("expiresInDays", body.Days, &body.Faults)
-	draft.DailyCap = numberOf("dailyCap", body.Cap, &body.Faults)
-	id, err := uuid.NewV7()
-	if err != nil {
-		p.failed(w, r, fmt.Errorf("making a key's id: %w", err))
-		return
-	}
-	key, secret, err := identity.NewKey(id, who.UserID, draft)
-	var faults invalid.Fields
-	if errors.As(err, &faults) || len(body.Faults) > 0 {
-		body.Faults = append(body.Faults, faults...)
-		p.showKeys(w, r, http.StatusUnprocessableEntity, who, body)
-		return
-	}
-	if err == nil {
-		_, err = p.Keys.CreateKey(r.Context(), key, secret.Hash(), draft.ExpiresInDays)
-	}
+	params.ExpiresInDays = numberOf("expiresInDays", body.Days, &body.Violations)
+	params.DailyCap = numberOf("dailyCap", body.Cap, &body.Violations)
+	secret, err := p.newKey(r.Context(), who.UserID, params, body.Violations)
+	var violations invalid.Fields
 	switch {
+	case errors.As(err, &violations):
+		body.Violations = violations
+		p.showKeys(w, r, http.StatusUnprocessableEntity, who, body)
 	case errors.Is(err, identity.ErrTooManyKeys):
 		body.Error = "You have too many API keys. Revoke those that are not used any more."
 		p.showKeys(w, r, http.StatusConflict, who, body)
@@ -81,6 +71,19 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, who identity.P
 	default:
 		p.showKeys(w, r, http.StatusOK, who, keysPage{Secret: string(secret), Send: true, Read: true, Days: "365"})
 	}
+}
+
+// newKey creates a key unless the form could not be parsed: violations are those
+// of its numbers. The key's own violations are returned together with them.
+func (p *Pages) newKey(ctx context.Context, user uuid.UUID, params identity.KeyParams, violations invalid.Fields) (identity.KeySecret, error) {
+	if len(violations) > 0 {
+		_, _, err := identity.NewKey(uuid.Nil, user, params)
+		var more invalid.Fields
+		errors.As(err, &more)
+		return "", append(violations, more...)
+	}
+	_, secret, err := p.Keys.Create(ctx, user, params)
+	return secret, err
 }
 
 func numberOf(field, typed string, faults *invalid.Fields) *int {
@@ -101,7 +104,7 @@ func (p *Pages) revokeKey(w http.ResponseWriter, r *http.Request, who identity.P
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Keys.RevokeKey(r.Context(), who.UserID, id)
+	err = p.Keys.Revoke(r.Context(), who.UserID, id)
 	switch {
 	case errors.Is(err, identity.ErrNoKey):
 		p.NotFound(w, r)
@@ -110,6 +113,6 @@ func (p *Pages) revokeKey(w http.ResponseWriter, r *http.Request, who identity.P
 		p.failed(w, r, err)
 		return
 	}
-	p.Door.Flash(r.Context(), "The key is revoked: it does not work any more.")
+	p.Auth.Flash(r.Context(), "The key is revoked: it does not work any more.")
 	http.Redirect(w, r, keysPath, http.StatusSeeOther)
 }

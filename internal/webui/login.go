@@ -9,21 +9,21 @@ import (
 	"strconv"
 	"strings"
 
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
-	"postcard/internal/signin"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // credentials is the form for logging in and signing up. The password never
 // comes back.
 type credentials struct {
-	Email  string
-	Next   string // the path to go to afterwards
-	Faults invalid.Fields
-	Error  string // about the form as a whole
-	Undone bool   // a form was sent by somebody who had been logged out
+	Email      string
+	Next       string // the path to go to afterwards
+	Violations invalid.Fields
+	Error      string // about the form as a whole
+	Undone     bool   // a form was sent by somebody who had been logged out
 }
 
 // toLogin sends a stranger to the login, to come back to the page asked for. Who has
@@ -65,7 +65,7 @@ func (p *Pages) loginForm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Pages) signupForm(w http.ResponseWriter, r *http.Request) {
-	if !p.Door.SignupOpen() {
+	if !p.Auth.SignupOpen() {
 		p.signupClosed(w, r)
 		return
 	}
@@ -86,13 +86,13 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
-	_, err := p.Door.Login(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
-	if errors.Is(err, signin.ErrWrong) {
+	_, err := p.Auth.Login(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
+	if errors.Is(err, auth.ErrInvalidCredentials) {
 		form.Error = "The email or the password is wrong."
 		show(p, w, r, http.StatusUnprocessableEntity, "login", frame{Title: "Log in"}, form)
 		return
 	}
-	p.entered(w, r, "login", "Log in", form, err)
+	p.loggedIn(w, r, "login", "Log in", form, err)
 }
 
 func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
@@ -100,29 +100,29 @@ func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
-	_, err := p.Door.SignUp(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
+	_, err := p.Auth.SignUp(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
 	if errors.Is(err, identity.ErrEmailTaken) {
-		form.Faults.Add("email", "taken", "belongs to a user already: log in instead")
-		err = form.Faults
+		form.Violations.Add("email", "taken", "belongs to a user already: log in instead")
+		err = form.Violations
 	}
-	if errors.As(err, &form.Faults) {
+	if errors.As(err, &form.Violations) {
 		show(p, w, r, http.StatusUnprocessableEntity, "signup", frame{Title: "Sign up"}, form)
 		return
 	}
-	if errors.Is(err, signin.ErrClosed) {
+	if errors.Is(err, auth.ErrSignupClosed) {
 		p.signupClosed(w, r)
 		return
 	}
-	p.entered(w, r, "signup", "Sign up", form, err)
+	p.loggedIn(w, r, "signup", "Sign up", form, err)
 }
 
 func (p *Pages) signupClosed(w http.ResponseWriter, r *http.Request) {
 	p.showError(w, r, http.StatusForbidden, "Sign-up is closed", "Please ask the operator of this installation to add you as a user.")
 }
 
-// entered goes on to where the user wanted to go, or says why not.
-func (p *Pages) entered(w http.ResponseWriter, r *http.Request, name, title string, form credentials, err error) {
-	var tooMany signin.TooManyError
+// loggedIn goes on to where the user wanted to go, or says why not.
+func (p *Pages) loggedIn(w http.ResponseWriter, r *http.Request, name, title string, form credentials, err error) {
+	var tooMany auth.TooManyAttemptsError
 	switch {
 	case err == nil:
 		http.Redirect(w, r, form.Next, http.StatusSeeOther)
@@ -138,7 +138,7 @@ func (p *Pages) entered(w http.ResponseWriter, r *http.Request, name, title stri
 }
 
 func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
-	if err := p.Door.Logout(r.Context()); err != nil {
+	if err := p.Auth.Logout(r.Context()); err != nil {
 		p.failed(w, r, err)
 		return
 	}

@@ -15,9 +15,9 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const pageSize = 25
@@ -59,7 +59,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 		filters.Set("batch", body.Batch)
 	}
 	if body.To != "" {
-		if filter.Recipient, err = mms.ReadNumber(body.To); err != nil {
+		if filter.Recipient, err = mms.ParseTypedPhoneNumber(body.To); err != nil {
 			body.NoMatch = err.Error()
 			show(p, w, r, http.StatusOK, "list", frame{Title: "Messages"}, body)
 			return
@@ -96,12 +96,12 @@ func searchable(text string) bool {
 // messagePage is a message with its whole story, newest first.
 type messagePage struct {
 	mms.History
-	Place   string        // in its sender's line; empty when it stands in none
-	Replies []mms.Inbound // newest first
-	Steps   []step        // the events, newest first
-	Once    string        // makes sending it again the same request, until something happens to it
-	NextTry *time.Time    // of a message that was tried before; nil where it stands in line
-	Side    string        // whose matter a failure at Plivo is; empty where there was none
+	QueuePosition string        // in its sender's line; empty when it stands in none
+	Replies       []mms.Inbound // newest first
+	Steps         []step        // the events, newest first
+	Once          string        // makes sending it again the same request, until something happens to it
+	NextAttempt   *time.Time    // of a message that was tried before; nil where it stands in line
+	Responsible   string        // whose matter a failure at Plivo is; empty where there was none
 }
 
 // step is an event and how long after the one before it came.
@@ -133,7 +133,7 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 		p.failed(w, r, err)
 		return
 	}
-	place, waiting, err := p.Messages.Place(r.Context(), who.UserID, id)
+	place, waiting, err := p.Messages.QueuePosition(r.Context(), who.UserID, id)
 	if err != nil {
 		p.failed(w, r, err)
 		return
@@ -145,12 +145,12 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Pri
 	}
 	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events), Once: fmt.Sprintf("%s-%d", history.ID, history.Version)}
 	if history.PlivoCode != "" {
-		body.Side = mms.ExplainPlivoCode(history.PlivoCode).Side.Words()
+		body.Responsible = mms.ExplainPlivoCode(history.PlivoCode).Responsible.Description()
 	}
 	if waiting {
-		body.Place = place.Words()
+		body.QueuePosition = place.Description()
 	} else if history.Attempts > 0 {
-		body.NextTry = history.NextAttemptAt
+		body.NextAttempt = history.NextAttemptAt
 	}
 	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
 	show(p, w, r, http.StatusOK, "message", f, body)
@@ -173,7 +173,7 @@ func (p *Pages) decide(w http.ResponseWriter, r *http.Request, who identity.Prin
 	err = p.Messages.Decide(r.Context(), who.UserID, id, decision)
 	switch {
 	case errors.Is(err, mms.ErrNotHeld):
-		p.Door.Flash(r.Context(), "There was nothing to decide any more.")
+		p.Auth.Flash(r.Context(), "There was nothing to decide any more.")
 	case err != nil:
 		p.failed(w, r, err)
 		return
@@ -196,17 +196,17 @@ func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, who identity.Prin
 	err = p.Messages.Cancel(r.Context(), who.UserID, id)
 	switch {
 	case errors.Is(err, mms.ErrTooLate):
-		p.Door.Flash(r.Context(), "It was too late to cancel the message.")
+		p.Auth.Flash(r.Context(), "It was too late to cancel the message.")
 	case err != nil:
 		p.failed(w, r, err)
 		return
 	default:
-		p.Door.Flash(r.Context(), "The message is canceled.")
+		p.Auth.Flash(r.Context(), "The message is canceled.")
 	}
 	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
 }
 
-func (p *Pages) sendAgain(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) resend(w http.ResponseWriter, r *http.Request, who identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
@@ -216,16 +216,16 @@ func (p *Pages) sendAgain(w http.ResponseWriter, r *http.Request, who identity.P
 		return
 	}
 	once := mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256([]byte("again " + id.String()))}
-	again, err := p.Intake.Again(r.Context(), author(who), id, once)
+	again, err := p.Intake.Resend(r.Context(), submitterOf(who), id, once)
 	var faults invalid.Fields
 	var full mms.CapError
 	switch {
 	case err == nil:
-		p.Door.Flash(r.Context(), "This is the new message; the old one is as it was.")
+		p.Auth.Flash(r.Context(), "This is the new message; the old one is as it was.")
 		http.Redirect(w, r, "/messages/"+again.ID.String(), http.StatusSeeOther)
 		return
-	case errors.Is(err, mms.ErrNotOver), errors.Is(err, mms.ErrInFlight), errors.As(err, &faults), errors.As(err, &full):
-		p.Door.Flash(r.Context(), "It was not sent again: "+err.Error()+".")
+	case errors.Is(err, mms.ErrNotFinal), errors.Is(err, mms.ErrInFlight), errors.As(err, &faults), errors.As(err, &full):
+		p.Auth.Flash(r.Context(), "It was not sent again: "+err.Error()+".")
 		http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
 	default:
 		p.failed(w, r, err)
@@ -243,7 +243,7 @@ func (p *Pages) resume(w http.ResponseWriter, r *http.Request, _ identity.Princi
 		return
 	}
 	if ended {
-		p.Door.Flash(r.Context(), "That pause is over.")
+		p.Auth.Flash(r.Context(), "That pause is over.")
 	}
 	http.Redirect(w, r, "/messages", http.StatusSeeOther)
 }

@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // overviewPage shows what became of the messages of some days.

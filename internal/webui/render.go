@@ -12,9 +12,10 @@ import (
 	"slices"
 	"time"
 
-	"postcard/internal/httpkit"
-	"postcard/internal/identity"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
 //go:embed templates/*.html
@@ -33,7 +34,7 @@ func (p *Pages) parse() (templates, error) {
 		"took":   duration,
 		"add":    func(a, b int) int { return a + b },
 		"units":  func(n *int) string { return mms.Counted(*n, "unit") },
-		"number": func(n mms.Number) string { return n.International() },
+		"number": func(n mms.PhoneNumber) string { return n.International() },
 	}
 	parsed := templates{}
 	for _, name := range pageNames {
@@ -54,8 +55,8 @@ type frame struct {
 	Signup    bool   // strangers may sign up
 	Flash     string // a notice of the page before
 	Pauses    []mms.Pause
-	Failing   []mms.Webhook // the user's, that were switched off
-	Refresh   bool          // without JavaScript, load again in a few seconds
+	Failing   []webhook.Endpoint // the user's, that were switched off
+	Refresh   bool               // without JavaScript, load again in a few seconds
 }
 
 // page is a frame with what stands in it.
@@ -82,32 +83,32 @@ func show[T any](p *Pages, w http.ResponseWriter, r *http.Request, status int, n
 // fill completes the frame. What cannot be read is left out: the page itself
 // matters more.
 func (p *Pages) fill(ctx context.Context, f *frame) {
-	f.Simulated, f.Signup = p.Simulated, p.Door.SignupOpen()
+	f.Simulated, f.Signup = p.Simulated, p.Auth.SignupOpen()
 	who, ok := identity.PrincipalFrom(ctx)
 	if !ok {
 		return
 	}
 	f.User = &who
-	f.Flash = p.Door.PopFlash(ctx)
+	f.Flash = p.Auth.PopFlash(ctx)
 	webhooks, err := p.Webhooks.Webhooks(ctx, who.UserID)
 	if err != nil {
 		p.Logger.WarnContext(ctx, "webhooks cannot be shown", slog.Any("error", err))
 	}
-	f.Failing = slices.DeleteFunc(webhooks, func(w mms.Webhook) bool { return w.DisabledAt == nil })
-	if f.Pauses, err = p.Pauses.Paused(ctx); err != nil {
+	f.Failing = slices.DeleteFunc(webhooks, func(w webhook.Endpoint) bool { return w.DisabledAt == nil })
+	if f.Pauses, err = p.Pauses.Pauses(ctx); err != nil {
 		p.Logger.WarnContext(ctx, "pauses cannot be shown", slog.Any("error", err))
 	}
 }
 
 type errorPage struct {
-	Words     string
+	Message   string
 	RequestID string
 }
 
 // showError is the one page for everything that goes wrong; it reveals nothing
 // of the inside.
 func (p *Pages) showError(w http.ResponseWriter, r *http.Request, status int, title, words string) {
-	show(p, w, r, status, "error", frame{Title: title}, errorPage{Words: words, RequestID: httpkit.RequestID(r.Context())})
+	show(p, w, r, status, "error", frame{Title: title}, errorPage{Message: words, RequestID: httpkit.RequestID(r.Context())})
 }
 
 // NotFound says that there is no such page.
@@ -144,7 +145,7 @@ func bare(w http.ResponseWriter, r *http.Request, status int, words string) {
 
 // failed answers for an error of the store: logged once, told in general.
 func (p *Pages) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, mms.ErrNotFound) || errors.Is(err, mms.ErrNoBatch) || errors.Is(err, mms.ErrNoWebhook) {
+	if errors.Is(err, mms.ErrNotFound) || errors.Is(err, mms.ErrBatchNotFound) || errors.Is(err, webhook.ErrNotFound) {
 		p.NotFound(w, r)
 		return
 	}
@@ -172,11 +173,11 @@ func (p *Pages) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 }
 
 // stamp is a time for people and for the script that rewrites it to their zone.
-type stamp struct{ Machine, Words string }
+type stamp struct{ Machine, Text string }
 
 func when(t time.Time) stamp {
 	t = t.UTC()
-	return stamp{Machine: t.Format(time.RFC3339Nano), Words: t.Format("2 Jan 2006, 15:04:05 UTC")}
+	return stamp{Machine: t.Format(time.RFC3339Nano), Text: t.Format("2 Jan 2006, 15:04:05 UTC")}
 }
 
 // duration is rounded to what people care about.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 func TestKeysPage(t *testing.T) {
@@ -43,7 +43,7 @@ func TestWebhooksPages(t *testing.T) {
 	t.Parallel()
 	w, b := newWorld(t, false)
 	b.login("ada@example.com")
-	b.want("faults", b.post("/settings/webhooks", "url", "http://10.0.0.1/", "status", "nope"), http.StatusUnprocessableEntity, "must start with https://", "must be a status", `value="http://10.0.0.1/"`)
+	b.want("faults", b.post("/settings/webhooks", "url", "http://10.0.0.1/", "status", "nope"), http.StatusUnprocessableEntity, "must start with https://", "must be a message status", `value="http://10.0.0.1/"`)
 	b.want("a new one", b.post("/settings/webhooks", "url", "https://example.com/events", "status", "failed"), http.StatusOK, "whsec_", "shown this once", "Told of Failed")
 	path := "/settings/webhooks/" + w.webhooks[0].ID.String()
 	if page := b.get(path); strings.Contains(page.body, "whsec_") {
@@ -62,7 +62,7 @@ func TestWebhooksPages(t *testing.T) {
 	b.want("no such act", b.post(path+"/dance"), http.StatusNotFound)
 	b.want("another's", b.get("/settings/webhooks/"+uuid.NewString()), http.StatusNotFound)
 	now := time.Now()
-	w.webhooks[0].DisabledAt, w.webhooks[0].DisabledWhy = &now, "failing"
+	w.webhooks[0].DisabledAt, w.webhooks[0].DisabledReason = &now, "failing"
 	b.want("a notice on every page", b.get("/messages"), http.StatusOK, "was switched off", "https://example.com/events")
 	if got := b.post(path + "/delete"); got.location != "/settings/webhooks" || len(w.webhooks) != 0 {
 		t.Errorf("removing: %d to %q", got.status, got.location)
@@ -102,7 +102,7 @@ func TestBatchPages(t *testing.T) {
 	b.want("bad rows", b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg"),
 		http.StatusUnprocessableEntity, "Rows that are not right: 1", "Row 2: to", `value="spring"`, "Hi {{name}}")
 	b.want("a broken file", b.upload("to\n\"+1", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "check its quotes")
-	got := b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg", "onError", "accept_good")
+	got := b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg", "onError", "create_valid")
 	if got.status != http.StatusSeeOther || len(w.batches) != 1 {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
@@ -122,7 +122,7 @@ func TestCancelAndSendAgain(t *testing.T) {
 	w.messages[h.ID] = h
 	path := "/messages/" + h.ID.String()
 	b.want("a queued message", b.get(path), http.StatusOK, "Cancel it")
-	b.post(path + "/send-again")
+	b.post(path + "/resend")
 	b.want("too early", b.get(path), http.StatusOK, "It was not sent again")
 	b.post(path + "/cancel")
 	b.want("canceled", b.get(path), http.StatusOK, "The message is canceled.")
@@ -135,7 +135,7 @@ func TestCancelAndSendAgain(t *testing.T) {
 	if once == nil {
 		t.Fatal("the form has no key")
 	}
-	got := b.post(path+"/send-again", "once", once[1])
+	got := b.post(path+"/resend", "once", once[1])
 	if got.status != http.StatusSeeOther || got.location == path || w.once[0] != "form "+once[1] {
 		t.Errorf("%d to %q under %q", got.status, got.location, w.once)
 	}

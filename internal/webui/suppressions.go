@@ -6,23 +6,23 @@ import (
 	"net/http"
 	"net/url"
 
-	"postcard/internal/identity"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 const suppressionsPath = "/admin/suppressions"
 
 // suppressionsPage lists the pairs of numbers between which nothing is sent.
 type suppressionsPage struct {
-	List    []mms.Suppression
-	Search  string // as it was typed
-	NoMatch string // why the search could not be made
-	More    string // the address of the page behind; empty at the end
-	Senders []mms.Number
-	Numbers string // as they were typed
-	Sender  string
-	Faults  invalid.Fields
+	List       []mms.Suppression
+	Search     string // as it was typed
+	NoMatch    string // why the search could not be made
+	More       string // the address of the page behind; empty at the end
+	Senders    []mms.PhoneNumber
+	Numbers    string // as they were typed
+	Sender     string
+	Violations invalid.Fields
 }
 
 func (p *Pages) suppressions(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
@@ -33,17 +33,17 @@ func (p *Pages) suppressions(w http.ResponseWriter, r *http.Request, _ identity.
 func (p *Pages) showSuppressions(w http.ResponseWriter, r *http.Request, status int, body suppressionsPage) {
 	query := r.URL.Query()
 	body.Senders, body.Search = p.Senders, query.Get("recipient")
-	var recipient mms.Number
+	var recipient mms.PhoneNumber
 	if body.Search != "" {
 		var err error
-		if recipient, err = mms.ReadNumber(body.Search); err != nil {
+		if recipient, err = mms.ParseTypedPhoneNumber(body.Search); err != nil {
 			body.NoMatch = err.Error()
 			show(p, w, r, status, "suppressions", frame{Title: "Suppressed numbers"}, body)
 			return
 		}
 	}
-	after := mms.Suppression{Recipient: mms.Number(query.Get("after")), Sender: mms.Number(query.Get("sender"))}
-	list, more, err := p.Suppressed.Suppressions(r.Context(), recipient, after, pageSize)
+	after := mms.Suppression{Recipient: mms.PhoneNumber(query.Get("after")), Sender: mms.PhoneNumber(query.Get("sender"))}
+	list, more, err := p.Suppressions.Suppressions(r.Context(), recipient, after, pageSize)
 	if err != nil {
 		p.failed(w, r, err)
 		return
@@ -56,37 +56,37 @@ func (p *Pages) showSuppressions(w http.ResponseWriter, r *http.Request, status 
 	show(p, w, r, status, "suppressions", frame{Title: "Suppressed numbers"}, body)
 }
 
-func (p *Pages) suppress(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
+func (p *Pages) addSuppressions(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}
 	body := suppressionsPage{Numbers: r.PostForm.Get("numbers"), Sender: r.PostForm.Get("sender")}
-	list, err := mms.ReadSuppressions(body.Numbers, body.Sender, p.Senders)
-	if errors.As(err, &body.Faults) {
+	list, err := mms.ParseSuppressions(body.Numbers, body.Sender, p.Senders)
+	if errors.As(err, &body.Violations) {
 		p.showSuppressions(w, r, http.StatusUnprocessableEntity, body)
 		return
 	}
-	added, err := p.Suppressed.Suppress(r.Context(), list)
+	added, err := p.Suppressions.AddSuppressions(r.Context(), list)
 	if err != nil {
 		p.failed(w, r, err)
 		return
 	}
-	p.Door.Flash(r.Context(), fmt.Sprintf("%s added, %d had been there.", mms.Counted(added, "pair"), len(list)-added))
+	p.Auth.Flash(r.Context(), fmt.Sprintf("%s added, %d had been there.", mms.Counted(added, "pair"), len(list)-added))
 	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
 }
 
-func (p *Pages) lift(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
+func (p *Pages) removeSuppression(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}
-	sender, recipient := mms.Number(r.PostForm.Get("sender")), mms.Number(r.PostForm.Get("recipient"))
-	lifted, err := p.Suppressed.Lift(r.Context(), sender, recipient)
+	sender, recipient := mms.PhoneNumber(r.PostForm.Get("sender")), mms.PhoneNumber(r.PostForm.Get("recipient"))
+	lifted, err := p.Suppressions.RemoveSuppression(r.Context(), sender, recipient)
 	if err != nil {
 		p.failed(w, r, err)
 		return
 	}
 	if lifted {
-		p.Door.Flash(r.Context(), fmt.Sprintf("Messages from %s to %s are sent again. If the recipient opted out at Plivo, only their START ends that.", sender.International(), recipient.International()))
+		p.Auth.Flash(r.Context(), fmt.Sprintf("Messages from %s to %s are sent again. If the recipient opted out at Plivo, only their START ends that.", sender.International(), recipient.International()))
 	}
 	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
 }

@@ -11,25 +11,17 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/intake"
-	"postcard/internal/mms"
-	"postcard/internal/signin"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Intake takes messages on; faults of a draft come back as invalid.Fields.
 type Intake interface {
-	Accept(ctx context.Context, by mms.Author, d mms.Draft) (mms.Taken, error)
-	Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error)
-	AcceptBatch(ctx context.Context, by mms.Author, d mms.BatchDraft, rows intake.Rows) (mms.TakenBatch, error)
-}
-
-// Keys keeps API keys, which only their users see. CreateKey returns
-// identity.ErrTooManyKeys, RevokeKey identity.ErrNoKey.
-type Keys interface {
-	CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error)
-	Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error)
-	RevokeKey(ctx context.Context, user, id uuid.UUID) error
+	CreateMessage(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error)
+	Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error)
+	CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
 }
 
 // Messages reads an owner's messages, and carries out decisions about them.
@@ -37,7 +29,7 @@ type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
-	Place(ctx context.Context, owner, id uuid.UUID) (mms.Place, bool, error)
+	QueuePosition(ctx context.Context, owner, id uuid.UUID) (mms.QueuePosition, bool, error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 	Cancel(ctx context.Context, owner, id uuid.UUID) error
 	Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error)
@@ -45,33 +37,33 @@ type Messages interface {
 
 // Pauses tells why nothing is sent at present, and ends that by an admin's word.
 type Pauses interface {
-	Paused(ctx context.Context) ([]mms.Pause, error)
+	Pauses(ctx context.Context) ([]mms.Pause, error)
 	Resume(ctx context.Context, cause mms.Reason) (bool, error)
 }
 
-// Suppressed keeps the pairs of numbers between which nothing is sent.
-type Suppressed interface {
-	Suppressions(ctx context.Context, recipient mms.Number, after mms.Suppression, limit int) (list []mms.Suppression, more bool, err error)
-	Suppress(ctx context.Context, list []mms.Suppression) (added int, err error)
-	Lift(ctx context.Context, sender, recipient mms.Number) (bool, error)
+// Suppressions keeps the pairs of numbers between which nothing is sent.
+type Suppressions interface {
+	Suppressions(ctx context.Context, recipient mms.PhoneNumber, after mms.Suppression, limit int) (list []mms.Suppression, more bool, err error)
+	AddSuppressions(ctx context.Context, list []mms.Suppression) (added int, err error)
+	RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error)
 }
 
 // Options wire the pages.
 type Options struct {
-	Door     *signin.Service
+	Auth     *auth.Service
 	Intake   Intake
 	Messages Messages
 	Batches  Batches
-	Keys     Keys
+	Keys     *auth.KeyService
 	Webhooks Webhooks
 
 	PrivateWebhooks bool // webhooks may be on private and local hosts
 
-	Pauses     Pauses
-	Suppressed Suppressed
-	Senders    []mms.Number
-	Simulated  bool // messages go to a simulator, and every page says so
-	Logger     *slog.Logger
+	Pauses       Pauses
+	Suppressions Suppressions
+	Senders      []mms.PhoneNumber
+	Simulated    bool // messages go to a simulator, and every page says so
+	Logger       *slog.Logger
 }
 
 // Pages serves the web face. Whoever mounts it has put the door's middleware,
@@ -123,12 +115,12 @@ func (p *Pages) routes() chi.Router {
 	both("/messages/{id}", p.forUsers(p.message))
 	r.Post("/messages/{id}/decision", p.forUsers(p.decide))
 	r.Post("/messages/{id}/cancel", p.forUsers(p.cancel))
-	r.Post("/messages/{id}/send-again", p.forUsers(p.sendAgain))
+	r.Post("/messages/{id}/resend", p.forUsers(p.resend))
 	both("/batches", p.forUsers(p.batches))
 	both("/batches/new", p.forUsers(p.batchForm))
 	r.Post("/batches/new", p.forUsers(p.createBatch))
 	both("/batches/{id}", p.forUsers(p.batch))
-	r.Post("/batches/{id}/{act}", p.forUsers(p.actOnBatch))
+	r.Post("/batches/{id}/{act}", p.forUsers(p.batchAction))
 	r.Handle("/settings", http.RedirectHandler(keysPath, http.StatusSeeOther))
 	both(keysPath, p.forUsers(p.keys))
 	r.Post(keysPath, p.forUsers(p.createKey))
@@ -136,11 +128,11 @@ func (p *Pages) routes() chi.Router {
 	both(webhooksPath, p.forUsers(p.webhooks))
 	r.Post(webhooksPath, p.forUsers(p.createWebhook))
 	both(webhooksPath+"/{id}", p.forUsers(p.webhook))
-	r.Post(webhooksPath+"/{id}/{act}", p.forUsers(p.actOnWebhook))
+	r.Post(webhooksPath+"/{id}/{act}", p.forUsers(p.webhookAction))
 	r.Post("/admin/resume", p.forAdmins(p.resume))
 	both(suppressionsPath, p.forAdmins(p.suppressions))
-	r.Post(suppressionsPath, p.forAdmins(p.suppress))
-	r.Post(suppressionsPath+"/lift", p.forAdmins(p.lift))
+	r.Post(suppressionsPath, p.forAdmins(p.addSuppressions))
+	r.Post(suppressionsPath+"/lift", p.forAdmins(p.removeSuppression))
 	return r
 }
 

@@ -21,12 +21,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"postcard/internal/identity"
-	"postcard/internal/intake"
-	"postcard/internal/invalid"
-	"postcard/internal/mms"
-	"postcard/internal/signin"
-	"postcard/internal/webui"
+	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
+	"github.com/postcard-mms/postcard/internal/webui"
 )
 
 // world plays everything behind the pages, in memory.
@@ -34,7 +35,7 @@ type world struct {
 	mu         sync.Mutex
 	users      []identity.User
 	messages   map[uuid.UUID]mms.History
-	place      mms.Place
+	place      mms.QueuePosition
 	more       bool
 	pauses     []mms.Pause
 	decided    mms.Decision
@@ -47,11 +48,11 @@ type world struct {
 	asked      []string // overviews
 	once       []string // idempotency keys
 	batches    map[uuid.UUID]mms.Batch
-	faults     []mms.RowFault
+	faults     []mms.RowError
 	keys       []identity.Key
-	webhooks   []mms.Webhook
-	secret     mms.WebhookSecret
-	told       []mms.WebhookEvent
+	webhooks   []webhook.Endpoint
+	secret     webhook.Secret
+	told       []webhook.Event
 }
 
 func (w *world) user(is func(identity.User) bool) (identity.User, error) {
@@ -73,7 +74,7 @@ func (w *world) UserByID(_ context.Context, id uuid.UUID) (identity.User, error)
 	return w.user(func(u identity.User) bool { return u.ID == id })
 }
 
-func (w *world) NoteLogout(context.Context, uuid.UUID) error { return nil }
+func (w *world) NotifyLogout(context.Context, uuid.UUID) error { return nil }
 
 func (w *world) CreateUser(ctx context.Context, u identity.User) error {
 	if _, err := w.UserByEmail(ctx, u.Email); err == nil {
@@ -90,27 +91,27 @@ func (w *world) Throttle(context.Context, [32]byte, int, time.Duration) (time.Du
 }
 func (w *world) Unthrottle(context.Context, [32]byte) error { return nil }
 
-func (w *world) Accept(_ context.Context, by mms.Author, d mms.Draft) (mms.Taken, error) {
+func (w *world) CreateMessage(_ context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error) {
 	if w.err != nil {
-		return mms.Taken{}, w.err
+		return mms.CreateResult{}, w.err
 	}
 	w.once = append(w.once, d.Idempotency.Key)
-	m, err := w.rules.Check(d, uuid.Must(uuid.NewV7()), by.User, time.Time{})
+	m, err := w.rules.Validate(d, uuid.Must(uuid.NewV7()), by.User, time.Time{})
 	if err == nil {
 		w.messages[m.ID] = mms.History{Message: m}
 	}
-	return mms.Taken{Message: m}, err
+	return mms.CreateResult{Message: m}, err
 }
 
-func (w *world) Again(ctx context.Context, by mms.Author, id uuid.UUID, i mms.Idempotency) (mms.Taken, error) {
+func (w *world) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error) {
 	old, err := w.Message(ctx, by.User, id)
 	if err != nil {
-		return mms.Taken{}, err
+		return mms.CreateResult{}, err
 	}
 	if !old.Final() {
-		return mms.Taken{}, mms.ErrNotOver
+		return mms.CreateResult{}, mms.ErrNotFinal
 	}
-	return w.Accept(ctx, by, mms.Draft{To: string(old.Recipient), MediaURLs: old.MediaURLs, Idempotency: i})
+	return w.CreateMessage(ctx, by, mms.CreateParams{To: string(old.Recipient), MediaURLs: old.MediaURLs, Idempotency: i})
 }
 
 func (w *world) Cancel(ctx context.Context, owner, id uuid.UUID) error {
@@ -126,44 +127,44 @@ func (w *world) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 	return nil
 }
 
-// AcceptBatch counts the rows that can be read.
-func (w *world) AcceptBatch(_ context.Context, by mms.Author, d mms.BatchDraft, list intake.Rows) (mms.TakenBatch, error) {
-	b, err := w.rules.CheckBatch(d, uuid.Must(uuid.NewV7()), by.User, time.Time{})
+// CreateBatch counts the rows that can be read.
+func (w *world) CreateBatch(_ context.Context, by mms.Submitter, d mms.BatchParams, list intake.Rows) (mms.BatchResult, error) {
+	b, err := w.rules.ValidateBatch(d, uuid.Must(uuid.NewV7()), by.User, time.Time{})
 	if err != nil {
-		return mms.TakenBatch{}, err
+		return mms.BatchResult{}, err
 	}
-	var bad mms.RowFaults
+	var bad mms.RowErrors
 	for row := 1; ; row++ {
 		values, err := list.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
-			_, err = w.rules.CheckRow(d, values, b, uuid.New(), time.Time{})
+			_, err = w.rules.ValidateRow(d, values, b, uuid.New(), time.Time{})
 		}
 		var fields invalid.Fields
 		if errors.As(err, &fields) {
 			bad.Rejected++
-			bad.Faults = append(bad.Faults, mms.Faults(row, fields)...)
+			bad.Errors = append(bad.Errors, mms.NewRowErrors(row, fields)...)
 			continue
 		}
 		if err != nil {
-			return mms.TakenBatch{}, err
+			return mms.BatchResult{}, err
 		}
-		b.Accepted++
+		b.Created++
 	}
-	if bad.Rejected > 0 && !d.AcceptGood {
-		return mms.TakenBatch{}, bad
+	if bad.Rejected > 0 && !d.CreateValid {
+		return mms.BatchResult{}, bad
 	}
-	b.Counts, b.Rejected = map[mms.Status]int{mms.Queued: b.Accepted}, bad.Rejected
-	w.batches[b.ID], w.faults = b, bad.Faults
-	return mms.TakenBatch{Batch: b}, w.err
+	b.Counts, b.Rejected = map[mms.Status]int{mms.Queued: b.Created}, bad.Rejected
+	w.batches[b.ID], w.faults = b, bad.Errors
+	return mms.BatchResult{Batch: b}, w.err
 }
 
 func (w *world) Batch(_ context.Context, owner, id uuid.UUID) (mms.Batch, error) {
 	b, ok := w.batches[id]
 	if w.err == nil && (!ok || b.Owner != owner) {
-		return b, mms.ErrNoBatch
+		return b, mms.ErrBatchNotFound
 	}
 	return b, w.err
 }
@@ -177,7 +178,7 @@ func (w *world) Batches(_ context.Context, owner, _ uuid.UUID, _ int) (list []mm
 	return list, false, w.err
 }
 
-func (w *world) BatchFaults(context.Context, uuid.UUID, uuid.UUID, int, int) ([]mms.RowFault, bool, error) {
+func (w *world) BatchErrors(context.Context, uuid.UUID, uuid.UUID, int, int) ([]mms.RowError, bool, error) {
 	return w.faults, false, w.err
 }
 
@@ -188,6 +189,10 @@ func (w *world) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mm
 		w.batches[id] = b
 	}
 	return err
+}
+
+func (w *world) PrincipalByKey(context.Context, [32]byte) (identity.Principal, error) {
+	return identity.Principal{}, identity.ErrNoKey
 }
 
 func (w *world) CreateKey(_ context.Context, k identity.Key, _ [32]byte, _ *int) (identity.Key, error) {
@@ -204,12 +209,12 @@ func (w *world) Keys(_ context.Context, user uuid.UUID) (list []identity.Key, er
 	return list, w.err
 }
 
-func (w *world) CreateWebhook(_ context.Context, hook mms.Webhook, _ mms.WebhookSecret) (mms.Webhook, error) {
+func (w *world) CreateWebhook(_ context.Context, hook webhook.Endpoint, _ webhook.Secret) (webhook.Endpoint, error) {
 	w.webhooks = append(w.webhooks, hook)
 	return hook, w.err
 }
 
-func (w *world) Webhooks(_ context.Context, owner uuid.UUID) (list []mms.Webhook, err error) {
+func (w *world) Webhooks(_ context.Context, owner uuid.UUID) (list []webhook.Endpoint, err error) {
 	for _, hook := range w.webhooks {
 		if hook.Owner == owner {
 			list = append(list, hook)
@@ -218,51 +223,51 @@ func (w *world) Webhooks(_ context.Context, owner uuid.UUID) (list []mms.Webhook
 	return list, w.err
 }
 
-func (w *world) Webhook(ctx context.Context, owner, id uuid.UUID) (mms.Webhook, error) {
+func (w *world) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error) {
 	list, err := w.Webhooks(ctx, owner)
 	for _, hook := range list {
 		if hook.ID == id {
 			return hook, err
 		}
 	}
-	return mms.Webhook{}, mms.ErrNoWebhook
+	return webhook.Endpoint{}, webhook.ErrNotFound
 }
 
 func (w *world) DeleteWebhook(_ context.Context, _, id uuid.UUID) error {
-	w.webhooks = slices.DeleteFunc(w.webhooks, func(hook mms.Webhook) bool { return hook.ID == id })
+	w.webhooks = slices.DeleteFunc(w.webhooks, func(hook webhook.Endpoint) bool { return hook.ID == id })
 	return w.err
 }
 
-func (w *world) RotateSecret(_ context.Context, _, _ uuid.UUID, secret mms.WebhookSecret) error {
+func (w *world) RotateSecret(_ context.Context, _, _ uuid.UUID, secret webhook.Secret) error {
 	w.secret = secret
 	return w.err
 }
 
 func (w *world) EnableWebhook(_ context.Context, _, id uuid.UUID) error {
 	for i := range w.webhooks {
-		w.webhooks[i].DisabledAt, w.webhooks[i].DisabledWhy = nil, ""
+		w.webhooks[i].DisabledAt, w.webhooks[i].DisabledReason = nil, ""
 	}
 	return w.err
 }
 
-func (w *world) AddTestEvent(_ context.Context, _, id uuid.UUID) (mms.WebhookEvent, error) {
-	e := mms.WebhookEvent{ID: uuid.New(), WebhookID: id, State: mms.TellingFailed, Tries: 2, HTTPStatus: 500, Error: "It answered 500."}
+func (w *world) CreateTestEvent(_ context.Context, _, id uuid.UUID) (webhook.Event, error) {
+	e := webhook.Event{ID: uuid.New(), WebhookID: id, State: webhook.Failed, Attempts: 2, HTTPStatus: 500, Error: "It answered 500."}
 	w.told = append(w.told, e)
 	return e, w.err
 }
 
-func (w *world) WebhookEvents(context.Context, uuid.UUID, uuid.UUID, int64, int) ([]mms.WebhookEvent, bool, error) {
+func (w *world) WebhookEvents(context.Context, uuid.UUID, uuid.UUID, int64, int) ([]webhook.Event, bool, error) {
 	return w.told, false, w.err
 }
 
-func (w *world) ReplayEvent(_ context.Context, _, _, id uuid.UUID) (mms.WebhookEvent, error) {
+func (w *world) ReplayEvent(_ context.Context, _, _, id uuid.UUID) (webhook.Event, error) {
 	for i := range w.told {
 		if w.told[i].ID == id {
-			w.told[i].State = mms.TellingPending
+			w.told[i].State = webhook.Pending
 			return w.told[i], w.err
 		}
 	}
-	return mms.WebhookEvent{}, mms.ErrNoWebhook
+	return webhook.Event{}, webhook.ErrNotFound
 }
 
 func (w *world) RevokeKey(_ context.Context, user, id uuid.UUID) error {
@@ -295,15 +300,15 @@ func (w *world) Messages(_ context.Context, owner uuid.UUID, p mms.Page) (list [
 	return list, next, w.err
 }
 
-func (w *world) Place(context.Context, uuid.UUID, uuid.UUID) (mms.Place, bool, error) {
-	return w.place, w.place != mms.Place{}, w.err
+func (w *world) QueuePosition(context.Context, uuid.UUID, uuid.UUID) (mms.QueuePosition, bool, error) {
+	return w.place, w.place != mms.QueuePosition{}, w.err
 }
 
 func (w *world) Replies(_ context.Context, _, id uuid.UUID) ([]mms.Inbound, error) {
 	return w.replies[id], w.err
 }
 
-func (w *world) Suppressions(_ context.Context, recipient mms.Number, _ mms.Suppression, _ int) ([]mms.Suppression, bool, error) {
+func (w *world) Suppressions(_ context.Context, recipient mms.PhoneNumber, _ mms.Suppression, _ int) ([]mms.Suppression, bool, error) {
 	var list []mms.Suppression
 	for _, s := range w.suppressed {
 		if recipient == "" || s.Recipient == recipient {
@@ -313,14 +318,14 @@ func (w *world) Suppressions(_ context.Context, recipient mms.Number, _ mms.Supp
 	return list, w.more && len(list) > 0, w.err
 }
 
-func (w *world) Suppress(_ context.Context, list []mms.Suppression) (int, error) {
+func (w *world) AddSuppressions(_ context.Context, list []mms.Suppression) (int, error) {
 	if w.err == nil {
 		w.suppressed = append(w.suppressed, list...)
 	}
 	return len(list), w.err
 }
 
-func (w *world) Lift(_ context.Context, sender, recipient mms.Number) (bool, error) {
+func (w *world) RemoveSuppression(_ context.Context, sender, recipient mms.PhoneNumber) (bool, error) {
 	before := len(w.suppressed)
 	w.suppressed = slices.DeleteFunc(w.suppressed, func(s mms.Suppression) bool { return s.Sender == sender && s.Recipient == recipient })
 	return len(w.suppressed) < before, w.err
@@ -341,7 +346,7 @@ func (w *world) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) e
 	return w.err
 }
 
-func (w *world) Paused(context.Context) ([]mms.Pause, error) { return w.pauses, nil }
+func (w *world) Pauses(context.Context) ([]mms.Pause, error) { return w.pauses, nil }
 
 func (w *world) Resume(_ context.Context, cause mms.Reason) (bool, error) {
 	ended := len(w.pauses) > 0 && w.pauses[0].Cause == cause
@@ -377,22 +382,22 @@ var correctHorse = sync.OnceValue(func() identity.PasswordHash {
 
 func newWorld(t *testing.T, signup bool) (*world, *browser) {
 	t.Helper()
-	w := &world{messages: map[uuid.UUID]mms.History{}, batches: map[uuid.UUID]mms.Batch{}, rules: mms.Rules{Countries: []string{"US"}, Senders: []mms.Number{"+14155550100", "+14155550101"}}}
+	w := &world{messages: map[uuid.UUID]mms.History{}, batches: map[uuid.UUID]mms.Batch{}, rules: mms.Rules{Countries: []string{"US"}, Senders: []mms.PhoneNumber{"+14155550100", "+14155550101"}}}
 	for _, u := range []struct {
 		email string
 		role  identity.Role
-	}{{"ada@example.com", identity.Sender}, {"root@example.com", identity.Admin}} {
+	}{{"ada@example.com", identity.RoleUser}, {"root@example.com", identity.RoleAdmin}} {
 		w.users = append(w.users, identity.User{ID: uuid.Must(uuid.NewV7()), Email: u.email, Role: u.role, PasswordHash: correctHorse()})
 	}
 	sessions := scs.New()
 	sessions.Store = memstore.NewWithCleanupInterval(0)
-	door, err := signin.New(w, w, sessions, signup)
+	door, err := auth.New(w, w, sessions, signup)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pages, err := webui.New(webui.Options{
-		Batches: w, Keys: w, Webhooks: w,
-		Door: door, Intake: w, Messages: w, Pauses: w, Suppressed: w, Senders: w.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
+		Batches: w, Keys: auth.NewKeyService(w, auth.NewKeyCache(w)), Webhooks: w,
+		Auth: door, Intake: w, Messages: w, Pauses: w, Suppressions: w, Senders: w.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -599,15 +604,15 @@ func told(owner uuid.UUID, status mms.Status) mms.History {
 	later := now.Add(1500 * time.Millisecond)
 	h := mms.History{Message: mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "<b>Hi</b>",
-		MediaURLs: []string{"https://example.com/a.jpg?<x>"}, Status: status, Reason: mms.ReasonNoAnswer, PlivoUUID: "plivo-1", PlivoCode: "30",
+		MediaURLs: []string{"https://example.com/a.jpg?<x>"}, Status: status, Reason: mms.ReasonNoResponse, PlivoUUID: "plivo-1", PlivoCode: "30",
 		Attempts: 1, Version: 7, CreatedAt: now, NextAttemptAt: &later,
 	}}
 	if status.Final() {
 		units := 2
 		h.FinalAt, h.Details = &later, mms.Details{Units: &units, Cost: "0.032000", SentAt: &now, ReportedAt: &later}
 	}
-	h.AttemptList = []mms.Attempt{{Number: 1, StartedAt: now, FinishedAt: &later, Outcome: mms.Unknown, HTTPStatus: 500, Detail: "<i>temporary failure</i>"}, {Number: 2, StartedAt: now}}
-	h.Events = []mms.Event{{At: now, Kind: mms.EventAccepted, Status: mms.Queued}, {At: later, Kind: mms.EventInDoubt, Status: mms.InDoubt, Attempt: 1, Detail: "no_answer"}}
+	h.AttemptList = []mms.Attempt{{Ordinal: 1, StartedAt: now, FinishedAt: &later, Outcome: mms.Unknown, HTTPStatus: 500, Detail: "<i>temporary failure</i>"}, {Ordinal: 2, StartedAt: now}}
+	h.Events = []mms.Event{{At: now, Kind: mms.EventCreated, Status: mms.Queued}, {At: later, Kind: mms.EventInDoubt, Status: mms.InDoubt, Attempt: 1, Detail: "no_response"}}
 	return h
 }
 
@@ -639,7 +644,7 @@ func TestPlaceInLine(t *testing.T) {
 	if got := b.get("/messages/" + h.ID.String()); strings.Contains(got.body, "data-waiting") {
 		t.Error("the page of a message that stands in no line is renewed without news")
 	}
-	w.place = mms.Place{Ahead: 3, Wait: 61 * time.Second}
+	w.place = mms.QueuePosition{Ahead: 3, Wait: 61 * time.Second}
 	b.want("a place", b.get("/messages/"+h.ID.String()), http.StatusOK, "3 messages ahead, about 2 minutes.", " data-waiting")
 }
 
@@ -696,7 +701,7 @@ func TestDecisions(t *testing.T) {
 	path := "/messages/" + h.ID.String()
 	b.want("the choice", b.get(path), http.StatusOK, "It was sent", "Send it again", "Give up")
 	b.want("nonsense", b.post(path+"/decision", "decision", "perhaps"), http.StatusBadRequest, "no such decision")
-	if got := b.post(path+"/decision", "decision", "send_again"); got.location != path || w.decided != mms.SendAgain {
+	if got := b.post(path+"/decision", "decision", "resend"); got.location != path || w.decided != mms.DecideResend {
 		t.Errorf("decided %q, sent to %q", w.decided, got.location)
 	}
 	h.Held = false

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	_ "github.com/lib/pq" // for the figures of the database
+	"github.com/redis/go-redis/v9"
+
+	"github.com/postcard-mms/postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+)
+
+const (
+	authID    = "MABENCHBENCHBENCH001"
+	authToken = "bench-token"
+	sender    = "+14155550100"
+	email     = "bench@example.com"
+	password  = "bench password"
+
+	rateLimitedSender = "+14155550101" // has a pace, and a line before it
+)
+
+// build makes the programs as they are shipped.
+func build(ctx context.Context) (string, error) {
+	dir, err := os.MkdirTemp("", "postcard-bench-")
+	if err != nil {
+		return "", fmt.Errorf("making a folder: %w", err)
+	}
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", dir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
+	}
+	return dir, nil
+}
+
+// stack is fresh servers, a simulator, and the processes that were started.
+type stack struct {
+	programs  string
+	dir       string
+	postgres  *devstack.Postgres
+	redis     *devstack.Redis
+	db        *sql.DB
+	tasks     *redis.Client
+	sim       *plivosim.Simulator
+	simulator *httptest.Server
+	slow      time.Duration // of every answer of the simulator
+	arrived   atomic.Int64  // requests that the simulator has answered
+	counted   bool          // the database counts statements
+	profiles  profiles
+	processes []*process
+}
+
+func newStack(ctx context.Context, programs string, timeScale float64, p profiles) (*stack, error) {
+	logger := slog.New(slog.DiscardHandler)
+	dir, err := devstack.TempStateDir()
+	if err != nil {
+		return nil, err
+	}
+	s := &stack{programs: programs, dir: dir, profiles: p}
+	if s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{StateDir: dir, DieWithUs: true, AllowInstall: true, Statistics: true, Logger: logger}); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	if s.redis, err = devstack.StartRedis(ctx, devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, DieWithUs: true, Logger: logger}); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	if s.db, err = sql.Open("postgres", s.postgres.URL); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	_, err = s.db.ExecContext(ctx, statistics)
+	s.counted = err == nil
+	options, err := redis.ParseURL(s.redis.URL)
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	s.tasks = redis.NewClient(options)
+	s.sim = plivosim.New(plivosim.Config{
+		AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: -1,
+		TimeScale: timeScale,
+	})
+	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(s.slow)
+		s.sim.ServeHTTP(w, r)
+		s.arrived.Add(1)
+	}))
+	return s, nil
+}
+
+// stop ends everything that was started, in the opposite order.
+func (s *stack) stop() error {
+	var errs []error
+	for _, p := range s.processes {
+		p.kill()
+	}
+	if s.simulator != nil {
+		s.simulator.CloseClientConnections()
+		s.simulator.Close()
+		s.sim.Close()
+	}
+	if s.tasks != nil {
+		errs = append(errs, s.tasks.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.redis != nil {
+		errs = append(errs, s.redis.Kill())
+	}
+	if s.postgres != nil {
+		errs = append(errs, s.postgres.Kill())
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+}
+
+// process is an api or a worker.
+type process struct {
+	command *exec.Cmd
+	url     string // of its listener for all; with a worker, nobody listens there
+	metrics string
+	took    time.Duration // from its start until it was ready
+	log     string
+}
+
+func (p *process) kill() {
+	if p.command.ProcessState != nil {
+		return
+	}
+	_ = p.command.Process.Kill()
+	_ = p.command.Wait()
+}
+
+// api starts an api and waits until it is ready.
+func (s *stack) api(ctx context.Context, vars ...string) (*process, error) {
+	return s.start(ctx, "api", vars...)
+}
+
+// apiWithKey starts an api, logs in there and makes an API key.
+func (s *stack) apiWithKey(ctx context.Context) (api *process, key, cookie string, err error) {
+	if api, err = s.api(ctx); err != nil {
+		return nil, "", "", err
+	}
+	key, cookie, err = credentials(api)
+	return api, key, cookie, err
+}
+
+// prepare has an api make the tables and the user, and a worker see that Redis is
+// new: it would look for the task of every message otherwise.
+func (s *stack) prepare(ctx context.Context) error {
+	for _, program := range []string{"api", "worker"} {
+		p, err := s.start(ctx, program)
+		if err != nil {
+			return err
+		}
+		if program == "worker" {
+			for s.tasks.Exists(ctx, "postcard:marker").Val() == 0 {
+				if err := pause(ctx, 10*time.Millisecond); err != nil {
+					return err
+				}
+			}
+		}
+		p.kill()
+	}
+	return nil
+}
+
+// worker starts a worker and waits until it is ready.
+func (s *stack) worker(ctx context.Context, vars ...string) (*process, error) {
+	return s.start(ctx, "worker", vars...)
+}
+
+func (s *stack) start(ctx context.Context, program string, vars ...string) (*process, error) {
+	port, err := devstack.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := devstack.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		command: exec.Command(filepath.Join(s.programs, program)), url: fmt.Sprintf("http://127.0.0.1:%d", port),
+		metrics: fmt.Sprintf("http://127.0.0.1:%d", metrics), log: filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", program, port)),
+	}
+	log, err := os.Create(p.log)
+	if err != nil {
+		return nil, fmt.Errorf("making a log: %w", err)
+	}
+	defer log.Close()
+	p.command.Dir, p.command.Stderr, p.command.Stdout = s.dir, log, log
+	p.command.Env = append([]string{
+		"DATABASE_URL=" + s.postgres.URL, "REDIS_URL=" + s.redis.URL,
+		"PLIVO_AUTH_ID=" + authID, "PLIVO_AUTH_TOKEN=" + authToken, "PLIVO_SENDER_NUMBER=" + sender, "PLIVO_BASE_URL=" + s.simulator.URL,
+		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "SENDER_RATE=0", "PUBLIC_URL=" + p.url, // reports that were sent elsewhere would be taken for forged
+		"API_KEY_RATE=100000000", "DAILY_CAP=2000000000", // counted, as everywhere, and not reached
+		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", metrics), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", metrics),
+	}, vars...)
+	begun := time.Now()
+	if err := devstack.StartBound(p.command); err != nil {
+		return nil, err
+	}
+	s.processes = append(s.processes, p)
+	for {
+		response, err := http.Get(p.metrics + "/readyz")
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				p.took = time.Since(begun)
+				return p, nil
+			}
+		}
+		if time.Since(begun) > time.Minute || ctx.Err() != nil {
+			text, _ := os.ReadFile(p.log)
+			return nil, fmt.Errorf("the %s is not ready: %s", program, text)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// stat is what the kernel tells about a process, from its state on, or nil where
+// there is none (proc_pid_stat(5)).
+func stat(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+}
+
+// cpu is the processor time that a process itself has used, in seconds, without
+// what its children have.
+func cpu(pid int) float64 { return ticks(stat(pid), 11, 12) }
+
+// cpuOfEnded is what those children of a process had used that have ended and were
+// waited for, in seconds.
+func cpuOfEnded(pid int) float64 { return ticks(stat(pid), 13, 14) }
+
+// ticks is the sum of two of a process' figures, which the kernel counts in
+// hundredths of a second.
+func ticks(fields []string, a, b int) float64 {
+	if len(fields) <= max(a, b) {
+		return 0
+	}
+	first, _ := strconv.ParseFloat(fields[a], 64)
+	second, _ := strconv.ParseFloat(fields[b], 64)
+	return (first + second) / 100
+}
+
+func parent(pid int) int {
+	fields := stat(pid)
+	if fields == nil {
+		return 0
+	}
+	ppid, _ := strconv.Atoi(fields[1])
+	return ppid
+}
+
+// memory is what a process keeps in memory of its own, in MiB.
+func memory(pid int) float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024
+		}
+	}
+	return 0
+}
+
+// size is what a program takes on disk, in MB.
+func size(dir, program string) float64 {
+	info, err := os.Stat(filepath.Join(dir, program))
+	if err != nil {
+		return 0
+	}
+	return float64(info.Size()) / 1e6
+}
+
+// credentials logs in at an api and makes an API key.
+func credentials(api *process) (key, cookie string, err error) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return "", "", err
+	}
+	client := &http.Client{Jar: jar, Timeout: 10 * time.Second}
+	post := func(path, body string) (map[string]any, error) {
+		response, err := client.Post(api.url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode/100 != 2 {
+			return nil, fmt.Errorf("%s: %s %s %w", path, response.Status, text, err)
+		}
+		answer := map[string]any{}
+		return answer, json.Unmarshal(text, &answer)
+	}
+	if _, err := post("/api/login", fmt.Sprintf(`{"email":%q,"password":%q}`, email, password)); err != nil {
+		return "", "", err
+	}
+	answer, err := post("/api/keys", `{"name":"bench","scopes":["send","read"]}`)
+	if err != nil {
+		return "", "", err
+	}
+	request, err := http.NewRequest(http.MethodGet, api.url, nil)
+	if err != nil {
+		return "", "", err
+	}
+	for _, c := range jar.Cookies(request.URL) {
+		cookie = c.Name + "=" + c.Value
+	}
+	return fmt.Sprint(answer["secret"]), cookie, nil
+}

@@ -1,0 +1,61 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/identity"
+)
+
+// KeyStore stores API keys. CreateKey returns identity.ErrTooManyKeys, RevokeKey
+// identity.ErrNoKey.
+type KeyStore interface {
+	KeyLookup
+	CreateKey(ctx context.Context, k identity.Key, hash [32]byte, expiresInDays *int) (identity.Key, error)
+	Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error)
+	RevokeKey(ctx context.Context, user, id uuid.UUID) error
+}
+
+// KeyService manages the API keys of users. It is shared by the JSON API and the
+// pages.
+type KeyService struct {
+	store KeyStore
+	cache *KeyCache
+}
+
+// NewKeyService returns a service whose revoked keys are dropped from cache.
+func NewKeyService(store KeyStore, cache *KeyCache) *KeyService {
+	return &KeyService{store: store, cache: cache}
+}
+
+// Create stores a new key and returns it with its secret, which is shown to the
+// user once. It returns violations as invalid.Fields, or
+// identity.ErrTooManyKeys.
+func (s *KeyService) Create(ctx context.Context, user uuid.UUID, p identity.KeyParams) (identity.Key, identity.KeySecret, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return identity.Key{}, "", fmt.Errorf("generating a key id: %w", err)
+	}
+	key, secret, err := identity.NewKey(id, user, p)
+	if err != nil {
+		return identity.Key{}, "", err
+	}
+	key, err = s.store.CreateKey(ctx, key, secret.Hash(), p.ExpiresInDays)
+	return key, secret, err
+}
+
+// List returns the user's keys, valid ones first.
+func (s *KeyService) List(ctx context.Context, user uuid.UUID) ([]identity.Key, error) {
+	return s.store.Keys(ctx, user)
+}
+
+// Revoke ends a key of the user for good: here before it returns, in other
+// processes when the database notifies them. Revoking a revoked key succeeds. It
+// returns identity.ErrNoKey for another user's key.
+func (s *KeyService) Revoke(ctx context.Context, user, id uuid.UUID) error {
+	err := s.store.RevokeKey(ctx, user, id)
+	s.cache.Forget(id)
+	return err
+}

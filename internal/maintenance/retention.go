@@ -1,0 +1,17 @@
+package maintenance
+
+import (
+	"context"
+	"time"
+)
+
+// Retention returns the job that deletes what is kept for a limited time:
+// idempotency keys, daily counts and webhook events.
+func Retention(deleteExpired func(context.Context) error) Job {
+	return Job{Name: "retention", Interval: time.Hour, Run: deleteExpired}
+}
+
+// SessionCleanup returns the job that deletes expired sessions.
+func SessionCleanup(deleteExpired func(context.Context) error) Job {
+	return Job{Name: "session cleanup", Interval: 10 * time.Minute, Run: deleteExpired}
+}

@@ -1,0 +1,123 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+// TaskRelayStore hands out queued messages whose task has to be checked.
+type TaskRelayStore interface {
+	CheckAllTasks(ctx context.Context) error
+	TakeForTaskCheck(ctx context.Context, limit int) ([]mms.TaskCheck, error)
+	NextTaskGeneration(ctx context.Context, t mms.Task) (bool, error)
+	RecordRequeued(ctx context.Context, ids []uuid.UUID) error
+}
+
+// TaskRelayQueue is the queue as the relay sees it. HasMarker reports whether
+// the queue still holds the marker that SetMarker wrote: it is lost together
+// with the tasks when Redis is emptied.
+type TaskRelayQueue interface {
+	HasMarker(ctx context.Context) (bool, error)
+	SetMarker(ctx context.Context) error
+	EnsureTask(ctx context.Context, check mms.TaskCheck) (mms.TaskState, error)
+}
+
+// TaskRelay returns the job that gives every queued message a task: it enqueues
+// those whose task is missing because Redis was unreachable, lost it, or holds
+// one that will never run. wake may be nil.
+func TaskRelay(store TaskRelayStore, queue TaskRelayQueue, wake <-chan struct{}, logger *slog.Logger) Job {
+	r := &taskRelay{store: store, queue: queue, logger: logger}
+	return Job{Name: "task relay", Interval: time.Second, Wake: wake, Run: r.run}
+}
+
+type taskRelay struct {
+	store  TaskRelayStore
+	queue  TaskRelayQueue
+	logger *slog.Logger
+}
+
+// maxConcurrentChecks is how many tasks are checked at the same time.
+const maxConcurrentChecks = 16
+
+// run checks due messages until a full batch has no missing task: then the
+// queue is long, not broken, and the rest can wait. While the queue is
+// unreachable run takes no messages, so that all are due when it returns. After
+// the queue lost its marker, all queued messages are due.
+func (r *taskRelay) run(ctx context.Context) error {
+	hasMarker, err := r.queue.HasMarker(ctx)
+	if err != nil {
+		return err
+	}
+	if !hasMarker {
+		// The marker is written last: if this process dies before, another one
+		// repeats the work.
+		if err := r.store.CheckAllTasks(ctx); err != nil {
+			return err
+		}
+		if err := r.queue.SetMarker(ctx); err != nil {
+			return err
+		}
+	}
+	for {
+		checks, err := r.store.TakeForTaskCheck(ctx, batchSize)
+		if err != nil {
+			return err
+		}
+		if len(checks) > 0 {
+			failpoint.Hit(failpoint.TaskRelayTaken)
+		}
+		missing, err := r.checkBatch(ctx, checks)
+		if err != nil || missing == 0 || len(checks) < batchSize {
+			return err
+		}
+	}
+}
+
+// checkBatch ensures that each message has a task, records which were missing,
+// and returns their number.
+func (r *taskRelay) checkBatch(ctx context.Context, checks []mms.TaskCheck) (missing int, err error) {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(maxConcurrentChecks)
+	added := make([]bool, len(checks))
+	for i, check := range checks {
+		group.Go(func() (err error) {
+			added[i], err = r.ensureTask(groupCtx, check)
+			return err
+		})
+	}
+	err = group.Wait()
+	var ids []uuid.UUID
+	for i, check := range checks {
+		if added[i] {
+			ids = append(ids, check.Task.MessageID)
+		}
+	}
+	if len(ids) == 0 {
+		return 0, err
+	}
+	r.logger.InfoContext(ctx, "requeued messages whose task was missing", slog.Int("messages", len(ids)))
+	return len(ids), errors.Join(err, r.store.RecordRequeued(ctx, ids))
+}
+
+// ensureTask reports whether the message's task was missing and has been added.
+func (r *taskRelay) ensureTask(ctx context.Context, check mms.TaskCheck) (bool, error) {
+	state, err := r.queue.EnsureTask(ctx, check)
+	if err != nil || state != mms.TaskStuck {
+		return state == mms.TaskAdded, err
+	}
+	moved, err := r.store.NextTaskGeneration(ctx, check.Task)
+	if err != nil || !moved {
+		return false, err
+	}
+	check.Task.Generation++
+	state, err = r.queue.EnsureTask(ctx, check)
+	return state == mms.TaskAdded, err
+}

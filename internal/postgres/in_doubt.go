@@ -1,0 +1,230 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+const selectInDoubt = `
+SELECT t.message_id, t.ordinal, t.sender, m.recipient, t.started_at, t.finished_at,
+    extract(epoch FROM now() - t.finished_at) AS age,
+    EXISTS (
+        SELECT FROM messages o JOIN attempts a ON a.message_id = o.id
+        WHERE o.sender = m.sender AND o.recipient = m.recipient AND o.id <> m.id
+          AND a.outcome = 'unknown' AND a.plivo_uuid IS NULL AND a.started_at > t.started_at - interval '10 minutes'
+    ) AS pair_ambiguous, t.next_check_at <= now() AS due
+FROM attempts t JOIN messages m ON m.id = t.message_id AND m.attempts = t.ordinal AND m.status = 'in_doubt' AND NOT m.held
+WHERE t.next_check_at IS NOT NULL ORDER BY t.started_at LIMIT $1`
+
+type doubtRow struct {
+	MessageID     uuid.UUID `db:"message_id"`
+	Ordinal       int       `db:"ordinal"`
+	Sender        string    `db:"sender"`
+	Recipient     string    `db:"recipient"`
+	StartedAt     time.Time `db:"started_at"`
+	FinishedAt    time.Time `db:"finished_at"`
+	Age           float64   `db:"age"`
+	PairAmbiguous bool      `db:"pair_ambiguous"`
+	Due           bool      `db:"due"`
+}
+
+// InDoubt returns up to limit doubts, the oldest first.
+func (s *Store) InDoubt(ctx context.Context, limit int) ([]mms.Doubt, error) {
+	var rows []doubtRow
+	if err := s.db.SelectContext(ctx, &rows, selectInDoubt, limit); err != nil {
+		return nil, wrapError(err, "reading doubts")
+	}
+	doubts := make([]mms.Doubt, len(rows))
+	for i, row := range rows {
+		doubts[i] = mms.Doubt{
+			AttemptRef: mms.AttemptRef{MessageID: row.MessageID, Ordinal: row.Ordinal},
+			Sender:     mms.PhoneNumber(row.Sender), Recipient: mms.PhoneNumber(row.Recipient),
+			StartedAt: row.StartedAt, FinishedAt: row.FinishedAt, Age: seconds(row.Age), PairAmbiguous: row.PairAmbiguous, Due: row.Due,
+		}
+	}
+	return doubts, nil
+}
+
+const countAttempts = `SELECT count(*) FROM attempts WHERE started_at BETWEEN $1 AND $2`
+
+// AttemptsBetween counts the attempts begun in a span of time.
+func (s *Store) AttemptsBetween(ctx context.Context, from, to time.Time) (int, error) {
+	var n int
+	err := s.db.GetContext(ctx, &n, countAttempts, from, to)
+	return n, wrapError(err, "counting attempts")
+}
+
+const selectKnownUUIDs = `SELECT plivo_uuid FROM attempts WHERE plivo_uuid = ANY ($1)`
+
+// KnownUUIDs returns those of the UUIDs that belong to attempts already.
+func (s *Store) KnownUUIDs(ctx context.Context, among []string) ([]string, error) {
+	var known []string
+	err := s.db.SelectContext(ctx, &known, selectKnownUUIDs, pq.Array(among))
+	return known, wrapError(err, "looking for known UUIDs")
+}
+
+// listRateLimit paces our questions to Plivo's list: 20 a minute are allowed (Plivo
+// docs, list all messages), and a second is left for clocks that differ.
+const (
+	listRateLimit = "plivo-list"
+	listInterval  = 3100 * time.Millisecond
+)
+
+// getRateLimit paces our questions about single messages, far below the 300 requests
+// in 5 seconds that an account may make (Plivo docs, account limits).
+const (
+	getRateLimit = "plivo-get"
+	getInterval  = 50 * time.Millisecond
+)
+
+const reserveCall = `
+INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) VALUES ($1, $2, clock_timestamp() + $2 * interval '1 second')
+ON CONFLICT (name) DO UPDATE SET
+    next_arrival_at = greatest(rate_limits.next_arrival_at, clock_timestamp()) + EXCLUDED.interval_seconds * interval '1 second'
+RETURNING extract(epoch FROM next_arrival_at - clock_timestamp()) - interval_seconds`
+
+// ReserveListCall returns how long to wait before the next call of Plivo's
+// list, for all workers together.
+func (s *Store) ReserveListCall(ctx context.Context) (time.Duration, error) {
+	return s.reserve(ctx, listRateLimit, listInterval)
+}
+
+// ReserveGetCall is ReserveListCall for questions about single messages.
+func (s *Store) ReserveGetCall(ctx context.Context) (time.Duration, error) {
+	return s.reserve(ctx, getRateLimit, getInterval)
+}
+
+func (s *Store) reserve(ctx context.Context, gate string, interval time.Duration) (time.Duration, error) {
+	var wait float64
+	err := s.db.GetContext(ctx, &wait, reserveCall, gate, interval.Seconds())
+	return max(0, seconds(wait)), wrapError(err, "reserving a call of Plivo")
+}
+
+const scheduleCheck = lockMessage + `, a AS (
+    UPDATE attempts SET next_check_at = now() + $3 * interval '1 second'
+    FROM locked WHERE message_id = locked.id AND ordinal = $2 AND next_check_at IS NOT NULL RETURNING message_id, ordinal
+), m AS (
+    UPDATE messages SET version = version + 1, updated_at = now()
+    FROM a WHERE id = a.message_id AND status = 'in_doubt' AND $4 <> ''
+    RETURNING id, status, attempts
+)
+INSERT INTO message_events (message_id, kind, status, attempt, detail)
+SELECT id, 'evidence_searched', status, attempts, $4 FROM m
+RETURNING message_id`
+
+// ScheduleCheck sets when a doubt is looked at again, with a note of what this look
+// brought; no note, no event.
+func (s *Store) ScheduleCheck(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error {
+	_, err := s.exec(ctx, "noting a look for evidence", scheduleCheck, ref.MessageID, ref.Ordinal, wait.Seconds(), note)
+	return err
+}
+
+const hold = `
+WITH m AS (
+    UPDATE messages SET held = true, reason = $3, version = version + 1, updated_at = now()
+    WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
+    RETURNING id, status, attempts
+), attempt AS (
+    UPDATE attempts a SET next_check_at = NULL FROM m WHERE a.message_id = m.id AND a.ordinal = m.attempts
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, 'held', status, attempts, $3 FROM m
+)
+SELECT id FROM m`
+
+// Hold leaves a doubt to a person.
+func (s *Store) Hold(ctx context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
+	changed, err := s.exec(ctx, "holding a doubt", hold, ref.MessageID, ref.Ordinal, string(reason))
+	return changed == 1, err
+}
+
+// resendInDoubt takes a doubtful message back into the queue; the attempt stays
+// unknown for ever.
+const resendInDoubt = `
+WITH m AS (
+    UPDATE messages SET status = 'queued', reason = 'not_found', held = false, next_attempt_at = now(), task_check_at = now(),
+        task_generation = task_generation + 1, version = version + 1, updated_at = now()
+    WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
+    RETURNING id, status, attempts
+), attempt AS (
+    UPDATE attempts a SET next_check_at = NULL FROM m WHERE a.message_id = m.id AND a.ordinal = m.attempts
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, 'no_evidence', status, attempts, 'not_found' FROM m
+)
+SELECT id FROM m, pg_notify('task_check', '')`
+
+// ResendInDoubt queues a message again that Plivo is shown not to have, as far as
+// can be known.
+func (s *Store) ResendInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error) {
+	changed, err := s.exec(ctx, "queueing a doubtful message again", resendInDoubt, ref.MessageID, ref.Ordinal)
+	return changed == 1, err
+}
+
+// AdoptListed settles a doubt with the one message of Plivo's that it can be,
+// and takes over the state that Plivo lists for it.
+func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
+	got, err := s.RecordSubmitted(ctx, ref, mms.Verdict{PlivoUUID: found.PlivoUUID}, mms.EventEvidenceFound)
+	if err != nil || got != mms.Adopted {
+		return false, err
+	}
+	_, err = s.ApplyReport(ctx, ref, found.Report(), mms.EventStatusPolled)
+	return true, err
+}
+
+const decideFinal = `
+WITH m AS (
+    UPDATE messages SET status = $3, reason = $4, held = false, version = version + 1, updated_at = now(),
+        final_at = now()
+    WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
+    RETURNING id, status, attempts
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, 'decided', status, attempts, $4 FROM m
+)
+SELECT id FROM m`
+
+const decideResend = `
+WITH m AS (
+    UPDATE messages SET status = 'queued', reason = 'decided_resend', held = false, next_attempt_at = now(), task_check_at = now(),
+        expires_at = greatest(expires_at, now() + interval '3 hours'),
+        task_generation = task_generation + 1, version = version + 1, updated_at = now()
+    WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
+    RETURNING id, status, attempts
+), event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt, detail)
+    SELECT id, 'decided', status, attempts, 'decided_resend' FROM m
+)
+SELECT id FROM m, pg_notify('task_check', '')`
+
+// Decide carries out the owner's decision about a held message. It returns
+// mms.ErrNotHeld when there is nothing to decide (any more), and
+// mms.ErrNotFound for another's message.
+func (s *Store) Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error {
+	const doing = "carrying out a decision"
+	var changed int
+	var err error
+	switch d {
+	case mms.DecideSent:
+		changed, err = s.exec(ctx, doing, decideFinal, id, owner, string(mms.Sent), string(mms.ReasonDecidedSent))
+	case mms.DecideGiveUp:
+		changed, err = s.exec(ctx, doing, decideFinal, id, owner, string(mms.Failed), string(mms.ReasonDecidedGiveUp))
+	default:
+		changed, err = s.exec(ctx, doing, decideResend, id, owner)
+	}
+	if err != nil {
+		return err
+	}
+	if changed == 1 {
+		return nil
+	}
+	if _, err := s.Version(ctx, owner, id); err != nil {
+		return err
+	}
+	return mms.ErrNotHeld
+}

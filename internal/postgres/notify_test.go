@@ -1,0 +1,103 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
+)
+
+// TestChangesAreAnnounced wants every kind of change to be heard by another
+// process.
+func TestChangesAreAnnounced(t *testing.T) {
+	t.Parallel()
+	url := testkit.Database(t)
+	store, err := postgres.Open(url, 4, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		store.RunNotifier(ctx, slog.New(slog.DiscardHandler))
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	heard, err := postgres.Listen(t.Context(), url, postgres.MessageChangesChannel, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := addUser(t, store, "ada@example.com")
+	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
+		t.Fatal(err)
+	}
+	// Announce may have begun to listen for changes a moment later than the first.
+	m := accept(t, store, owner)
+	testkit.Eventually(t, "a first change is announced", func() bool {
+		if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {
+			t.Error(err)
+		}
+		select {
+		case ids := <-heard:
+			return strings.Contains(ids, m.ID.String())
+		default:
+			return false
+		}
+	})
+	for len(heard) > 0 {
+		<-heard
+	}
+	var second mms.Message
+	for _, step := range []struct {
+		what   string
+		change func() error
+	}{
+		{"accepting", func() error { second = accept(t, store, owner); return nil }},
+		{"standing in line", func() error { return store.AddToBacklog(t.Context(), second.ID) }},
+		{"expiring", func() error {
+			if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, second.ID); err != nil {
+				return err
+			}
+			_, err := store.ExpireQueued(t.Context(), 10)
+			return err
+		}},
+		{"claiming and adopting", func() error {
+			second = accept(t, store, owner)
+			c, _ := claim(t, store, second.ID)
+			_, err := adopt(t.Context(), store, c.AttemptRef, "u-1")
+			return err
+		}},
+		{"a report", func() error {
+			_, err := store.ApplyReport(t.Context(), mms.AttemptRef{MessageID: second.ID, Ordinal: 1}, mms.Report{PlivoUUID: "u-1", State: "sent"}, mms.EventReport)
+			return err
+		}},
+	} {
+		if err := step.change(); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, step.what+" is announced", func() bool {
+			select {
+			case ids := <-heard:
+				return strings.Contains(ids, second.ID.String())
+			default:
+				return false
+			}
+		})
+	}
+	owners, err := store.Owners(t.Context(), []uuid.UUID{m.ID, second.ID})
+	if diff := cmp.Diff([]uuid.UUID{owner}, owners); diff != "" || err != nil {
+		t.Errorf("Owners() (-want +got):\n%s%v", diff, err)
+	}
+	versions, err := store.Versions(t.Context(), []uuid.UUID{second.ID, uuid.New()})
+	if diff := cmp.Diff(map[uuid.UUID]int64{second.ID: 4}, versions); diff != "" || err != nil {
+		t.Errorf("Versions() (-want +got):\n%s%v", diff, err)
+	}
+}

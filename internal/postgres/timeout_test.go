@@ -1,0 +1,99 @@
+package postgres_test
+
+import (
+	"database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
+)
+
+// TestWhatWasGivenUpOnIsNotDone has an operator lock a table for longer than a
+// statement may take. Its caller is told that it failed, and must not be wrong about
+// that afterwards: a message that was refused with 503 would be sent all the same, a
+// claim would be nobody's.
+func TestWhatWasGivenUpOnIsNotDone(t *testing.T) {
+	t.Parallel()
+	url := testkit.Database(t)
+	store, err := postgres.Open(url, 10, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
+		t.Fatal(err)
+	}
+	owner := addUser(t, store, "ada@example.com")
+	claimer, err := postgres.Open(url, 1, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { claimer.Close() })
+	claim(t, claimer, accept(t, store, owner).ID) // so that the statement is prepared, as it mostly is
+	queued := accept(t, store, owner)
+
+	operator, err := sql.Open("postgres", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { operator.Close() })
+	tx, err := operator.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`LOCK TABLE messages IN SHARE MODE`); err != nil { // as CREATE INDEX does
+		t.Fatal(err)
+	}
+	refused := order(owner)
+	if _, err := store.CreateMessage(t.Context(), refused); !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("Accept() = %v, want ErrUnavailable", err)
+	}
+	if _, claimed, err := claimer.Claim(t.Context(), queued.ID, token(), lease); claimed || !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("Claim() = %v, %v, want ErrUnavailable", claimed, err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "nothing is being done any more", func() bool {
+		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()`) == 0
+	})
+	if n := count(t, store, `SELECT count(*) FROM messages WHERE id = $1`, refused.ID); n != 0 {
+		t.Error("a message that was refused was stored afterwards")
+	}
+	if h := read(t, store, queued); h.Status != mms.Queued {
+		t.Errorf("a message whose claim failed is %s", h.Status)
+	}
+}
+
+// TestAStoppedProcessHoldsNoLocks leaves a transaction open as a process does that is
+// stopped in the middle of it.
+func TestAStoppedProcessHoldsNoLocks(t *testing.T) {
+	t.Parallel()
+	url := testkit.Database(t)
+	stopped, err := postgres.Open(url, 2, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopped.Close() })
+	m := accept(t, stopped, addUser(t, stopped, "ada@example.com"))
+	tx, err := stopped.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`SELECT FROM messages WHERE id = $1 FOR UPDATE`, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	other, err := postgres.Open(url, 2, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	if err := other.Cancel(t.Context(), m.Owner, m.ID); err != nil {
+		t.Errorf("the message could not be changed while another process was stopped: %v", err)
+	}
+}

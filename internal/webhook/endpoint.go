@@ -1,0 +1,142 @@
+// Package webhook says what a user's webhook is: the endpoint, its secret, the
+// events it receives and when a failed delivery is retried. It sends nothing
+// (see dispatch) and stores nothing.
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+var (
+	// ErrNotFound says that no such webhook or event exists, or that it belongs
+	// to another user.
+	ErrNotFound = errors.New("no such webhook")
+
+	// ErrTooMany says that a user already has MaxEndpoints.
+	ErrTooMany = errors.New("too many webhooks")
+)
+
+// Limits of webhooks; our own.
+const (
+	MaxEndpoints   = 10 // of a user
+	MaxURL         = 2000
+	MaxDescription = 200
+)
+
+// DisableAfter is how long an endpoint may fail before it is disabled.
+const DisableAfter = 3 * 24 * time.Hour
+
+// Why an endpoint is disabled.
+const (
+	DisabledFailing = "failing" // it has failed for DisableAfter
+	DisabledGone    = "gone"    // it answered 410
+)
+
+// Endpoint is a user's webhook.
+type Endpoint struct {
+	ID             uuid.UUID // UUIDv7
+	Owner          uuid.UUID
+	URL            string
+	Description    string
+	Statuses       []mms.Status // it receives events of these; empty: of all
+	CreatedAt      time.Time
+	FailingSince   *time.Time // first failure after the last success
+	DisabledAt     *time.Time
+	DisabledReason string     // DisabledFailing or DisabledGone
+	OldSecretUntil *time.Time // until then the previous secret signs too
+}
+
+// Explain describes the endpoint's state in plain words.
+func (e Endpoint) Explain() string {
+	switch {
+	case e.DisabledReason == DisabledGone:
+		return "Disabled: it answered 410 Gone, which asks us to stop."
+	case e.DisabledAt != nil:
+		return "Disabled: it failed for three days. Enable it, then replay the events it missed."
+	case e.FailingSince != nil:
+		return "Failing: the last deliveries failed. Each event is retried for about three days."
+	}
+	return "Enabled."
+}
+
+// Params describe a webhook as a user submitted it.
+type Params struct {
+	URL         string
+	Description string
+	Statuses    []string
+}
+
+// Store stores endpoints. CreateWebhook returns ErrTooMany.
+type Store interface {
+	CreateWebhook(ctx context.Context, e Endpoint, secret Secret) (Endpoint, error)
+}
+
+// Create validates and stores a new endpoint. It returns the endpoint with its
+// secret, which is shown to the user once; violations as invalid.Fields; or
+// ErrTooMany. allowPrivate permits private hosts and plain http, for local
+// trials.
+func Create(ctx context.Context, store Store, owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, Secret, error) {
+	endpoint, err := validate(owner, p, allowPrivate)
+	if err != nil {
+		return Endpoint{}, "", err
+	}
+	if endpoint.ID, err = uuid.NewV7(); err != nil {
+		return Endpoint{}, "", fmt.Errorf("generating a webhook id: %w", err)
+	}
+	secret := NewSecret()
+	endpoint, err = store.CreateWebhook(ctx, endpoint, secret)
+	return endpoint, secret, err
+}
+
+func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
+	var violations invalid.Fields
+	if err := validateURL(p.URL, allowPrivate); err != nil {
+		violations.Add("url", "url", err.Error())
+	}
+	if utf8.RuneCountInString(p.Description) > MaxDescription || !mms.IsPrintable(p.Description) {
+		violations.Add("description", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxDescription))
+	}
+	e := Endpoint{Owner: owner, URL: p.URL, Description: p.Description}
+	for i, name := range p.Statuses {
+		status := mms.Status(name)
+		if !status.Known() {
+			violations.Add(fmt.Sprintf("statuses[%d]", i), "one_of", "must be a message status, like delivered")
+			break
+		}
+		if !slices.Contains(e.Statuses, status) {
+			e.Statuses = append(e.Statuses, status)
+		}
+	}
+	return e, violations.Err()
+}
+
+func validateURL(raw string, allowPrivate bool) error {
+	if raw == "" {
+		return errors.New("is missing: the address that events are sent to")
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case len(raw) > MaxURL:
+		return fmt.Errorf("must be at most %d characters long", MaxURL)
+	case err != nil || u.Hostname() == "" || !mms.IsPrintable(raw) || u.Fragment != "":
+		return errors.New("must be a URL like https://example.com/postcard-events")
+	case u.User != nil:
+		return errors.New("must not contain a user name or password: the signature proves who sends")
+	case u.Scheme != "https" && !(allowPrivate && u.Scheme == "http"):
+		return errors.New("must start with https://")
+	case !allowPrivate && mms.IsPrivateHost(u.Hostname()):
+		return errors.New("must be reachable from the internet: this host is private or local")
+	}
+	return nil
+}

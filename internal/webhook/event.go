@@ -1,0 +1,109 @@
+package webhook
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+// EventState says whether an event has been delivered.
+type EventState string
+
+// The states of an event.
+const (
+	Pending   EventState = "pending"
+	Delivered EventState = "delivered"
+	Failed    EventState = "failed"
+)
+
+// Event is something an endpoint is notified of: a change of a message's
+// status, or a test.
+type Event struct {
+	ID          uuid.UUID
+	Sequence    int64 // orders the events of an endpoint
+	WebhookID   uuid.UUID
+	MessageID   uuid.UUID  // uuid.Nil: a test
+	Status      mms.Status // of the message at the event; empty for a test
+	Version     int64      // of the message at the event
+	OccurredAt  time.Time
+	State       EventState
+	Attempts    int       // deliveries started so far
+	DueAt       time.Time // when the next delivery is due, while pending
+	AttemptedAt *time.Time
+	HTTPStatus  int    // of the last response; 0 for none
+	Error       string // of the last delivery, in plain words; at most MaxError bytes
+}
+
+// MaxError bounds Event.Error, in bytes.
+const MaxError = 500
+
+// Type names the kind of event, such as message.delivered.
+func (e Event) Type() string {
+	if e.MessageID == uuid.Nil {
+		return "webhook.test"
+	}
+	return "message." + string(e.Status)
+}
+
+// Task is a hint in the queue to deliver an event.
+type Task struct {
+	EventID    uuid.UUID
+	Generation int // part of the task id, so that a lost task can be replaced
+}
+
+// Delivery is one attempt to deliver an event.
+type Delivery struct {
+	Event
+	URL       string
+	Secret    Secret
+	OldSecret Secret      // "" unless a previous secret still signs
+	Failing   bool        // the endpoint's last deliveries failed
+	Message   mms.Message // as it was at the event (see AsOf)
+	Now       time.Time   // of the database
+}
+
+// DeliveryResult is the outcome of a delivery.
+type DeliveryResult struct {
+	OK         bool
+	HTTPStatus int    // 0 when no response was read
+	Error      string // in plain words; empty when OK
+}
+
+// Gone reports whether the receiver asks us to stop (Standard Webhooks: 410).
+func (r DeliveryResult) Gone() bool { return r.HTTPStatus == 410 }
+
+// retrySchedule is what Standard Webhooks proposes: about three days in all.
+var retrySchedule = []time.Duration{
+	5 * time.Second, time.Minute, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
+	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
+}
+
+// NextRetry returns how long to wait after the given number of attempts, or
+// false after the last. jitter, from 0 to 1, lengthens the wait by up to a
+// tenth.
+func NextRetry(attempts int, jitter float64) (time.Duration, bool) {
+	if attempts < 1 || attempts > len(retrySchedule) {
+		return 0, false
+	}
+	wait := retrySchedule[attempts-1]
+	return wait + time.Duration(jitter*float64(wait)/10), true
+}
+
+// AsOf returns the message as it was at the event, as far as that is stored.
+func AsOf(m mms.Message, e Event, reason mms.Reason, plivoCode string) mms.Message {
+	if e.Version != m.Version {
+		m.Held, m.NextAttemptAt = false, nil
+		m.FinalAt = nil
+		if e.Status.Final() {
+			m.FinalAt = &e.OccurredAt
+		}
+	}
+	if slices.Contains([]mms.Status{mms.Scheduled, mms.Queued, mms.Sending, mms.InDoubt}, e.Status) {
+		m.PlivoUUID = ""
+	}
+	m.Status, m.Reason, m.PlivoCode, m.Version, m.UpdatedAt = e.Status, reason, plivoCode, e.Version, e.OccurredAt
+	return m
+}
