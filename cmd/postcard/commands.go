@@ -18,8 +18,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// open connects to the configured database and brings its schema up to date.
-func open(ctx context.Context) (*postgres.Store, error) {
+// openStore connects to the configured database and migrates its schema.
+func openStore(ctx context.Context) (*postgres.Store, error) {
 	vars, err := config.Environment()
 	if err != nil {
 		return nil, err
@@ -39,12 +39,12 @@ func open(ctx context.Context) (*postgres.Store, error) {
 }
 
 func migrate(ctx context.Context, out io.Writer) error {
-	store, err := open(ctx)
+	store, err := openStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	_, err = fmt.Fprintln(out, "The schema is up to date.")
+	_, err = fmt.Fprintln(out, "The database schema is up to date.")
 	return err
 }
 
@@ -62,13 +62,13 @@ func addUser(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("making a user id: %w", err)
+		return fmt.Errorf("creating a user id: %w", err)
 	}
 	user, err := identity.NewUser(id, email, password, role)
 	if err != nil {
 		return err
 	}
-	store, err := open(ctx)
+	store, err := openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 	if err != nil {
 		return err
 	}
-	store, err := open(ctx)
+	store, err := openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,16 +100,16 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 	if err := store.SetPassword(ctx, identity.NormalizeEmail(email), hash); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, "The password is changed; open sessions of this user have ended.")
+	_, err = fmt.Fprintln(out, "Changed the password and ended the user's sessions.")
 	return err
 }
 
 func setDailyCap(ctx context.Context, email, messages string, out io.Writer) error {
 	n, err := strconv.Atoi(messages)
 	if err != nil || n < 0 || n > identity.MaxDailyCap {
-		return fmt.Errorf("the cap must be a whole number from 0 to %d", identity.MaxDailyCap)
+		return fmt.Errorf("MESSAGES must be a whole number from 0 to %d, not %q", identity.MaxDailyCap, messages)
 	}
-	store, err := open(ctx)
+	store, err := openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,12 +117,12 @@ func setDailyCap(ctx context.Context, email, messages string, out io.Writer) err
 	if err := store.SetDailyCap(ctx, identity.NormalizeEmail(email), n); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, "The daily cap is set.")
+	_, err = fmt.Fprintln(out, "Set the daily cap.")
 	return err
 }
 
-// readPassword takes the first line: an argument would end up in the shell's
-// history and in the list of processes.
+// readPassword reads the first line of standard input. As an argument, the password
+// would be visible in the shell's history and the process list.
 func readPassword(in io.Reader) (string, error) {
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -130,26 +130,27 @@ func readPassword(in io.Reader) (string, error) {
 	}
 	password := strings.TrimRight(line, "\r\n")
 	if password == "" {
-		return "", errors.New("the password is read from standard input, and there was none")
+		return "", errors.New("no password on standard input: pipe it in, for example with printf")
 	}
 	return password, nil
 }
 
-// healthcheck is for containers that have no curl.
+// healthcheck returns an error unless the URL answers 200. Container images without
+// curl use it.
 func healthcheck(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("reading the URL: %w", err)
+		return fmt.Errorf("parsing the URL: %w", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("asking for health: %w", err)
+		return fmt.Errorf("checking health: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("unhealthy: %s", response.Status)
+		return fmt.Errorf("%s answered %s, want 200 OK", url, response.Status)
 	}
 	return nil
 }

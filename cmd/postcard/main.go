@@ -1,16 +1,17 @@
-// Command postcard is the operator's tool:
+// Command postcard is the operator's command line:
 //
-//	postcard migrate                        bring the database's schema up to date
-//	postcard user add EMAIL [--admin]       add a user; the password is read from standard input
-//	postcard user passwd EMAIL              change a password; read from standard input
-//	postcard user cap EMAIL MESSAGES        set how many messages a user may send in a day; 0: DAILY_CAP
-//	postcard send --to NUMBER --media URL   send a message over the API, with --text, --at, --wait, --json and more
-//	postcard verify                         check the promises against the records; exit 1 when one is broken
-//	postcard verify --plivo DURATION        check them also against what Plivo lists from that long ago
-//	postcard verify --simulator URL         check them also against a simulator's ledger
+//	postcard migrate                        migrate the database schema
+//	postcard user add EMAIL [--admin]       add a user; reads the password from standard input
+//	postcard user passwd EMAIL              change a user's password; reads it from standard input
+//	postcard user cap EMAIL MESSAGES        set a user's messages per day; 0: DAILY_CAP applies
+//	postcard send --to NUMBER --media URL   send a message through the API; see the usage for its flags
+//	postcard verify                         check the invariants; exit 1 when one is violated
+//	postcard verify --plivo DURATION        also compare with the messages that Plivo lists since then
+//	postcard verify --simulator URL         also compare with a simulator's ledger
 //	postcard healthcheck URL                exit 0 when the URL answers 200
 //
-// It reads DATABASE_URL, and for --plivo the PLIVO variables, from the environment or .env.
+// It reads DATABASE_URL from the environment or the file .env, for --plivo also the
+// PLIVO variables, and for send POSTCARD_URL and POSTCARD_API_KEY instead.
 package main
 
 import (
@@ -26,24 +27,26 @@ import (
 )
 
 const usage = `Usage:
-  postcard migrate                    bring the database's schema up to date
-  postcard user add EMAIL [--admin]   add a user; the password is read from standard input
-  postcard user passwd EMAIL          change a password; read from standard input
-  postcard user cap EMAIL MESSAGES    set how many messages a user may send in a day; 0: DAILY_CAP
-  postcard send --to NUMBER --media URL [--text WORDS] [--from NUMBER] [--at TIME]
+  postcard migrate                    migrate the database schema
+  postcard user add EMAIL [--admin]   add a user; reads the password from standard input
+  postcard user passwd EMAIL          change a user's password; reads it from standard input
+  postcard user cap EMAIL MESSAGES    set a user's messages per day; 0: DAILY_CAP applies
+  postcard send --to NUMBER --media URL [--text TEXT] [--from NUMBER] [--at TIME]
                 [--priority high|normal|bulk] [--metadata NAME=VALUE] [--key IDEMPOTENCY-KEY]
                 [--dry-run] [--wait [--for DURATION]] [--json]
-                                      send a picture message over the API; --wait follows it to
-                                      its end, for at most 10m unless said otherwise, and exits 1
-                                      unless it was delivered, or the carrier has it
-  postcard verify                     check the promises against the records; exit 1 when one is broken
-  postcard verify --plivo DURATION    check them also against what Plivo lists from that long
-                                      ago, e.g. 24h; 400 messages take a minute, as Plivo allows
-  postcard verify --simulator URL     check them also against a simulator's ledger
+                                      send a picture message through the API. --at takes a time
+                                      like 2026-12-24T18:00:00Z. --wait follows the message to its
+                                      final status for up to DURATION (default 10m), and exits 1
+                                      unless it was delivered or handed to the carrier.
+  postcard verify                     check the invariants; exit 1 when one is violated
+  postcard verify --plivo DURATION    also compare with the messages that Plivo lists for the last
+                                      DURATION, e.g. 24h; Plivo allows 400 messages per minute
+  postcard verify --simulator URL     also compare with a simulator's ledger
   postcard healthcheck URL            exit 0 when the URL answers 200
 
-DATABASE_URL, and for send POSTCARD_URL and POSTCARD_API_KEY, are read from the
-environment or from the file .env.
+Settings are read from the environment or the file .env: DATABASE_URL, for --plivo also
+PLIVO_AUTH_ID, PLIVO_AUTH_TOKEN and PLIVO_SENDER_NUMBER, and for send POSTCARD_URL and
+POSTCARD_API_KEY.
 `
 
 func main() {
@@ -55,13 +58,14 @@ func main() {
 		os.Exit(2)
 	}
 	if err != nil {
-		// What the client has to say begins with its name, too.
+		// Errors of package client start with the same prefix.
 		fmt.Fprintln(os.Stderr, "postcard:", strings.TrimPrefix(err.Error(), "postcard: "))
 		os.Exit(1)
 	}
 }
 
-var errUsage = errors.New("usage")
+// errUsage reports arguments that match no command; main prints the usage.
+var errUsage = errors.New("unknown command or wrong arguments")
 
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	switch {
@@ -85,9 +89,9 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case len(args) == 1 && args[0] == "verify":
 		return verify(ctx, out, nil)
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--simulator":
-		return verify(ctx, out, againstLedger(args[2]))
+		return verify(ctx, out, compareWithLedger(args[2]))
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--plivo":
-		return verify(ctx, out, againstPlivo(args[2]))
+		return verify(ctx, out, compareWithPlivo(args[2]))
 	case len(args) == 2 && args[0] == "healthcheck":
 		return healthcheck(ctx, args[1])
 	default:

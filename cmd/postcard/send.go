@@ -14,19 +14,19 @@ import (
 	"github.com/postcard-mms/postcard/internal/config"
 )
 
-// sendOptions is what somebody asks for with the command send.
+// sendOptions are the flags of the command send.
 type sendOptions struct {
-	message  client.NewMessage
-	dryRun   bool
-	wait     bool
-	patience time.Duration // of wait
-	json     bool
+	message client.NewMessage
+	dryRun  bool
+	wait    bool
+	timeout time.Duration // of wait
+	json    bool
 }
 
 func parseSendOptions(args []string) (sendOptions, error) {
 	o := sendOptions{message: client.NewMessage{Metadata: map[string]string{}}}
 	flags := flag.NewFlagSet("send", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // the usage says it
+	flags.SetOutput(io.Discard) // the usage text describes the flags
 	flags.StringVar(&o.message.To, "to", "", "")
 	flags.StringVar(&o.message.Text, "text", "", "")
 	flags.StringVar(&o.message.From, "from", "", "")
@@ -34,7 +34,7 @@ func parseSendOptions(args []string) (sendOptions, error) {
 	flags.StringVar(&o.message.IdempotencyKey, "key", "", "")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "")
 	flags.BoolVar(&o.wait, "wait", false, "")
-	flags.DurationVar(&o.patience, "for", 10*time.Minute, "")
+	flags.DurationVar(&o.timeout, "for", 10*time.Minute, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	flags.Func("media", "", func(url string) error {
 		o.message.MediaURLs = append(o.message.MediaURLs, url)
@@ -58,15 +58,15 @@ func parseSendOptions(args []string) (sendOptions, error) {
 	case errors.Is(err, flag.ErrHelp):
 		return o, err
 	case err != nil:
-		return o, fmt.Errorf("reading what to send: %w", err)
+		return o, fmt.Errorf("reading the flags: %w", err)
 	case flags.NArg() > 0:
-		return o, fmt.Errorf("reading what to send: %q is too much; words with spaces need quotes", flags.Arg(0))
+		return o, fmt.Errorf("unexpected argument %q: quote texts that contain spaces", flags.Arg(0))
 	case o.message.To == "":
-		return o, errors.New("reading what to send: --to is missing")
+		return o, errors.New("--to is missing: the number to send to, like +14155550123")
 	case len(o.message.MediaURLs) == 0:
-		return o, errors.New("reading what to send: --media is missing")
-	case o.patience <= 0:
-		return o, errors.New("reading what to send: --for must be longer than 0s")
+		return o, errors.New("--media is missing: the URL of the picture")
+	case o.timeout <= 0:
+		return o, errors.New("--for must be longer than 0s")
 	}
 	return o, nil
 }
@@ -84,67 +84,67 @@ func send(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return o.carryOut(ctx, client.New(c.URL, string(c.Key)), out)
+	return o.run(ctx, client.New(c.URL, string(c.Key)), out)
 }
 
-func (o sendOptions) carryOut(ctx context.Context, api *client.Client, out io.Writer) error {
+func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer) error {
 	if o.dryRun {
 		forecast, err := api.Forecast(ctx, o.message)
 		if err != nil {
 			return err
 		}
-		words := fmt.Sprintf("It would be sent from %s to %s about %s, and cost about $%s. Nothing was sent.",
+		line := fmt.Sprintf("Would be sent from %s to %s at about %s and cost about $%s. Nothing was sent.",
 			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost)
 		if forecast.Paused != "" {
-			words += " All sending is paused, so that it would be later: " + forecast.Paused
+			line += " All sending is paused, so it would be later: " + forecast.Paused
 		}
-		return o.show(out, forecast, words)
+		return o.print(out, forecast, line)
 	}
 	message, err := api.Send(ctx, o.message)
 	if err != nil {
 		return err
 	}
-	shown, version := where(message), message.Version
-	if err := o.show(out, message, shown); err != nil || !o.wait {
+	last, version := statusLine(message), message.Version
+	if err := o.print(out, message, last); err != nil || !o.wait {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.patience)
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	message, err = api.Watch(ctx, message.ID, func(m client.Message) {
-		words := where(m)
-		if m.Version > version && (o.json || words != shown) {
-			_ = o.show(out, m, words) // an output that is gone shows itself at the next line of the shell
+		line := statusLine(m)
+		if m.Version > version && (o.json || line != last) {
+			_ = o.print(out, m, line) // the exit code still reports the result if the output was closed
 		}
-		shown, version = words, m.Version
+		last, version = line, m.Version
 	})
 	switch {
 	case err == nil && (message.Status == "delivered" || message.Status == "sent"):
 		return nil
 	case err == nil:
-		return fmt.Errorf("the message ended as “%s”", message.StatusTitle)
+		return fmt.Errorf("the message was not delivered: its final status is “%s”", message.StatusTitle)
 	case !errors.Is(ctx.Err(), context.DeadlineExceeded) || message.ID == "":
 		return err
-	case message.Status == "sent": // often the last word
+	case message.Status == "sent": // in the US and Canada often the last report
 		return nil
 	default:
-		return fmt.Errorf("after %s the message stands at “%s”", o.patience, message.StatusTitle)
+		return fmt.Errorf("the message is not final after %s: its status is “%s”", o.timeout, message.StatusTitle)
 	}
 }
 
-// where says where a message stands, for people.
-func where(m client.Message) string {
-	words := fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
+// statusLine describes a message's status in one line for people.
+func statusLine(m client.Message) string {
+	line := fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
 	if m.QueuePosition != nil {
-		words += " " + m.QueuePosition.Explanation
+		line += " " + m.QueuePosition.Explanation
 	}
-	return words
+	return line
 }
 
-// show writes a line: for programs JSON, for people words.
-func (o sendOptions) show(out io.Writer, value any, words string) error {
+// print writes value as a line of JSON with --json, else line.
+func (o sendOptions) print(out io.Writer, value any, line string) error {
 	if o.json {
 		return json.NewEncoder(out).Encode(value)
 	}
-	_, err := fmt.Fprintln(out, words)
+	_, err := fmt.Fprintln(out, line)
 	return err
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/postcard-mms/postcard/client"
 )
 
-// api answers with one message after the other, the last one again and again.
-func api(t *testing.T, messages ...client.Message) {
+// fakeAPI answers each request with the next message, and repeats the last one.
+func fakeAPI(t *testing.T, messages ...client.Message) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m := messages[0]
@@ -27,8 +27,8 @@ func api(t *testing.T, messages ...client.Message) {
 	t.Setenv("POSTCARD_API_KEY", "pc_key")
 }
 
-// story is a message that goes through the statuses, titled alike.
-func story(statuses ...string) []client.Message {
+// messagesWith returns successive versions of one message, one for each status.
+func messagesWith(statuses ...string) []client.Message {
 	var all []client.Message
 	for i, s := range statuses {
 		final := s == "delivered" || s == "undelivered" || s == "failed"
@@ -37,56 +37,56 @@ func story(statuses ...string) []client.Message {
 	return all
 }
 
-func TestSendFollowsAMessage(t *testing.T) {
-	const words = "send --to +14155550123 --media https://example.com/a.jpg --wait"
+func TestSendWaitsForFinalStatus(t *testing.T) {
+	const args = "send --to +14155550123 --media https://example.com/a.jpg --wait"
 	for name, tt := range map[string]struct {
 		statuses []string
-		lines    int
-		fails    string
+		lines    int // of output
+		wantErr  string
 	}{
 		"delivered":   {[]string{"queued", "queued", "sending", "sending", "delivered"}, 3, ""},
-		"undelivered": {[]string{"queued", "undelivered"}, 2, "the message ended as “UNDELIVERED”"},
-		"failed":      {[]string{"failed"}, 1, "the message ended as “FAILED”"},
+		"undelivered": {[]string{"queued", "undelivered"}, 2, "the message was not delivered: its final status is “UNDELIVERED”"},
+		"failed":      {[]string{"failed"}, 1, "the message was not delivered: its final status is “FAILED”"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			api(t, story(tt.statuses...)...)
-			out, err := call(t, "", words)
+			fakeAPI(t, messagesWith(tt.statuses...)...)
+			out, err := call(t, "", args)
 			if lines := strings.Count(out, "\n"); lines != tt.lines {
-				t.Errorf("%d lines, want %d, each once:\n%s", lines, tt.lines, out)
+				t.Errorf("got %d lines, want %d:\n%s", lines, tt.lines, out)
 			}
-			if tt.fails == "" && err != nil || tt.fails != "" && (err == nil || err.Error() != tt.fails) {
-				t.Errorf("the error is %v, want %q", err, tt.fails)
+			if tt.wantErr == "" && err != nil || tt.wantErr != "" && (err == nil || err.Error() != tt.wantErr) {
+				t.Errorf("got error %v, want %q", err, tt.wantErr)
 			}
 		})
 	}
 }
 
-func TestSendIsPatientOnlyForSoLong(t *testing.T) {
-	const words = "send --to +14155550123 --media https://example.com/a.jpg --wait --for 50ms"
-	api(t, story("queued", "sent")...)
-	if out, err := call(t, "", words); err != nil || !strings.Contains(out, "SENT") {
-		t.Errorf("sent is often the last word: %v\n%s", err, out)
+func TestSendStopsWaitingAfterTimeout(t *testing.T) {
+	const args = "send --to +14155550123 --media https://example.com/a.jpg --wait --for 50ms"
+	fakeAPI(t, messagesWith("queued", "sent")...)
+	if out, err := call(t, "", args); err != nil || !strings.Contains(out, "SENT") {
+		t.Errorf("with status sent: got error %v, want none; output:\n%s", err, out)
 	}
-	api(t, story("queued", "queued")...)
-	if _, err := call(t, "", words); err == nil || !strings.Contains(err.Error(), "after 50ms the message stands at “QUEUED”") {
-		t.Errorf("%v", err)
+	fakeAPI(t, messagesWith("queued", "queued")...)
+	if _, err := call(t, "", args); err == nil || !strings.Contains(err.Error(), "not final after 50ms: its status is “QUEUED”") {
+		t.Errorf("with status queued: got error %v, want one that names the status", err)
 	}
 }
 
-func TestSendSaysWhatIsMissing(t *testing.T) {
-	for words, want := range map[string]string{
+func TestSendReportsInvalidFlags(t *testing.T) {
+	for args, want := range map[string]string{
 		"send --to +14155550123":                     "--media is missing",
 		"send --media https://example.com/a.jpg":     "--to is missing",
-		"send --to +14155550123 --media x a":         `"a" is too much`,
+		"send --to +14155550123 --media x a":         `unexpected argument "a"`,
 		"send --to 1 --media x --wait --for -5s":     "--for must be longer",
 		"send --to 1 --media x --at tomorrow":        "-at",
 		"send --to 1 --media x --metadata something": "NAME=VALUE",
 	} {
-		if _, err := call(t, "", words); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", words, err, want)
+		if _, err := call(t, "", args); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("postcard %s: got error %v, want one containing %q", args, err, want)
 		}
 	}
 	if out, err := call(t, "", "send --help"); err != nil || !strings.HasPrefix(out, "Usage:") {
-		t.Errorf("--help: %v\n%s", err, out)
+		t.Errorf("send --help: got error %v and output %q, want the usage", err, out)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,12 +19,13 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// comparison holds our records against somebody else's.
+// comparison compares our records with a provider's.
 type comparison func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error)
 
-// verify prints every check with its count and fails when a promise is broken.
+// verify prints every check with its count, and returns an error when an invariant is
+// violated.
 func verify(ctx context.Context, out io.Writer, compare comparison) error {
-	store, err := open(ctx)
+	store, err := openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func verify(ctx context.Context, out io.Writer, compare comparison) error {
 	return report(findings, out)
 }
 
-func againstLedger(simulator string) comparison {
+func compareWithLedger(simulator string) comparison {
 	return func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error) {
 		ledger, err := readLedger(ctx, simulator)
 		if err != nil {
@@ -54,11 +54,11 @@ func againstLedger(simulator string) comparison {
 	}
 }
 
-func againstPlivo(since string) comparison {
+func compareWithPlivo(age string) comparison {
 	return func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error) {
-		back, err := time.ParseDuration(since)
-		if err != nil || back <= 0 {
-			return nil, fmt.Errorf("--plivo must be a duration like 90m or 24h, not %q", since)
+		since, err := time.ParseDuration(age)
+		if err != nil || since <= 0 {
+			return nil, fmt.Errorf("--plivo needs a duration like 90m or 24h, not %q", age)
 		}
 		vars, err := config.Environment()
 		if err != nil {
@@ -76,7 +76,7 @@ func againstPlivo(since string) comparison {
 		if err != nil {
 			return nil, err
 		}
-		from := to.Add(-back)
+		from := to.Add(-since)
 		listed, err := maintenance.ListAll(ctx, client, store, mms.ListQuery{From: from, To: to})
 		if err != nil {
 			return nil, err
@@ -85,42 +85,43 @@ func againstPlivo(since string) comparison {
 	}
 }
 
+// report prints the findings as a table.
 func report(findings []audit.Finding, out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	broken := 0
+	violated := 0
 	for _, f := range findings {
 		mark := ""
 		if f.Broken {
-			mark = "BROKEN"
-			broken++
+			mark = "VIOLATED"
+			violated++
 		}
 		fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", f.Invariant, f.Count, f.What, mark)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("printing the findings: %w", err)
 	}
-	if broken > 0 {
-		return fmt.Errorf("%d checks are broken", broken)
+	if violated > 0 {
+		return fmt.Errorf("%d checks failed; they are marked VIOLATED above", violated)
 	}
-	_, err := fmt.Fprintln(out, "All promises are kept.")
+	_, err := fmt.Fprintln(out, "All invariants hold.")
 	return err
 }
 
-// readLedger asks a simulator for what it truly accepted.
+// readLedger fetches the messages that a simulator accepted.
 func readLedger(ctx context.Context, simulator string) ([]audit.LedgerEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(simulator, "/")+"/sim/ledger", nil)
 	if err != nil {
-		return nil, fmt.Errorf("reading the simulator's URL: %w", err)
+		return nil, fmt.Errorf("parsing the simulator's URL: %w", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("asking the simulator for its ledger: %w", err)
+		return nil, fmt.Errorf("reading the simulator's ledger: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("asking the simulator for its ledger: %s", response.Status)
+		return nil, fmt.Errorf("reading the simulator's ledger: it answered %s, want 200 OK", response.Status)
 	}
 	var entries []struct {
 		UUID        string `json:"uuid"`
@@ -128,7 +129,7 @@ func readLedger(ctx context.Context, simulator string) ([]audit.LedgerEntry, err
 		State       string `json:"state"`
 	}
 	if err := json.NewDecoder(response.Body).Decode(&entries); err != nil {
-		return nil, errors.Join(errors.New("reading the simulator's ledger"), err)
+		return nil, fmt.Errorf("decoding the simulator's ledger: %w", err)
 	}
 	messages := make([]audit.LedgerEntry, len(entries))
 	for i, e := range entries {
