@@ -62,7 +62,7 @@ func TestAStoppedWorkerCanNeitherSendNorOverwrite(t *testing.T) {
 	r.worker("")
 	r.awaitFinal()
 	stopped.signal(syscall.SIGCONT)
-	stopped.awaitLog("attempt was settled already")
+	stopped.awaitLog("attempt was already resolved")
 	r.wantStatus(m, mms.Delivered)
 	r.verify(1)
 }

@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -12,335 +10,191 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-var (
-	message = uuid.UUID{15: 7}
-	ref     = mms.AttemptRef{MessageID: message, Ordinal: 3}
-	errDown = errors.New("the database is down")
-)
-
-// store plays the database: it notes what is asked of it in words.
-type store struct {
-	claims     []error // what the claims return, one after the other; nil: claimed
-	unclaimed  int     // how many claims find an obstacle before that
-	obstacle   mms.ClaimBlocker
-	refusals   int
-	failures   int  // how many records fail
-	late       bool // the attempt was settled by somebody else
-	renewFails bool
-	duplicate  bool // the message turns out to be at Plivo already
-
-	mu    sync.Mutex // of unclaimed, failures and calls
-	calls []string
-}
-
-func (s *store) note(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, fmt.Sprintf(format, args...))
-}
-
-// takes reports whether one was left, and takes it.
-func (s *store) takes(left *int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	*left--
-	return *left >= 0
-}
-
-func (s *store) Claim(_ context.Context, id uuid.UUID, _ string, lease time.Duration) (mms.Claim, bool, error) {
-	if id != message || lease != leaseDuration {
-		return mms.Claim{}, false, fmt.Errorf("Claim(%v, %v)", id, lease)
-	}
-	if len(s.claims) > 0 {
-		return mms.Claim{}, false, s.claims[0]
-	}
-	if s.takes(&s.unclaimed) {
-		return mms.Claim{}, false, nil
-	}
-	s.note("claim")
-	return mms.Claim{
-		AttemptRef: ref, Sender: "+14155550100", Recipient: "+14155550123",
-		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, TransientFailures: s.refusals,
-	}, true, nil
-}
-
-func (s *store) ClaimBlocker(context.Context, uuid.UUID) (mms.ClaimBlocker, error) {
-	return s.obstacle, nil
-}
-
-func (s *store) AddToBacklog(context.Context, uuid.UUID) error {
-	s.note("stand in line")
-	return nil
-}
-
-func (s *store) FailSuppressed(context.Context, uuid.UUID) error {
-	s.note("fail suppressed")
-	return nil
-}
-
-func (s *store) Park(context.Context, uuid.UUID) (bool, error) {
-	s.note("set aside")
-	return !s.late, nil
-}
-
-func (s *store) record(format string, args ...any) (bool, error) {
-	if s.takes(&s.failures) {
-		return false, errDown
-	}
-	s.note(format, args...)
-	return !s.late, nil
-}
-
-func (s *store) RecordSubmitted(_ context.Context, r mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.SubmitResult, error) {
-	if s.duplicate {
-		return mms.Duplicate, nil
-	}
-	recorded, err := s.record("%s %d %s", kind, r.Ordinal, v.PlivoUUID)
-	if recorded {
-		return mms.Adopted, err
-	}
-	return mms.AlreadyKnown, err
-}
-
-func (s *store) RecordTransientFailure(_ context.Context, r mms.AttemptRef, _ mms.Verdict, step mms.Transition) (bool, error) {
-	return s.record("requeue %d %s %s", r.Ordinal, step.Reason, step.Wait)
-}
-
-func (s *store) RecordAccountError(_ context.Context, r mms.AttemptRef, v mms.Verdict) (bool, error) {
-	return s.record("pause %d %s", r.Ordinal, v.Reason)
-}
-
-func (s *store) RecordPermanentFailure(_ context.Context, r mms.AttemptRef, _ mms.Verdict, reason mms.Reason) (bool, error) {
-	return s.record("fail %d %s", r.Ordinal, reason)
-}
-
-func (s *store) RecordInDoubt(_ context.Context, r mms.AttemptRef, v mms.Verdict) (bool, error) {
-	return s.record("doubt %d %s", r.Ordinal, v.Reason)
-}
-
-func (s *store) RenewLeases(_ context.Context, tokens []string, length time.Duration) ([]string, error) {
-	s.note("renew %d for %s", len(tokens), length)
-	if s.renewFails {
-		return nil, errDown
-	}
-	return tokens, nil
-}
-
-// accepted is Plivo's answer to a message that it takes.
-func accepted(uuid string) mms.Answer {
-	return mms.Answer{Written: true, Status: 202, UUIDs: []string{uuid}}
-}
-
-// wire plays Plivo.
-type wire func(ctx context.Context, s mms.Submission) mms.Answer
-
-func (w wire) Send(ctx context.Context, s mms.Submission) mms.Answer { return w(ctx, s) }
-
-func answers(a mms.Answer) wire {
-	return func(context.Context, mms.Submission) mms.Answer { return a }
-}
-
-func newSender(s *store, w wire) *Dispatcher {
-	return &Dispatcher{
-		Slots: make(chan struct{}, 1),
-		Store: s, Plivo: w, Policy: mms.RetryPolicy{MaxAttempts: 3, Jitter: func() float64 { return 0 }},
-		CallbackURL: func(token string) string { return "https://postcard.example/" + token },
-		SendTimeout: 30 * time.Second, Heartbeats: NewHeartbeats(s),
-		OnAttempt: func(mms.Verdict, time.Duration) {}, OnDuplicate: func() { s.note("duplicate") }, Logger: slog.New(slog.DiscardHandler),
+func checkCalls(t *testing.T, store *fakeStore, want []string) {
+	t.Helper()
+	if diff := cmp.Diff(want, store.calls); diff != "" {
+		t.Errorf("store calls (-want +got):\n%s", diff)
 	}
 }
 
-func TestWhatBecomesOfAnAttempt(t *testing.T) {
+func TestOutcomeDecidesRecordAndTaskResult(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		answer   mms.Answer
-		refusals int
-		recorded string
-		want     mms.TaskResult
+		answer            mms.Answer
+		transientFailures int
+		record            string
+		want              mms.TaskResult
 	}{
-		"accepted":        {accepted("u"), 0, "submitted 3 u", mms.TaskResult{}},
-		"refused":         {mms.Answer{Status: 400}, 0, "fail 3 rejected_by_plivo", mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonRejected}},
-		"refused for now": {mms.Answer{Status: 429}, 1, "requeue 3 rate_limited 8s", mms.TaskResult{Action: mms.TaskRetry, Wait: 8 * time.Second, Reason: mms.ReasonRateLimited}},
-		"once too often":  {mms.Answer{Status: 429}, 2, "fail 3 attempts_exhausted", mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonAttemptsExhausted}},
-		"account trouble": {mms.Answer{Status: 402}, 2, "pause 3 plivo_credit", mms.TaskResult{}},
-		"unknown":         {mms.Answer{Written: true}, 0, "doubt 3 no_response", mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonNoResponse}},
+		"accepted":               {accepted("u"), 0, "submitted 3 u", mms.TaskResult{}},
+		"permanent failure":      {mms.Answer{Status: 400}, 0, "permanent failure 3 rejected_by_plivo", mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonRejected}},
+		"transient failure":      {mms.Answer{Status: 429}, 1, "transient failure 3 rate_limited, wait 8s", mms.TaskResult{Action: mms.TaskRetry, Wait: 8 * time.Second, Reason: mms.ReasonRateLimited}},
+		"last transient failure": {mms.Answer{Status: 429}, 2, "permanent failure 3 attempts_exhausted", mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonAttemptsExhausted}},
+		"account error":          {mms.Answer{Status: 402}, 2, "account error 3 plivo_credit", mms.TaskResult{}},
+		"unknown":                {mms.Answer{Written: true}, 0, "in doubt 3 no_response", mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonNoResponse}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &store{refusals: tt.refusals}
-			got := newSender(s, answers(tt.answer)).Process(t.Context(), message)
+			store := &fakeStore{transientFailures: tt.transientFailures}
+			got := newDispatcher(store, answerWith(tt.answer)).Process(t.Context(), messageID)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("disposal (-want +got):\n%s", diff)
+				t.Errorf("Process() (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff([]string{"claim", tt.recorded}, s.calls); diff != "" {
-				t.Errorf("calls (-want +got):\n%s", diff)
-			}
+			checkCalls(t, store, []string{"claim", tt.record})
 		})
 	}
 }
 
-func TestAMessageThatCannotBeClaimed(t *testing.T) {
+func TestClaimBlockerDecidesTaskResult(t *testing.T) {
 	t.Parallel()
-	done, putOff := mms.TaskResult{}, func(wait time.Duration) mms.TaskResult { return mms.TaskResult{Action: mms.TaskPostpone, Wait: wait} }
+	done, postpone := mms.TaskResult{}, func(wait time.Duration) mms.TaskResult {
+		return mms.TaskResult{Action: mms.TaskPostpone, Wait: wait}
+	}
 	tests := map[string]struct {
-		obstacle mms.ClaimBlocker
-		want     mms.TaskResult
-		calls    []string
+		blocker mms.ClaimBlocker
+		resumed bool
+		want    mms.TaskResult
+		calls   []string
 	}{
-		"gone":                       {mms.ClaimBlocker{Gone: true}, done, nil},
-		"opted out":                  {mms.ClaimBlocker{Suppressed: true}, mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonOptedOut}, []string{"fail suppressed"}},
-		"too late":                   {mms.ClaimBlocker{Expired: true, DueIn: time.Second}, done, nil},
-		"too early":                  {mms.ClaimBlocker{DueIn: time.Minute}, putOff(time.Minute), nil},
-		"pair busy":                  {mms.ClaimBlocker{PairInFlight: true}, putOff(pairRetryDelay), nil},
-		"gate closed":                {mms.ClaimBlocker{RateLimited: time.Millisecond}, done, []string{"stand in line"}},
-		"released and far too early": {mms.ClaimBlocker{Released: true, RateLimited: maxRateLimitWait}, done, []string{"stand in line"}},
-		"paused, or others wait":     {mms.ClaimBlocker{}, done, []string{"stand in line"}},
+		"message no longer queued":     {blocker: mms.ClaimBlocker{Gone: true}, want: done},
+		"recipient opted out":          {blocker: mms.ClaimBlocker{Suppressed: true}, want: mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonOptedOut}, calls: []string{"fail suppressed"}},
+		"message expired":              {blocker: mms.ClaimBlocker{Expired: true, DueIn: time.Second}, want: done},
+		"batch paused":                 {blocker: mms.ClaimBlocker{Parked: true}, want: done, calls: []string{"park"}},
+		"batch resumed while parking":  {blocker: mms.ClaimBlocker{Parked: true}, resumed: true, want: postpone(parkRetryDelay), calls: []string{"park"}},
+		"attempt not due":              {blocker: mms.ClaimBlocker{DueIn: time.Minute}, want: postpone(time.Minute)},
+		"pair in flight":               {blocker: mms.ClaimBlocker{PairInFlight: true}, want: postpone(pairRetryDelay)},
+		"rate limited":                 {blocker: mms.ClaimBlocker{RateLimited: time.Millisecond}, want: done, calls: []string{"add to backlog"}},
+		"released too early":           {blocker: mms.ClaimBlocker{Released: true, RateLimited: maxRateLimitWait}, want: done, calls: []string{"add to backlog"}},
+		"sending paused, or a backlog": {blocker: mms.ClaimBlocker{}, want: done, calls: []string{"add to backlog"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &store{unclaimed: 1, obstacle: tt.obstacle}
-			got := newSender(s, sendsNothing(t)).Process(t.Context(), message)
+			store := &fakeStore{blocked: 1, blocker: tt.blocker, resumed: tt.resumed}
+			got := newDispatcher(store, rejectCalls(t)).Process(t.Context(), messageID)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("disposal (-want +got):\n%s", diff)
+				t.Errorf("Process() (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tt.calls, s.calls); diff != "" {
-				t.Errorf("calls (-want +got):\n%s", diff)
-			}
+			checkCalls(t, store, tt.calls)
 		})
 	}
 }
 
-func sendsNothing(t *testing.T) wire {
-	return func(context.Context, mms.Submission) mms.Answer {
-		t.Error("Plivo was called")
-		return mms.Answer{Written: true}
-	}
-}
-
-// TestAClaimThatFailedIsNotSent has a database that may or may not have taken
-// the claim: its answer was lost.
-func TestAClaimThatFailedIsNotSent(t *testing.T) {
+// After an error the claim may have been committed, because the answer of the
+// database was lost.
+func TestMessageIsNotSentAfterClaimError(t *testing.T) {
 	t.Parallel()
-	got := newSender(&store{claims: []error{errDown}}, sendsNothing(t)).Process(t.Context(), message)
+	got := newDispatcher(&fakeStore{claimErr: errStoreDown}, rejectCalls(t)).Process(t.Context(), messageID)
 	if want := (mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}); got != want {
 		t.Errorf("Process() = %+v, want %+v", got, want)
 	}
 }
 
-func TestAReleasedMessageWaitsForItsGate(t *testing.T) {
+func TestReleasedMessageWaitsForRateLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &store{unclaimed: 2, obstacle: mms.ClaimBlocker{Released: true, RateLimited: 300 * time.Millisecond}}
-		begun := time.Now()
-		newSender(s, answers(accepted("u"))).Process(t.Context(), message)
-		if diff := cmp.Diff([]string{"claim", "submitted 3 u"}, s.calls); diff != "" {
-			t.Errorf("calls (-want +got):\n%s", diff)
-		}
-		if waited := time.Since(begun); waited != 600*time.Millisecond {
-			t.Errorf("waited %v, want two times 300 ms", waited)
+		store := &fakeStore{blocked: 2, blocker: mms.ClaimBlocker{Released: true, RateLimited: 300 * time.Millisecond}}
+		start := time.Now()
+		newDispatcher(store, answerWith(accepted("u"))).Process(t.Context(), messageID)
+		checkCalls(t, store, submittedCalls)
+		if waited := time.Since(start); waited != 600*time.Millisecond {
+			t.Errorf("waited %v, want 600ms for two blocked claims", waited)
 		}
 	})
 }
 
-func TestAStoppingWorkerDoesNotWaitForAGate(t *testing.T) {
+func TestStoppingWorkerDoesNotWaitForRateLimit(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	s := &store{unclaimed: 1, obstacle: mms.ClaimBlocker{Released: true, RateLimited: maxRateLimitWait - 1}}
-	if got := newSender(s, sendsNothing(t)).Process(ctx, message); got.Action != mms.TaskPostpone {
-		t.Errorf("Process() = %+v, want it put off", got)
+	store := &fakeStore{blocked: 1, blocker: mms.ClaimBlocker{Released: true, RateLimited: maxRateLimitWait - 1}}
+	got := newDispatcher(store, rejectCalls(t)).Process(ctx, messageID)
+	if got.Action != mms.TaskPostpone {
+		t.Errorf("Process() = %+v, want TaskPostpone", got)
 	}
 }
 
-func TestAStoppingWorkerFinishesItsCall(t *testing.T) {
+func TestStoppingWorkerFinishesItsCall(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &store{}
-	sender := newSender(s, func(callCtx context.Context, _ mms.Submission) mms.Answer {
+	store := &fakeStore{}
+	dispatcher := newDispatcher(store, func(callCtx context.Context, _ mms.Submission) mms.Answer {
 		cancel()
 		if callCtx.Err() != nil {
 			t.Error("the call was canceled with the worker")
 		}
-		if _, bounded := callCtx.Deadline(); !bounded {
+		if _, ok := callCtx.Deadline(); !ok {
 			t.Error("the call has no deadline")
 		}
 		return accepted("u")
 	})
-	sender.Process(ctx, message)
-	if diff := cmp.Diff([]string{"claim", "submitted 3 u"}, s.calls); diff != "" {
-		t.Errorf("calls (-want +got):\n%s", diff)
-	}
+	dispatcher.Process(ctx, messageID)
+	checkCalls(t, store, submittedCalls)
 }
 
-func TestAnOutcomeIsHeldUntilTheDatabaseHasIt(t *testing.T) {
+func TestRecordingIsRetriedUntilTheStoreRecovers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		s := &store{failures: 10}
-		newSender(s, func(context.Context, mms.Submission) mms.Answer {
+		store := &fakeStore{recordErrors: 10}
+		newDispatcher(store, func(context.Context, mms.Submission) mms.Answer {
 			calls++
 			return accepted("u")
-		}).Process(t.Context(), message)
-		if diff := cmp.Diff([]string{"claim", "submitted 3 u"}, s.calls); diff != "" {
-			t.Errorf("calls (-want +got):\n%s", diff)
-		}
+		}).Process(t.Context(), messageID)
+		checkCalls(t, store, submittedCalls)
 		if calls != 1 {
-			t.Errorf("Plivo was called %d times", calls)
+			t.Errorf("got %d calls to Plivo, want 1", calls)
 		}
 	})
 }
 
-func TestAnOutcomeThatCannotBeRecordedIsLogged(t *testing.T) {
+func TestUnrecordedOutcomeIsLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		sender := newSender(&store{failures: 1 << 30}, answers(accepted("evidence")))
-		sender.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		begun := time.Now()
-		sender.Process(t.Context(), message)
-		if held := time.Since(begun); held != recordTimeout {
-			t.Errorf("held for %v, want %v", held, recordTimeout)
+		dispatcher := newDispatcher(&fakeStore{recordErrors: 1 << 30}, answerWith(accepted("evidence")))
+		dispatcher.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		start := time.Now()
+		dispatcher.Process(t.Context(), messageID)
+		if took := time.Since(start); took != recordTimeout {
+			t.Errorf("gave up after %v, want %v", took, recordTimeout)
 		}
 		if !strings.Contains(log.String(), "plivo_uuid=evidence") || strings.Contains(log.String(), "5550123") {
-			t.Errorf("the log has to have the UUID and no phone number:\n%s", log.String())
+			t.Errorf("got log\n%s\nwant the Plivo UUID and no phone number", log.String())
 		}
 	})
 }
 
-func TestADuplicateIsCounted(t *testing.T) {
+func TestDuplicateIsCounted(t *testing.T) {
 	t.Parallel()
-	s := &store{duplicate: true}
-	newSender(s, answers(accepted("u"))).Process(t.Context(), message)
-	if diff := cmp.Diff([]string{"claim", "duplicate"}, s.calls); diff != "" {
-		t.Errorf("calls (-want +got):\n%s", diff)
-	}
+	store := &fakeStore{duplicate: true}
+	newDispatcher(store, answerWith(accepted("u"))).Process(t.Context(), messageID)
+	checkCalls(t, store, []string{"claim", "duplicate"})
 }
 
-func TestALateOutcomeIsNoError(t *testing.T) {
+func TestAlreadyResolvedAttemptIsNoError(t *testing.T) {
 	t.Parallel()
-	s := &store{late: true}
-	got := newSender(s, answers(accepted("u"))).Process(t.Context(), message)
-	if got.Action != mms.TaskDone || len(s.calls) != 2 {
-		t.Errorf("Process() = %+v after %v", got, s.calls)
+	store := &fakeStore{resolved: true}
+	got := newDispatcher(store, answerWith(accepted("u"))).Process(t.Context(), messageID)
+	if got.Action != mms.TaskDone {
+		t.Errorf("Process() = %+v, want TaskDone", got)
 	}
+	checkCalls(t, store, submittedCalls)
 }
 
-func TestASubmissionSaysAllThatPlivoNeeds(t *testing.T) {
+func TestSubmissionIsComplete(t *testing.T) {
 	t.Parallel()
 	var got mms.Submission
-	newSender(&store{}, func(_ context.Context, s mms.Submission) mms.Answer {
+	newDispatcher(&fakeStore{}, func(_ context.Context, s mms.Submission) mms.Answer {
 		got = s
 		return mms.Answer{Written: true}
-	}).Process(t.Context(), message)
+	}).Process(t.Context(), messageID)
 	if token := strings.TrimPrefix(got.CallbackURL, "https://postcard.example/"); len(token) < 32 {
-		t.Errorf("the callback's token has %d characters", len(token))
+		t.Errorf("got a callback token of %d characters, want at least 32", len(token))
 	}
 	got.CallbackURL, got.MayWrite = "", nil
 	want := mms.Submission{Sender: "+14155550100", Recipient: "+14155550123", Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}}
@@ -349,86 +203,97 @@ func TestASubmissionSaysAllThatPlivoNeeds(t *testing.T) {
 	}
 }
 
-// TestNothingIsWrittenAfterTheLease plays a worker that is stopped between its
-// claim and its call.
+// A process that is stopped between its claim and its call may wake up after
+// its lease.
 func TestNothingIsWrittenAfterTheLease(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		stopped    time.Duration
-		renewed    bool
-		renewFails bool
-		want       bool
+		stopped  time.Duration
+		renew    bool
+		renewErr error
+		want     bool
 	}{
-		"at once":                       {0, false, false, true},
-		"stopped for less than a lease": {leaseDuration - 1, false, false, true},
-		"stopped for a lease":           {leaseDuration, false, false, false},
-		"renewed in time":               {leaseDuration, true, false, true},
-		"renewal refused":               {leaseDuration, true, true, false},
+		"not stopped":                         {0, false, nil, true},
+		"stopped for less than a lease":       {leaseDuration - 1, false, nil, true},
+		"stopped for a lease":                 {leaseDuration, false, nil, false},
+		"stopped for a lease, renewed":        {leaseDuration, true, nil, true},
+		"stopped for a lease, renewal failed": {leaseDuration, true, errStoreDown, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &store{renewFails: tt.renewFails}
-				sender := newSender(s, nil)
-				sender.Plivo = wire(func(ctx context.Context, submission mms.Submission) mms.Answer {
+				store := &fakeStore{renewErr: tt.renewErr}
+				dispatcher := newDispatcher(store, nil)
+				dispatcher.Plivo = fakePlivo(func(ctx context.Context, s mms.Submission) mms.Answer {
 					time.Sleep(tt.stopped / 2)
-					if tt.renewed {
-						if err := sender.Heartbeats.Renew(ctx); (err != nil) != tt.renewFails {
-							t.Errorf("Renew() = %v", err)
+					if tt.renew {
+						if err := dispatcher.Heartbeats.Renew(ctx); (err != nil) != (tt.renewErr != nil) {
+							t.Errorf("Renew() = %v, want %v", err, tt.renewErr)
 						}
 					}
 					time.Sleep(tt.stopped - tt.stopped/2)
-					if got := submission.MayWrite(); got != tt.want {
+					if got := s.MayWrite(); got != tt.want {
 						t.Errorf("MayWrite() = %v, want %v", got, tt.want)
 					}
 					return mms.Answer{Written: true}
 				})
-				sender.Process(t.Context(), message)
-				if err := sender.Heartbeats.Renew(t.Context()); err != nil {
-					t.Errorf("Renew() after the attempt asked for a lease: %v", err)
+				dispatcher.Process(t.Context(), messageID)
+				if err := dispatcher.Heartbeats.Renew(t.Context()); err != nil {
+					t.Errorf("Renew() after the attempt = %v, want no lease to renew", err)
 				}
 			})
 		})
 	}
 }
 
-// TestPlacesAreForMessagesOnTheirWay has one place: two calls follow each other, and the
-// second does not wait until the outcome of the first is recorded, nor until a gate opens
-// for a third.
-func TestPlacesAreForMessagesOnTheirWay(t *testing.T) {
+// With one slot, two calls follow each other. The second waits neither for the
+// outcome of the first to be recorded nor for the rate limit of a third message.
+func TestSlotIsHeldOnlyDuringTheCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const call = 10 * time.Second
-		begun := time.Now()
+		const callDuration = 10 * time.Second
+		start := time.Now()
 		var calls []time.Duration
-		s := &store{unclaimed: 1, obstacle: mms.ClaimBlocker{Released: true, RateLimited: 900 * time.Millisecond}, failures: 3}
-		sender := newSender(s, func(context.Context, mms.Submission) mms.Answer {
-			calls = append(calls, time.Since(begun))
-			time.Sleep(call)
+		store := &fakeStore{blocked: 1, blocker: mms.ClaimBlocker{Released: true, RateLimited: 900 * time.Millisecond}, recordErrors: 3}
+		dispatcher := newDispatcher(store, func(context.Context, mms.Submission) mms.Answer {
+			calls = append(calls, time.Since(start))
+			time.Sleep(callDuration)
 			return accepted("u")
 		})
-		var all sync.WaitGroup
-		for range 3 { // the first finds its gate closed
-			all.Go(func() { sender.Process(t.Context(), message) })
+		var group sync.WaitGroup
+		for range 3 { // the first is rate limited
+			group.Go(func() { dispatcher.Process(t.Context(), messageID) })
 			synctest.Wait()
 		}
-		all.Wait()
-		if diff := cmp.Diff([]time.Duration{0, call, 2 * call}, calls); diff != "" {
-			t.Errorf("calls began (-want +got):\n%s", diff)
+		group.Wait()
+		if diff := cmp.Diff([]time.Duration{0, callDuration, 2 * callDuration}, calls); diff != "" {
+			t.Errorf("start of calls (-want +got):\n%s", diff)
 		}
-		if len(sender.Slots) != 0 {
-			t.Errorf("%d places are taken by nobody", len(sender.Slots))
-		}
-	})
-	t.Run("who has none when the worker stops puts its task off", func(t *testing.T) {
-		t.Parallel()
-		sender := newSender(&store{}, answers(mms.Answer{}))
-		sender.Slots <- struct{}{}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if got := sender.Process(ctx, message); got.Action != mms.TaskPostpone {
-			t.Errorf("Process() = %+v", got)
+		if len(dispatcher.Slots) != 0 {
+			t.Errorf("got %d slots in use, want 0", len(dispatcher.Slots))
 		}
 	})
+}
+
+func TestStoppingWorkerDoesNotWaitForASlot(t *testing.T) {
+	t.Parallel()
+	dispatcher := newDispatcher(&fakeStore{}, rejectCalls(t))
+	dispatcher.Slots <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := dispatcher.Process(ctx, messageID); got.Action != mms.TaskPostpone {
+		t.Errorf("Process() = %+v, want TaskPostpone", got)
+	}
+}
+
+func BenchmarkProcess(b *testing.B) {
+	store := &fakeStore{}
+	dispatcher := newDispatcher(store, answerWith(accepted("u")))
+	for b.Loop() {
+		store.calls = store.calls[:0]
+		if got := dispatcher.Process(b.Context(), messageID); got.Action != mms.TaskDone {
+			b.Fatalf("Process() = %+v, want TaskDone", got)
+		}
+	}
 }

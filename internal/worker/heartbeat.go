@@ -6,88 +6,89 @@ import (
 	"time"
 )
 
-// leaseDuration is how long an attempt counts as under way after the last sign
-// of life of its worker, and HeartbeatInterval how often a worker gives one. A
-// worker that was killed is noticed after leaseLength and one round of Lapses.
 const (
-	leaseDuration     = 12 * time.Second
+	// leaseDuration is how long an attempt stays valid after its last renewal.
+	// A killed worker is noticed when the lease reaper runs after that.
+	leaseDuration = 12 * time.Second
+
+	// HeartbeatInterval is how often Renew should be called.
 	HeartbeatInterval = 3 * time.Second
 )
 
-// Heartbeats keeps the attempts of this process alive while they are under way.
+// Heartbeats renews the leases of the attempts that this process is making.
 type Heartbeats struct {
-	store HeartbeatStore
-	mu    sync.Mutex
-	open  map[string]*lease // by token
+	store  HeartbeatStore
+	mu     sync.Mutex
+	leases map[string]*lease // by token
 }
 
-// HeartbeatStore extends the leases of open attempts, except those that are over,
-// and returns the tokens of those it extended.
+// HeartbeatStore extends the leases of the attempts with the given tokens and
+// returns the tokens that it extended. Attempts that have ended are left out.
 type HeartbeatStore interface {
 	RenewLeases(ctx context.Context, tokens []string, length time.Duration) ([]string, error)
 }
 
-// NewHeartbeats makes an empty set of leases.
+// NewHeartbeats returns a Heartbeats without leases.
 func NewHeartbeats(store HeartbeatStore) *Heartbeats {
-	return &Heartbeats{store: store, open: map[string]*lease{}}
+	return &Heartbeats{store: store, leases: map[string]*lease{}}
 }
 
-// lease is this process's view of one lease. It is never later than the
-// database's: it starts before the statement that sets it there.
+// lease is this process's copy of a lease. It never ends later than the
+// database's: its time starts before the statement that writes the other.
 type lease struct {
-	leases *Heartbeats
-	token  string
-	until  time.Time // guarded by leases.mu
+	heartbeats *Heartbeats
+	token      string
+	until      time.Time // guarded by heartbeats.mu
 }
 
-func (l *Heartbeats) begin(token string) *lease {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	held := &lease{leases: l, token: token, until: time.Now().Add(leaseDuration)}
-	l.open[token] = held
-	return held
+func (h *Heartbeats) begin(token string) *lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := &lease{heartbeats: h, token: token, until: time.Now().Add(leaseDuration)}
+	h.leases[token] = l
+	return l
 }
 
-func (h *lease) end() {
-	h.leases.mu.Lock()
-	defer h.leases.mu.Unlock()
-	delete(h.leases.open, h.token)
+func (l *lease) end() {
+	l.heartbeats.mu.Lock()
+	defer l.heartbeats.mu.Unlock()
+	delete(l.heartbeats.leases, l.token)
 }
 
-// holds reports whether the attempt is still ours. The clock is the monotonic
-// one, which runs on while the process is stopped.
-func (h *lease) holds() bool {
-	h.leases.mu.Lock()
-	defer h.leases.mu.Unlock()
-	return time.Now().Before(h.until)
+// held reports whether the lease has not expired. It uses the monotonic clock,
+// which keeps running while the process is stopped.
+func (l *lease) held() bool {
+	l.heartbeats.mu.Lock()
+	defer l.heartbeats.mu.Unlock()
+	return time.Now().Before(l.until)
 }
 
-// Renew extends all leases that still hold.
-func (l *Heartbeats) Renew(ctx context.Context) error {
+// Renew extends all leases that the database still has.
+func (h *Heartbeats) Renew(ctx context.Context) error {
 	until := time.Now().Add(leaseDuration)
-	tokens := l.tokens()
+	tokens := h.tokens()
 	if len(tokens) == 0 {
 		return nil
 	}
-	renewed, err := l.store.RenewLeases(ctx, tokens, leaseDuration)
+	renewed, err := h.store.RenewLeases(ctx, tokens, leaseDuration)
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, token := range renewed {
-		if held, ok := l.open[token]; ok {
-			held.until = until
+		if l, ok := h.leases[token]; ok {
+			l.until = until
 		}
 	}
 	return nil
 }
 
-func (l *Heartbeats) tokens() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	tokens := make([]string, 0, len(l.open))
-	for token := range l.open {
+func (h *Heartbeats) tokens() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tokens := make([]string, 0, len(h.leases))
+	for token := range h.leases {
 		tokens = append(tokens, token)
 	}
 	return tokens
