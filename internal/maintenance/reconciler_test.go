@@ -3,7 +3,6 @@ package maintenance
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -14,193 +13,186 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// doubtStore plays the store and notes what is asked of it.
-type doubtStore struct {
-	doubts []mms.Doubt // those that are open
-	sent   int         // attempts in any span of time
-	known  []string
-	calls  []string
+// fakeReconcilerStore keeps doubts until a decision about them is recorded.
+type fakeReconcilerStore struct {
+	callLog
+	doubts     []mms.Doubt
+	attempts   int      // in any span of time
+	knownUUIDs []string // that belong to other attempts
 }
 
-func (s *doubtStore) WithLease(ctx context.Context, _ string, work func(context.Context) error) error {
+func (s *fakeReconcilerStore) WithLease(ctx context.Context, _ string, work func(context.Context) error) error {
 	return work(ctx)
 }
 
-func (s *doubtStore) InDoubt(context.Context, int) ([]mms.Doubt, error) {
+func (s *fakeReconcilerStore) InDoubt(context.Context, int) ([]mms.Doubt, error) {
 	slices.SortFunc(s.doubts, func(a, b mms.Doubt) int { return a.StartedAt.Compare(b.StartedAt) })
 	return slices.Clone(s.doubts), nil
 }
 
-func (s *doubtStore) AttemptsBetween(context.Context, time.Time, time.Time) (int, error) {
-	return s.sent, nil
+func (s *fakeReconcilerStore) AttemptsBetween(context.Context, time.Time, time.Time) (int, error) {
+	return s.attempts, nil
 }
 
-func (s *doubtStore) KnownUUIDs(context.Context, []string) ([]string, error) {
-	return s.known, nil
+func (s *fakeReconcilerStore) KnownUUIDs(context.Context, []string) ([]string, error) {
+	return s.knownUUIDs, nil
 }
-func (s *doubtStore) ReserveListCall(context.Context) (time.Duration, error) { return 0, nil }
 
-func (s *doubtStore) ScheduleCheck(_ context.Context, ref mms.AttemptRef, wait time.Duration, note string) error {
-	s.note("later", ref, wait.String())
+func (s *fakeReconcilerStore) ReserveListCall(context.Context) (time.Duration, error) { return 0, nil }
+
+func (s *fakeReconcilerStore) ScheduleCheck(_ context.Context, ref mms.AttemptRef, wait time.Duration, _ string) error {
+	s.decide(ref, "check %s in %s", shortID(ref.MessageID), wait)
 	return nil
 }
 
-func (s *doubtStore) AdoptListed(_ context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
-	s.note("adopt", ref, found.PlivoUUID)
+func (s *fakeReconcilerStore) AdoptListed(_ context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
+	s.decide(ref, "adopt %s as %s", found.PlivoUUID, shortID(ref.MessageID))
 	return true, nil
 }
 
-func (s *doubtStore) Hold(_ context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
-	s.note("hold", ref, string(reason))
+func (s *fakeReconcilerStore) Hold(_ context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
+	s.decide(ref, "hold %s: %s", shortID(ref.MessageID), reason)
 	return true, nil
 }
 
-func (s *doubtStore) ResendInDoubt(_ context.Context, ref mms.AttemptRef) (bool, error) {
-	s.note("resend", ref, "")
+func (s *fakeReconcilerStore) ResendInDoubt(_ context.Context, ref mms.AttemptRef) (bool, error) {
+	s.decide(ref, "resend %s", shortID(ref.MessageID))
 	return true, nil
 }
 
-func (s *doubtStore) note(what string, ref mms.AttemptRef, detail string) {
+func (s *fakeReconcilerStore) decide(ref mms.AttemptRef, format string, args ...any) {
 	s.doubts = slices.DeleteFunc(s.doubts, func(d mms.Doubt) bool { return d.AttemptRef == ref })
-	s.calls = append(s.calls, what+" "+ref.MessageID.String()[35:]+" "+detail)
+	s.add(format, args...)
 }
 
-// pages plays Plivo's list.
-type pages struct {
-	all   []mms.Listed
-	size  int
-	spans [][2]time.Time
-	err   error
-
-	numbers []mms.PhoneNumber // that were asked for
+// fakeLister lists messages in pages, and ignores the filters as Plivo may.
+type fakeLister struct {
+	messages []mms.Listed
+	pageSize int
+	err      error
+	queries  []mms.ListQuery
 }
 
-func (p *pages) List(_ context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
-	p.spans = append(p.spans, [2]time.Time{q.From, q.To})
-	p.numbers = append(p.numbers, q.Recipient)
-	end := min(q.Offset+p.size, len(p.all))
-	return p.all[q.Offset:end], end < len(p.all), p.err
+func (l *fakeLister) List(_ context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
+	l.queries = append(l.queries, q)
+	end := min(q.Offset+l.pageSize, len(l.messages))
+	return l.messages[q.Offset:end], end < len(l.messages), l.err
+}
+
+// recipients returns the recipient of each query.
+func (l *fakeLister) recipients() []mms.PhoneNumber {
+	var recipients []mms.PhoneNumber
+	for _, q := range l.queries {
+		recipients = append(recipients, q.Recipient)
+	}
+	return recipients
 }
 
 var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
 
-// doubtAt is the nth doubt; its number tells recipients and messages apart.
-func doubtAt(n byte, begun time.Time, age time.Duration) mms.Doubt {
+// testDoubt is a due doubt about message n to +1415555012n.
+func testDoubt(n byte, startedAt time.Time, age time.Duration) mms.Doubt {
 	return mms.Doubt{
 		AttemptRef: mms.AttemptRef{MessageID: uuid.UUID{15: n}, Ordinal: 1},
 		Sender:     "+14155550100", Recipient: mms.PhoneNumber("+1415555012" + string('0'+n)),
-		StartedAt: begun, FinishedAt: begun.Add(time.Second), Age: age, Due: true,
+		StartedAt: startedAt, FinishedAt: startedAt.Add(time.Second), Age: age, Due: true,
 	}
 }
 
-func listedFor(d mms.Doubt, uuid string) mms.Listed {
-	return mms.Listed{PlivoUUID: uuid, From: string(d.Sender), To: string(d.Recipient), At: d.StartedAt}
+func listedFor(d mms.Doubt, plivoUUID string) mms.Listed {
+	return mms.Listed{PlivoUUID: plivoUUID, From: string(d.Sender), To: string(d.Recipient), At: d.StartedAt}
 }
 
-func sweep(t *testing.T, store *doubtStore, list *pages) {
+func runReconciler(t *testing.T, store *fakeReconcilerStore, plivo *fakeLister) {
 	t.Helper()
-	r := Reconciler(store, list, mms.DoubtPolicy{Wait: time.Minute}, slog.New(slog.DiscardHandler))
-	if err := r.Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	runOnce(t, Reconciler(store, plivo, mms.DoubtPolicy{Wait: time.Minute}, discardLogger()))
 }
 
-func TestResolverDecidesEachDoubtByItsOwnMatches(t *testing.T) {
+func TestReconcilerDecidesEachDoubtByItsOwnMatches(t *testing.T) {
 	t.Parallel()
-	found, missing, several := doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), time.Minute), doubtAt(3, noon.Add(2*time.Second), 0)
-	waiting, taken := doubtAt(4, noon.Add(3*time.Second), 0), doubtAt(5, noon.Add(4*time.Second), time.Minute)
-	store := &doubtStore{doubts: []mms.Doubt{several, waiting, found, missing, taken}, known: []string{"known"}}
-	list := &pages{size: 2, all: []mms.Listed{
-		listedFor(found, "a"), listedFor(several, "b"), listedFor(several, "c"), listedFor(taken, "known"),
-		listedFor(found, "a"), // a list that moved between two pages
+	found, missing, several := testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Second), time.Minute), testDoubt(3, noon.Add(2*time.Second), 0)
+	waiting, claimed := testDoubt(4, noon.Add(3*time.Second), 0), testDoubt(5, noon.Add(4*time.Second), time.Minute)
+	store := &fakeReconcilerStore{doubts: []mms.Doubt{several, waiting, found, missing, claimed}, knownUUIDs: []string{"known"}}
+	plivo := &fakeLister{pageSize: 2, messages: []mms.Listed{
+		listedFor(found, "a"), listedFor(several, "b"), listedFor(several, "c"), listedFor(claimed, "known"),
+		listedFor(found, "a"), // repeated, because the list grew between two pages
 	}}
-	sweep(t, store, list)
-	want := []string{"adopt 1 a", "resend 2 ", "hold 3 ambiguous", "later 4 5s", "resend 5 "}
-	if diff := cmp.Diff(want, store.calls); diff != "" {
-		t.Errorf("decisions (-want +got):\n%s", diff)
+	runReconciler(t, store, plivo)
+	store.check(t, "adopt a as 1", "resend 2", "hold 3: ambiguous", "check 4 in 5s", "resend 5")
+	if len(plivo.queries) != 3 {
+		t.Fatalf("got %d pages read, want 3 of one query for all doubts", len(plivo.queries))
 	}
-	if len(list.spans) != 3 {
-		t.Errorf("%d pages were asked for, want 3: doubts close together share a look", len(list.spans))
-	}
-	if from, to := list.spans[0][0], list.spans[0][1]; from.After(noon.Add(-mms.ListSkew)) || to.Before(taken.FinishedAt.Add(mms.ListSkew)) {
-		t.Errorf("the look went from %v to %v", from, to)
+	if q := plivo.queries[0]; q.From.After(noon.Add(-mms.ListSkew)) || q.To.Before(claimed.FinishedAt.Add(mms.ListSkew)) {
+		t.Errorf("got a query from %v to %v, want it to cover all doubts", q.From, q.To)
 	}
 }
 
-func TestResolverLooksApartWhereDoubtsLieApart(t *testing.T) {
+func TestReconcilerQueriesDistantDoubtsSeparately(t *testing.T) {
 	t.Parallel()
-	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Hour), 0)}}
-	list := &pages{size: 20}
-	sweep(t, store, list)
-	if len(list.spans) != 2 || list.spans[0][1].Sub(list.spans[0][0]) > 5*time.Minute {
-		t.Errorf("looks = %v, want two short ones", list.spans)
+	plivo := &fakeLister{pageSize: mms.ListPage}
+	runReconciler(t, &fakeReconcilerStore{doubts: []mms.Doubt{testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Hour), 0)}}, plivo)
+	if diff := cmp.Diff([]mms.PhoneNumber{"+14155550121", "+14155550122"}, plivo.recipients()); diff != "" {
+		t.Errorf("recipients in queries (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]mms.PhoneNumber{"+14155550121", "+14155550122"}, list.numbers); diff != "" {
-		t.Errorf("numbers asked for, where doubts are few (-want +got):\n%s", diff)
-	}
-}
-
-// TestResolverAsksForWhatIsCheapest has two doubts close together, in a quiet
-// time and in a busy one.
-func TestResolverAsksForWhatIsCheapest(t *testing.T) {
-	t.Parallel()
-	for sent, looks := range map[int]int{2: 1, mms.ListPage - 1: 1, mms.ListPage: 2, 5000: 2} {
-		store := &doubtStore{sent: sent, doubts: []mms.Doubt{doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), 0)}}
-		list := &pages{size: mms.ListPage}
-		sweep(t, store, list)
-		if len(list.spans) != looks {
-			t.Errorf("among %d messages: %d looks, want %d", sent, len(list.spans), looks)
-		}
-		if diff := cmp.Diff([]string{"later 1 5s", "later 2 5s"}, store.calls); diff != "" {
-			t.Errorf("among %d messages: decisions (-want +got):\n%s", sent, diff)
+	for _, q := range plivo.queries {
+		if span := q.To.Sub(q.From); span > 5*time.Minute {
+			t.Errorf("got a query over %v, want at most 5m", span)
 		}
 	}
 }
 
-// TestOneLookServesThoseThatAreNotDueToo has one doubt that is due among others
-// of the same time.
-// TestTheLastLookDoesNotTrustNumbers unless the list would be too long.
-func TestTheLastLookDoesNotTrustNumbers(t *testing.T) {
+// The number of attempts in the time of two close doubts decides whether one
+// query by time needs fewer calls than two queries by number.
+func TestReconcilerChoosesTheCheapestQuery(t *testing.T) {
 	t.Parallel()
-	for sent, want := range map[int]mms.PhoneNumber{0: "", 100: "", (maxFullPages + 1) * mms.ListPage: "+14155550121"} {
-		list := &pages{size: mms.ListPage}
-		sweep(t, &doubtStore{sent: sent, doubts: []mms.Doubt{doubtAt(1, noon, time.Minute)}}, list)
-		if diff := cmp.Diff([]mms.PhoneNumber{want}, list.numbers); diff != "" {
-			t.Errorf("among %d messages, asked for (-want +got):\n%s", sent, diff)
+	for attempts, want := range map[int]int{2: 1, mms.ListPage - 1: 1, mms.ListPage: 2, 5000: 2} {
+		store := &fakeReconcilerStore{attempts: attempts, doubts: []mms.Doubt{testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Second), 0)}}
+		plivo := &fakeLister{pageSize: mms.ListPage}
+		runReconciler(t, store, plivo)
+		if len(plivo.queries) != want {
+			t.Errorf("%d attempts: got %d queries, want %d", attempts, len(plivo.queries), want)
+		}
+		store.check(t, "check 1 in 5s", "check 2 in 5s")
+	}
+}
+
+// After the last check a message may be resent, so it does not rely on Plivo's
+// filter by number unless the list would be too long.
+func TestReconcilerMakesTheLastCheckByTime(t *testing.T) {
+	t.Parallel()
+	for attempts, want := range map[int]mms.PhoneNumber{0: "", 100: "", (maxFullPages + 1) * mms.ListPage: "+14155550121"} {
+		plivo := &fakeLister{pageSize: mms.ListPage}
+		runReconciler(t, &fakeReconcilerStore{attempts: attempts, doubts: []mms.Doubt{testDoubt(1, noon, time.Minute)}}, plivo)
+		if diff := cmp.Diff([]mms.PhoneNumber{want}, plivo.recipients()); diff != "" {
+			t.Errorf("%d attempts: recipients in queries (-want +got):\n%s", attempts, diff)
 		}
 	}
 }
 
-func TestOneLookServesThoseThatAreNotDueToo(t *testing.T) {
+func TestReconcilerChecksDoubtsThatAreNotDueWithTheSameQuery(t *testing.T) {
 	t.Parallel()
-	early, due, late := doubtAt(1, noon, 0), doubtAt(2, noon.Add(time.Second), time.Minute), doubtAt(3, noon.Add(2*time.Second), time.Minute)
+	early, due, late := testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Second), time.Minute), testDoubt(3, noon.Add(2*time.Second), time.Minute)
 	early.Due, late.Due = false, false
-	store := &doubtStore{doubts: []mms.Doubt{early, due, late}}
-	list := &pages{size: mms.ListPage}
-	sweep(t, store, list)
-	if diff := cmp.Diff([]string{"resend 2 ", "resend 3 "}, store.calls); diff != "" {
-		t.Errorf("decisions (-want +got):\n%s", diff)
-	}
-	if len(list.spans) != 1 {
-		t.Errorf("%d looks, want 1", len(list.spans))
+	store := &fakeReconcilerStore{doubts: []mms.Doubt{early, due, late}}
+	plivo := &fakeLister{pageSize: mms.ListPage}
+	runReconciler(t, store, plivo)
+	store.check(t, "resend 2", "resend 3")
+	if len(plivo.queries) != 1 {
+		t.Errorf("got %d queries, want 1", len(plivo.queries))
 	}
 }
 
-func TestResolverDecidesNothingWithoutACompleteList(t *testing.T) {
+func TestReconcilerPostponesDoubtWhenListFails(t *testing.T) {
 	t.Parallel()
-	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, time.Minute+maxListOutage)}}
-	sweep(t, store, &pages{size: 20, err: errors.New("too many requests")})
-	if diff := cmp.Diff([]string{"later 1 20s"}, store.calls); diff != "" {
-		t.Errorf("decisions (-want +got):\n%s", diff)
-	}
+	store := &fakeReconcilerStore{doubts: []mms.Doubt{testDoubt(1, noon, time.Minute+maxListOutage)}}
+	runReconciler(t, store, &fakeLister{pageSize: mms.ListPage, err: errors.New("too many requests")})
+	store.check(t, "check 1 in 20s")
 }
 
-// TestADoubtWithoutAnyListIsLeftToAPerson would else be looked at for ever.
-func TestADoubtWithoutAnyListIsLeftToAPerson(t *testing.T) {
+// Without a limit such a doubt would be checked for ever.
+func TestReconcilerHoldsDoubtWhenListFailsTooLong(t *testing.T) {
 	t.Parallel()
-	store := &doubtStore{doubts: []mms.Doubt{doubtAt(1, noon, time.Minute+maxListOutage+time.Second)}}
-	sweep(t, store, &pages{size: 20, err: errors.New("forbidden")})
-	if diff := cmp.Diff([]string{"hold 1 list_unavailable"}, store.calls); diff != "" {
-		t.Errorf("decisions (-want +got):\n%s", diff)
-	}
+	store := &fakeReconcilerStore{doubts: []mms.Doubt{testDoubt(1, noon, time.Minute+maxListOutage+time.Second)}}
+	runReconciler(t, store, &fakeLister{pageSize: mms.ListPage, err: errors.New("forbidden")})
+	store.check(t, "hold 1: list_unavailable")
 }

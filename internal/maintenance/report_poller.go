@@ -12,10 +12,11 @@ import (
 )
 
 // ReportPollerStore keeps messages at Plivo without a recent delivery report.
+// ApplyReport reports whether the message changed.
 type ReportPollerStore interface {
 	TakeUnreported(ctx context.Context, wait time.Duration, limit int) ([]mms.Unreported, error)
 	ReserveGetCall(ctx context.Context) (wait time.Duration, err error)
-	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (news bool, err error)
+	ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (changed bool, err error)
 	BackOffUnreported(ctx context.Context, ref mms.AttemptRef) error
 }
 
@@ -86,8 +87,8 @@ func (p *reportPoller) poll(ctx context.Context, u mms.Unreported) error {
 		p.logger.WarnContext(ctx, "Plivo has another message under this UUID", u.LogAttr())
 		return p.store.BackOffUnreported(ctx, u.AttemptRef)
 	}
-	news, err := p.store.ApplyReport(ctx, u.AttemptRef, found.Report(), mms.EventStatusPolled)
-	if err != nil || news {
+	changed, err := p.store.ApplyReport(ctx, u.AttemptRef, found.Report(), mms.EventStatusPolled)
+	if err != nil || changed {
 		return err
 	}
 	return p.store.BackOffUnreported(ctx, u.AttemptRef)

@@ -4,108 +4,93 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// quiet plays the store of silent messages.
-type quiet struct {
-	mu    sync.Mutex
+// fakeReportPollerStore hands out pages of unreported messages. A report changes
+// a message unless its state is queued.
+type fakeReportPollerStore struct {
+	callLog
 	pages [][]mms.Unreported
-	calls []string
 }
 
-func (q *quiet) note(format string, args ...any) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.calls = append(q.calls, fmt.Sprintf(format, args...))
-}
-
-func (q *quiet) TakeUnreported(_ context.Context, wait time.Duration, _ int) ([]mms.Unreported, error) {
+func (s *fakeReportPollerStore) TakeUnreported(_ context.Context, wait time.Duration, _ int) ([]mms.Unreported, error) {
 	if wait != time.Minute {
-		return nil, fmt.Errorf("TakeSilent(%v)", wait)
+		return nil, fmt.Errorf("TakeUnreported(%v): unexpected wait", wait)
 	}
-	if len(q.pages) == 0 {
+	if len(s.pages) == 0 {
 		return nil, nil
 	}
-	page := q.pages[0]
-	q.pages = q.pages[1:]
+	page := s.pages[0]
+	s.pages = s.pages[1:]
 	return page, nil
 }
 
-func (q *quiet) ReserveGetCall(context.Context) (time.Duration, error) { return 0, nil }
+func (s *fakeReportPollerStore) ReserveGetCall(context.Context) (time.Duration, error) { return 0, nil }
 
-func (q *quiet) ApplyReport(_ context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
-	q.note("apply %s %s proven %v as %s", ref.MessageID.String()[35:], r.State, r.Proven, kind)
+func (s *fakeReportPollerStore) ApplyReport(_ context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
+	s.add("apply %s proven %v to %s as %s", r.State, r.Proven, shortID(ref.MessageID), kind)
 	return r.State != "queued", nil
 }
 
-func (q *quiet) BackOffUnreported(_ context.Context, ref mms.AttemptRef) error {
-	q.note("rest %s", ref.MessageID.String()[35:])
+func (s *fakeReportPollerStore) BackOffUnreported(_ context.Context, ref mms.AttemptRef) error {
+	s.add("back off %s", shortID(ref.MessageID))
 	return nil
 }
 
-// known plays Plivo: messages by UUID; an unknown one is not found.
-type known map[string]mms.Listed
+var errPlivoDown = errors.New("Plivo is down")
 
-var errPlivo = errors.New("Plivo is down")
+// fakeGetter has messages by UUID. It fails for the UUID "broken" and does not
+// find any other.
+type fakeGetter map[string]mms.Listed
 
-func (k known) Get(_ context.Context, plivoUUID string) (mms.Listed, error) {
+func (g fakeGetter) Get(_ context.Context, plivoUUID string) (mms.Listed, error) {
 	if plivoUUID == "broken" {
-		return mms.Listed{}, errPlivo
+		return mms.Listed{}, errPlivoDown
 	}
-	l, ok := k[plivoUUID]
+	message, ok := g[plivoUUID]
 	if !ok {
 		return mms.Listed{}, mms.ErrNotFound
 	}
-	return l, nil
+	return message, nil
 }
 
-func silentAt(n byte, plivoUUID string) mms.Unreported {
+func unreported(n byte, plivoUUID string) mms.Unreported {
 	return mms.Unreported{AttemptRef: mms.AttemptRef{MessageID: uuid.UUID{15: n}, Ordinal: 1}, PlivoUUID: plivoUUID, Sender: "+14155550100", Recipient: "+14155550123"}
 }
 
-func newPoller(q *quiet, k known) Job {
-	return ReportPoller(q, k, time.Minute, slog.New(slog.DiscardHandler))
+func TestReportPollerAppliesReportsAndBacksOff(t *testing.T) {
+	t.Parallel()
+	store := &fakeReportPollerStore{pages: [][]mms.Unreported{
+		{unreported(1, "delivered"), unreported(2, "unknown"), unreported(3, "other recipient"), unreported(4, "masked"), unreported(6, "unchanged")},
+		{unreported(5, "delivered")},
+	}}
+	plivo := fakeGetter{
+		"delivered":       {From: "14155550100", To: "14155550123", State: "delivered"},
+		"masked":          {From: "14155550100", To: "14155550XXX", State: "sent"},
+		"unchanged":       {From: "14155550100", To: "14155550123", State: "queued"},
+		"other recipient": {From: "14155550100", To: "14155550199", State: "delivered"},
+	}
+	runOnce(t, ReportPoller(store, plivo, time.Minute, discardLogger()))
+	store.sorted().check(t,
+		"apply delivered proven true to 1 as status_polled", "apply delivered proven true to 5 as status_polled",
+		"apply queued proven true to 6 as status_polled", "apply sent proven true to 4 as status_polled",
+		"back off 2", "back off 3", "back off 6")
 }
 
-func TestPollerAppliesWhatPlivoSays(t *testing.T) {
+func TestReportPollerStopsWhenPlivoFails(t *testing.T) {
 	t.Parallel()
-	q := &quiet{pages: [][]mms.Unreported{{silentAt(1, "a"), silentAt(2, "gone"), silentAt(3, "stranger"), silentAt(4, "masked"), silentAt(6, "waits")}, {silentAt(5, "a")}}}
-	k := known{
-		"a":        {From: "14155550100", To: "14155550123", State: "delivered"},
-		"masked":   {From: "14155550100", To: "14155550XXX", State: "sent"},
-		"waits":    {From: "14155550100", To: "14155550123", State: "queued"},
-		"stranger": {From: "14155550100", To: "14155550199", State: "delivered"},
+	store := &fakeReportPollerStore{pages: [][]mms.Unreported{{unreported(1, "broken")}, {unreported(2, "delivered")}}}
+	job := ReportPoller(store, fakeGetter{}, time.Minute, discardLogger())
+	if err := job.Run(t.Context()); !errors.Is(err, errPlivoDown) {
+		t.Errorf("Run() = %v, want %v", err, errPlivoDown)
 	}
-	if err := newPoller(q, k).Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(q.calls)
-	want := []string{
-		"apply 1 delivered proven true as status_polled", "apply 4 sent proven true as status_polled", "apply 5 delivered proven true as status_polled",
-		"apply 6 queued proven true as status_polled", "rest 2", "rest 3", "rest 6",
-	}
-	if diff := cmp.Diff(want, q.calls); diff != "" {
-		t.Errorf("calls (-want +got):\n%s", diff)
-	}
-}
-
-func TestPollerStopsWhenPlivoFails(t *testing.T) {
-	t.Parallel()
-	q := &quiet{pages: [][]mms.Unreported{{silentAt(1, "broken")}, {silentAt(2, "a")}}}
-	if err := newPoller(q, known{}).Run(t.Context()); !errors.Is(err, errPlivo) {
-		t.Errorf("Sweep() = %v, want Plivo's failure", err)
-	}
-	if len(q.pages) != 1 {
-		t.Error("more messages were taken although Plivo fails")
+	if len(store.pages) != 1 {
+		t.Error("the job took more messages although Plivo failed")
 	}
 }

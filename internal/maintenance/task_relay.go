@@ -49,8 +49,8 @@ const maxConcurrentChecks = 16
 
 // run checks due messages until a full batch has no missing task: then the
 // queue is long, not broken, and the rest can wait. While the queue is
-// unreachable run takes no messages, so that all are due when it returns. After
-// the queue lost its marker, all queued messages are due.
+// unreachable, run takes no messages, so that all are still due when the queue
+// recovers. When the queue has lost its marker, all queued messages become due.
 func (r *taskRelay) run(ctx context.Context) error {
 	hasMarker, err := r.queue.HasMarker(ctx)
 	if err != nil {

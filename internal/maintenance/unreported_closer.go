@@ -11,7 +11,7 @@ const closeAfter = 24 * time.Hour
 
 // UnreportedCloser returns the job that makes messages final, with the status
 // they have, once no further delivery report is expected. closeUnreported closes
-// up to limit messages without news for that long, and returns their number.
+// up to limit messages that have not changed for age, and returns their number.
 func UnreportedCloser(closeUnreported func(ctx context.Context, age time.Duration, limit int) (int, error)) Job {
 	return Job{Name: "unreported closer", Interval: 5 * time.Minute, Run: func(ctx context.Context) error {
 		return untilShortBatch(func() (int, error) { return closeUnreported(ctx, closeAfter, batchSize) })

@@ -1,0 +1,190 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+// fakeTaskRelayStore hands out pages of messages.
+type fakeTaskRelayStore struct {
+	log         *callLog
+	pages       [][]mms.TaskCheck
+	messageLeft bool // the message is no longer queued when a new generation is needed
+}
+
+func (s *fakeTaskRelayStore) CheckAllTasks(context.Context) error {
+	s.log.add("check all tasks")
+	return nil
+}
+
+func (s *fakeTaskRelayStore) TakeForTaskCheck(context.Context, int) ([]mms.TaskCheck, error) {
+	if len(s.pages) == 0 {
+		return nil, nil
+	}
+	page := s.pages[0]
+	s.pages = s.pages[1:]
+	return page, nil
+}
+
+func (s *fakeTaskRelayStore) NextTaskGeneration(_ context.Context, t mms.Task) (bool, error) {
+	s.log.add("next generation of %s", taskName(t))
+	return !s.messageLeft, nil
+}
+
+func (s *fakeTaskRelayStore) RecordRequeued(_ context.Context, ids []uuid.UUID) error {
+	var names []string
+	for _, id := range ids {
+		names = append(names, shortID(id))
+	}
+	s.log.add("requeued %s", strings.Join(names, ","))
+	return nil
+}
+
+// fakeTaskQueue answers EnsureTask by the name of the task; it fails for any
+// other.
+type fakeTaskQueue struct {
+	log      *callLog
+	states   map[string]mms.TaskState
+	noMarker bool
+	down     bool
+}
+
+func (q *fakeTaskQueue) HasMarker(context.Context) (bool, error) {
+	if q.down {
+		return false, errQueueDown
+	}
+	return !q.noMarker, nil
+}
+
+func (q *fakeTaskQueue) SetMarker(context.Context) error {
+	q.log.add("set marker")
+	return nil
+}
+
+func (q *fakeTaskQueue) EnsureTask(_ context.Context, check mms.TaskCheck) (mms.TaskState, error) {
+	q.log.add("ensure %s in %s", taskName(check.Task), check.Wait)
+	state, ok := q.states[taskName(check.Task)]
+	if !ok {
+		return 0, errQueueDown
+	}
+	return state, nil
+}
+
+func newTestTaskRelay(store *fakeTaskRelayStore, queue *fakeTaskQueue) (*taskRelay, *callLog) {
+	log := &callLog{}
+	store.log, queue.log = log, log
+	return &taskRelay{store: store, queue: queue, logger: discardLogger()}, log
+}
+
+func taskCheck(n byte, wait time.Duration) mms.TaskCheck {
+	return mms.TaskCheck{Task: testTask(n), Wait: wait}
+}
+
+func TestTaskRelayRequeuesMissingTasks(t *testing.T) {
+	t.Parallel()
+	relay, log := newTestTaskRelay(
+		&fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0), taskCheck(2, time.Minute), taskCheck(3, 0), taskCheck(4, 0)}}},
+		&fakeTaskQueue{states: map[string]mms.TaskState{
+			"1:1": mms.TaskAdded, "2:1": mms.TaskPresent, "3:1": mms.TaskStuck, "3:2": mms.TaskAdded, "4:1": mms.TaskStuck, "4:2": mms.TaskPresent,
+		}})
+	if err := relay.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.sorted().check(t,
+		"ensure 1:1 in 0s", "ensure 2:1 in 1m0s", "ensure 3:1 in 0s", "ensure 3:2 in 0s", "ensure 4:1 in 0s", "ensure 4:2 in 0s",
+		"next generation of 3:1", "next generation of 4:1", "requeued 1,3")
+}
+
+func TestTaskRelayIgnoresMessageThatIsNoLongerQueued(t *testing.T) {
+	t.Parallel()
+	relay, log := newTestTaskRelay(
+		&fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0)}}, messageLeft: true},
+		&fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskStuck}})
+	if err := relay.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.check(t, "ensure 1:1 in 0s", "next generation of 1:1")
+}
+
+// Messages that were taken are due again only later.
+func TestTaskRelayTakesNoMessagesWhileQueueIsDown(t *testing.T) {
+	t.Parallel()
+	store := &fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0)}}}
+	relay, _ := newTestTaskRelay(store, &fakeTaskQueue{down: true})
+	if err := relay.run(t.Context()); !errors.Is(err, errQueueDown) {
+		t.Errorf("run() = %v, want %v", err, errQueueDown)
+	}
+	if len(store.pages) != 1 {
+		t.Error("messages were taken")
+	}
+}
+
+// The marker is set last, so that a process that dies before leaves the work to
+// the next.
+func TestTaskRelayChecksAllTasksWhenMarkerIsLost(t *testing.T) {
+	t.Parallel()
+	relay, log := newTestTaskRelay(&fakeTaskRelayStore{}, &fakeTaskQueue{noMarker: true})
+	if err := relay.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.check(t, "check all tasks", "set marker")
+}
+
+func TestTaskRelayRecordsTasksAddedBeforeAnError(t *testing.T) {
+	t.Parallel()
+	relay, log := newTestTaskRelay(&fakeTaskRelayStore{}, &fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskAdded}})
+	if _, err := relay.checkBatch(t.Context(), []mms.TaskCheck{taskCheck(1, 0), taskCheck(9, 0)}); !errors.Is(err, errQueueDown) {
+		t.Errorf("checkBatch() = %v, want %v", err, errQueueDown)
+	}
+	// The two checks run concurrently, so the first may not have happened.
+	added := slices.Contains(log.calls, "ensure 1:1 in 0s")
+	if recorded := slices.Contains(log.calls, "requeued 1"); recorded != added {
+		t.Errorf("task added: %v, recorded: %v, want both equal", added, recorded)
+	}
+}
+
+// If the queue lost tasks, the relay must reach the last page. If the queue is
+// only long, it must stop early.
+func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
+	t.Parallel()
+	pageWith := func(n byte) []mms.TaskCheck {
+		page := slices.Repeat([]mms.TaskCheck{taskCheck(2, 0)}, batchSize)
+		page[batchSize/2] = taskCheck(n, 0)
+		return page
+	}
+	states := map[string]mms.TaskState{"1:1": mms.TaskAdded, "2:1": mms.TaskPresent}
+	tests := map[string]struct {
+		pages [][]mms.TaskCheck
+		want  int
+	}{
+		"missing on each page":       {[][]mms.TaskCheck{pageWith(1), pageWith(1), {taskCheck(2, 0)}}, 2*batchSize + 1},
+		"none missing on the second": {[][]mms.TaskCheck{pageWith(1), pageWith(2), pageWith(1)}, 2 * batchSize},
+		"none missing on the first":  {[][]mms.TaskCheck{pageWith(2), pageWith(1)}, batchSize},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			relay, log := newTestTaskRelay(&fakeTaskRelayStore{pages: tt.pages}, &fakeTaskQueue{states: states})
+			if err := relay.run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			checked := 0
+			for _, call := range log.calls {
+				if strings.HasPrefix(call, "ensure") {
+					checked++
+				}
+			}
+			if checked != tt.want {
+				t.Errorf("got %d tasks checked, want %d", checked, tt.want)
+			}
+		})
+	}
+}
