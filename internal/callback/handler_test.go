@@ -22,78 +22,94 @@ import (
 const (
 	publicURL = "https://mms.example.com"
 	authToken = "test_auth_token_0001"
-	secret    = "secret-callback-token"
+	token     = "secret-callback-token"
 )
 
-// desk plays receipts.
-type desk struct {
-	err error
-	got []mms.Report
-
+// fakeBackend is a ReportApplier and an Inbox. It keeps what it receives.
+type fakeBackend struct {
+	err     error
+	reports []mms.Report
 	inbound []mms.Inbound
 	mayLift bool
 }
 
-func (d *desk) Apply(_ context.Context, r mms.Report) error {
-	d.got = append(d.got, r)
-	return d.err
+func (b *fakeBackend) Apply(_ context.Context, r mms.Report) error {
+	b.reports = append(b.reports, r)
+	return b.err
 }
 
-func (d *desk) RecordInbound(_ context.Context, in mms.Inbound, mayLift bool) (bool, error) {
+func (b *fakeBackend) RecordInbound(_ context.Context, in mms.Inbound, mayLift bool) (bool, error) {
 	in.ID = uuid.Nil
-	d.inbound, d.mayLift = append(d.inbound, in), mayLift
-	return true, d.err
+	b.inbound, b.mayLift = append(b.inbound, in), mayLift
+	return true, b.err
 }
 
-// ask has the webhook answer, and returns the answer, what receipts got, how the
-// callback was counted and what was logged.
-func ask(t *testing.T, d *desk, r *http.Request) (answer *httptest.ResponseRecorder, counted []string, log string) {
-	t.Helper()
-	var out strings.Builder
+// serve handles one request and returns the response, the counted results and
+// the log.
+func serve(backend *fakeBackend, r *http.Request) (response *httptest.ResponseRecorder, counted []string, log string) {
+	var logged strings.Builder
 	handler := callback.New(callback.Options{
 		Verifier: plivo.Verifier{Tokens: []string{authToken}, PublicURL: publicURL},
-		Reports:  d,
-		Inbox:    d,
+		Reports:  backend,
+		Inbox:    backend,
 		Count:    func(result string) { counted = append(counted, result) },
-		Logger:   slog.New(slog.NewTextHandler(&out, nil)),
+		Logger:   slog.New(slog.NewTextHandler(&logged, nil)),
 	})
-	answer = httptest.NewRecorder()
-	handler.ServeHTTP(answer, r)
-	return answer, counted, out.String()
+	response = httptest.NewRecorder()
+	handler.ServeHTTP(response, r)
+	return response, counted, logged.String()
 }
 
-func fields() url.Values {
+func reportForm() url.Values {
 	return url.Values{"MessageUUID": {"u-1"}, "Status": {"delivered"}, "To": {"14155550123"}, "Colour": {"blue"}}
 }
 
-// post is a callback as Plivo makes it, signed with V3 by an implementation of
-// its own.
-func post(form url.Values) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "http://10.0.0.1"+callback.StatusPath(secret), strings.NewReader(form.Encode()))
+// post returns a POST of the form to path. Its host is a proxy's, not that of
+// the public URL.
+func post(path string, form url.Values, signature http.Header) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "http://10.0.0.1"+path, strings.NewReader(form.Encode()))
+	r.Header = signature.Clone()
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("X-Plivo-Signature-V3-Nonce", "1")
-	r.Header.Set("X-Plivo-Signature-Ma-V3", plivosim.SignV3(authToken, http.MethodPost, publicURL+callback.StatusPath(secret), "1", form))
 	return r
 }
 
-func TestCallbacks(t *testing.T) {
-	t.Parallel()
-	get := httptest.NewRequest(http.MethodGet, "http://10.0.0.1"+callback.StatusPath(secret)+"?"+fields().Encode(), nil)
-	get.Header.Set("X-Plivo-Signature-V3-Nonce", "1")
-	get.Header.Set("X-Plivo-Signature-V3", plivosim.SignV3(authToken, http.MethodGet, publicURL+callback.StatusPath(secret), "1", fields()))
-	v2 := post(fields())
-	v2.Header = http.Header{"Content-Type": v2.Header["Content-Type"], "X-Plivo-Signature-V2-Nonce": {"1"},
-		"X-Plivo-Signature-V2": {plivosim.SignV2(authToken, publicURL+callback.StatusPath(secret), "1")}}
-	forged := post(fields())
-	forged.Header.Set("X-Plivo-Signature-Ma-V3", "Zm9yZ2Vk")
-	unsigned := post(fields())
-	unsigned.Header = http.Header{"Content-Type": unsigned.Header["Content-Type"]}
-	broken := post(url.Values{})
-	broken.Body = http.NoBody
-	broken.URL.RawQuery = "%zz"
-	long := post(url.Values{"MessageUUID": {strings.Repeat("x", 1<<17)}})
+// signV3 signs with the simulator's implementation, which shares no code with
+// ours.
+func signV3(method, path string, form url.Values) http.Header {
+	h := http.Header{}
+	h.Set("X-Plivo-Signature-V3-Nonce", "1")
+	h.Set("X-Plivo-Signature-V3", plivosim.SignV3(authToken, method, publicURL+path, "1", form))
+	return h
+}
 
-	proven := mms.Report{Token: secret, PlivoUUID: "u-1", State: "delivered", Proven: true}
+func signV2(path string) http.Header {
+	h := http.Header{}
+	h.Set("X-Plivo-Signature-V2-Nonce", "1")
+	h.Set("X-Plivo-Signature-V2", plivosim.SignV2(authToken, publicURL+path, "1"))
+	return h
+}
+
+// postReport returns a delivery report that is signed with V3.
+func postReport(form url.Values) *http.Request {
+	path := callback.StatusPath(token)
+	return post(path, form, signV3(http.MethodPost, path, form))
+}
+
+func TestStatusCallback(t *testing.T) {
+	t.Parallel()
+	path := callback.StatusPath(token)
+	get := httptest.NewRequest(http.MethodGet, "http://10.0.0.1"+path+"?"+reportForm().Encode(), nil)
+	get.Header = signV3(http.MethodGet, path, reportForm())
+	mainAccount := postReport(reportForm())
+	mainAccount.Header.Set("X-Plivo-Signature-Ma-V3", mainAccount.Header.Get("X-Plivo-Signature-V3"))
+	mainAccount.Header.Del("X-Plivo-Signature-V3")
+	forged := postReport(reportForm())
+	forged.Header.Set("X-Plivo-Signature-V3", "Zm9yZ2Vk")
+	malformed := postReport(url.Values{})
+	malformed.Body = http.NoBody
+	malformed.URL.RawQuery = "%zz"
+
+	proven := mms.Report{Token: token, PlivoUUID: "u-1", State: "delivered", Proven: true}
 	unproven := proven
 	unproven.Proven = false
 	tests := map[string]struct {
@@ -101,97 +117,102 @@ func TestCallbacks(t *testing.T) {
 		err     error
 		status  int
 		result  string
-		applied []mms.Report
+		reports []mms.Report
 	}{
-		"signed with V3":        {post(fields()), nil, http.StatusOK, "applied", []mms.Report{proven}},
-		"a GET":                 {get, nil, http.StatusOK, "applied", []mms.Report{proven}},
-		"signed with V2":        {v2, nil, http.StatusOK, "applied", []mms.Report{unproven}},
-		"forged":                {forged, nil, http.StatusForbidden, "bad_signature", nil},
-		"unsigned":              {unsigned, nil, http.StatusForbidden, "bad_signature", nil},
-		"nothing readable":      {broken, nil, http.StatusBadRequest, "unreadable", nil},
-		"too long":              {long, nil, http.StatusBadRequest, "unreadable", nil},
-		"fields missing":        {post(url.Values{"Status": {"sent"}}), nil, http.StatusBadRequest, "unreadable", nil},
-		"a token nobody has":    {post(fields()), mms.ErrNotFound, http.StatusNotFound, "unknown", []mms.Report{proven}},
-		"of another message":    {post(fields()), callback.ErrMismatch, http.StatusForbidden, "mismatch", []mms.Report{proven}},
-		"the database is away":  {post(fields()), mms.ErrUnavailable, http.StatusInternalServerError, "failed", []mms.Report{proven}},
-		"another fault of ours": {post(fields()), errors.New("secret-inner-thing"), http.StatusInternalServerError, "failed", []mms.Report{proven}},
+		"signed with V3":         {postReport(reportForm()), nil, http.StatusOK, "applied", []mms.Report{proven}},
+		"signed by main account": {mainAccount, nil, http.StatusOK, "applied", []mms.Report{proven}},
+		"GET":                    {get, nil, http.StatusOK, "applied", []mms.Report{proven}},
+		"signed with V2":         {post(path, reportForm(), signV2(path)), nil, http.StatusOK, "applied", []mms.Report{unproven}},
+		"forged signature":       {forged, nil, http.StatusForbidden, "bad_signature", nil},
+		"no signature":           {post(path, reportForm(), http.Header{}), nil, http.StatusForbidden, "bad_signature", nil},
+		"malformed query":        {malformed, nil, http.StatusBadRequest, "unreadable", nil},
+		"body too large":         {postReport(url.Values{"MessageUUID": {strings.Repeat("x", 1<<17)}}), nil, http.StatusBadRequest, "unreadable", nil},
+		"missing fields":         {postReport(url.Values{"Status": {"sent"}}), nil, http.StatusBadRequest, "unreadable", nil},
+		"unknown token":          {postReport(reportForm()), mms.ErrNotFound, http.StatusNotFound, "unknown", []mms.Report{proven}},
+		"another message":        {postReport(reportForm()), callback.ErrMismatch, http.StatusForbidden, "mismatch", []mms.Report{proven}},
+		"database down":          {postReport(reportForm()), mms.ErrUnavailable, http.StatusInternalServerError, "failed", []mms.Report{proven}},
+		"internal error":         {postReport(reportForm()), errors.New("secret-internal-error"), http.StatusInternalServerError, "failed", []mms.Report{proven}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &desk{err: tt.err}
-			answer, counted, log := ask(t, d, tt.request)
-			if answer.Code != tt.status {
-				t.Errorf("answered %d %s, want %d", answer.Code, answer.Body, tt.status)
+			backend := &fakeBackend{err: tt.err}
+			response, counted, log := serve(backend, tt.request)
+			if response.Code != tt.status {
+				t.Errorf("got %d %s, want %d", response.Code, response.Body, tt.status)
 			}
 			if diff := cmp.Diff([]string{tt.result}, counted); diff != "" {
-				t.Errorf("counted (-want +got):\n%s", diff)
+				t.Errorf("counted results (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tt.applied, d.got); diff != "" {
-				t.Errorf("handed on (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tt.reports, backend.reports); diff != "" {
+				t.Errorf("reports (-want +got):\n%s", diff)
 			}
-			if strings.Contains(log, secret) || strings.Contains(log, "5550123") {
-				t.Errorf("the log tells a token or a number:\n%s", log)
+			if strings.Contains(log, token) || strings.Contains(log, "5550123") {
+				t.Errorf("got log\n%s\nwant no token and no phone number", log)
 			}
-			if strings.Contains(answer.Body.String(), "secret-inner-thing") {
-				t.Errorf("the answer tells what is inside: %s", answer.Body)
+			if strings.Contains(response.Body.String(), "secret-internal-error") {
+				t.Errorf("got response %q, want no internal error", response.Body)
 			}
 		})
 	}
 }
 
-func TestInbound(t *testing.T) {
+func TestInboundCallback(t *testing.T) {
 	t.Parallel()
 	form := url.Values{"MessageUUID": {"u-1"}, "From": {"14155550123"}, "To": {"14155550100"}, "Text": {" Stop \x00"}, "Type": {"mms"},
 		"Media0": {"https://media.plivo.example/1"}, "Media1": {"javascript:alert(1)"}, "Media9": {"http://media.plivo.example/9"}}
-	inbound := func(form url.Values, header http.Header) *http.Request {
-		r := httptest.NewRequest(http.MethodPost, "http://10.0.0.1"+callback.InboundPath, strings.NewReader(form.Encode()))
-		r.Header = header
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return r
+	incomplete := url.Values{"MessageUUID": {"u-1"}, "From": {"14155550123"}}
+	postV3 := func(form, signed url.Values) *http.Request {
+		return post(callback.InboundPath, form, signV3(http.MethodPost, callback.InboundPath, signed))
 	}
-	v3 := func(form url.Values) http.Header {
-		return http.Header{"X-Plivo-Signature-V3-Nonce": {"1"}, "X-Plivo-Signature-V3": {plivosim.SignV3(authToken, http.MethodPost, publicURL+callback.InboundPath, "1", form)}}
-	}
-	v2 := http.Header{"X-Plivo-Signature-V2-Nonce": {"1"}, "X-Plivo-Signature-V2": {plivosim.SignV2(authToken, publicURL+callback.InboundPath, "1")}}
 	want := mms.Inbound{
 		PlivoUUID: "u-1", From: "+14155550123", To: "+14155550100", Text: " Stop ", Keyword: mms.KeywordStop,
 		MediaURLs: []string{"https://media.plivo.example/1", "http://media.plivo.example/9"},
 	}
-	lacking := url.Values{"MessageUUID": {"u-1"}, "From": {"14155550123"}}
-	for name, tt := range map[string]struct {
+	tests := map[string]struct {
 		request *http.Request
 		err     error
 		status  int
-		taken   []mms.Inbound
+		inbound []mms.Inbound
 		mayLift bool
 	}{
-		"signed with V3":       {inbound(form, v3(form)), nil, http.StatusOK, []mms.Inbound{want}, true},
-		"signed with V2":       {inbound(form, v2), nil, http.StatusOK, []mms.Inbound{want}, false},
-		"forged":               {inbound(form, v3(lacking)), nil, http.StatusForbidden, nil, false},
-		"fields missing":       {inbound(lacking, v3(lacking)), nil, http.StatusBadRequest, nil, false},
-		"the database is away": {inbound(form, v3(form)), mms.ErrUnavailable, http.StatusInternalServerError, []mms.Inbound{want}, true},
-	} {
-		d := &desk{err: tt.err}
-		answer, _, log := ask(t, d, tt.request)
-		if answer.Code != tt.status || answer.Code == http.StatusOK && answer.Body.Len() != 0 {
-			t.Errorf("%s: answered %d %q, want %d", name, answer.Code, answer.Body, tt.status)
-		}
-		if diff := cmp.Diff(tt.taken, d.inbound); diff != "" || d.mayLift != tt.mayLift {
-			t.Errorf("%s: may lift %v, taken (-want +got):\n%s", name, d.mayLift, diff)
-		}
-		if strings.Contains(log, "5550123") || strings.Contains(log, "Stop") {
-			t.Errorf("%s: the log tells a number or a text:\n%s", name, log)
-		}
+		"signed with V3":   {postV3(form, form), nil, http.StatusOK, []mms.Inbound{want}, true},
+		"signed with V2":   {post(callback.InboundPath, form, signV2(callback.InboundPath)), nil, http.StatusOK, []mms.Inbound{want}, false},
+		"forged signature": {postV3(form, incomplete), nil, http.StatusForbidden, nil, false},
+		"missing fields":   {postV3(incomplete, incomplete), nil, http.StatusBadRequest, nil, false},
+		"database down":    {postV3(form, form), mms.ErrUnavailable, http.StatusInternalServerError, []mms.Inbound{want}, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backend := &fakeBackend{err: tt.err}
+			response, _, log := serve(backend, tt.request)
+			if response.Code != tt.status || response.Code == http.StatusOK && response.Body.Len() != 0 {
+				t.Errorf("got %d %q, want %d, with an empty body if 200", response.Code, response.Body, tt.status)
+			}
+			if diff := cmp.Diff(tt.inbound, backend.inbound); diff != "" {
+				t.Errorf("inbound messages (-want +got):\n%s", diff)
+			}
+			if backend.mayLift != tt.mayLift {
+				t.Errorf("got mayLift %v, want %v", backend.mayLift, tt.mayLift)
+			}
+			if strings.Contains(log, "5550123") || strings.Contains(log, "Stop") {
+				t.Errorf("got log\n%s\nwant no phone number and no text", log)
+			}
+		})
 	}
 }
 
-func TestOtherMethodsAndPaths(t *testing.T) {
+func TestOtherMethodsAndPathsAreNotCallbacks(t *testing.T) {
 	t.Parallel()
-	for path, want := range map[string]int{callback.StatusPath(secret): http.StatusMethodNotAllowed, "/webhooks/plivo/status/": http.StatusNotFound, "/webhooks/plivo/status/a/b": http.StatusNotFound} {
-		answer, counted, _ := ask(t, &desk{}, httptest.NewRequest(http.MethodPut, path, nil))
-		if answer.Code != want || len(counted) != 0 {
-			t.Errorf("PUT %s = %d, counted %v, want %d", path, answer.Code, counted, want)
+	for path, want := range map[string]int{
+		callback.StatusPath(token):   http.StatusMethodNotAllowed,
+		"/webhooks/plivo/status/":    http.StatusNotFound,
+		"/webhooks/plivo/status/a/b": http.StatusNotFound,
+	} {
+		response, counted, _ := serve(&fakeBackend{}, httptest.NewRequest(http.MethodPut, path, nil))
+		if response.Code != want || len(counted) != 0 {
+			t.Errorf("PUT %s: got %d, counted %v, want %d, nothing counted", path, response.Code, counted, want)
 		}
 	}
 }
@@ -205,10 +226,10 @@ func FuzzCallback(f *testing.F) {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("X-Plivo-Signature-V3", signature)
 		r.Header.Set("X-Plivo-Signature-V3-Nonce", nonce)
-		d := &desk{}
-		answer, _, _ := ask(t, d, r)
-		if len(d.got) != 0 || answer.Code < 400 || answer.Code >= 500 {
-			t.Errorf("made-up callback: %d, handed on %v", answer.Code, d.got)
+		backend := &fakeBackend{}
+		response, _, _ := serve(backend, r)
+		if len(backend.reports) != 0 || response.Code < 400 || response.Code >= 500 {
+			t.Errorf("got %d and reports %v, want 4xx and none", response.Code, backend.reports)
 		}
 	})
 }
