@@ -21,7 +21,7 @@ func session(id, email string) map[string]any {
 func TestLoginMeLogout(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	c := s.stranger()
+	c := s.anonymous()
 	want := session(s.users.users[0].ID.String(), adaEmail)
 
 	got := c.do("POST", "/api/login", `{"email":"ADA@example.com","password":"`+password+`"}`)
@@ -43,7 +43,7 @@ func TestLoginMeLogout(t *testing.T) {
 	if got := c.do("GET", "/api/me", ""); got.status != http.StatusUnauthorized {
 		t.Errorf("me after logout: %d", got.status)
 	}
-	if got := s.stranger().do("POST", "/api/logout", ""); got.status != http.StatusNoContent {
+	if got := s.anonymous().do("POST", "/api/logout", ""); got.status != http.StatusNoContent {
 		t.Errorf("logout without a session: %d", got.status)
 	}
 }
@@ -73,7 +73,7 @@ func TestLoginRefusals(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := s.stranger().do("POST", "/api/login", c.body)
+			got := s.anonymous().do("POST", "/api/login", c.body)
 			if diff := cmp.Diff(c.want, decode[map[string]any](t, got)); diff != "" {
 				t.Error(diff)
 			}
@@ -99,9 +99,9 @@ func problem(status int, detail string, faults ...string) map[string]any {
 func TestLoginLimit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	var got answer
+	var got response
 	for range 11 {
-		got = s.stranger().do("POST", "/api/login", `{"email":"ada@example.com","password":"wrong"}`)
+		got = s.anonymous().do("POST", "/api/login", `{"email":"ada@example.com","password":"wrong"}`)
 	}
 	if diff := cmp.Diff(problem(429, "Too many attempts. Try again later."), decode[map[string]any](t, got)); diff != "" {
 		t.Error(diff)
@@ -114,7 +114,7 @@ func TestLoginLimit(t *testing.T) {
 func TestSignup(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	c := s.stranger()
+	c := s.anonymous()
 	got := c.do("POST", "/api/signup", `{"email":"Eve@example.com","password":"a long enough password"}`)
 	if got.status != http.StatusCreated {
 		t.Fatalf("%d %s", got.status, got.body)
@@ -130,7 +130,7 @@ func TestSignup(t *testing.T) {
 
 func TestSignupRefusals(t *testing.T) {
 	t.Parallel()
-	open, closed := newSystem(t), newSystem(t, func(o *httpapi.Options) { o.Auth = closedDoor(t) })
+	open, closed := newSystem(t), newSystem(t, func(o *httpapi.Options) { o.Auth = closedAuth(t) })
 	cases := map[string]struct {
 		s    *system
 		body string
@@ -151,7 +151,7 @@ func TestSignupRefusals(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := c.s.stranger().do("POST", "/api/signup", c.body)
+			got := c.s.anonymous().do("POST", "/api/signup", c.body)
 			if diff := cmp.Diff(c.want, decode[map[string]any](t, got)); diff != "" {
 				t.Error(diff)
 			}
@@ -159,13 +159,13 @@ func TestSignupRefusals(t *testing.T) {
 	}
 }
 
-func closedDoor(t *testing.T) *auth.Service {
+func closedAuth(t *testing.T) *auth.Service {
 	t.Helper()
-	door, err := auth.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
+	authService, err := auth.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return door
+	return authService
 }
 
 func TestUnauthenticated(t *testing.T) {
@@ -211,7 +211,7 @@ func TestAccountFailures(t *testing.T) {
 				c := s.ada()
 				s.breakAll(err)
 				defer s.breakAll(nil)
-				checkFailure(t, s, c.do(r[0], r[1], r[2]), status)
+				checkOpaqueError(t, s, c.do(r[0], r[1], r[2]), status)
 			})
 		}
 	}
@@ -222,9 +222,9 @@ func TestLoginSessionCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	s.sessions.setErr(mms.ErrUnavailable)
-	c := s.stranger()
+	c := s.anonymous()
 	got := c.do("POST", "/api/login", `{"email":"ada@example.com","password":"`+password+`"}`)
-	checkFailure(t, s, got, 503)
+	checkOpaqueError(t, s, got, 503)
 	if c.cookie != nil {
 		t.Errorf("the cookie %v was set", c.cookie)
 	}
@@ -232,7 +232,7 @@ func TestLoginSessionCannotBeSaved(t *testing.T) {
 
 func TestUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
-	c := newSystem(t).stranger()
+	c := newSystem(t).anonymous()
 	cases := map[string]struct {
 		method, path string
 		want         map[string]any

@@ -126,7 +126,7 @@ func FuzzQuery(f *testing.F) {
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	got := s.ada().do("POST", "/api/send-mms", strings.Replace(goodSend, "{", `{"dryRun":true,"metadata":{"order":"17"},`, 1))
+	got := s.ada().do("POST", "/api/send-mms", strings.Replace(validSend, "{", `{"dryRun":true,"metadata":{"order":"17"},`, 1))
 	want := map[string]any{
 		"dryRun": true, "to": "+14155550123", "from": "+14155550100", "priority": "normal", "metadata": map[string]any{"order": "17"},
 		"perMinute": 15.0, "ahead": 2.0, "estimatedSendAt": noon.Add(8 * time.Second).UTC().Format(time.RFC3339), "estimatedCost": "0.016000", "suppressed": false,
@@ -137,7 +137,7 @@ func TestDryRun(t *testing.T) {
 	if len(s.messages.histories) != 0 {
 		t.Error("something was stored")
 	}
-	if got := s.ada().do("POST", "/api/send-mms", strings.Replace(goodSend, "{", `{"dryRun":true,"validFor":1,`, 1)); got.status != http.StatusBadRequest {
+	if got := s.ada().do("POST", "/api/send-mms", strings.Replace(validSend, "{", `{"dryRun":true,"validFor":1,`, 1)); got.status != http.StatusBadRequest {
 		t.Errorf("bad input: %d", got.status)
 	}
 }
@@ -147,9 +147,9 @@ func TestFingerprints(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	var asked []mms.CreateRequest
-	s.messages.asked = func(o mms.CreateRequest) { asked = append(asked, o) }
+	s.messages.onCreate = func(o mms.CreateRequest) { asked = append(asked, o) }
 	for _, body := range []string{
-		goodSend, `{ "mediaUrl" : "https://example.com/a.jpg", "text":"h\u0065llo","to":"+14155550123"}`, strings.Replace(goodSend, "hello", "Hello", 1),
+		validSend, `{ "mediaUrl" : "https://example.com/a.jpg", "text":"h\u0065llo","to":"+14155550123"}`, strings.Replace(validSend, "hello", "Hello", 1),
 	} {
 		if got := s.ada().do("POST", "/api/send-mms", body, "Idempotency-Key", "k"); got.status != http.StatusAccepted {
 			t.Fatalf("%d %s", got.status, got.body)
@@ -162,7 +162,7 @@ func TestFingerprints(t *testing.T) {
 		t.Error("another text counts as the same request")
 	}
 	var faults httpapi.Problem
-	got := s.ada().do("POST", "/api/send-mms", goodSend, "Idempotency-Key", strings.Repeat("k", 300))
+	got := s.ada().do("POST", "/api/send-mms", validSend, "Idempotency-Key", strings.Repeat("k", 300))
 	if err := json.Unmarshal([]byte(got.body), &faults); err != nil || got.status != http.StatusBadRequest || faults.Errors[0].Field != "Idempotency-Key" {
 		t.Errorf("%d %s", got.status, got.body)
 	}

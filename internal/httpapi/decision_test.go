@@ -23,8 +23,8 @@ func TestDecision(t *testing.T) {
 		body   string
 		status int
 	}{
-		{"stranger", s.stranger(), path, `{"decision":"give_up"}`, http.StatusUnauthorized},
-		{"somebody else", s.loggedIn(bobEmail), path, `{"decision":"give_up"}`, http.StatusNotFound},
+		{"stranger", s.anonymous(), path, `{"decision":"give_up"}`, http.StatusUnauthorized},
+		{"somebody else", s.login(bobEmail), path, `{"decision":"give_up"}`, http.StatusNotFound},
 		{"no such id", s.ada(), "/api/messages/1/decision", `{"decision":"give_up"}`, http.StatusNotFound},
 		{"no such decision", s.ada(), path, `{"decision":"perhaps"}`, http.StatusBadRequest},
 		{"no decision", s.ada(), path, `{}`, http.StatusBadRequest},
@@ -37,8 +37,8 @@ func TestDecision(t *testing.T) {
 			t.Errorf("%s: %d, want %d; %s", step.name, got.status, step.status, got.body)
 		}
 	}
-	if s.messages.decided != mms.DecideResend {
-		t.Errorf("decided %q, want the first decision alone", s.messages.decided)
+	if s.messages.lastDecision != mms.DecideResend {
+		t.Errorf("lastDecision %q, want the first decision alone", s.messages.lastDecision)
 	}
 	s.messages.err = errors.New("broken")
 	if got := s.ada().do("POST", path, `{"decision":"give_up"}`); got.status != http.StatusInternalServerError {
@@ -51,7 +51,7 @@ func TestQueuePosition(t *testing.T) {
 	s := newSystem(t)
 	h := undelivered(s.users.users[0].ID)
 	s.messages.put(h)
-	s.messages.place = mms.QueuePosition{Ahead: 2, Wait: 8_500_000_000}
+	s.messages.position = mms.QueuePosition{Ahead: 2, Wait: 8_500_000_000}
 	got := decode[struct {
 		QueuePosition struct {
 			Ahead       int

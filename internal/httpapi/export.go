@@ -60,7 +60,7 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 				_ = out.Write(exportRow(m))
 			}
 			out.Flush()
-			if out.Error() != nil || allow(in.w, writeTime) != nil {
+			if out.Error() != nil || extendWriteDeadline(in.w, writeTimeout) != nil {
 				return // the client is gone
 			}
 			if next == uuid.Nil {

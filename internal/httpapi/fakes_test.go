@@ -65,8 +65,8 @@ func (f *fakeUsers) setErr(err error) {
 	f.err = err
 }
 
-// brittleStore is scs's memory store, with faults in writing.
-type brittleStore struct {
+// fakeSessionStore is the memory store of scs, with injectable write errors.
+type fakeSessionStore struct {
 	*memstore.MemStore
 	mu  sync.Mutex
 	err error
@@ -74,17 +74,17 @@ type brittleStore struct {
 
 func newSessions() *scs.SessionManager {
 	sessions := scs.New()
-	sessions.Store = &brittleStore{MemStore: memstore.NewWithCleanupInterval(0)}
+	sessions.Store = &fakeSessionStore{MemStore: memstore.NewWithCleanupInterval(0)}
 	return sessions
 }
 
-func (s *brittleStore) setErr(err error) {
+func (s *fakeSessionStore) setErr(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err
 }
 
-func (s *brittleStore) Commit(token string, b []byte, expiry time.Time) error {
+func (s *fakeSessionStore) Commit(token string, b []byte, expiry time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -93,7 +93,7 @@ func (s *brittleStore) Commit(token string, b []byte, expiry time.Time) error {
 	return s.MemStore.Commit(token, b, expiry)
 }
 
-func (s *brittleStore) Delete(token string) error {
+func (s *fakeSessionStore) Delete(token string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -102,21 +102,21 @@ func (s *brittleStore) Delete(token string) error {
 	return s.MemStore.Delete(token)
 }
 
-// fakeThrottle counts in memory, in one endless window.
+// fakeThrottle counts attempts in memory; its window never ends.
 type fakeThrottle struct {
-	mu    sync.Mutex
-	tries map[[32]byte]int
-	err   error
+	mu       sync.Mutex
+	attempts map[[32]byte]int
+	err      error
 }
 
 func (f *fakeThrottle) Throttle(_ context.Context, key [32]byte, limit int, _ time.Duration) (time.Duration, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.tries == nil {
-		f.tries = map[[32]byte]int{}
+	if f.attempts == nil {
+		f.attempts = map[[32]byte]int{}
 	}
-	f.tries[key]++
-	if f.tries[key] > limit {
+	f.attempts[key]++
+	if f.attempts[key] > limit {
 		return 90500 * time.Millisecond, f.err
 	}
 	return 0, f.err
@@ -125,20 +125,20 @@ func (f *fakeThrottle) Throttle(_ context.Context, key [32]byte, limit int, _ ti
 func (f *fakeThrottle) Unthrottle(_ context.Context, key [32]byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.tries, key)
+	delete(f.attempts, key)
 	return f.err
 }
 
-// fakeMessages keeps messages in memory, for the intake and the API.
+// fakeMessages keeps messages in memory, for the intake, the API and the hub.
 type fakeMessages struct {
-	mu        sync.Mutex
-	histories map[uuid.UUID]mms.History
-	reads     map[uuid.UUID]int // of whole messages
-	replies   map[uuid.UUID][]mms.Inbound
-	place     mms.QueuePosition // of every message; zero for none
-	decided   mms.Decision      // the last
-	asked     func(mms.CreateRequest)
-	err       error
+	mu           sync.Mutex
+	histories    map[uuid.UUID]mms.History
+	reads        map[uuid.UUID]int // calls of Message
+	replies      map[uuid.UUID][]mms.Inbound
+	position     mms.QueuePosition // of every message; zero if it is not waiting
+	lastDecision mms.Decision      // the most recent one
+	onCreate     func(mms.CreateRequest)
+	err          error
 }
 
 func (f *fakeMessages) put(h mms.History) {
@@ -147,7 +147,7 @@ func (f *fakeMessages) put(h mms.History) {
 	f.histories[h.ID] = h
 }
 
-// take hands a message out and forgets it.
+// take returns a message and removes it.
 func (f *fakeMessages) take(id uuid.UUID) mms.Message {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -164,8 +164,8 @@ func (f *fakeMessages) readsOf(id uuid.UUID) int {
 
 func (f *fakeMessages) CreateMessage(_ context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
 	m := o.Message
-	if f.asked != nil {
-		f.asked(o)
+	if f.onCreate != nil {
+		f.onCreate(o)
 	}
 	m.CreatedAt, m.UpdatedAt, m.ExpiresAt = noon, noon, noon.Add(3*time.Hour)
 	if f.err == nil {
@@ -174,9 +174,9 @@ func (f *fakeMessages) CreateMessage(_ context.Context, o mms.CreateRequest) (mm
 	return mms.CreateResult{Message: m}, f.err
 }
 
-// CreateBatch keeps the messages of a batch and nothing else of it.
+// CreateBatch stores the messages of a batch, but not the batch.
 func (f *fakeMessages) CreateBatch(ctx context.Context, o mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error) {
-	accepted, faults, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
+	created, rowErrors, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
 		for _, m := range messages {
 			f.put(mms.History{Message: m})
 		}
@@ -185,11 +185,11 @@ func (f *fakeMessages) CreateBatch(ctx context.Context, o mms.BatchRequest, fill
 	switch {
 	case err != nil:
 		return mms.BatchResult{}, err
-	case faults.Rejected > 0 && !o.CreateValid:
-		return mms.BatchResult{}, faults
+	case rowErrors.Rejected > 0 && !o.CreateValid:
+		return mms.BatchResult{}, rowErrors
 	}
-	o.Created, o.Rejected, o.CreatedAt = accepted, faults.Rejected, noon
-	return mms.BatchResult{Batch: o.Batch, Errors: faults.Shown()}, f.err
+	o.Created, o.Rejected, o.CreatedAt = created, rowErrors.Rejected, noon
+	return mms.BatchResult{Batch: o.Batch, Errors: rowErrors.Shown()}, f.err
 }
 
 func (f *fakeMessages) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
@@ -251,10 +251,10 @@ func (f *fakeMessages) Replies(_ context.Context, _, id uuid.UUID) ([]mms.Inboun
 func (f *fakeMessages) QueuePosition(context.Context, uuid.UUID, uuid.UUID) (mms.QueuePosition, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.place, f.place != mms.QueuePosition{}, nil
+	return f.position, f.position != mms.QueuePosition{}, nil
 }
 
-// Decide lets a held message go, and no other.
+// Decide records the decision and releases the message, which must be held.
 func (f *fakeMessages) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -267,12 +267,12 @@ func (f *fakeMessages) Decide(_ context.Context, owner, id uuid.UUID, d mms.Deci
 	case !h.Held:
 		return mms.ErrNotHeld
 	}
-	h.Held, f.decided = false, d
+	h.Held, f.lastDecision = false, d
 	f.histories[id] = h
 	return nil
 }
 
-// Owners and Versions are what the hub asks for.
+// Owners and Versions implement live.Store.
 func (f *fakeMessages) Owners(_ context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -287,7 +287,7 @@ func (f *fakeMessages) Versions(context.Context, []uuid.UUID) (map[uuid.UUID]int
 	return nil, f.err
 }
 
-// nowhere is a queue that takes everything.
-type nowhere struct{}
+// fakeQueue drops every task.
+type fakeQueue struct{}
 
-func (nowhere) Enqueue(context.Context, mms.Task) error { return nil }
+func (fakeQueue) Enqueue(context.Context, mms.Task) error { return nil }

@@ -17,9 +17,9 @@ import (
 // accepted that breaks a rule or says something else than it seems to.
 func FuzzSend(f *testing.F) {
 	for _, seed := range []string{
-		goodSend, `{}`, `{"to":1}`, `null`, `[`, `{"to":"+14155550123","to":"+14155550124"}`,
+		validSend, `{}`, `{"to":1}`, `null`, `[`, `{"to":"+14155550123","to":"+14155550124"}`,
 		`{"to":"+14155550123","text":"\ud83d\ude00 \u0000 \ud83d","mediaUrls":["https://example.com/a.jpg"],"from":"+14155550101"}`,
-		"{\"text\":\"\xff\"}", `{"to":"+14155550123","mediaUrl":"https://user@example.com/"}`, goodSend + goodSend,
+		"{\"text\":\"\xff\"}", `{"to":"+14155550123","mediaUrl":"https://user@example.com/"}`, validSend + validSend,
 		`{"to":"+442079460000","mediaUrl":"http://[::1]/"}`, `{"TO":"+14155550123","mediaUrl":"https://example.com/a.jpg"}`,
 	} {
 		f.Add([]byte(seed))

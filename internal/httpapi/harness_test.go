@@ -25,7 +25,7 @@ import (
 const (
 	adaEmail, bobEmail = "ada@example.com", "bob@example.com"
 
-	// Ada and Bob share a password, hashed at bcrypt's least cost.
+	// Ada and Bob share a password, hashed at the minimum cost of bcrypt.
 	password                       = "correct horse battery"
 	hash     identity.PasswordHash = "$2a$04$qsXqA2XUCZ0QQa3ovHRFBO1yjTSLOHMKrTL241J.egA6LC1Lf/5uy"
 )
@@ -38,14 +38,15 @@ func adaAndBob() []identity.User {
 	return users
 }
 
-// system is the API behind a real Door.
+// system is the API behind the real authentication middleware.
 type system struct {
 	t        testing.TB
 	users    *fakeUsers
 	throttle *fakeThrottle
 	messages *fakeMessages
-	changes  chan string // announced to whoever waits
-	sessions *brittleStore
+	changes  chan string        // ids that the hub is notified of
+	stop     context.CancelFunc // stops the hub, as a stopping process does
+	sessions *fakeSessionStore
 	logs     *syncBuffer
 	handler  http.Handler
 }
@@ -63,19 +64,20 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 	hub := live.New(s.messages, logger)
 	s.users.loggedOut = hub.Disconnect
 	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
 	t.Cleanup(cancel)
 	go hub.Run(ctx, s.changes)
 	sessions := newSessions()
-	s.sessions = sessions.Store.(*brittleStore)
-	door, err := auth.New(s.users, s.throttle, sessions, true)
+	s.sessions = sessions.Store.(*fakeSessionStore)
+	authService, err := auth.New(s.users, s.throttle, sessions, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := httpapi.Options{
-		Auth: door,
+		Auth: authService,
 		Intake: &intake.Intake{
 			Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.PhoneNumber{"+14155550100", "+14155550101"}},
-			Store: s.messages, Queue: nowhere{}, Logger: logger,
+			Store: s.messages, Queue: fakeQueue{}, Logger: logger,
 		},
 		Messages: s.messages,
 		Live:     hub,
@@ -84,11 +86,11 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 	for _, f := range change {
 		f(&o)
 	}
-	s.handler = httpkit.AssignRequestID(door.Middleware(httpapi.ErrorHandler(logger))(httpapi.New(o)))
+	s.handler = httpkit.AssignRequestID(authService.Middleware(httpapi.ErrorHandler(logger))(httpapi.New(o)))
 	return s
 }
 
-// syncBuffer is a log that may be read while it is written.
+// syncBuffer is a log that can be read while it is written.
 type syncBuffer struct {
 	mu  sync.Mutex
 	buf strings.Builder
@@ -112,27 +114,26 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-// breakAll makes all that people and sessions are kept in fail with err, and
-// starts a new log.
+// breakAll makes the user and session stores fail with err, and clears the log.
 func (s *system) breakAll(err error) {
 	s.users.setErr(err)
 	s.sessions.setErr(err)
 	s.logs.reset()
 }
 
-// client is somebody with a cookie jar of one cookie.
+// client sends requests and keeps one cookie.
 type client struct {
 	*system
 	cookie *http.Cookie
-	gone   bool // it hangs up as soon as it has asked
+	gone   bool // cancels every request at once
 }
 
-func (s *system) stranger() *client { return &client{system: s} }
+func (s *system) anonymous() *client { return &client{system: s} }
 
-// loggedIn logs somebody in.
-func (s *system) loggedIn(email string) *client {
+// login returns a client with a session.
+func (s *system) login(email string) *client {
 	s.t.Helper()
-	c := s.stranger()
+	c := s.anonymous()
 	body, _ := json.Marshal(map[string]string{"email": email, "password": password})
 	if got := c.do("POST", "/api/login", string(body)); got.status != http.StatusOK {
 		s.t.Fatalf("login: %d %s", got.status, got.body)
@@ -140,17 +141,17 @@ func (s *system) loggedIn(email string) *client {
 	return c
 }
 
-func (s *system) ada() *client { s.t.Helper(); return s.loggedIn(adaEmail) }
+func (s *system) ada() *client { s.t.Helper(); return s.login(adaEmail) }
 
-// answer is what came back.
-type answer struct {
+// response is a recorded response.
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do sends a request with a body, if any, of JSON; headers come as pairs.
-func (c *client) do(method, path, body string, headers ...string) answer {
+// do sends a request. A body is declared as JSON; headers are name-value pairs.
+func (c *client) do(method, path, body string, headers ...string) response {
 	c.t.Helper()
 	contentType := ""
 	if body != "" {
@@ -159,8 +160,8 @@ func (c *client) do(method, path, body string, headers ...string) answer {
 	return c.doAs(contentType, method, path, body, headers...)
 }
 
-// doAs is do with a declared content type, or with none where it is "".
-func (c *client) doAs(contentType, method, path, body string, headers ...string) answer {
+// doAs is do with an explicit content type; "" sends none.
+func (c *client) doAs(contentType, method, path, body string, headers ...string) response {
 	c.t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header.Set("X-Request-Id", "test-request")
@@ -183,28 +184,28 @@ func (c *client) doAs(contentType, method, path, body string, headers ...string)
 	for _, cookie := range w.Result().Cookies() {
 		c.cookie = cookie
 	}
-	got := answer{status: w.Code, header: w.Result().Header, body: strings.TrimSuffix(w.Body.String(), "\n")}
+	got := response{status: w.Code, header: w.Result().Header, body: strings.TrimSuffix(w.Body.String(), "\n")}
 	c.checkProblem(method+" "+path, got)
 	return got
 }
 
-// checkProblem holds for every error of the API.
-func (c *client) checkProblem(what string, got answer) {
+// checkProblem checks that an error response is a complete problem.
+func (c *client) checkProblem(request string, got response) {
 	c.t.Helper()
 	if got.status < 400 {
 		return
 	}
 	if ct := got.header.Get("Content-Type"); ct != "application/problem+json" {
-		c.t.Errorf("%s: %d has content type %q: %s", what, got.status, ct, got.body)
+		c.t.Errorf("%s: %d has content type %q: %s", request, got.status, ct, got.body)
 	}
 	var p httpapi.Problem
 	if err := json.Unmarshal([]byte(got.body), &p); err != nil || p.Status != got.status || p.Title == "" || p.Detail == "" {
-		c.t.Errorf("%s: %d is not a whole problem (%v): %s", what, got.status, err, got.body)
+		c.t.Errorf("%s: %d is not a complete problem (%v): %s", request, got.status, err, got.body)
 	}
 }
 
-// decode reads a JSON answer.
-func decode[T any](t testing.TB, got answer) T {
+// decode reads a JSON response.
+func decode[T any](t testing.TB, got response) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(got.body), &v); err != nil {

@@ -110,7 +110,7 @@ func (a *api) awaitNews(ctx context.Context, q Request, owner, id uuid.UUID, kno
 	}
 	watch := a.Live.Message(id) // before the first look, so that nothing falls between
 	defer watch.Stop()
-	if err := allow(q.w, wait+writeTime); err != nil {
+	if err := extendWriteDeadline(q.w, wait+writeTimeout); err != nil {
 		return 0, err
 	}
 	over := time.NewTimer(wait)

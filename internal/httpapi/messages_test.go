@@ -303,7 +303,7 @@ func TestReadFailures(t *testing.T) {
 			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // one after the other: they share the fault
 				s.logs.reset()
 				s.messages.err = err
-				checkFailure(t, s, ada.do("GET", r[0], "", r[1:]...), status)
+				checkOpaqueError(t, s, ada.do("GET", r[0], "", r[1:]...), status)
 			})
 		}
 	}

@@ -56,7 +56,7 @@ type schema struct {
 
 func readDocument(t *testing.T, change ...func(*httpapi.Options)) (document, string) {
 	t.Helper()
-	got := newSystem(t, change...).stranger().do("GET", "/openapi.json", "")
+	got := newSystem(t, change...).anonymous().do("GET", "/openapi.json", "")
 	if got.status != 200 || got.header.Get("Content-Type") != "application/json" {
 		t.Fatalf("%d %s", got.status, got.header.Get("Content-Type"))
 	}
@@ -229,7 +229,7 @@ func TestExampleIsAccepted(t *testing.T) {
 
 func TestNoDocsPage(t *testing.T) {
 	t.Parallel()
-	c := newSystem(t).stranger()
+	c := newSystem(t).anonymous()
 	for _, path := range []string{"/docs", "/schemas/Message.json", "/openapi.yaml"} {
 		if got := c.do("GET", path, ""); got.status != 404 {
 			t.Errorf("%s: %d", path, got.status)

@@ -15,12 +15,12 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-const goodSend = `{"to":"+14155550123","text":"hello","mediaUrl":"https://example.com/a.jpg"}`
+const validSend = `{"to":"+14155550123","text":"hello","mediaUrl":"https://example.com/a.jpg"}`
 
 func TestSend(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, func(o *httpapi.Options) { o.PublicURL = "https://postcard.example.com" })
-	got := s.ada().do("POST", "/api/send-mms", goodSend)
+	got := s.ada().do("POST", "/api/send-mms", validSend)
 	if got.status != http.StatusAccepted {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
@@ -55,7 +55,7 @@ func TestSend(t *testing.T) {
 
 func TestSendSimulated(t *testing.T) {
 	t.Parallel()
-	got := newSystem(t, func(o *httpapi.Options) { o.Simulated = true }).ada().do("POST", "/api/send-mms", goodSend)
+	got := newSystem(t, func(o *httpapi.Options) { o.Simulated = true }).ada().do("POST", "/api/send-mms", validSend)
 	body := decode[map[string]any](t, got)
 	if got.header.Get("Postcard-Simulated") != "true" || body["simulated"] != true {
 		t.Errorf("nothing says that it is simulated: %v %s", got.header, got.body)
@@ -72,12 +72,12 @@ func faults(field, rule, message string, more ...string) []httpapi.FieldError {
 }
 
 const (
-	wordsE164     = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
-	wordsUnknown  = "is not known here; known are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
-	wordsHalf     = "contains half of a character (an unpaired surrogate)"
-	wordsNoTo     = "is missing: the recipient's phone number"
-	wordsNoMedia  = "is missing: a picture message needs at least one picture"
-	wordsNotPlace = "must start with http:// or https://"
+	errE164      = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
+	errUnknown   = "is not known here; known are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
+	errSurrogate = "contains half of a character (an unpaired surrogate)"
+	errNoTo      = "is missing: the recipient's phone number"
+	errNoMedia   = "is missing: a picture message needs at least one picture"
+	errScheme    = "must start with http:// or https://"
 )
 
 func TestSendBadBodies(t *testing.T) {
@@ -90,27 +90,27 @@ func TestSendBadBodies(t *testing.T) {
 		"empty":           {"", faults("body", "required", "is empty: it must be a JSON object")},
 		"blank":           {" \n\t", faults("body", "required", "is empty: it must be a JSON object")},
 		"null":            {"null", faults("body", "object", "must be a JSON object, not null")},
-		"list":            {"[" + goodSend + "]", faults("body", "object", "must be a JSON object, not a list")},
+		"list":            {"[" + validSend + "]", faults("body", "object", "must be a JSON object, not a list")},
 		"string":          {`"hello"`, faults("body", "object", "must be a JSON object, not a string")},
 		"number":          {`-1`, faults("body", "object", "must be a JSON object, not a number")},
 		"boolean":         {`true`, faults("body", "object", "must be a JSON object, not a boolean")},
 		"a form":          {"to=1", faults("body", "json", "is not valid JSON: invalid character 'o' in literal true (expecting 'r') (byte 2)")},
-		"cut off":         {goodSend[:20], faults("body", "json", "is not valid JSON: unexpected end of JSON input (byte 20)")},
-		"trailing object": {goodSend + "{}", faults("body", "json", "is not valid JSON: invalid character '{' after top-level value (byte "+strconv.Itoa(len(goodSend)+1)+")")},
+		"cut off":         {validSend[:20], faults("body", "json", "is not valid JSON: unexpected end of JSON input (byte 20)")},
+		"trailing object": {validSend + "{}", faults("body", "json", "is not valid JSON: invalid character '{' after top-level value (byte "+strconv.Itoa(len(validSend)+1)+")")},
 		"trailing comma":  {`{"to":"+14155550123",}`, faults("body", "json", "is not valid JSON: invalid character '}' looking for beginning of object key string (byte 22)")},
 		"comment":         {`{/* */}`, faults("body", "json", "is not valid JSON: invalid character '/' looking for beginning of object key string (byte 2)")},
-		"byte order mark": {"\ufeff" + goodSend, faults("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
+		"byte order mark": {"\ufeff" + validSend, faults("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
 		"deep":            {strings.Repeat("[", 20000), faults("body", "json", "is not valid JSON: invalid character '[' exceeded max depth (byte 10001)")},
 		"broken UTF-8":    {`{"to":"+14155550123","text":"` + "\xff" + `"}`, faults("body", "utf8", "must be valid UTF-8")},
 		"half characters": {
 			`{"to":"\ud83d","text":"\udc00 \ud83d\ude00","mediaUrl":"\\ud83d","from":"\ud83dx"}`,
-			faults("to", "utf8", wordsHalf, "text", "utf8", wordsHalf, "from", "utf8", wordsHalf),
+			faults("to", "utf8", errSurrogate, "text", "utf8", errSurrogate, "from", "utf8", errSurrogate),
 		},
 		"unknown names": {
 			`{"To":"+14155550123","media_url":"x","mediaUrl":"https://example.com/a.jpg","":1}`,
-			faults("To", "unknown", wordsUnknown, "media_url", "unknown", wordsUnknown, "", "unknown", wordsUnknown),
+			faults("To", "unknown", errUnknown, "media_url", "unknown", errUnknown, "", "unknown", errUnknown),
 		},
-		"a long unknown name": {`{"` + strings.Repeat("é", 100) + `":1}`, faults(strings.Repeat("é", 32), "unknown", wordsUnknown)},
+		"a long unknown name": {`{"` + strings.Repeat("é", 100) + `":1}`, faults(strings.Repeat("é", 32), "unknown", errUnknown)},
 		"twice": {
 			`{"to":"+14155550123","to":"+14155550124","mediaUrl":"https://example.com/a.jpg"}`,
 			faults("to", "duplicate", "is given more than once"),
@@ -124,22 +124,22 @@ func TestSendBadBodies(t *testing.T) {
 		"wrong types in the list": {
 			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg",null,false,"\ud83d"]}`,
 			faults("mediaUrls[1]", "type", "must be a string, not null", "mediaUrls[2]", "type", "must be a string, not a boolean",
-				"mediaUrls[3]", "utf8", wordsHalf),
+				"mediaUrls[3]", "utf8", errSurrogate),
 		},
 		"numbers that are none": {`{"validFor":"60"}`, faults("validFor", "type", "must be a whole number, not a string")},
 		"a number that is null": {`{"validFor":null}`, faults("validFor", "type", "must be a whole number, not null")},
 		"a broken number":       {`{"validFor":60.5}`, faults("validFor", "type", "must be a whole number")},
 		"a number beyond all":   {`{"validFor":1e99}`, faults("validFor", "type", "must be a whole number")},
 		"a list that is null":   {`{"mediaUrls":null}`, faults("mediaUrls", "type", "must be a list of strings, not null")},
-		"nothing":               {`{}`, faults("to", "required", wordsNoTo, "mediaUrl", "required", wordsNoMedia)},
+		"nothing":               {`{}`, faults("to", "required", errNoTo, "mediaUrl", "required", errNoMedia)},
 		"each field breaks its rule": {
 			`{"to":"123","text":"` + strings.Repeat("x", mms.MaxText+1) + `","mediaUrl":"ftp://x"}`,
-			faults("to", "e164", wordsE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",
-				"mediaUrl", "media_url", wordsNotPlace),
+			faults("to", "e164", errE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",
+				"mediaUrl", "media_url", errScheme),
 		},
 		"some pictures of several": {
 			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg","ftp://x","x"]}`,
-			faults("mediaUrls[1]", "media_url", wordsNotPlace, "mediaUrls[2]", "media_url", wordsNotPlace),
+			faults("mediaUrls[1]", "media_url", errScheme, "mediaUrls[2]", "media_url", errScheme),
 		},
 		"both spellings": {
 			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","mediaUrls":["https://example.com/a.jpg"]}`,
@@ -198,7 +198,7 @@ func TestSendManyFaultsStayInProportion(t *testing.T) {
 func TestSendBodySize(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
-	pad := func(size int) string { return goodSend + strings.Repeat(" ", size-len(goodSend)) }
+	pad := func(size int) string { return validSend + strings.Repeat(" ", size-len(validSend)) }
 	if got := ada.do("POST", "/api/send-mms", pad(64<<10)); got.status != http.StatusAccepted {
 		t.Errorf("64 KiB: %d %s", got.status, got.body)
 	}
@@ -227,7 +227,7 @@ func TestSendContentTypes(t *testing.T) {
 		t.Run(contentType, func(t *testing.T) {
 			t.Parallel()
 			c := &client{system: ada.system, cookie: ada.cookie}
-			if got := c.doAs(contentType, "POST", "/api/send-mms", goodSend); got.status != want {
+			if got := c.doAs(contentType, "POST", "/api/send-mms", validSend); got.status != want {
 				t.Errorf("got %d, want %d: %s", got.status, want, got.body)
 			}
 		})
@@ -249,14 +249,14 @@ func TestSendFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) { // one after the other: they share the fault
 			s.logs.reset()
 			s.messages.err = c.err
-			got := ada.do("POST", "/api/send-mms", goodSend)
-			checkFailure(t, s, got, c.status)
+			got := ada.do("POST", "/api/send-mms", validSend)
+			checkOpaqueError(t, s, got, c.status)
 		})
 	}
 }
 
-// checkFailure wants an answer that gives nothing away, and one log line.
-func checkFailure(t *testing.T, s *system, got answer, status int) {
+// checkOpaqueError wants an response that gives nothing away, and one log line.
+func checkOpaqueError(t *testing.T, s *system, got response, status int) {
 	t.Helper()
 	if got.status != status || strings.Contains(got.body, "pq:") || strings.Contains(got.body, "refused") || strings.Contains(got.body, "fire") {
 		t.Errorf("got %d %s, want an opaque %d", got.status, got.body, status)

@@ -1,16 +1,12 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -21,24 +17,23 @@ import (
 	"github.com/postcard-mms/postcard/internal/live"
 )
 
-// Server-sent events (WHATWG HTML, section 9.2): a client keeps one answer open
-// and is told of news. It needs no polling of the database, and a lost
-// connection is taken up again by the browser.
+// Streams are server-sent events (WHATWG HTML, section 9.2).
 
 const (
-	// streamLength is when a stream ends and the client connects anew, and retry how
-	// long after its end browsers do; both are stretched by chance by up to as much
-	// again, so that not all come at once.
-	streamLength = 3 * time.Minute
-	retry        = 2 * time.Second
+	// streamLength bounds how long a stream stays open, and reconnectDelay how long
+	// browsers wait before they reconnect. Both are jittered to up to twice their
+	// value, so that clients do not reconnect all at once.
+	streamLength   = 3 * time.Minute
+	reconnectDelay = 2 * time.Second
 
-	// heartbeat keeps proxies from closing a quiet connection, and finds out
-	// that the client is gone.
-	heartbeat = 15 * time.Second
+	// heartbeatInterval keeps proxies from closing an idle connection.
+	heartbeatInterval = 15 * time.Second
 
-	// readTime and writeTime are what reading news and one write may take.
-	readTime  = 10 * time.Second
-	writeTime = 10 * time.Second
+	// eventTimeout bounds reading the data of one event.
+	eventTimeout = 10 * time.Second
+
+	// writeTimeout bounds one write to a client.
+	writeTimeout = 10 * time.Second
 )
 
 func (a *api) registerStreams() {
@@ -46,27 +41,27 @@ func (a *api) registerStreams() {
 		return map[string]*huma.Response{"200": {Description: description,
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}}
 	}
-	limit := fmt.Sprintf(" You may have %d streams open at a time.", live.MaxConnections)
-	messageResponses := ok("Events named message, whose data is the message as getMessage returns it and whose id is its version. The stream ends after a few minutes; connect again.")
-	messageResponses["204"] = &huma.Response{Description: "Its story is over, and Last-Event-ID says that you know: do not connect again."}
+	limit := fmt.Sprintf(" You can have up to %d streams open at a time.", live.MaxConnections)
+	messageResponses := ok("A stream of events named message. The data of an event is the message as getMessage returns it, and its id is the message's version. The server closes the stream after a few minutes; reconnect to continue.")
+	messageResponses["204"] = &huma.Response{Description: "The message is final and Last-Event-ID is its latest version. Do not reconnect."}
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessage", Method: http.MethodGet, Path: messagesPath + "/{id}/stream", Tags: []string{"messages"},
-		Summary:     "Follow one message",
-		Description: "Server-sent events: the message at once, and again whenever something happens to it." + limit,
+		Summary:     "Stream a message",
+		Description: "Server-sent events. Sends the message immediately, and again whenever it changes." + limit,
 		Responses:   messageResponses, Errors: []int{http.StatusNotFound},
 	}, a.streamMessage)
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
-		Summary:     "Follow all your messages",
-		Description: "Server-sent events: one named news whenever something may have happened to any of your messages. It has no data: ask for what you show." + limit,
-		Responses:   ok("Events named news. The stream ends after a few minutes; connect again."),
+		Summary:     "Stream changes to all messages",
+		Description: "Server-sent events. Sends an event named news whenever one of your messages may have changed. The event has no data; use listMessages or getMessage to read the changes." + limit,
+		Responses:   ok("A stream of events named news. The server closes the stream after a few minutes; reconnect to continue."),
 	}, a.streamMessages)
 }
 
 type streamInput struct {
 	Request
-	ID          string `path:"id" format:"uuid" doc:"The message's id."`
-	LastEventID string `header:"Last-Event-ID" doc:"The id of the last event that you had; browsers send it by themselves."`
+	ID          string `path:"id" format:"uuid" doc:"The ID of the message."`
+	LastEventID string `header:"Last-Event-ID" doc:"The id of the last event you received. Browsers send it automatically when they reconnect."`
 }
 
 func (a *api) streamMessage(ctx context.Context, who identity.Principal, in *streamInput) (*huma.StreamResponse, error) {
@@ -75,15 +70,16 @@ func (a *api) streamMessage(ctx context.Context, who identity.Principal, in *str
 		return nil, err
 	}
 	known := in.LastEventID
-	watch := a.Live.Message(id) // before the first look, so that nothing falls between
-	over, err := a.isOver(ctx, who.UserID, id, known)
-	if err != nil || over {
+	watch := a.Live.Message(id) // before the first read, so that no change is missed in between
+	done, err := a.isFinalAt(ctx, who.UserID, id, known)
+	if err != nil || done {
 		watch.Stop()
 		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, err
 	}
-	return a.stream(in.Request, who, watch, func(ctx context.Context, write writeEvent) error {
-		// Many may be told at once, of whom few have missed anything.
-		if now, err := a.version(ctx, who.UserID, id); err != nil || now == known {
+	return a.stream(in.Request, who, watch, func(ctx context.Context, send sendEvent) error {
+		// Reading the version is cheap, and most notifications of a reconnected
+		// client bring nothing new.
+		if version, err := a.version(ctx, who.UserID, id); err != nil || version == known {
 			return err
 		}
 		message, err := a.read(ctx, who.UserID, id)
@@ -91,14 +87,13 @@ func (a *api) streamMessage(ctx context.Context, who identity.Principal, in *str
 			return err
 		}
 		known = strconv.FormatInt(message.Version, 10)
-		return write("message", known, message)
+		return send("message", known, message)
 	})
 }
 
-// isOver reports whether the message's story is, and whoever has seen the known version
-// knows all of it.
-func (a *api) isOver(ctx context.Context, owner, id uuid.UUID, known string) (bool, error) {
-	if now, err := a.version(ctx, owner, id); err != nil || now != known {
+// isFinalAt reports whether the message is final and known is its latest version.
+func (a *api) isFinalAt(ctx context.Context, owner, id uuid.UUID, known string) (bool, error) {
+	if version, err := a.version(ctx, owner, id); err != nil || version != known {
 		return false, err
 	}
 	message, err := a.read(ctx, owner, id)
@@ -110,122 +105,93 @@ func (a *api) version(ctx context.Context, owner, id uuid.UUID) (string, error) 
 	return strconv.FormatInt(n, 10), err
 }
 
-type newsInput struct{ Request }
+type messagesStreamInput struct{ Request }
 
-func (a *api) streamMessages(_ context.Context, who identity.Principal, in *newsInput) (*huma.StreamResponse, error) {
-	first := true
-	return a.stream(in.Request, who, a.Live.Owner(who.UserID), func(_ context.Context, write writeEvent) error {
-		if first { // there is none yet: whoever connects has just read
-			first = false
+func (a *api) streamMessages(_ context.Context, who identity.Principal, in *messagesStreamInput) (*huma.StreamResponse, error) {
+	connected := false
+	return a.stream(in.Request, who, a.Live.Owner(who.UserID), func(_ context.Context, send sendEvent) error {
+		if !connected { // the client has just read its messages
+			connected = true
 			return nil
 		}
-		return write("news", "", struct{}{})
+		return send("news", "", struct{}{})
 	})
 }
 
-// writeEvent writes one event; an empty id is left out.
-type writeEvent func(event, id string, data any) error
+// sendEvent sends one event. An empty id is left out.
+type sendEvent func(event, id string, data any) error
 
-// writeNews writes what there is to tell. An error ends the stream; the client connects
-// again and is told why, if that can be told.
-type writeNews func(ctx context.Context, write writeEvent) error
+// pushFunc sends what has changed. An error ends the stream; when the client
+// reconnects, the error is answered as a problem if it persists.
+type pushFunc func(ctx context.Context, send sendEvent) error
 
-// stream has tell called at once and whenever the watch has news, until the client is
-// gone, who asks may not any more, or the stream has been open for long enough. It
-// takes the connection over from net/http, whose buffers and stacks would be nearly all
-// that an open page costs.
-func (a *api) stream(q Request, who identity.Principal, watch live.Watch, tell writeNews) (*huma.StreamResponse, error) {
+// stream calls push once when the client connects and again on every notification
+// of watch, until the client disconnects, its access is revoked, the process stops
+// or streamLength has passed.
+func (a *api) stream(q Request, who identity.Principal, watch live.Watch, push pushFunc) (*huma.StreamResponse, error) {
 	if q.r.Method == http.MethodHead {
 		watch.Stop()
-		return &huma.StreamResponse{Body: func(huma.Context) { streamHeader(q.w.Header()) }}, nil
+		return &huma.StreamResponse{Body: func(huma.Context) { setStreamHeader(q.w.Header()) }}, nil
 	}
-	visit, ok := a.Live.Connect(who.UserID)
+	connection, ok := a.Live.Connect(who.UserID)
 	if !ok {
 		watch.Stop()
 		return nil, newProblem(http.StatusTooManyRequests,
-			fmt.Sprintf("You have %d streams open, which is as many as there can be. Close some, or ask for the list of your messages instead.", live.MaxConnections)).retryAfter(heartbeat)
+			fmt.Sprintf("You already have %d streams open, the maximum. Close one, or use listMessages instead.", live.MaxConnections)).retryAfter(heartbeatInterval)
 	}
 	s := &stream{
-		watch: watch, connection: visit, closed: a.Live.Closed(), write: tell, logger: a.Logger,
-		length: stretched(streamLength),
+		w: q.w, control: http.NewResponseController(q.w), watch: watch, connection: connection, closed: a.Live.Closed(),
+		push: push, length: jitter(streamLength),
 	}
 	if who.Key != nil && who.Key.ExpiresAt != nil {
 		s.length = min(s.length, time.Until(*who.Key.ExpiresAt))
 	}
-	return &huma.StreamResponse{Body: func(huma.Context) { s.begin(q.w) }}, nil
+	return &huma.StreamResponse{Body: func(huma.Context) { s.serve(q.r.Context()) }}, nil
 }
 
-func stretched(d time.Duration) time.Duration { return d + rand.N(d) }
+func jitter(d time.Duration) time.Duration { return d + rand.N(d) }
 
-func streamHeader(header http.Header) {
+func setStreamHeader(header http.Header) {
 	header.Set("Content-Type", "text/event-stream")
-	header.Set("X-Accel-Buffering", "no") // for nginx
+	header.Set("X-Accel-Buffering", "no") // nginx would buffer events otherwise
 }
 
-// stream is an open stream. Nothing of the request is kept in it.
+// stream is one open stream.
 type stream struct {
-	conn       streamConn
+	w          http.ResponseWriter
+	control    *http.ResponseController
 	watch      live.Watch
 	connection live.Connection
-	closed     <-chan struct{} // the process stops
-	write      writeNews
+	closed     <-chan struct{} // closed when the process stops
+	push       pushFunc
 	length     time.Duration
-	logger     *slog.Logger
 }
 
-// begin takes the connection over and lets the request end.
-func (s *stream) begin(w http.ResponseWriter) {
-	header := w.Header()
-	streamHeader(header)
-	header.Set("Connection", "close") // it is how the answer ends
-	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		s.close()
-		http.Error(w, "This connection cannot be kept open for a stream: use HTTP/1.1.", http.StatusHTTPVersionNotSupported)
-		return
-	}
-	s.conn = streamConn{conn}
-	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 200 OK\r\n")
-	_ = header.Write(&head) // into memory
-	fmt.Fprintf(&head, "\r\nretry: %d\n\n", stretched(retry).Milliseconds())
-	go s.follow(head.String())
-}
-
-func (s *stream) close() {
-	s.watch.Stop()
-	s.connection.Close()
-}
-
-// follow is the life of a stream.
-func (s *stream) follow(head string) {
-	defer s.conn.Close()
+// serve runs the stream until it ends. ctx ends when the client disconnects.
+func (s *stream) serve(ctx context.Context) {
 	defer s.close()
-	defer func() {
-		if p := recover(); p != nil { // nobody else would: the request is over
-			s.logger.Error("a stream panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	if s.conn.send(head) != nil || s.writeNews() != nil {
+	setStreamHeader(s.w.Header())
+	if s.write(fmt.Sprintf("retry: %d\n\n", jitter(reconnectDelay).Milliseconds())) != nil || s.pushNews(ctx) != nil {
 		return
 	}
 	end := time.NewTimer(s.length)
 	defer end.Stop()
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
+	heartbeat := time.NewTicker(heartbeatInterval)
+	defer heartbeat.Stop()
 	for {
 		var err error
 		select {
+		case <-s.watch.News:
+			err = s.pushNews(ctx)
+		case <-heartbeat.C:
+			err = s.write(": heartbeat\n\n")
 		case <-s.connection.Ended:
 			return
-		case <-s.watch.News:
-			err = s.writeNews()
-		case <-beat.C:
-			err = s.conn.send(": still here\n\n")
 		case <-s.closed:
 			return
 		case <-end.C:
+			return
+		case <-ctx.Done():
 			return
 		}
 		if err != nil {
@@ -234,49 +200,63 @@ func (s *stream) follow(head string) {
 	}
 }
 
-func (s *stream) writeNews() error {
+// errAccessRevoked ends a stream whose client has to authenticate again.
+var errAccessRevoked = errors.New("the client's access was revoked")
+
+func (s *stream) pushNews(ctx context.Context) error {
 	select {
-	case <-s.connection.Ended: // before anything that may have come with it
-		return errAccessEnded
+	case <-s.connection.Ended: // takes precedence over news that arrived with it
+		return errAccessRevoked
 	default:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
 	defer cancel()
-	return s.write(ctx, s.conn.event)
+	return s.push(ctx, s.sendEvent)
 }
 
-// errAccessEnded ends a stream whose reader has to show again who they are.
-var errAccessEnded = errors.New("the access has ended")
-
-// streamConn is the connection of a stream.
-type streamConn struct{ net.Conn }
-
-func (c streamConn) event(event, id string, data any) error {
+func (s *stream) sendEvent(event, id string, data any) error {
 	body, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("writing an event: %w", err)
+		return fmt.Errorf("encoding an event: %w", err)
 	}
 	if id != "" {
 		id = "id: " + id + "\n"
 	}
-	return c.send(fmt.Sprintf("event: %s\n%sdata: %s\n\n", event, id, body))
+	return s.write(fmt.Sprintf("event: %s\n%sdata: %s\n\n", event, id, body))
 }
 
-func (c streamConn) send(text string) error {
-	if err := c.SetDeadline(time.Now().Add(writeTime)); err != nil {
+// write sends text within writeTimeout. The deadline replaces the server's write
+// timeout, which covers the whole response. Between writes there is no deadline:
+// HTTP/2 resets a stream whose deadline passes even while nothing is written.
+func (s *stream) write(text string) error {
+	if err := setWriteDeadline(s.control, time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if _, err := s.w.Write([]byte(text)); err != nil {
 		return fmt.Errorf("writing to a stream: %w", err)
 	}
-	if _, err := c.Write([]byte(text)); err != nil {
-		return fmt.Errorf("writing to a stream: %w", err)
+	if err := s.control.Flush(); err != nil {
+		return fmt.Errorf("flushing a stream: %w", err)
 	}
-	return nil
+	return setWriteDeadline(s.control, time.Time{})
 }
 
-// allow gives the answer so much more time than the server would.
-func allow(w http.ResponseWriter, more time.Duration) error {
-	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(more))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) { // a writer without deadlines needs none
-		return fmt.Errorf("allowing a long answer: %w", err)
+// close bounds what net/http writes to finish the response.
+func (s *stream) close() {
+	s.watch.Stop()
+	s.connection.Close()
+	_ = setWriteDeadline(s.control, time.Now().Add(writeTimeout)) // the connection may be gone
+}
+
+// extendWriteDeadline gives the response more time than the server's write timeout.
+func extendWriteDeadline(w http.ResponseWriter, timeout time.Duration) error {
+	return setWriteDeadline(http.NewResponseController(w), time.Now().Add(timeout))
+}
+
+func setWriteDeadline(control *http.ResponseController, deadline time.Time) error {
+	err := control.SetWriteDeadline(deadline)
+	if err != nil && !errors.Is(err, http.ErrNotSupported) { // httptest.ResponseRecorder has no deadlines
+		return fmt.Errorf("setting a write deadline: %w", err)
 	}
 	return nil
 }

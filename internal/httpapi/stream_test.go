@@ -3,6 +3,8 @@ package httpapi_test
 import (
 	"bufio"
 	"context"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,26 +13,33 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/live"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// follow is an open stream, read event by event.
-type follow struct {
+// eventStream is an open stream.
+type eventStream struct {
 	t        *testing.T
 	response *http.Response
 	lines    *bufio.Scanner
 }
 
-// open asks for a stream over a real connection.
-func (c *client) open(t *testing.T, path string, headers ...string) *follow {
+// open opens a stream over a real connection.
+func (c *client) open(t *testing.T, path string, headers ...string) *eventStream {
 	t.Helper()
 	server := httptest.NewServer(c.handler)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(server.Close)
-	t.Cleanup(cancel) // before the server closes, which waits for its connections
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
+	return c.openAt(t, server.Client(), server.URL+path, headers...)
+}
+
+// openAt opens a stream at a running server.
+func (c *client) openAt(t *testing.T, httpClient *http.Client, url string, headers ...string) *eventStream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel) // runs before the server closes, which waits for open requests
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,20 +49,21 @@ func (c *client) open(t *testing.T, path string, headers ...string) *follow {
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := httpClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { response.Body.Close() })
-	return &follow{t: t, response: response, lines: bufio.NewScanner(response.Body)}
+	return &eventStream{t: t, response: response, lines: bufio.NewScanner(response.Body)}
 }
 
-// next returns the next event as its lines, or "" at the end of the stream.
-func (f *follow) next() string {
-	f.t.Helper()
+// next returns the lines of the next event joined by "|", or "" at the end of the
+// stream.
+func (s *eventStream) next() string {
+	s.t.Helper()
 	var event []string
-	for f.lines.Scan() {
-		line := f.lines.Text()
+	for s.lines.Scan() {
+		line := s.lines.Text()
 		if line == "" && len(event) > 0 {
 			return strings.Join(event, "|")
 		}
@@ -64,8 +74,8 @@ func (f *follow) next() string {
 	return ""
 }
 
-// happen moves a message on and announces it.
-func (s *system) happen(id uuid.UUID, status mms.Status) {
+// setStatus changes the status of a message and notifies the hub.
+func (s *system) setStatus(id uuid.UUID, status mms.Status) {
 	s.messages.mu.Lock()
 	h := s.messages.histories[id]
 	h.Version++
@@ -78,10 +88,10 @@ func (s *system) happen(id uuid.UUID, status mms.Status) {
 	s.changes <- id.String()
 }
 
-// sent is a message of somebody's.
-func (c *client) sent(t *testing.T) uuid.UUID {
+// sendMessage creates a message and returns its id.
+func (c *client) sendMessage(t *testing.T) uuid.UUID {
 	t.Helper()
-	body := decode[map[string]any](t, c.do("POST", "/api/send-mms", goodSend))
+	body := decode[map[string]any](t, c.do("POST", "/api/send-mms", validSend))
 	id, err := uuid.Parse(body["id"].(string))
 	if err != nil {
 		t.Fatal(err)
@@ -89,185 +99,268 @@ func (c *client) sent(t *testing.T) uuid.UUID {
 	return id
 }
 
-func TestStreamOfAMessage(t *testing.T) {
+const allMessages = "/api/messages/stream"
+
+func streamPath(id uuid.UUID) string { return "/api/messages/" + id.String() + "/stream" }
+
+func TestStreamMessage(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	ada := s.ada()
-	id := ada.sent(t)
-	path := "/api/messages/" + id.String() + "/stream"
-	f := ada.open(t, path)
-	if ct := f.response.Header.Get("Content-Type"); f.response.StatusCode != http.StatusOK || ct != "text/event-stream" {
-		t.Fatalf("%d %s", f.response.StatusCode, ct)
+	id := ada.sendMessage(t)
+	stream := ada.open(t, streamPath(id))
+	if ct := stream.response.Header.Get("Content-Type"); stream.response.StatusCode != http.StatusOK || ct != "text/event-stream" {
+		t.Fatalf("got %d %s, want 200 text/event-stream", stream.response.StatusCode, ct)
 	}
-	if got := f.next(); !strings.HasPrefix(got, `event: message|id: 1|data: {`) || !strings.Contains(got, `"status":"queued"`) {
-		t.Errorf("the first event is %s", got)
+	if got := stream.next(); !strings.HasPrefix(got, `event: message|id: 1|data: {`) || !strings.Contains(got, `"status":"queued"`) {
+		t.Errorf("got first event %s", got)
 	}
-	s.changes <- id.String() // nothing has changed: nothing is sent
-	s.happen(id, mms.Sending)
-	if got := f.next(); !strings.HasPrefix(got, `event: message|id: 2|`) || !strings.Contains(got, `"status":"sending"`) {
-		t.Errorf("the second event is %s", got)
+	s.changes <- id.String() // without a change, so no event follows
+	s.setStatus(id, mms.Sending)
+	if got := stream.next(); !strings.HasPrefix(got, `event: message|id: 2|`) || !strings.Contains(got, `"status":"sending"`) {
+		t.Errorf("got second event %s", got)
 	}
-	s.happen(id, mms.Delivered)
-	if got := f.next(); !strings.Contains(got, `"final":true`) {
-		t.Errorf("the third event is %s", got)
+	s.setStatus(id, mms.Delivered)
+	if got := stream.next(); !strings.Contains(got, `"final":true`) {
+		t.Errorf("got third event %s", got)
 	}
-	if again := ada.open(t, path, "Last-Event-ID", "2"); !strings.HasPrefix(again.next(), "event: message|id: 3|") {
-		t.Error("whoever comes back is not told what was missed")
+	if got := ada.open(t, streamPath(id), "Last-Event-ID", "2").next(); !strings.HasPrefix(got, "event: message|id: 3|") {
+		t.Errorf("got %s after reconnecting with event 2, want event 3", got)
 	}
-	if over := ada.open(t, path, "Last-Event-ID", "3"); over.response.StatusCode != http.StatusNoContent {
-		t.Errorf("whoever knows the end gets %d, want 204", over.response.StatusCode)
+	if got := ada.open(t, streamPath(id), "Last-Event-ID", "3").response.StatusCode; got != http.StatusNoContent {
+		t.Errorf("got %d after reconnecting with the final event, want 204", got)
 	}
 }
 
-func TestStreamOfAllMessages(t *testing.T) {
+// The first line of a stream sets the delay after which browsers reconnect.
+func TestStreamSetsReconnectDelay(t *testing.T) {
+	t.Parallel()
+	stream := newSystem(t).ada().open(t, allMessages)
+	if !stream.lines.Scan() || !strings.HasPrefix(stream.lines.Text(), "retry: ") {
+		t.Errorf("got first line %q, want retry", stream.lines.Text())
+	}
+}
+
+func TestStreamMessages(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	ada, bob := s.ada(), s.loggedIn(bobEmail)
-	hers, his := ada.sent(t), bob.sent(t)
-	f := ada.open(t, "/api/messages/stream")
-	s.happen(his, mms.Sending)
-	s.happen(hers, mms.Sending)
-	if got := f.next(); got != "event: news|data: {}" {
-		t.Errorf("the event is %q", got)
+	ada, bob := s.ada(), s.login(bobEmail)
+	adas, bobs := ada.sendMessage(t), bob.sendMessage(t)
+	stream := ada.open(t, allMessages)
+	s.setStatus(bobs, mms.Sending)
+	s.setStatus(adas, mms.Sending)
+	if got := stream.next(); got != "event: news|data: {}" {
+		t.Errorf("got event %q", got)
 	}
 	s.messages.mu.Lock()
-	delete(s.messages.histories, hers)
+	delete(s.messages.histories, adas)
 	s.messages.mu.Unlock()
-	// Bob's alone would be her next event if others' news were hers.
-	s.happen(his, mms.Sent)
-	s.happen(ada.sent(t), mms.Sending)
-	if got := f.next(); got != "event: news|data: {}" {
-		t.Errorf("the second event is %q", got)
+	// Bob's change comes first: it would be the next event if Ada received it.
+	s.setStatus(bobs, mms.Sent)
+	s.setStatus(ada.sendMessage(t), mms.Sending)
+	if got := stream.next(); got != "event: news|data: {}" {
+		t.Errorf("got second event %q", got)
 	}
 }
 
-// TestAStreamEndsWithTheLogin has two people follow, one of whom logs out.
-func TestAStreamEndsWithTheLogin(t *testing.T) {
+func TestStreamOverHTTP2(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	ada, bob := s.ada(), s.loggedIn(bobEmail)
-	hers, his := ada.sent(t), bob.sent(t)
-	all := ada.open(t, "/api/messages/stream")
-	one := ada.open(t, "/api/messages/"+hers.String()+"/stream")
-	bobs := bob.open(t, "/api/messages/"+his.String()+"/stream")
-	one.next()
-	bobs.next()
+	ada := s.ada()
+	id := ada.sendMessage(t)
+	server := httptest.NewUnstartedServer(s.handler)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	stream := ada.openAt(t, server.Client(), server.URL+streamPath(id))
+	if got := stream.response.ProtoMajor; got != 2 {
+		t.Fatalf("got HTTP/%d, want HTTP/2", got)
+	}
+	if got := stream.next(); !strings.HasPrefix(got, "event: message|id: 1|") {
+		t.Errorf("got first event %s", got)
+	}
+	s.setStatus(id, mms.Sending)
+	if got := stream.next(); !strings.HasPrefix(got, "event: message|id: 2|") {
+		t.Errorf("got second event %s", got)
+	}
+}
+
+// The server's write timeout covers a whole response, but must not end a stream.
+func TestStreamOutlivesWriteTimeout(t *testing.T) {
+	t.Parallel()
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const timeout = 200 * time.Millisecond
+			s := newSystem(t)
+			ada := s.ada()
+			id := ada.sendMessage(t)
+			server := httptest.NewUnstartedServer(s.handler)
+			server.Config.ReadTimeout, server.Config.WriteTimeout, server.EnableHTTP2 = timeout, timeout, http2
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			stream := ada.openAt(t, server.Client(), server.URL+streamPath(id))
+			stream.next()
+			<-time.After(2 * timeout)
+			s.setStatus(id, mms.Sending)
+			if got := stream.next(); !strings.HasPrefix(got, "event: message|id: 2|") {
+				t.Errorf("got %q after the write timeout, want event 2", got)
+			}
+		})
+	}
+}
+
+// A stopping server waits for open requests, so streams must end by themselves.
+func TestStreamsEndAtShutdown(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	ada := s.ada()
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	served := make(chan error, 1)
+	logger := slog.New(slog.NewTextHandler(s.logs, nil))
+	go func() { served <- httpkit.ServeListener(ctx, listener, s.handler, logger) }()
+	stream := ada.openAt(t, http.DefaultClient, "http://"+listener.Addr().String()+allMessages)
+	s.stop()
+	stop()
+	if got := stream.next(); got != "" {
+		t.Errorf("got event %s, want the end of the stream", got)
+	}
+	if err := stream.lines.Err(); err != nil {
+		t.Errorf("got %v, want a complete response", err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("got %v, want an orderly shutdown", err)
+	}
+	if strings.Contains(s.logs.String(), "level=WARN") {
+		t.Errorf("got warnings in the log:\n%s", s.logs)
+	}
+}
+
+func TestStreamsEndWithLogout(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	ada, bob := s.ada(), s.login(bobEmail)
+	adas, bobs := ada.sendMessage(t), bob.sendMessage(t)
+	adasList := ada.open(t, allMessages)
+	adasMessage := ada.open(t, streamPath(adas))
+	bobsMessage := bob.open(t, streamPath(bobs))
+	adasMessage.next()
+	bobsMessage.next()
 	if got := ada.do("POST", "/api/logout", ""); got.status != http.StatusNoContent {
 		t.Fatalf("logout: %d %s", got.status, got.body)
 	}
-	s.happen(hers, mms.Sending)
-	s.happen(his, mms.Sending)
-	if got := all.next() + one.next(); got != "" {
-		t.Errorf("whoever has logged out is told %s", got)
+	s.setStatus(adas, mms.Sending)
+	s.setStatus(bobs, mms.Sending)
+	if got := adasList.next() + adasMessage.next(); got != "" {
+		t.Errorf("got event %s after logout, want the end of the stream", got)
 	}
-	if got := bobs.next(); !strings.Contains(got, `"status":"sending"`) {
-		t.Errorf("whoever has not is told %q", got)
+	if got := bobsMessage.next(); !strings.Contains(got, `"status":"sending"`) {
+		t.Errorf("got %q on another user's stream, want the change", got)
 	}
 }
 
-func TestTooManyStreams(t *testing.T) {
+func TestStreamLimit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	ada, bob := s.ada(), s.loggedIn(bobEmail)
-	var first *follow
+	ada, bob := s.ada(), s.login(bobEmail)
+	var last *eventStream
 	for range live.MaxConnections {
-		first = ada.open(t, "/api/messages/stream")
+		last = ada.open(t, allMessages)
 	}
-	const path = "/api/messages/stream"
-	if got := ada.do("GET", path, ""); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "100 streams") {
-		t.Errorf("one too many: %d %v %s", got.status, got.header, got.body)
+	if got := ada.do("GET", allMessages, ""); got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "100 streams") {
+		t.Errorf("got %d %v %s above the limit, want 429 with Retry-After", got.status, got.header, got.body)
 	}
-	if got := ada.do("HEAD", path, ""); got.status != http.StatusOK {
-		t.Errorf("HEAD, which opens none: %d", got.status)
+	if got := ada.do("HEAD", allMessages, ""); got.status != http.StatusOK {
+		t.Errorf("got %d for HEAD, want 200: it opens no stream", got.status)
 	}
-	if got := bob.open(t, path); got.response.StatusCode != http.StatusOK {
-		t.Errorf("somebody else's first: %d", got.response.StatusCode)
+	if got := bob.open(t, allMessages).response.StatusCode; got != http.StatusOK {
+		t.Errorf("got %d for another user, want 200", got)
 	}
-	first.response.Body.Close()
-	testkit.Eventually(t, "there is room for another", func() bool {
-		s.happen(ada.sent(t), mms.Sending) // the stream finds out that its reader is gone
-		return ada.open(t, path).response.StatusCode == http.StatusOK
+	last.response.Body.Close()
+	testkit.Eventually(t, "a closed stream makes room for another", func() bool {
+		return ada.open(t, allMessages).response.StatusCode == http.StatusOK
 	})
 }
 
-// TestWhoHasMissedNothingReadsNothing tells a stream again and again.
-func TestWhoHasMissedNothingReadsNothing(t *testing.T) {
+func TestUnchangedMessageIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	ada := s.ada()
-	id := ada.sent(t)
-	f := ada.open(t, "/api/messages/"+id.String()+"/stream")
-	f.next()
-	s.messages.mu.Lock()
-	before := s.messages.reads[id]
-	s.messages.mu.Unlock()
+	id := ada.sendMessage(t)
+	stream := ada.open(t, streamPath(id))
+	stream.next()
+	before := s.messages.readsOf(id)
 	for range 10 {
 		s.changes <- id.String()
 	}
-	s.happen(id, mms.Sending)
-	f.next()
-	s.messages.mu.Lock()
-	defer s.messages.mu.Unlock()
-	if n := s.messages.reads[id] - before; n != 1 {
-		t.Errorf("the message was read %d times for one event", n)
+	s.setStatus(id, mms.Sending)
+	stream.next()
+	if got := s.messages.readsOf(id) - before; got != 1 {
+		t.Errorf("got %d reads for one event, want 1", got)
 	}
 }
 
-func TestStreamsAreForTheirOwners(t *testing.T) {
+func TestStreamAccess(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	path := "/api/messages/" + s.ada().sent(t).String() + "/stream"
+	path := streamPath(s.ada().sendMessage(t))
 	for name, tt := range map[string]struct {
-		who    *client
+		client *client
 		path   string
 		status int
 	}{
-		"a stranger's":         {s.stranger(), path, http.StatusUnauthorized},
-		"a stranger's, of all": {s.stranger(), "/api/messages/stream", http.StatusUnauthorized},
-		"another user's":       {s.loggedIn(bobEmail), path, http.StatusNotFound},
-		"of no message":        {s.ada(), "/api/messages/" + uuid.NewString() + "/stream", http.StatusNotFound},
-		"of no id":             {s.ada(), "/api/messages/x/stream", http.StatusNotFound},
+		"one message, not logged in":  {s.anonymous(), path, http.StatusUnauthorized},
+		"all messages, not logged in": {s.anonymous(), allMessages, http.StatusUnauthorized},
+		"another user's message":      {s.login(bobEmail), path, http.StatusNotFound},
+		"unknown id":                  {s.ada(), streamPath(uuid.New()), http.StatusNotFound},
+		"malformed id":                {s.ada(), "/api/messages/x/stream", http.StatusNotFound},
 	} {
-		if got := tt.who.do("GET", tt.path, ""); got.status != tt.status {
-			t.Errorf("%s stream: %d, want %d", name, got.status, tt.status)
+		if got := tt.client.do("GET", tt.path, ""); got.status != tt.status {
+			t.Errorf("%s: got %d, want %d", name, got.status, tt.status)
 		}
 	}
 	if got := s.ada().do("HEAD", path, ""); got.status != http.StatusOK || got.header.Get("Content-Type") != "text/event-stream" {
-		t.Errorf("HEAD: %d %v", got.status, got.header)
+		t.Errorf("HEAD: got %d %v", got.status, got.header)
 	}
 }
 
-func TestWaitingForNews(t *testing.T) {
+func TestGetMessageWaits(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	ada := s.ada()
-	id := ada.sent(t)
+	id := ada.sendMessage(t)
 	path := "/api/messages/" + id.String()
 	tag := ada.do("GET", path, "").header.Get("ETag")
 
 	if got := ada.do("GET", path+"?wait=30s", ""); got.status != http.StatusOK {
-		t.Errorf("who knows nothing waits for nothing: %d", got.status)
+		t.Errorf("without an ETag: got %d, want 200 at once", got.status)
 	}
 	if got := ada.do("GET", path+"?wait=30s", "", "If-None-Match", `"another"`); got.status != http.StatusOK {
-		t.Errorf("who has old news waits for nothing: %d", got.status)
+		t.Errorf("with an old ETag: got %d, want 200 at once", got.status)
 	}
 	if got := ada.do("GET", path+"?wait=20ms", "", "If-None-Match", tag); got.status != http.StatusNotModified {
-		t.Errorf("after a wait without news: %d, want 304", got.status)
+		t.Errorf("without a change: got %d, want 304", got.status)
 	}
-	answered := make(chan answer)
-	go func() { answered <- ada.do("GET", path+"?wait=60s", "", "If-None-Match", tag) }()
-	s.happen(id, mms.Sending)
-	if got := <-answered; got.status != http.StatusOK || !strings.Contains(got.body, `"status":"sending"`) {
-		t.Errorf("with news: %d %s", got.status, got.body)
+	responses := make(chan response)
+	go func() { responses <- ada.do("GET", path+"?wait=60s", "", "If-None-Match", tag) }()
+	s.setStatus(id, mms.Sending)
+	if got := <-responses; got.status != http.StatusOK || !strings.Contains(got.body, `"status":"sending"`) {
+		t.Errorf("with a change: got %d %s", got.status, got.body)
 	}
 	for _, wait := range []string{"61s", "-1s", "soon", "10"} {
 		got := ada.do("GET", path+"?wait="+wait, "", "If-None-Match", tag)
 		if got.status != http.StatusBadRequest || !strings.Contains(got.body, `"field":"wait"`) {
-			t.Errorf("wait=%s: %d %s", wait, got.status, got.body)
+			t.Errorf("wait=%s: got %d %s, want 400", wait, got.status, got.body)
 		}
 	}
 	ada.gone = true
 	if got := ada.do("GET", path+"?wait=60s", "", "If-None-Match", `"x"`); got.status >= 500 && got.status != http.StatusServiceUnavailable {
-		t.Errorf("who hangs up: %d", got.status)
+		t.Errorf("client disconnected: got %d", got.status)
 	}
 }

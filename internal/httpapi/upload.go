@@ -45,7 +45,7 @@ func readUpload(q Request) (*upload, error) {
 		return nil, err
 	}
 	control := http.NewResponseController(q.w)
-	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTime)), allow(q.w, 2*uploadTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTime)), extendWriteDeadline(q.w, 2*uploadTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, fmt.Errorf("allowing a long upload: %w", err)
 	}
 	file, err := os.CreateTemp("", "postcard-batch-")
