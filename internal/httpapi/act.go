@@ -8,6 +8,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 func (a *api) registerActs() {
@@ -59,13 +61,10 @@ func (a *api) resend(ctx context.Context, who identity.Principal, in *resendInpu
 	if err != nil {
 		return nil, err
 	}
-	once, err := idempotency(in.Request, in.r.URL.Path, nil)
+	key := idempotency(in.Request, intake.Fingerprint("resend", mms.CreateParams{}, in.ID))
+	result, err := a.Intake.Resend(ctx, submitterOf(who), id, key)
 	if err != nil {
 		return nil, err
 	}
-	taken, err := a.Intake.Resend(ctx, submitterOf(who), id, once)
-	if err != nil {
-		return nil, err
-	}
-	return a.createdMessage(taken), nil
+	return a.createdMessage(result), nil
 }

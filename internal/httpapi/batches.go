@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
@@ -165,23 +166,24 @@ func (a *api) createBatch(ctx context.Context, who identity.Principal, in *creat
 	if body.OnError != "" && body.OnError != rejectAll && body.OnError != createValid {
 		return nil, invalid.Fields{{Name: "onError", Rule: "one_of", Message: "must be reject_all or create_valid"}}
 	}
-	taken, err := a.Intake.CreateBatch(ctx, submitterOf(who), mms.BatchParams{
+	params := mms.BatchParams{
 		Name: body.Name, CreateValid: body.OnError == createValid,
 		CreateParams: mms.CreateParams{
 			Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, From: body.From, SendAt: body.SendAt,
 			ValidFor: body.ValidFor, Priority: body.Priority, Metadata: body.Metadata,
-			Idempotency: mms.Idempotency{Key: in.r.Header.Get(mms.IdempotencyHeader), Fingerprint: upload.sum},
 		},
-	}, rows)
+	}
+	params.Idempotency = idempotency(in.Request, intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), upload.hash))
+	result, err := a.Intake.CreateBatch(ctx, submitterOf(who), params, rows)
 	if err != nil {
 		return nil, err
 	}
-	out := &newBatchOutput{Location: batchesPath + "/" + taken.ID.String(), Body: NewBatch{Batch: a.batch(taken.Batch), Errors: []RowError{}}}
-	out.Body.State = mms.BatchRunning // as it was taken on
-	for _, f := range taken.Errors[:min(len(taken.Errors), mms.MaxPage)] {
-		out.Body.Errors = append(out.Body.Errors, rowError(f))
+	out := &newBatchOutput{Location: batchesPath + "/" + result.ID.String(), Body: NewBatch{Batch: a.batch(result.Batch), Errors: []RowError{}}}
+	out.Body.State = mms.BatchRunning // also when an earlier request is replayed and the batch has since been paused
+	for _, e := range result.Errors[:min(len(result.Errors), mms.MaxPage)] {
+		out.Body.Errors = append(out.Body.Errors, rowError(e))
 	}
-	if taken.Replayed {
+	if result.Replayed {
 		out.Replayed = strconv.FormatBool(true)
 	}
 	return out, nil

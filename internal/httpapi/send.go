@@ -2,9 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"fmt"
 	"math"
 	"net/http"
 	"reflect"
@@ -14,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -110,22 +108,19 @@ func (a *api) send(ctx context.Context, who identity.Principal, in *sendInput) (
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
 	}
-	once, err := idempotency(in.Request, sendPath, body)
-	if err != nil {
-		return nil, err
-	}
-	draft := mms.CreateParams{
+	params := mms.CreateParams{
 		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs,
-		ValidFor: body.ValidFor, SendAt: body.SendAt, Priority: body.Priority, Metadata: body.Metadata, Idempotency: once,
+		ValidFor: body.ValidFor, SendAt: body.SendAt, Priority: body.Priority, Metadata: body.Metadata,
 	}
+	params.Idempotency = idempotency(in.Request, intake.Fingerprint("send", params))
 	if body.DryRun {
-		forecast, err := a.Intake.Forecast(ctx, submitterOf(who), draft)
+		forecast, err := a.Intake.Forecast(ctx, submitterOf(who), params)
 		if err != nil {
 			return nil, err
 		}
 		return &sendOutput{Status: http.StatusOK, Body: forecastOf(forecast)}, nil
 	}
-	taken, err := a.Intake.CreateMessage(ctx, submitterOf(who), draft)
+	taken, err := a.Intake.CreateMessage(ctx, submitterOf(who), params)
 	if err != nil {
 		return nil, err
 	}
@@ -166,16 +161,7 @@ func submitterOf(who identity.Principal) mms.Submitter {
 	return by
 }
 
-// idempotency is the request's idempotency key, with a fingerprint of what is
-// asked for: of the body as it was understood, so that its spelling is free.
-func idempotency(q Request, operation string, body any) (mms.Idempotency, error) {
-	key := q.r.Header.Get(mms.IdempotencyHeader)
-	if key == "" {
-		return mms.Idempotency{}, nil
-	}
-	asked, err := json.Marshal(body)
-	if err != nil {
-		return mms.Idempotency{}, fmt.Errorf("writing a request down: %w", err)
-	}
-	return mms.Idempotency{Key: key, Fingerprint: sha256.Sum256(append([]byte(operation+"\n"), asked...))}, nil
+// idempotency reads the request's idempotency key.
+func idempotency(q Request, fingerprint [32]byte) mms.Idempotency {
+	return mms.Idempotency{Key: q.r.Header.Get(mms.IdempotencyHeader), Fingerprint: fingerprint}
 }

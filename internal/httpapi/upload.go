@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ type upload struct {
 	file  *os.File
 	csv   bool
 	query url.Values // for CSV
-	sum   [32]byte   // of all that was sent
+	hash  string     // of the body, in hex
 }
 
 // readUpload receives the body to its end.
@@ -57,9 +58,8 @@ func readUpload(q Request) (*upload, error) {
 		return nil, errors.Join(fmt.Errorf("keeping a batch: %w", err), file.Close())
 	}
 	hash := sha256.New()
-	fmt.Fprintf(hash, "%s\n%s\n", declared, q.r.URL.RawQuery)
 	_, err = io.Copy(io.MultiWriter(file, hash), http.MaxBytesReader(q.w, q.r.Body, maxUpload))
-	hash.Sum(u.sum[:0])
+	u.hash = hex.EncodeToString(hash.Sum(nil))
 	if err == nil {
 		return u, nil
 	}

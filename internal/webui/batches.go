@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/csvrows"
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
@@ -140,7 +143,6 @@ func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatch
 	if _, err := io.Copy(hash, file); err != nil {
 		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
-	fmt.Fprintf(hash, "\n%q", []string{body.Name, body.Text, body.MediaURL, body.From, fmt.Sprint(body.CreateValid)})
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
@@ -148,13 +150,15 @@ func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatch
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
-	return p.Intake.CreateBatch(r.Context(), submitterOf(who), mms.BatchParams{
+	params := mms.BatchParams{
 		Name: body.Name, CreateValid: body.CreateValid,
-		CreateParams: mms.CreateParams{
-			Text: body.Text, MediaURL: body.MediaURL, From: body.From,
-			Idempotency: mms.Idempotency{Key: onceKey(r), Fingerprint: [32]byte(hash.Sum(nil))},
-		},
-	}, list)
+		CreateParams: mms.CreateParams{Text: body.Text, MediaURL: body.MediaURL, From: body.From},
+	}
+	params.Idempotency = mms.Idempotency{
+		Key:         onceKey(r),
+		Fingerprint: intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), hex.EncodeToString(hash.Sum(nil))),
+	}
+	return p.Intake.CreateBatch(r.Context(), submitterOf(who), params, list)
 }
 
 type batchPage struct {

@@ -2,13 +2,13 @@ package webui
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
@@ -59,7 +59,7 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Pri
 	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
 	media, once := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("once")
 	draft := mms.CreateParams{To: to, From: from, Text: text, MediaURLs: media}
-	draft.Idempotency = mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256(fmt.Appendf(nil, "%q", [][]string{{to, from, text}, media}))}
+	draft.Idempotency = mms.Idempotency{Key: onceKey(r), Fingerprint: intake.Fingerprint("compose", draft)}
 	read, readErr := mms.ParseTypedPhoneNumber(to)
 	if readErr == nil {
 		draft.To = string(read)

@@ -1,7 +1,6 @@
 package webui
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"html/template"
@@ -16,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
@@ -215,7 +215,7 @@ func (p *Pages) resend(w http.ResponseWriter, r *http.Request, who identity.Prin
 	if !p.readForm(w, r) {
 		return
 	}
-	once := mms.Idempotency{Key: onceKey(r), Fingerprint: sha256.Sum256([]byte("again " + id.String()))}
+	once := mms.Idempotency{Key: onceKey(r), Fingerprint: intake.Fingerprint("resend", mms.CreateParams{}, id.String())}
 	again, err := p.Intake.Resend(r.Context(), submitterOf(who), id, once)
 	var faults invalid.Fields
 	var full mms.CapError
