@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/postcard-mms/postcard/internal/groupcommit"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -28,7 +29,7 @@ func (s *Store) createInGroup(ctx context.Context, o mms.CreateRequest) (mms.Cre
 	if key != "" {
 		key = o.Owner.String() + key
 	}
-	a, ok := s.creating.do(ctx, creation{request: o}, key, s.storeGroup)
+	a, ok := s.creating.Do(ctx, creation{request: o}, key, s.storeGroup)
 	return a.result, ok, a.err
 }
 
@@ -74,10 +75,10 @@ WITH i AS MATERIALIZED (
 SELECT id, created_at, expires_at FROM m`
 
 // storeGroup stores what can be stored of a group.
-func (s *Store) storeGroup(ctx context.Context, group []*pending[creation]) {
+func (s *Store) storeGroup(ctx context.Context, group []*groupcommit.Item[creation]) {
 	if p := group[0]; len(group) == 1 {
-		p.what.result, p.what.err = s.createOne(ctx, p.what.request)
-		p.ok = true
+		p.Value.result, p.Value.err = s.createOne(ctx, p.Value.request)
+		p.OK = true
 		return
 	}
 	args, err := groupArgs(group)
@@ -91,24 +92,24 @@ func (s *Store) storeGroup(ctx context.Context, group []*pending[creation]) {
 	}
 	if err := s.db.SelectContext(ctx, &rows, createMessages, args...); err != nil {
 		for _, p := range group {
-			p.what.err, p.ok = shared(err, "accepting messages")
+			p.Value.err, p.OK = sharedError(err, "accepting messages")
 		}
 		return
 	}
-	byID := make(map[uuid.UUID]*pending[creation], len(group))
+	byID := make(map[uuid.UUID]*groupcommit.Item[creation], len(group))
 	for _, p := range group {
-		byID[p.what.request.ID] = p
+		byID[p.Value.request.ID] = p
 	}
 	for _, row := range rows {
 		p := byID[row.ID]
-		m := p.what.request.Message
+		m := p.Value.request.Message
 		m.CreatedAt, m.ExpiresAt = row.CreatedAt, row.ExpiresAt
-		p.what.result, p.ok = mms.CreateResult{Message: m.AsCreated()}, true
+		p.Value.result, p.OK = mms.CreateResult{Message: m.AsCreated()}, true
 		s.noteChanged(row.ID)
 	}
 }
 
-func groupArgs(group []*pending[creation]) ([]any, error) {
+func groupArgs(group []*groupcommit.Item[creation]) ([]any, error) {
 	n := len(group)
 	ids, users, senders, recipients, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	objects, keys, valid, priorities := make([]string, n), make([]string, n), make([]float64, n), make([]int64, n)
@@ -117,7 +118,7 @@ func groupArgs(group []*pending[creation]) ([]any, error) {
 	var holders, pictured, urls []string
 	counts := map[uuid.UUID]int64{}
 	for i, p := range group {
-		o := p.what.request
+		o := p.Value.request
 		var err error
 		if objects[i], err = metadataJSON(o.Metadata); err != nil {
 			return nil, err
@@ -188,22 +189,22 @@ FROM m`
 
 // claimInGroup claims a message together with others.
 func (s *Store) claimInGroup(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (c claimCall, ok bool) {
-	return s.claiming.do(ctx, claimCall{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
+	return s.claiming.Do(ctx, claimCall{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
 }
 
-func (s *Store) claimGroup(ctx context.Context, group []*pending[claimCall]) {
+func (s *Store) claimGroup(ctx context.Context, group []*groupcommit.Item[claimCall]) {
 	if p := group[0]; len(group) == 1 {
-		p.what.claim, p.what.claimed, p.what.err = s.claimOne(ctx, p.what.id, p.what.token, p.what.lease)
-		p.ok = true
+		p.Value.claim, p.Value.claimed, p.Value.err = s.claimOne(ctx, p.Value.id, p.Value.token, p.Value.lease)
+		p.OK = true
 		return
 	}
 	ids, tokens := make([]string, len(group)), make([]string, len(group))
-	byID := make(map[uuid.UUID]*pending[claimCall], len(group))
-	lease := group[0].what.lease
+	byID := make(map[uuid.UUID]*groupcommit.Item[claimCall], len(group))
+	lease := group[0].Value.lease
 	for i, p := range group {
-		ids[i], tokens[i] = p.what.id.String(), p.what.token
-		byID[p.what.id] = p
-		lease = min(lease, p.what.lease)
+		ids[i], tokens[i] = p.Value.id.String(), p.Value.token
+		byID[p.Value.id] = p
+		lease = min(lease, p.Value.lease)
 	}
 	var rows []claimRow
 	if err := s.db.SelectContext(ctx, &rows, claimGroup, pq.Array(ids), pq.Array(tokens), lease.Seconds()); err != nil {
@@ -211,7 +212,7 @@ func (s *Store) claimGroup(ctx context.Context, group []*pending[claimCall]) {
 	}
 	for _, row := range rows {
 		p := byID[row.ID]
-		p.what.claim, p.what.claimed, p.ok = row.claim(), true, true
+		p.Value.claim, p.Value.claimed, p.OK = row.claim(), true, true
 		s.noteChanged(row.ID)
 	}
 }
@@ -257,22 +258,22 @@ SELECT id, adopted FROM m`
 
 // recordSubmittedInGroup records an answer of Plivo's together with others.
 func (s *Store) recordSubmittedInGroup(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (mms.SubmitResult, bool, error) {
-	p, ok := s.submitting.do(ctx, submission{ref: ref, verdict: v}, ref.MessageID.String(), s.recordSubmittedGroup)
+	p, ok := s.submitting.Do(ctx, submission{ref: ref, verdict: v}, ref.MessageID.String(), s.recordSubmittedGroup)
 	return p.result, ok, p.err
 }
 
-func (s *Store) recordSubmittedGroup(ctx context.Context, group []*pending[submission]) {
+func (s *Store) recordSubmittedGroup(ctx context.Context, group []*groupcommit.Item[submission]) {
 	if p := group[0]; len(group) == 1 {
-		p.what.result, p.what.err = s.recordSubmittedOne(ctx, p.what.ref, p.what.verdict, mms.EventSubmitted)
-		p.ok = true
+		p.Value.result, p.Value.err = s.recordSubmittedOne(ctx, p.Value.ref, p.Value.verdict, mms.EventSubmitted)
+		p.OK = true
 		return
 	}
 	n := len(group)
 	ids, uuids, apiIDs := make([]string, n), make([]string, n), make([]string, n)
 	numbers, statuses := make([]int64, n), make([]int64, n)
-	byID := make(map[uuid.UUID]*pending[submission], n)
+	byID := make(map[uuid.UUID]*groupcommit.Item[submission], n)
 	for i, p := range group {
-		ref, v := p.what.ref, p.what.verdict
+		ref, v := p.Value.ref, p.Value.verdict
 		ids[i], numbers[i], uuids[i], statuses[i], apiIDs[i] = ref.MessageID.String(), int64(ref.Ordinal), v.PlivoUUID, int64(v.HTTPStatus), v.APIID
 		byID[ref.MessageID] = p
 	}
@@ -283,16 +284,23 @@ func (s *Store) recordSubmittedGroup(ctx context.Context, group []*pending[submi
 	err := s.db.SelectContext(ctx, &rows, recordSubmittedMany, pq.Array(ids), pq.Array(numbers), pq.Array(uuids), pq.Array(statuses), pq.Array(apiIDs))
 	if err != nil {
 		for _, p := range group {
-			p.what.err, p.ok = shared(err, "recording answers")
+			p.Value.err, p.OK = sharedError(err, "recording answers")
 		}
 		return
 	}
 	for _, row := range rows {
 		p := byID[row.ID]
-		p.what.result, p.ok = mms.Duplicate, true
+		p.Value.result, p.OK = mms.Duplicate, true
 		if row.Adopted {
-			p.what.result = mms.Adopted
+			p.Value.result = mms.Adopted
 		}
 		s.noteChanged(row.ID)
 	}
+}
+
+// sharedError wraps the error of a batch's statement. It reports true when every item
+// of the batch would meet the same error by itself, because the database is
+// unavailable; otherwise the items have to be retried one by one.
+func sharedError(err error, doing string) (error, bool) {
+	return wrapError(err, doing), isUnavailable(err)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
+	"github.com/postcard-mms/postcard/internal/groupcommit"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -31,9 +32,9 @@ import (
 type Store struct {
 	db         *preparedDB
 	notifier   changeNotifier
-	creating   *groups[creation]
-	claiming   *groups[claimCall]
-	submitting *groups[submission]
+	creating   *groupcommit.Committer[creation]
+	claiming   *groupcommit.Committer[claimCall]
+	submitting *groupcommit.Committer[submission]
 }
 
 // StatementTimeout is how long a process waits for the answer to one statement.
@@ -58,9 +59,9 @@ func Open(address string, maxConns int, patience time.Duration) (*Store, error) 
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{
 		db:         &preparedDB{DB: db, timeout: patience, statements: map[string]*sqlx.Stmt{}},
-		creating:   newGroups[creation](false),
-		claiming:   newGroups[claimCall](true),
-		submitting: newGroups[submission](true),
+		creating:   groupcommit.New[creation](groupcommit.Options{Timeout: StatementTimeout}),
+		claiming:   groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
+		submitting: groupcommit.New[submission](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
 	}, nil
 }
 
