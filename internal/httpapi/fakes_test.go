@@ -174,23 +174,30 @@ func (f *fakeMessages) CreateMessage(_ context.Context, o mms.CreateRequest) (mm
 	return mms.CreateResult{Message: m}, f.err
 }
 
-// CreateBatch stores the messages of a batch, but not the batch.
-func (f *fakeMessages) CreateBatch(ctx context.Context, o mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error) {
-	created, rowErrors, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
-		for _, m := range messages {
-			f.put(mms.History{Message: m})
-		}
-		return f.err
-	})
-	switch {
-	case err != nil:
-		return mms.BatchResult{}, err
-	case rowErrors.Rejected > 0 && !o.CreateValid:
-		return mms.BatchResult{}, rowErrors
-	}
-	o.Created, o.Rejected, o.CreatedAt = created, rowErrors.Rejected, noon
-	return mms.BatchResult{Batch: o.Batch, Errors: rowErrors.Shown()}, f.err
+// BeginBatch returns a writer that keeps the messages of the batch and nothing else.
+func (f *fakeMessages) BeginBatch(_ context.Context, request mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error) {
+	return &fakeBatchWriter{messages: f, batch: request.Batch}, nil, nil
 }
+
+type fakeBatchWriter struct {
+	messages *fakeMessages
+	batch    mms.Batch
+}
+
+func (w *fakeBatchWriter) Add(_ context.Context, messages []mms.Message) error {
+	for _, m := range messages {
+		w.messages.put(mms.History{Message: m})
+	}
+	w.batch.Created += len(messages)
+	return w.messages.err
+}
+
+func (w *fakeBatchWriter) Commit(_ context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
+	w.batch.Rejected, w.batch.CreatedAt = rejected.Rejected, noon
+	return mms.BatchResult{Batch: w.batch, Errors: rejected.Shown()}, w.messages.err
+}
+
+func (w *fakeBatchWriter) Rollback() {}
 
 func (f *fakeMessages) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
 	return mms.Forecast{Message: m, Interval: 4 * time.Second, Ahead: 2, SendAt: noon.Add(8 * time.Second), Cost: mms.ListPrice}, f.err

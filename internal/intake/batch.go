@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,9 +16,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Rows are the rows of a batch, one after the other. Next returns io.EOF behind
-// the last, and invalid.Fields for a row that cannot be read although the next
-// may be.
+// Rows yields the rows of a batch in order. Next returns io.EOF after the last row,
+// and invalid.Fields for a malformed row; later rows may still be readable.
 type Rows interface {
 	Next() (map[string]string, error)
 }
@@ -25,118 +25,138 @@ type Rows interface {
 // insertBatchSize is how many messages are stored with one statement.
 const insertBatchSize = 1000
 
-// CreateBatch takes a batch on: all its rows, or with AcceptGood those that are
-// right, or nothing. Faults of what the rows have in common come back as
-// invalid.Fields, faults of rows as mms.RowFaults.
-func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows Rows) (mms.BatchResult, error) {
+// CreateBatch creates a message from each row: all of them or none, or with
+// CreateValid those that are valid. It returns violations of the batch's common
+// fields as invalid.Fields, and those of rows as mms.RowErrors.
+func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.BatchParams, rows Rows) (mms.BatchResult, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return mms.BatchResult{}, fmt.Errorf("making a batch id: %w", err)
+		return mms.BatchResult{}, fmt.Errorf("generating a batch id: %w", err)
 	}
-	now, err := in.now(ctx, d.CreateParams)
+	now, err := in.now(ctx, params.CreateParams)
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
-	batch, err := in.Rules.ValidateBatch(d, id, by.User, now)
+	batch, err := in.Rules.ValidateBatch(params, id, by.User, now)
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
 	batch.KeyID = by.Key
-	order := mms.BatchRequest{Batch: batch, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency, CreateValid: d.CreateValid}
+	request := mms.BatchRequest{Batch: batch, Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	taken, err := in.Store.CreateBatch(ctx, order, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
-		f := filler{check: func(row map[string]string) (mms.Message, error) {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return mms.Message{}, fmt.Errorf("making a message id: %w", err)
-			}
-			return in.Rules.ValidateRow(d, row, batch, id, now)
-		}, insert: insert, seen: map[[16]byte]int{}, keepGoing: d.CreateValid}
-		accepted, faults, err := f.fill(ctx, rows)
-		failpoint.Hit(failpoint.APIBatchInserted)
-		return accepted, faults, err
-	})
+	result, err := in.storeBatch(ctx, request, params, now, rows)
 	if err != nil {
 		return mms.BatchResult{}, fmt.Errorf("storing a batch: %w", err)
 	}
 	failpoint.Hit(failpoint.APICommitted)
-	return taken, nil
+	return result, nil
 }
 
-// filler turns rows into stored messages.
-type filler struct {
-	check     func(row map[string]string) (mms.Message, error)
-	insert    func(context.Context, []mms.Message) error
-	keepGoing bool // store good rows also after bad ones
-
-	row     int
-	ready   []mms.Message // checked, and not yet stored
-	created int
-	errors  mms.RowErrors
-	seen    map[[16]byte]int // the row of each message, by a hash of it
+func (in *Intake) storeBatch(ctx context.Context, request mms.BatchRequest, params mms.BatchParams, now time.Time, rows Rows) (mms.BatchResult, error) {
+	writer, replayed, err := in.Store.BeginBatch(ctx, request)
+	if err != nil {
+		return mms.BatchResult{}, err
+	}
+	if replayed != nil {
+		return *replayed, nil
+	}
+	defer writer.Rollback()
+	reader := messageReader{rules: in.Rules, params: params, batch: request.Batch, now: now, rows: rows, rowOf: map[[16]byte]int{}}
+	for !reader.done {
+		messages, err := reader.next(insertBatchSize)
+		if err != nil {
+			return mms.BatchResult{}, err
+		}
+		if reader.rejected.Rejected > 0 && !params.CreateValid {
+			continue // the batch will not be created; the other rows are read for their errors
+		}
+		if err := writer.Add(ctx, messages); err != nil {
+			return mms.BatchResult{}, err
+		}
+	}
+	failpoint.Hit(failpoint.APIBatchInserted)
+	if reader.rejected.Rejected > 0 && (!params.CreateValid || reader.created == 0) {
+		return mms.BatchResult{}, reader.rejected
+	}
+	return writer.Commit(ctx, reader.rejected)
 }
 
-func (f *filler) fill(ctx context.Context, rows Rows) (int, mms.RowErrors, error) {
-	for {
-		row, err := rows.Next()
+// messageReader turns rows into messages.
+type messageReader struct {
+	rules  mms.Rules
+	params mms.BatchParams
+	batch  mms.Batch
+	now    time.Time
+	rows   Rows
+
+	row      int // the number of rows read
+	created  int // the number of messages returned
+	rejected mms.RowErrors
+	rowOf    map[[16]byte]int // the row of each message, by its contentHash
+	done     bool             // all rows are read
+}
+
+// next returns the messages of the next valid rows, limit at most.
+func (r *messageReader) next(limit int) ([]mms.Message, error) {
+	var messages []mms.Message
+	for len(messages) < limit {
+		row, err := r.rows.Next()
 		if errors.Is(err, io.EOF) {
+			r.done = true
 			break
 		}
-		if f.row++; f.row > mms.MaxRows {
-			return 0, f.errors, invalid.Fields{{Name: "rows", Rule: "max_items", Message: fmt.Sprintf("must be at most %d", mms.MaxRows)}}
+		if r.row++; r.row > mms.MaxRows {
+			return nil, invalid.Fields{{Name: "rows", Rule: "max_items", Message: fmt.Sprintf("must be at most %d", mms.MaxRows)}}
 		}
+		var message mms.Message
 		if err == nil {
-			err = f.take(ctx, row)
+			message, err = r.message(row)
 		}
-		var fields invalid.Fields
-		if errors.As(err, &fields) {
-			f.reject(fields)
-		} else if err != nil {
-			return 0, f.errors, err
+		var violations invalid.Fields
+		switch {
+		case errors.As(err, &violations):
+			r.reject(violations)
+		case err != nil:
+			return nil, err
+		default:
+			messages = append(messages, message)
 		}
 	}
-	if f.row == 0 {
-		return 0, f.errors, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one"}}
+	if r.row == 0 {
+		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one"}}
 	}
-	return f.created, f.errors, f.flush(ctx)
+	r.created += len(messages)
+	return messages, nil
 }
 
-func (f *filler) take(ctx context.Context, row map[string]string) error {
-	m, err := f.check(row)
+// message validates the current row.
+func (r *messageReader) message(row map[string]string) (mms.Message, error) {
+	id, err := uuid.NewV7()
 	if err != nil {
-		return err
+		return mms.Message{}, fmt.Errorf("generating a message id: %w", err)
 	}
-	m.BatchRow = f.row
-	if first, ok := f.seen[hashOf(m)]; ok {
-		return invalid.Fields{{Name: "to", Rule: "duplicate", Message: fmt.Sprintf("gets the same message as in row %d", first)}}
+	m, err := r.rules.ValidateRow(r.params, row, r.batch, id, r.now)
+	if err != nil {
+		return mms.Message{}, err
 	}
-	f.seen[hashOf(m)] = f.row
-	f.created++
-	f.ready = append(f.ready, m)
-	if len(f.ready) < insertBatchSize {
-		return nil
+	hash := contentHash(m)
+	if first, ok := r.rowOf[hash]; ok {
+		return mms.Message{}, invalid.Fields{{Name: "to", Rule: "duplicate", Message: fmt.Sprintf("gets the same message as in row %d", first)}}
 	}
-	return f.flush(ctx)
+	r.rowOf[hash] = r.row
+	m.BatchRow = r.row
+	return m, nil
 }
 
-// hashOf tells messages apart by what their recipients see.
-func hashOf(m mms.Message) [16]byte {
+// contentHash is equal for messages that look the same to the same recipient.
+func contentHash(m mms.Message) [16]byte {
 	sum := sha256.Sum256([]byte(string(m.Recipient) + "\x00" + m.Text + "\x00" + strings.Join(m.MediaURLs, "\x00")))
 	return [16]byte(sum[:16])
 }
 
-func (f *filler) reject(fields invalid.Fields) {
-	f.errors.Rejected++
-	if len(f.errors.Errors) < mms.MaxRowErrors {
-		f.errors.Errors = append(f.errors.Errors, mms.NewRowErrors(f.row, fields)...)
+func (r *messageReader) reject(violations invalid.Fields) {
+	r.rejected.Rejected++
+	if len(r.rejected.Errors) < mms.MaxRowErrors {
+		r.rejected.Errors = append(r.rejected.Errors, mms.NewRowErrors(r.row, violations)...)
 	}
-}
-
-// flush stores what is ready, unless it would be taken back anyhow.
-func (f *filler) flush(ctx context.Context) error {
-	defer func() { f.ready = f.ready[:0] }()
-	if len(f.ready) == 0 || f.errors.Rejected > 0 && !f.keepGoing {
-		return nil
-	}
-	return f.insert(ctx, f.ready)
 }

@@ -1,5 +1,5 @@
-// Package intake takes messages on: it checks a draft, commits the message,
-// and only then tells the queue. It knows neither HTTP nor SQL.
+// Package intake creates messages: it validates what was submitted, stores the
+// message, and then enqueues its task. It knows neither HTTP nor SQL.
 package intake
 
 import (
@@ -16,44 +16,49 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Store keeps messages. Accept returns once the message is on disk, or
-// mms.CapError, mms.ErrKeyReused or mms.ErrInFlight.
+// Store stores messages. CreateMessage and BatchWriter.Commit return once the data is
+// on disk; they and BeginBatch return mms.CapError, mms.ErrKeyReused or
+// mms.ErrInFlight for requests that must not create anything.
 type Store interface {
-	CreateMessage(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, error)
-	CreateBatch(ctx context.Context, o mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error)
+	CreateMessage(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error)
+
+	// BeginBatch returns a result instead of a writer when the batch has been created
+	// before, under the same idempotency key.
+	BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error)
+
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Forecast(ctx context.Context, m mms.Message) (mms.Forecast, error)
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// Queue hands out messages to workers.
+// Queue passes tasks to workers.
 type Queue interface {
 	Enqueue(ctx context.Context, t mms.Task) error
 }
 
-// Intake accepts messages.
+// Intake creates messages and batches.
 type Intake struct {
 	Rules    mms.Rules
-	DailyCap int // messages a day, UTC, of a user without a cap of their own; 0: none
+	DailyCap int // messages per UTC day of a user without a cap of their own; 0: unlimited
 	Store    Store
 	Queue    Queue
 	Logger   *slog.Logger
 }
 
-// enqueueTimeout is how long an accepted message waits for Redis before it is
-// left to the relay: the person who sent it should not wait for a dead server.
+// enqueueTimeout bounds how long a request waits for Redis after its message is
+// stored. The task relay enqueues what is left.
 const enqueueTimeout = 300 * time.Millisecond
 
-// CreateMessage takes a message on. When it returns without an error the message is
-// committed, whatever happens to Redis afterwards. Faults of the draft come back
-// as invalid.Fields.
-func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error) {
-	return in.create(ctx, by, d, uuid.Nil)
+// CreateMessage creates a message. When it returns without an error, the message is
+// committed and will be sent even if Redis is unavailable. It returns violations of
+// params as invalid.Fields.
+func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.CreateResult, error) {
+	return in.create(ctx, by, params, uuid.Nil)
 }
 
-// Resend takes on a new message that says the same as an earlier one of the
-// author's, whose story has to be over: else mms.ErrNotOver.
-func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error) {
+// Resend creates a new message with the content of an earlier message of the
+// submitter. It returns mms.ErrNotFinal unless the earlier message is sent or final.
+func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error) {
 	old, err := in.Store.Message(ctx, by.User, id)
 	if err != nil {
 		return mms.CreateResult{}, err
@@ -61,93 +66,95 @@ func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i 
 	if !old.Final() && old.Status != mms.Sent {
 		return mms.CreateResult{}, mms.ErrNotFinal
 	}
-	draft := mms.CreateParams{
-		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: i,
+	params := mms.CreateParams{
+		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: idempotency,
 	}
 	if slices.Contains(in.Rules.Senders, old.Sender) {
-		draft.From = string(old.Sender)
+		params.From = string(old.Sender)
 	}
-	return in.create(ctx, by, draft, old.ID)
+	return in.create(ctx, by, params, old.ID)
 }
 
-func (in *Intake) create(ctx context.Context, by mms.Submitter, d mms.CreateParams, resendOf uuid.UUID) (mms.CreateResult, error) {
-	message, err := in.validate(ctx, by, d)
+func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.CreateParams, resendOf uuid.UUID) (mms.CreateResult, error) {
+	message, err := in.validate(ctx, by, params)
 	if err != nil {
 		return mms.CreateResult{}, err
 	}
 	message.ResendOf = resendOf
-	order := mms.CreateRequest{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: d.Idempotency}
+	request := mms.CreateRequest{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	taken, err := in.store(ctx, order)
+	result, err := in.store(ctx, request)
 	if err != nil {
 		return mms.CreateResult{}, fmt.Errorf("storing a message: %w", err)
 	}
 	failpoint.Hit(failpoint.APICommitted)
-	if !taken.Replayed && taken.Status == mms.Queued {
-		in.enqueue(ctx, mms.Task{MessageID: taken.ID, Generation: 1, Priority: taken.Priority})
+	if !result.Replayed && result.Status == mms.Queued {
+		in.enqueue(ctx, mms.Task{MessageID: result.ID, Generation: 1, Priority: result.Priority})
 	}
 	failpoint.Hit(failpoint.APIEnqueued)
-	return taken, nil
+	return result, nil
 }
 
-// Forecast says what would become of a draft, and stores nothing.
-func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.Forecast, error) {
-	message, err := in.validate(ctx, by, d)
+// Forecast predicts when a message would be sent and what it would cost. It stores
+// nothing.
+func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.Forecast, error) {
+	message, err := in.validate(ctx, by, params)
 	if err != nil {
 		return mms.Forecast{}, err
 	}
 	return in.Store.Forecast(ctx, message)
 }
 
-func (in *Intake) validate(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.Message, error) {
+func (in *Intake) validate(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.Message, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return mms.Message{}, fmt.Errorf("making a message id: %w", err)
+		return mms.Message{}, fmt.Errorf("generating a message id: %w", err)
 	}
-	now, err := in.now(ctx, d)
+	now, err := in.now(ctx, params)
 	if err != nil {
 		return mms.Message{}, err
 	}
-	message, err := in.Rules.Validate(d, id, by.User, now)
+	message, err := in.Rules.Validate(params, id, by.User, now)
 	message.KeyID = by.Key
 	return message, err
 }
 
-// now is the database's time, asked for where the draft is to be held against it.
-func (in *Intake) now(ctx context.Context, d mms.CreateParams) (time.Time, error) {
-	if d.SendAt == "" {
+// now returns the database's time if params have a time to compare it with, and the
+// zero time otherwise.
+func (in *Intake) now(ctx context.Context, params mms.CreateParams) (time.Time, error) {
+	if params.SendAt == "" {
 		return time.Time{}, nil
 	}
 	return in.Store.Now(ctx)
 }
 
-// store tries a few times while the database is away: the answer to an earlier
-// try may have been lost, and a client that is told to try again would send a
-// second message.
-func (in *Intake) store(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
-	for _, wait := range retryDelays {
-		stored, err := in.Store.CreateMessage(ctx, o)
+// store retries while the database is unavailable. CreateMessage is idempotent; a
+// client without an idempotency key that got an error here and repeated its request
+// could create a second message.
+func (in *Intake) store(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
+	for _, delay := range retryDelays {
+		result, err := in.Store.CreateMessage(ctx, request)
 		if !errors.Is(err, mms.ErrUnavailable) {
-			return stored, err
+			return result, err
 		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return mms.CreateResult{}, err
 		}
 	}
-	return in.Store.CreateMessage(ctx, o)
+	return in.Store.CreateMessage(ctx, request)
 }
 
-// retryDelays are the times between tries to store a message.
+// retryDelays are the delays between attempts to store a message.
 var retryDelays = []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second}
 
-// enqueue goes on although the client may have gone: the message is accepted.
+// enqueue enqueues a committed message's task, even if the client has gone away.
 func (in *Intake) enqueue(ctx context.Context, t mms.Task) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueTimeout)
 	defer cancel()
 	if err := in.Queue.Enqueue(ctx, t); err != nil {
-		in.Logger.WarnContext(ctx, "message stored but not enqueued; the relay will do it",
+		in.Logger.WarnContext(ctx, "could not enqueue a stored message; the task relay will",
 			slog.Any("message_id", t.MessageID), slog.Any("error", err))
 	}
 }

@@ -21,48 +21,71 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// trace notes what the intake did, in order, as store and as queue.
-type trace struct {
-	steps      []string
-	old        mms.Message // what is sent again
-	stored     mms.Message
-	task       mms.Task
-	deadline   time.Duration // what the queue was given
-	storeErr   error
-	queueErr   error
-	afterStore func()
+// fakeStore is both the store and the queue, so that calls holds the order of calls to
+// both. It is its own batch writer.
+type fakeStore struct {
+	calls       []string
+	message     mms.Message // returned by Message
+	created     mms.Message
+	task        mms.Task
+	timeout     time.Duration // of the queue's context
+	storeErr    error
+	queueErr    error
+	afterCreate func()
+
+	replay    *mms.BatchResult
+	added     int // messages of the batch
+	committed bool
+	rejected  mms.RowErrors
 }
 
-func (s *trace) CreateMessage(_ context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
-	m := o.Message
-	s.steps = append(s.steps, "store")
-	s.stored = m
-	if s.afterStore != nil {
-		s.afterStore()
+func (s *fakeStore) CreateMessage(_ context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
+	m := request.Message
+	s.calls = append(s.calls, "create")
+	s.created = m
+	if s.afterCreate != nil {
+		s.afterCreate()
 	}
-	m.Version = 7 // what the database says counts
+	m.Version = 7 // differs from the request
 	return mms.CreateResult{Message: m}, s.storeErr
 }
 
-func (s *trace) CreateBatch(context.Context, mms.BatchRequest, mms.Fill) (mms.BatchResult, error) {
-	return mms.BatchResult{}, s.storeErr
+func (s *fakeStore) BeginBatch(context.Context, mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error) {
+	s.calls = append(s.calls, "begin")
+	if s.replay != nil {
+		return nil, s.replay, s.storeErr
+	}
+	return s, nil, s.storeErr
 }
 
-func (s *trace) Message(context.Context, uuid.UUID, uuid.UUID) (mms.History, error) {
-	return mms.History{Message: s.old}, s.storeErr
+func (s *fakeStore) Add(_ context.Context, messages []mms.Message) error {
+	s.added += len(messages)
+	return nil
 }
 
-func (s *trace) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
+func (s *fakeStore) Commit(_ context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
+	s.calls = append(s.calls, "commit")
+	s.committed, s.rejected = true, rejected
+	return mms.BatchResult{Batch: mms.Batch{Created: s.added, Rejected: rejected.Rejected}}, nil
+}
+
+func (s *fakeStore) Rollback() { s.calls = append(s.calls, "rollback") }
+
+func (s *fakeStore) Message(context.Context, uuid.UUID, uuid.UUID) (mms.History, error) {
+	return mms.History{Message: s.message}, s.storeErr
+}
+
+func (s *fakeStore) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
 	return mms.Forecast{Message: m}, s.storeErr
 }
 
-func (s *trace) Now(context.Context) (time.Time, error) { return now, s.storeErr }
+func (s *fakeStore) Now(context.Context) (time.Time, error) { return now, s.storeErr }
 
-func (s *trace) Enqueue(ctx context.Context, task mms.Task) error {
-	s.steps = append(s.steps, "enqueue")
+func (s *fakeStore) Enqueue(ctx context.Context, task mms.Task) error {
+	s.calls = append(s.calls, "enqueue")
 	s.task = task
 	if deadline, ok := ctx.Deadline(); ok {
-		s.deadline = time.Until(deadline)
+		s.timeout = time.Until(deadline)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -70,7 +93,7 @@ func (s *trace) Enqueue(ctx context.Context, task mms.Task) error {
 	return s.queueErr
 }
 
-func newIntake(s *trace) (*intake.Intake, *bytes.Buffer) {
+func newIntake(s *fakeStore) (*intake.Intake, *bytes.Buffer) {
 	logs := &bytes.Buffer{}
 	return &intake.Intake{
 		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.PhoneNumber{"+14155550100"}},
@@ -80,14 +103,14 @@ func newIntake(s *trace) (*intake.Intake, *bytes.Buffer) {
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-var draft = mms.CreateParams{To: "+14155550123", Text: "hello", MediaURL: "https://example.com/a.jpg"}
+var params = mms.CreateParams{To: "+14155550123", Text: "hello", MediaURL: "https://example.com/a.jpg"}
 
-func TestAccept(t *testing.T) {
+func TestCreateMessageStoresThenEnqueues(t *testing.T) {
 	t.Parallel()
-	s := &trace{}
+	s := &fakeStore{}
 	in, logs := newIntake(s)
 	owner := uuid.New()
-	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: owner}, draft)
+	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: owner}, params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,232 +119,266 @@ func TestAccept(t *testing.T) {
 		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7, Priority: mms.Normal,
 	}
 	if diff := cmp.Diff(want, got.Message); diff != "" {
-		t.Error(diff)
+		t.Errorf("message (-want +got):\n%s", diff)
 	}
 	if got.ID.Version() != 7 {
-		t.Errorf("id %v is not a UUIDv7", got.ID)
+		t.Errorf("got id %v, want a UUIDv7", got.ID)
 	}
-	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
-		t.Errorf("enqueue only after commit: %s", diff)
+	if diff := cmp.Diff([]string{"create", "enqueue"}, s.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 	if want := (mms.Task{MessageID: got.ID, Generation: 1, Priority: mms.Normal}); s.task != want {
-		t.Errorf("task %v, want %v", s.task, want)
+		t.Errorf("got task %v, want %v", s.task, want)
 	}
-	if s.deadline <= 0 || s.deadline > time.Second {
-		t.Errorf("the queue was given %v: whoever sends should not wait for a dead Redis", s.deadline)
+	if s.timeout <= 0 || s.timeout > time.Second {
+		t.Errorf("got an enqueue timeout of %v, want at most 1s", s.timeout)
 	}
 	if logs.Len() > 0 {
-		t.Errorf("logged: %s", logs)
+		t.Errorf("got logs %s, want none", logs)
 	}
 }
 
-func TestAcceptWithoutRedis(t *testing.T) {
+func TestCreateMessageSucceedsWithoutRedis(t *testing.T) {
 	t.Parallel()
-	s := &trace{queueErr: errors.New("connection refused")}
+	s := &fakeStore{queueErr: errors.New("connection refused")}
 	in, logs := newIntake(s)
-	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, draft)
-	if err != nil || got.ID != s.stored.ID {
-		t.Errorf("got %v, %v; want the stored message", got, err)
+	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, params)
+	if err != nil || got.ID != s.created.ID {
+		t.Errorf("got %v, %v, want the stored message", got, err)
 	}
-	if !strings.Contains(logs.String(), got.ID.String()) || strings.Contains(logs.String(), "0123") {
-		t.Errorf("want a log line that names the message and no number, got: %s", logs)
+	if !strings.Contains(logs.String(), got.ID.String()) || strings.Contains(logs.String(), "4155550123") {
+		t.Errorf("got log %s, want the message id and no phone number", logs)
 	}
 }
 
-// A client that goes away between commit and answer leaves an accepted message.
-func TestAcceptClientGone(t *testing.T) {
+func TestMessageIsEnqueuedAfterItsClientDisconnects(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &trace{afterStore: cancel}
+	s := &fakeStore{afterCreate: cancel}
 	in, logs := newIntake(s)
-	if _, err := in.CreateMessage(ctx, mms.Submitter{User: uuid.New()}, draft); err != nil {
+	if _, err := in.CreateMessage(ctx, mms.Submitter{User: uuid.New()}, params); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"store", "enqueue"}, s.steps); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{"create", "enqueue"}, s.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 	if logs.Len() > 0 {
-		t.Errorf("the task was not enqueued: %s", logs)
+		t.Errorf("got logs %s, want none", logs)
 	}
 }
 
-func TestAcceptStoreFails(t *testing.T) {
+func TestCreateMessageRetriesOnlyAnUnavailableStore(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for name, tt := range map[string]struct {
 		err   error
-		tries int
-	}{{mms.ErrUnavailable, 4}, {errors.New("a fault of ours"), 1}} {
-		synctest.Test(t, func(t *testing.T) {
-			s := &trace{storeErr: tt.err}
-			in, _ := newIntake(s)
-			if _, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, draft); !errors.Is(err, tt.err) {
-				t.Errorf("got error %v, want %v", err, tt.err)
-			}
-			if diff := cmp.Diff(slices.Repeat([]string{"store"}, tt.tries), s.steps); diff != "" {
-				t.Errorf("what is not stored must not be enqueued: %s", diff)
-			}
+		calls int
+	}{
+		"unavailable": {mms.ErrUnavailable, 4},
+		"other error": {errors.New("other"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &fakeStore{storeErr: tt.err}
+				in, _ := newIntake(s)
+				if _, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, params); !errors.Is(err, tt.err) {
+					t.Errorf("got error %v, want %v", err, tt.err)
+				}
+				if diff := cmp.Diff(slices.Repeat([]string{"create"}, tt.calls), s.calls); diff != "" {
+					t.Errorf("calls (-want +got):\n%s", diff)
+				}
+			})
 		})
 	}
 }
 
-func TestAcceptBadDraft(t *testing.T) {
+func TestInvalidParamsAreNotStored(t *testing.T) {
 	t.Parallel()
-	s := &trace{}
+	s := &fakeStore{}
 	in, _ := newIntake(s)
 	_, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, mms.CreateParams{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
-	var faults invalid.Fields
-	if !errors.As(err, &faults) {
+	var violations invalid.Fields
+	if !errors.As(err, &violations) {
 		t.Fatalf("got error %v, want invalid.Fields", err)
 	}
 	var rules []string
-	for _, f := range faults {
-		rules = append(rules, f.Name+" "+f.Rule)
+	for _, v := range violations {
+		rules = append(rules, v.Name+" "+v.Rule)
 	}
 	if diff := cmp.Diff([]string{"to e164", "text max_length", "mediaUrl media_url"}, rules); diff != "" {
-		t.Error(diff)
+		t.Errorf("violations (-want +got):\n%s", diff)
 	}
-	if len(s.steps) > 0 {
-		t.Errorf("a bad draft went on to %v", s.steps)
+	if len(s.calls) > 0 {
+		t.Errorf("got calls %v, want none", s.calls)
 	}
 }
 
-func TestSendingAgain(t *testing.T) {
+func TestResend(t *testing.T) {
 	t.Parallel()
 	final := now
 	for name, tt := range map[string]struct {
-		old  mms.Message
-		from mms.PhoneNumber
-		err  error
+		old mms.Message
+		err error
 	}{
-		"what failed":          {mms.Message{Status: mms.Failed, FinalAt: &final}, "+14155550100", nil},
-		"what is sent":         {mms.Message{Status: mms.Sent}, "+14155550100", nil},
-		"what is under way":    {mms.Message{Status: mms.Submitted}, "", mms.ErrNotFinal},
-		"what is in doubt":     {mms.Message{Status: mms.InDoubt, Held: true}, "", mms.ErrNotFinal},
-		"by a sender gone now": {mms.Message{Status: mms.Failed, FinalAt: &final, Sender: "+14155559999"}, "+14155550100", nil},
+		"failed":                   {mms.Message{Status: mms.Failed, FinalAt: &final}, nil},
+		"sent":                     {mms.Message{Status: mms.Sent}, nil},
+		"submitted":                {mms.Message{Status: mms.Submitted}, mms.ErrNotFinal},
+		"held in doubt":            {mms.Message{Status: mms.InDoubt, Held: true}, mms.ErrNotFinal},
+		"failed, sender not known": {mms.Message{Status: mms.Failed, FinalAt: &final, Sender: "+14155559999"}, nil},
 	} {
 		tt.old.ID, tt.old.Recipient, tt.old.MediaURLs = uuid.New(), "+14155550123", []string{"https://example.com/a.jpg"}
 		tt.old.Metadata, tt.old.Priority = map[string]string{"order": "17"}, mms.High
 		if tt.old.Sender == "" {
 			tt.old.Sender = "+14155550100"
 		}
-		s := &trace{old: tt.old}
+		s := &fakeStore{message: tt.old}
 		in, _ := newIntake(s)
 		got, err := in.Resend(t.Context(), mms.Submitter{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
 		if !errors.Is(err, tt.err) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, tt.err)
 		}
-		if err == nil && (got.ResendOf != tt.old.ID || got.Sender != tt.from || got.Metadata["order"] != "17" || s.task.Priority != mms.High) {
-			t.Errorf("%s: %+v", name, got)
+		if err == nil && (got.ResendOf != tt.old.ID || got.Sender != "+14155550100" || got.Metadata["order"] != "17" || s.task.Priority != mms.High) {
+			t.Errorf("%s: got %+v, want the content of the old message", name, got)
 		}
 	}
 }
 
-func TestAScheduledMessageIsNotEnqueued(t *testing.T) {
+func TestScheduledMessageIsNotEnqueued(t *testing.T) {
 	t.Parallel()
-	s := &trace{}
+	s := &fakeStore{}
 	in, _ := newIntake(s)
-	d := draft
-	d.SendAt = now.Add(time.Hour).Format(time.RFC3339)
-	if got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, d); err != nil || got.Status != mms.Scheduled {
-		t.Errorf("%+v, %v", got, err)
+	scheduled := params
+	scheduled.SendAt = now.Add(time.Hour).Format(time.RFC3339)
+	if got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, scheduled); err != nil || got.Status != mms.Scheduled {
+		t.Errorf("got %+v, %v, want a scheduled message", got, err)
 	}
-	if diff := cmp.Diff([]string{"store"}, s.steps); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{"create"}, s.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 }
 
-func TestAForecastStoresNothing(t *testing.T) {
+func TestForecastStoresNothing(t *testing.T) {
 	t.Parallel()
-	s := &trace{}
+	s := &fakeStore{}
 	in, _ := newIntake(s)
-	if f, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, draft); err != nil || f.Sender != "+14155550100" || len(s.steps) != 0 {
-		t.Errorf("%+v, %v, %v", f, err, s.steps)
+	if f, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, params); err != nil || f.Sender != "+14155550100" || len(s.calls) != 0 {
+		t.Errorf("got %+v, %v and calls %v, want a forecast and no call", f, err, s.calls)
 	}
 	if _, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, mms.CreateParams{}); err == nil {
-		t.Error("an empty draft has a forecast")
+		t.Error("got a forecast of invalid params, want an error")
 	}
 }
 
-// list is rows in memory; an error takes a row's place.
-type list []any
+// fakeRows yields recipients; an error takes a row's place.
+type fakeRows []any
 
-func (l *list) Next() (map[string]string, error) {
-	if len(*l) == 0 {
+func (r *fakeRows) Next() (map[string]string, error) {
+	if len(*r) == 0 {
 		return nil, io.EOF
 	}
-	first := (*l)[0]
-	*l = (*l)[1:]
+	first := (*r)[0]
+	*r = (*r)[1:]
 	if err, ok := first.(error); ok {
 		return nil, err
 	}
 	return map[string]string{"to": first.(string)}, nil
 }
 
-func TestRowsOfABatch(t *testing.T) {
+var malformedRow = invalid.Fields{{Name: "row", Rule: "columns"}}
+
+func createBatch(t *testing.T, s *fakeStore, createValid bool, rows fakeRows) (mms.BatchResult, error) {
+	t.Helper()
+	in, _ := newIntake(s)
+	return in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{
+		CreateValid: createValid, CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"},
+	}, &rows)
+}
+
+func TestCreateBatch(t *testing.T) {
 	t.Parallel()
-	badRow := invalid.Fields{{Name: "row", Rule: "columns"}}
-	broken := errors.New("broken")
 	for name, tt := range map[string]struct {
-		rows       list
-		acceptGood bool
-		stored     int
-		rejected   string
-		err        error
+		rows        fakeRows
+		createValid bool
+		created     int
+		rejected    string
 	}{
-		"all good":         {list{"+14155550123", "+14155550124"}, false, 2, "", nil},
-		"one bad, none":    {list{"+14155550123", "1", "+14155550124"}, false, 0, "2 e164", nil},
-		"one bad, others":  {list{"+14155550123", "1", badRow, "+14155550124"}, true, 2, "2 e164, 3 columns", nil},
-		"twice the same":   {list{"+14155550123", "+14155550123"}, true, 1, "2 duplicate", nil},
-		"a file that ends": {list{"+14155550123", broken}, true, 0, "", broken},
-		"no row":           {list{}, true, 0, "", invalid.Fields{}},
+		"all valid":                   {fakeRows{"+14155550123", "+14155550124"}, false, 2, ""},
+		"invalid rows":                {fakeRows{"+14155550123", "1", malformedRow, "+14155550124"}, true, 2, "2 e164, 3 columns"},
+		"duplicate row":               {fakeRows{"+14155550123", "+14155550123"}, true, 1, "2 duplicate"},
+		"rows for several statements": {manyRows(2500), false, 2500, ""},
 	} {
-		s := &batchStore{trace: &trace{}}
-		in, _ := newIntake(s.trace)
-		in.Store = s
-		_, err := in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{
-			CreateValid: tt.acceptGood, CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"},
-		}, &tt.rows)
-		var rejected []string
-		for _, f := range s.faults.Errors {
-			rejected = append(rejected, fmt.Sprint(f.Row, " ", f.Rule))
+		s := &fakeStore{}
+		result, err := createBatch(t, s, tt.createValid, tt.rows)
+		if err != nil || !s.committed || result.Created != tt.created || describe(s.rejected) != tt.rejected {
+			t.Errorf("%s: got %d created, rejected %q, %v, want %d and %q", name, result.Created, describe(s.rejected), err, tt.created, tt.rejected)
 		}
-		if got := strings.Join(rejected, ", "); got != tt.rejected || s.stored != tt.stored {
-			t.Errorf("%s: %d stored, rejected %s; %v", name, s.stored, got, err)
-		}
-		var fields invalid.Fields
-		if _, wantFields := tt.err.(invalid.Fields); wantFields != errors.As(err, &fields) || !wantFields && !errors.Is(err, tt.err) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	many := make(list, mms.MaxRows+1)
-	for i := range many {
-		many[i] = badRow
-	}
-	s := &batchStore{trace: &trace{}}
-	in, _ := newIntake(s.trace)
-	in.Store = s
-	_, err := in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"}}, &many)
-	var fields invalid.Fields
-	if !errors.As(err, &fields) || fields[0].Rule != "max_items" || len(s.faults.Errors) != mms.MaxRowErrors {
-		t.Errorf("%d faults are kept: %v", len(s.faults.Errors), err)
 	}
 }
 
-// batchStore counts what a batch stores.
-type batchStore struct {
-	*trace
-	stored int
-	faults mms.RowErrors
+func manyRows(n int) fakeRows {
+	var rows fakeRows
+	for i := range n {
+		rows = append(rows, fmt.Sprintf("+1416%07d", 2000000+i))
+	}
+	return rows
 }
 
-func (s *batchStore) CreateBatch(ctx context.Context, _ mms.BatchRequest, fill mms.Fill) (mms.BatchResult, error) {
-	accepted, faults, err := fill(ctx, func(_ context.Context, messages []mms.Message) error {
-		s.stored += len(messages)
-		return nil
-	})
-	s.faults = faults
-	if err == nil && accepted != s.stored && faults.Rejected == 0 {
-		return mms.BatchResult{}, fmt.Errorf("%d accepted, %d stored", accepted, s.stored)
+func describe(rejected mms.RowErrors) string {
+	var errs []string
+	for _, e := range rejected.Errors {
+		errs = append(errs, fmt.Sprint(e.Row, " ", e.Rule))
 	}
-	return mms.BatchResult{}, err
+	return strings.Join(errs, ", ")
+}
+
+func TestRejectedBatchIsRolledBack(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	isField := func(rule string) func(error) bool {
+		return func(err error) bool {
+			var violations invalid.Fields
+			return errors.As(err, &violations) && violations[0].Rule == rule
+		}
+	}
+	isRows := func(want string) func(error) bool {
+		return func(err error) bool {
+			var rejected mms.RowErrors
+			return errors.As(err, &rejected) && describe(rejected) == want
+		}
+	}
+	for name, tt := range map[string]struct {
+		rows        fakeRows
+		createValid bool
+		added       int
+		want        func(error) bool
+	}{
+		"one invalid row":  {fakeRows{"+14155550123", "1", "+14155550124"}, false, 0, isRows("2 e164")},
+		"invalid last row": {append(manyRows(1000), "1"), false, 1000, isRows("1001 e164")},
+		"no valid row":     {fakeRows{"1"}, true, 0, isRows("1 e164")},
+		"unreadable file":  {fakeRows{"+14155550123", broken}, true, 0, func(err error) bool { return errors.Is(err, broken) }},
+		"no row":           {fakeRows{}, true, 0, isField("required")},
+		"one row too many": {slices.Repeat(fakeRows{malformedRow}, mms.MaxRows+1), true, 0, isField("max_items")},
+		"most rows allowed": {slices.Repeat(fakeRows{malformedRow}, mms.MaxRows), true, 0, func(err error) bool {
+			var rejected mms.RowErrors
+			return errors.As(err, &rejected) && rejected.Rejected == mms.MaxRows && len(rejected.Errors) == mms.MaxRowErrors
+		}},
+	} {
+		s := &fakeStore{}
+		_, err := createBatch(t, s, tt.createValid, tt.rows)
+		if !tt.want(err) || s.added != tt.added {
+			t.Errorf("%s: got error %.200v after adding %d messages, want another error or %d", name, err, s.added, tt.added)
+		}
+		if diff := cmp.Diff([]string{"begin", "rollback"}, s.calls); diff != "" {
+			t.Errorf("%s: calls (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestReplayedBatchReadsNoRows(t *testing.T) {
+	t.Parallel()
+	replay := &mms.BatchResult{Batch: mms.Batch{Created: 3}, Replayed: true}
+	s := &fakeStore{replay: replay}
+	got, err := createBatch(t, s, false, fakeRows{errors.New("must not be read")})
+	if diff := cmp.Diff(*replay, got); diff != "" || err != nil {
+		t.Errorf("result (-want +got):\n%s%v", diff, err)
+	}
 }

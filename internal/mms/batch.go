@@ -143,7 +143,6 @@ type BatchRequest struct {
 	Batch
 	Caps        []Cap
 	Idempotency Idempotency
-	CreateValid bool
 }
 
 // BatchResult is a batch that was taken on.
@@ -153,9 +152,18 @@ type BatchResult struct {
 	Replayed bool
 }
 
-// Fill puts a batch's messages into a store with insert, some at a time, and
-// returns how many, and what was wrong with the other rows.
-type Fill func(ctx context.Context, insert func(context.Context, []Message) error) (accepted int, faults RowErrors, err error)
+// BatchWriter stores the messages of one batch: all of them or none.
+type BatchWriter interface {
+	// Add stores some messages of the batch.
+	Add(ctx context.Context, messages []Message) error
+
+	// Commit makes the batch visible, together with the errors of its rejected rows.
+	// It returns CapError when the batch exceeds a daily cap.
+	Commit(ctx context.Context, rejected RowErrors) (BatchResult, error)
+
+	// Rollback discards the batch unless it is committed. It must be called.
+	Rollback()
+}
 
 // ValidateBatch makes a batch of the draft, or returns every fault of what its rows
 // have in common as invalid.Fields.

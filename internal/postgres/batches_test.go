@@ -20,25 +20,31 @@ func batchOrder(owner uuid.UUID) mms.BatchRequest {
 	return mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "spring"}}
 }
 
-// filled stores n messages in two parts, and has the faults.
-func filled(o mms.BatchRequest, n int, faults ...mms.RowError) mms.Fill {
-	return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
-		var messages []mms.Message
-		for i := range n {
-			m := order(o.Owner).Message
-			m.Priority, m.BatchID, m.BatchRow, m.Metadata = mms.Bulk, o.ID, i+1, map[string]string{"row": fmt.Sprint(i + 1)}
-			messages = append(messages, m)
-		}
-		for _, part := range [][]mms.Message{messages[:n/2], messages[n/2:]} {
-			if len(part) == 0 {
-				continue
-			}
-			if err := insert(ctx, part); err != nil {
-				return 0, mms.RowErrors{}, err
-			}
-		}
-		return n, mms.RowErrors{Errors: faults, Rejected: len(faults)}, nil
+// fill adds n messages to a batch in two parts.
+func fill(ctx context.Context, w mms.BatchWriter, o mms.BatchRequest, n int) error {
+	var messages []mms.Message
+	for i := range n {
+		m := order(o.Owner).Message
+		m.Priority, m.BatchID, m.BatchRow, m.Metadata = mms.Bulk, o.ID, i+1, map[string]string{"row": fmt.Sprint(i + 1)}
+		messages = append(messages, m)
 	}
+	return errors.Join(w.Add(ctx, messages[:n/2]), w.Add(ctx, messages[n/2:]))
+}
+
+// createBatch creates a batch of n messages.
+func createBatch(ctx context.Context, store *postgres.Store, o mms.BatchRequest, n int, rowErrors ...mms.RowError) (mms.BatchResult, error) {
+	w, replayed, err := store.BeginBatch(ctx, o)
+	if err != nil {
+		return mms.BatchResult{}, err
+	}
+	if replayed != nil {
+		return *replayed, nil
+	}
+	defer w.Rollback()
+	if err := fill(ctx, w, o, n); err != nil {
+		return mms.BatchResult{}, err
+	}
+	return w.Commit(ctx, mms.RowErrors{Errors: rowErrors, Rejected: len(rowErrors)})
 }
 
 var aFault = mms.RowError{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164", Message: "must be a phone number"}}
@@ -46,7 +52,7 @@ var aFault = mms.RowError{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164",
 func takeBatch(t *testing.T, store *postgres.Store, owner uuid.UUID, n int) mms.Batch {
 	t.Helper()
 	o := batchOrder(owner)
-	taken, err := store.CreateBatch(t.Context(), o, filled(o, n))
+	taken, err := createBatch(t.Context(), store, o, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +63,8 @@ func TestABatchIsStoredWhole(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	o := batchOrder(owner)
-	o.CreateValid, o.Caps = true, []mms.Cap{{Holder: owner, Messages: 10}}
-	taken, err := store.CreateBatch(t.Context(), o, filled(o, 5, aFault))
+	o.Caps = []mms.Cap{{Holder: owner, Messages: 10}}
+	taken, err := createBatch(t.Context(), store, o, 5, aFault)
 	if err != nil || taken.Created != 5 || taken.Rejected != 1 || taken.State != mms.BatchRunning {
 		t.Fatalf("%+v, %v", taken, err)
 	}
@@ -93,50 +99,33 @@ func TestABatchIsStoredWhole(t *testing.T) {
 	}
 }
 
-// TestABatchThatFailsLeavesNothing at whatever step.
-func TestABatchThatFailsLeavesNothing(t *testing.T) {
+// TestBatchThatIsNotCommittedLeavesNothing in any of its tables.
+func TestBatchThatIsNotCommittedLeavesNothing(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	wrong := errors.New("the file cannot be read")
-	for name, tt := range map[string]struct {
-		change func(*mms.BatchRequest)
-		fill   func(o mms.BatchRequest) mms.Fill
-		is     func(error) bool
-	}{
-		"a bad row": {func(*mms.BatchRequest) {}, func(o mms.BatchRequest) mms.Fill { return filled(o, 4, aFault) },
-			func(err error) bool {
-				var bad mms.RowErrors
-				return errors.As(err, &bad) && bad.Rejected == 1
-			}},
-		"no good row": {func(o *mms.BatchRequest) { o.CreateValid = true }, func(o mms.BatchRequest) mms.Fill { return filled(o, 0, aFault) },
-			func(err error) bool {
-				var bad mms.RowErrors
-				return errors.As(err, &bad)
-			}},
-		"over the cap": {func(o *mms.BatchRequest) { o.Caps = []mms.Cap{{Holder: owner, Messages: 3}} },
-			func(o mms.BatchRequest) mms.Fill { return filled(o, 4) },
-			func(err error) bool {
-				var full mms.CapError
-				return errors.As(err, &full) && full.Requested == 4 && full.Remaining == 3
-			}},
-		"a broken file": {func(*mms.BatchRequest) {}, func(o mms.BatchRequest) mms.Fill {
-			return func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
-				if _, _, err := filled(o, 4)(ctx, insert); err != nil {
-					return 0, mms.RowErrors{}, err
-				}
-				return 0, mms.RowErrors{}, wrong
-			}
-		}, func(err error) bool { return errors.Is(err, wrong) }},
+	for name, caps := range map[string][]mms.Cap{
+		"over the cap": {{Holder: owner, Messages: 3}},
+		"rolled back":  nil,
 	} {
 		o := batchOrder(owner)
-		o.Idempotency = mms.Idempotency{Key: name, Fingerprint: [32]byte{1}}
-		tt.change(&o)
-		if _, err := store.CreateBatch(t.Context(), o, tt.fill(o)); !tt.is(err) {
-			t.Errorf("%s: %v", name, err)
+		o.Idempotency, o.Caps = mms.Idempotency{Key: name, Fingerprint: [32]byte{1}}, caps
+		w, _, err := store.BeginBatch(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if err := fill(t.Context(), w, o, 4); err != nil {
+			t.Fatal(err)
+		}
+		if caps != nil {
+			var capError mms.CapError
+			if _, err := w.Commit(t.Context(), mms.RowErrors{}); !errors.As(err, &capError) || capError.Requested != 4 || capError.Remaining != 3 {
+				t.Errorf("%s: got error %v, want a CapError for 4 of 3 messages", name, err)
+			}
+		}
+		w.Rollback()
 	}
 	if n := count(t, store, `SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM batches) + (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM daily_counts)`); n != 0 {
-		t.Errorf("%d rows are left", n)
+		t.Errorf("got %d rows, want none", n)
 	}
 }
 
@@ -145,29 +134,31 @@ func TestABatchUnderAKey(t *testing.T) {
 	store, owner := newStore(t)
 	o := batchOrder(owner)
 	o.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
-	first, err := store.CreateBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
-		// While it is being filled, the same request is in flight.
-		again := batchOrder(owner)
-		again.Idempotency = o.Idempotency
-		if _, err := store.CreateBatch(ctx, again, filled(again, 1)); !errors.Is(err, mms.ErrInFlight) {
-			t.Errorf("in flight: %v", err)
-		}
-		if _, err := store.CreateMessage(ctx, under("k", 1, order(owner))); !errors.Is(err, mms.ErrInFlight) {
-			t.Errorf("in flight, a message: %v", err)
-		}
-		return filled(o, 3)(ctx, insert)
-	})
+	w, _, err := store.BeginBatch(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	again := batchOrder(owner)
 	again.Idempotency = o.Idempotency
-	second, err := store.CreateBatch(t.Context(), again, filled(again, 3))
+	if _, err := createBatch(t.Context(), store, again, 1); !errors.Is(err, mms.ErrInFlight) {
+		t.Errorf("in flight: %v", err)
+	}
+	if _, err := store.CreateMessage(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrInFlight) {
+		t.Errorf("in flight, a message: %v", err)
+	}
+	if err := fill(t.Context(), w, o, 3); err != nil {
+		t.Fatal(err)
+	}
+	first, err := w.Commit(t.Context(), mms.RowErrors{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := createBatch(t.Context(), store, again, 3)
 	if diff := cmp.Diff(first.Batch, second.Batch); diff != "" || err != nil || !second.Replayed {
 		t.Errorf("repeated: %s %v", diff, err)
 	}
 	again.Idempotency.Fingerprint = [32]byte{2}
-	if _, err := store.CreateBatch(t.Context(), again, filled(again, 3)); !errors.Is(err, mms.ErrKeyReused) {
+	if _, err := createBatch(t.Context(), store, again, 3); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("another batch: %v", err)
 	}
 	if _, err := store.CreateMessage(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrKeyReused) {
@@ -287,12 +278,16 @@ func TestAScheduledBatchStandsInLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := now.Add(time.Hour)
-	_, err = store.CreateBatch(t.Context(), o, func(ctx context.Context, insert func(context.Context, []mms.Message) error) (int, mms.RowErrors, error) {
-		m := order(owner).Message
-		m.SendAt, m.Priority, m.BatchID, m.BatchRow = &at, mms.Bulk, o.ID, 1
-		return 1, mms.RowErrors{}, insert(ctx, []mms.Message{m})
-	})
+	w, _, err := store.BeginBatch(t.Context(), o)
 	if err != nil {
+		t.Fatal(err)
+	}
+	m := order(owner).Message
+	m.SendAt, m.Priority, m.BatchID, m.BatchRow = &at, mms.Bulk, o.ID, 1
+	if err := w.Add(t.Context(), []mms.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context(), mms.RowErrors{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.DB().Exec(`UPDATE messages SET send_at = now()`); err != nil {
@@ -312,7 +307,7 @@ func TestAKeyOfABatchIsFreeAfterADay(t *testing.T) {
 	store, owner := newStore(t)
 	b := batchOrder(owner)
 	b.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
-	if _, err := store.CreateBatch(t.Context(), b, filled(b, 2)); err != nil {
+	if _, err := createBatch(t.Context(), store, b, 2); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {

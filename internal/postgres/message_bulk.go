@@ -55,24 +55,24 @@ WITH i AS MATERIALIZED (
     ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
         WHERE k.created_at <= now() - interval '24 hours'
     RETURNING message_id
-), m AS (
+), created AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, expires_at, priority, metadata, api_key_id)
     SELECT id, user_id, sender, recipient, text, 'queued', now(), now() + ` + taskCheckGrace + `, now() + valid_for * interval '1 second', priority, metadata, api_key_id
     FROM fit WHERE key = '' OR id IN (SELECT message_id FROM keys)
     ON CONFLICT (id) DO NOTHING
     RETURNING id, created_at, expires_at, text, metadata
-), search AS (` + intoSearch + `
+), search AS (` + insertSearch + `
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
-    SELECT u.id, u.position, u.url FROM unnest($16::uuid[], $17::smallint[], $18::text[]) AS u (id, position, url) JOIN m ON m.id = u.id
+    SELECT u.id, u.position, u.url FROM unnest($16::uuid[], $17::smallint[], $18::text[]) AS u (id, position, url) JOIN created ON created.id = u.id
 ), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM created
 ), counted AS (
     INSERT INTO daily_counts AS d (holder, day, shard, messages)
-    SELECT c.holder, ` + today + `, (random() * 15)::smallint, count(*) FROM m JOIN i ON i.id = m.id JOIN caps c ON c.n = i.n GROUP BY c.holder ORDER BY c.holder
+    SELECT c.holder, ` + today + `, (random() * 15)::smallint, count(*) FROM created JOIN i ON i.id = created.id JOIN caps c ON c.n = i.n GROUP BY c.holder ORDER BY c.holder
     ON CONFLICT (holder, day, shard) DO UPDATE SET messages = d.messages + EXCLUDED.messages
 )
-SELECT id, created_at, expires_at FROM m`
+SELECT id, created_at, expires_at FROM created`
 
 // storeGroup stores what can be stored of a group.
 func (s *Store) storeGroup(ctx context.Context, group []*groupcommit.Item[creation]) {

@@ -31,10 +31,10 @@ const countDaily = `
 // sentToday is how many messages the holder c has sent today.
 const sentToday = `(SELECT coalesce(sum(d.messages), 0) FROM daily_counts d WHERE d.holder = c.holder AND d.day = ` + today + `)`
 
-// intoSearch makes what was stored as m be found by its words and metadata.
-const intoSearch = `
+// insertSearch indexes the text and metadata of the messages in the CTE created.
+const insertSearch = `
     INSERT INTO message_search (message_id, words, metadata)
-    SELECT id, to_tsvector('simple', text), metadata FROM m WHERE text <> '' OR metadata <> '{}'`
+    SELECT id, to_tsvector('simple', text), metadata FROM created WHERE text <> '' OR metadata <> '{}'`
 
 // createMessage stores a message unless a cap is reached, or its idempotency key
 // has been used or is being used at this moment. Parameters: $1 id, $2 user,
@@ -52,7 +52,7 @@ WITH turn AS MATERIALIZED (
     ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
         WHERE k.created_at <= now() - interval '24 hours'
     RETURNING key
-), m AS (
+), created AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, expires_at, send_at, priority, metadata, api_key_id, resend_of)
     SELECT $1::uuid, $2::uuid, $3::text, $4::text, $5::text, CASE WHEN $8::timestamptz IS NULL THEN 'queued' ELSE 'scheduled' END,
         CASE WHEN $8::timestamptz IS NULL THEN now() END, CASE WHEN $8::timestamptz IS NULL THEN now() + ` + taskCheckGrace + ` END,
@@ -62,18 +62,18 @@ WITH turn AS MATERIALIZED (
     RETURNING *
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
-    SELECT m.id, u.position, u.url FROM m, unnest($6::text[]) WITH ORDINALITY AS u (url, position)
+    SELECT created.id, u.position, u.url FROM created, unnest($6::text[]) WITH ORDINALITY AS u (url, position)
 ), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM m
-), search AS (` + intoSearch + `
-), counted AS (` + fmt.Sprintf(countDaily, "1", "$15", "EXISTS (SELECT FROM m)") + `
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created
+), search AS (` + insertSearch + `
+), counted AS (` + fmt.Sprintf(countDaily, "1", "$15", "EXISTS (SELECT FROM created)") + `
 ), older AS (
-    UPDATE messages SET version = messages.version + 1, updated_at = now() FROM m
-    WHERE messages.id = m.resend_of RETURNING messages.id, messages.status
+    UPDATE messages SET version = messages.version + 1, updated_at = now() FROM created
+    WHERE messages.id = created.resend_of RETURNING messages.id, messages.status
 ), older_event AS (
     INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'resent', status, $1::uuid::text FROM older
 )
-SELECT ` + messageColumns + `, $6::text[] AS media FROM m`
+SELECT ` + messageColumns + `, $6::text[] AS media FROM created m`
 
 // CreateMessage stores a message. When it returns without an error the message is on
 // disk. It may be called again for the same message: the answer of the first
@@ -121,12 +121,15 @@ func (s *Store) createOne(ctx context.Context, o mms.CreateRequest) (mms.CreateR
 // same idempotency key or by a call whose answer was lost, or it must not be.
 func (s *Store) explainNotCreated(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
 	const doing = "looking for a message that was accepted before"
-	id, known, err := s.idempotent(ctx, o.Owner, o.Idempotency)
-	if err != nil {
+	id := o.ID
+	earlier, found, err := s.createdUnder(ctx, o.Owner, o.Idempotency)
+	switch {
+	case err != nil:
 		return mms.CreateResult{}, err
-	}
-	if !known {
-		id = o.ID
+	case found && !earlier.MessageID.Valid:
+		return mms.CreateResult{}, mms.ErrKeyReused
+	case found:
+		id = earlier.MessageID.UUID
 	}
 	var row messageRow
 	err = s.db.GetContext(ctx, &row, selectMessage, id, o.Owner)
@@ -143,31 +146,6 @@ func (s *Store) explainNotCreated(ctx context.Context, o mms.CreateRequest) (mms
 		return mms.CreateResult{}, mms.ErrInFlight
 	}
 	return mms.CreateResult{}, fmt.Errorf("%s: there is none", doing)
-}
-
-const selectIdempotent = `
-SELECT fingerprint, message_id FROM idempotency_keys
-WHERE user_id = $1 AND key = $2 AND created_at > now() - interval '24 hours'`
-
-// idempotent returns the message that was made under the key, if there is one.
-func (s *Store) idempotent(ctx context.Context, owner uuid.UUID, i mms.Idempotency) (id uuid.UUID, known bool, err error) {
-	if i.Key == "" {
-		return uuid.Nil, false, nil
-	}
-	var row struct {
-		Fingerprint []byte        `db:"fingerprint"`
-		MessageID   uuid.NullUUID `db:"message_id"`
-	}
-	err = s.db.GetContext(ctx, &row, selectIdempotent, owner, i.Key)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return uuid.Nil, false, nil
-	case err != nil:
-		return uuid.Nil, false, wrapError(err, "looking up an idempotency key")
-	case !row.MessageID.Valid || [32]byte(row.Fingerprint) != i.Fingerprint:
-		return uuid.Nil, false, mms.ErrKeyReused
-	}
-	return row.MessageID.UUID, true, nil
 }
 
 const selectCapReached = `
@@ -207,6 +185,18 @@ func capColumns(caps []mms.Cap) (holders, limits any) {
 		ids[i], numbers[i] = c.Holder.String(), int64(c.Messages)
 	}
 	return pq.Array(ids), pq.Array(numbers)
+}
+
+// mediaColumns are rows of message_media.
+type mediaColumns struct {
+	messages, urls []string
+	positions      []int64
+}
+
+func (c *mediaColumns) add(m mms.Message) {
+	for i, url := range m.MediaURLs {
+		c.messages, c.positions, c.urls = append(c.messages, m.ID.String()), append(c.positions, int64(i+1)), append(c.urls, url)
+	}
 }
 
 func metadataJSON(metadata map[string]string) (string, error) {
