@@ -15,19 +15,19 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
+// dispatched is how many messages the dispatch scenarios send.
 const dispatched = 20_000
 
-// queued are messages that are to be stored past the api: those with numbers above
-// from and up to to, which are their recipients' and are not used twice, each of the
-// next owner.
+// queued describes messages to insert directly into the database. Their ordinals, above
+// from and up to to, determine their recipients; owners take turns.
 type queued struct {
-	owners   []uuid.UUID
-	from, to int
-	waiting  string // where they stand in line; empty: they have tasks
+	owners       []uuid.UUID
+	from, to     int
+	backlogState string // "waiting"; empty: they have tasks
 }
 
-// fill stores queued messages, as quickly as can be.
-func (s *stack) fill(ctx context.Context, q queued) error {
+// insertQueued stores queued messages without the api.
+func (s *stack) insertQueued(ctx context.Context, q queued) error {
 	_, err := s.db.ExecContext(ctx, `
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, expires_at)
@@ -38,15 +38,15 @@ WITH m AS (
 ), media AS (
     INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/picture.jpg' FROM m
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m`, pq.Array(q.owners), sender, q.from, q.to, q.waiting)
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m`, pq.Array(q.owners), sender, q.from, q.to, q.backlogState)
 	if err != nil {
-		return fmt.Errorf("storing messages: %w", err)
+		return fmt.Errorf("inserting messages: %w", err)
 	}
 	return nil
 }
 
-// enqueue puts the tasks of all queued messages into the queue, the oldest first.
-func (s *stack) enqueue(ctx context.Context) error {
+// enqueueAll enqueues the tasks of all queued messages, oldest first.
+func (s *stack) enqueueAll(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT id FROM messages WHERE status = 'queued' ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("reading messages: %w", err)
@@ -66,10 +66,11 @@ func (s *stack) enqueue(ctx context.Context) error {
 	return rows.Err()
 }
 
-// benchDispatch measures how many queued messages a second one worker hands to a
-// simulator that answers at once, beside asynq with a handler that does nothing.
+// benchDispatch measures how many queued messages per second one worker sends to a
+// simulator that answers immediately, and how many tasks per second asynq processes with
+// an empty handler.
 func benchDispatch(ctx context.Context, s *stack, r *report) error {
-	before, err := s.emptyHandler(ctx, callsAtOnce)
+	before, err := s.emptyHandler(ctx, maxInFlight)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	after, err := s.emptyHandler(ctx, callsAtOnce) // machines are not equally fast all the time
+	after, err := s.emptyHandler(ctx, maxInFlight) // the machine's speed varies over time
 	if err != nil {
 		return err
 	}
@@ -88,8 +89,8 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 	return nil
 }
 
-// benchWorkers has four workers do what one does, on the same machine. One is
-// measured before and after, since machines are not equally fast all the time.
+// benchWorkers compares four workers with one on the same machine. One is measured
+// before and after, because the machine's speed varies over time.
 func benchWorkers(ctx context.Context, s *stack, r *report) error {
 	sent := map[int]float64{}
 	for _, workers := range []int{1, 4, 1} {
@@ -100,33 +101,34 @@ func benchWorkers(ctx context.Context, s *stack, r *report) error {
 		sent[workers] += perSecond
 	}
 	one, four := sent[1]/2, sent[4]
-	r.add("sent by one", one, "messages/s", "")
-	r.add("sent by four", four, "messages/s", "")
+	r.add("sent by one worker", one, "messages/s", "")
+	r.add("sent by four workers", four, "messages/s", "")
 	r.add("four / one", four/one, "", "≥ 1")
 	return nil
 }
 
-// callsAtOnce is how many calls to Plivo a worker has under way at most; it is the
-// most that the configuration allows.
-const callsAtOnce = 100
+// maxInFlight is how many calls to Plivo a worker has in flight: the maximum that the
+// configuration allows.
+const maxInFlight = 100
 
-// benchSlow has a Plivo that takes 300 ms for each answer: what is sent is bound by
-// how many calls are under way.
+// benchSlow gives the simulator a latency of 300 ms: the number of calls in flight then
+// bounds what is sent.
 func benchSlow(ctx context.Context, s *stack, r *report) error {
-	const slow = 300 * time.Millisecond
+	const latency = 300 * time.Millisecond
 	for _, workers := range []int{1, 4} {
-		calls := workers * callsAtOnce
-		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, slow: slow, name: fmt.Sprintf(", %d at a time", calls)})
+		calls := workers * maxInFlight
+		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, latency: latency, name: fmt.Sprintf(", %d in flight", calls)})
 		if err != nil {
 			return err
 		}
-		r.add(fmt.Sprintf("sent, %d at a time", calls), perSecond, "messages/s", "")
-		r.add(fmt.Sprintf("sent / what %d at a time allow", calls), perSecond*slow.Seconds()/float64(calls), "", "")
+		r.add(fmt.Sprintf("sent, %d in flight", calls), perSecond, "messages/s", "")
+		r.add(fmt.Sprintf("sent / maximum for %d in flight", calls), perSecond*latency.Seconds()/float64(calls), "", "")
 	}
 	return nil
 }
 
-// emptyHandler has asynq work on tasks with a handler that does nothing.
+// emptyHandler returns how many tasks per second asynq processes when the handler does
+// nothing.
 func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, error) {
 	client := asynq.NewClientFromRedisClient(s.tasks)
 	for i := range dispatched {
@@ -138,27 +140,27 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 	server := asynq.NewServerFromRedisClient(s.tasks, asynq.Config{
 		Concurrency: concurrency, Queues: map[string]int{"empty": 1}, TaskCheckInterval: 10 * time.Millisecond, LogLevel: asynq.FatalLevel,
 	})
-	begun := time.Now()
+	start := time.Now()
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { done.Add(1); return nil })); err != nil {
 		return 0, fmt.Errorf("starting asynq: %w", err)
 	}
 	for done.Load() < dispatched && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	took := time.Since(begun)
+	took := time.Since(start)
 	server.Shutdown()
 	return dispatched / took.Seconds(), ctx.Err()
 }
 
-// sending is how queued messages are sent.
+// sending configures dispatch.
 type sending struct {
 	workers int
-	slow    time.Duration // what Plivo takes for its answer
-	name    string        // ends the names of the figures
+	latency time.Duration // of the simulator
+	name    string        // suffix of the metrics' names
 }
 
-// dispatch has workers send queued messages, and returns how many a second. What it
-// costs is added to the report.
+// dispatch sends queued messages with the given number of workers, adds the cost to the
+// report and returns the messages per second.
 func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, error) {
 	if err := s.prepare(ctx); err != nil {
 		return 0, err
@@ -170,20 +172,20 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	if err != nil {
 		return 0, err
 	}
-	if err := s.fill(ctx, queued{owners: []uuid.UUID{owner}, to: dispatched}); err != nil {
+	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: dispatched}); err != nil {
 		return 0, err
 	}
-	if err := s.enqueue(ctx); err != nil {
+	if err := s.enqueueAll(ctx); err != nil {
 		return 0, err
 	}
 	if _, err := s.db.ExecContext(ctx, `ANALYZE`); err != nil {
 		return 0, fmt.Errorf("analyzing: %w", err)
 	}
-	// What is measured is sending: reports have a scenario of their own.
+	// Only sending is measured; scenario scale measures delivery reports.
 	if err := s.sim.SetFault(plivosim.Fault{Scenario: plivosim.CallbacksLost}); err != nil {
 		return 0, err
 	}
-	s.slow = how.slow
+	s.latency = how.latency
 	s.arrived.Store(0)
 	queue := asynq.NewInspectorFromRedisClient(s.tasks)
 	if err := queue.PauseQueue("messages"); err != nil {
@@ -191,24 +193,24 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	}
 	var started []*process
 	for range how.workers {
-		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", callsAtOnce))
+		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", maxInFlight))
 		if err != nil {
 			return 0, err
 		}
 		started = append(started, w)
 	}
-	if err := pause(ctx, time.Second); err != nil { // until what a start takes is over
+	if err := pause(ctx, time.Second); err != nil { // until the workers have finished starting
 		return 0, err
 	}
-	used := s.workersCPU(started)
+	usedCPU := s.workersCPU(started)
 	before, err := s.counts(ctx)
 	if err != nil {
 		return 0, err
 	}
 	if err := queue.UnpauseQueue("messages"); err != nil {
-		return 0, fmt.Errorf("letting the queue go: %w", err)
+		return 0, fmt.Errorf("unpausing the queue: %w", err)
 	}
-	finish, err := s.profiles.take(ctx, started[0])
+	finish, err := s.profiles.start(ctx, started[0])
 	if err != nil {
 		return 0, err
 	}
@@ -221,7 +223,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	if err != nil {
 		return 0, err
 	}
-	used = s.workersCPU(started) - used
+	usedCPU = s.workersCPU(started) - usedCPU
 	perSecond, wait, err := s.sent(ctx)
 	if err != nil {
 		return 0, err
@@ -232,19 +234,19 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	for _, w := range started {
 		w.kill()
 	}
-	each := func(name string, used, unit float64, of string) {
-		r.add(name+how.name, unit*used/dispatched, of, "")
+	perMessage := func(name string, total, factor float64, unit string) {
+		r.add(name+how.name, factor*total/dispatched, unit, "")
 	}
-	each("SQL statements", after.statements-before.statements, 1, "/message")
-	each("writing transactions", after.writes-before.writes, 1, "/message")
-	each("Postgres' log", after.wal-before.wal, 1, "bytes/message")
-	each("Redis commands, those of scripts included", after.commands-before.commands, 1, "/message")
-	each("workers' CPU", used, 1e6, "µs/message")
-	each("Postgres' CPU", after.postgres-before.postgres, 1e6, "µs/message")
-	each("Redis' CPU", after.redis-before.redis, 1e6, "µs/message")
-	each("the simulator's CPU", after.simulator-before.simulator, 1e6, "µs/message")
-	r.add("wait in the queue, p50"+how.name, wait.at(0.5), "ms", "")
-	r.add("wait in the queue, p99"+how.name, wait.at(0.99), "ms", "")
+	perMessage("SQL statements", after.statements-before.statements, 1, "/message")
+	perMessage("writing transactions", after.writes-before.writes, 1, "/message")
+	perMessage("WAL", after.wal-before.wal, 1, "bytes/message")
+	perMessage("Redis commands, including those in scripts", after.commands-before.commands, 1, "/message")
+	perMessage("worker CPU", usedCPU, 1e6, "µs/message")
+	perMessage("Postgres CPU", after.postgres-before.postgres, 1e6, "µs/message")
+	perMessage("Redis CPU", after.redis-before.redis, 1e6, "µs/message")
+	perMessage("simulator CPU", after.simulator-before.simulator, 1e6, "µs/message")
+	r.add("time in the queue, p50"+how.name, wait.at(0.5), "ms", "")
+	r.add("time in the queue, p99"+how.name, wait.at(0.99), "ms", "")
 	return perSecond, nil
 }
 
@@ -255,12 +257,12 @@ func (s *stack) workersCPU(workers []*process) (seconds float64) {
 	return seconds
 }
 
-// sent waits until all messages have been recorded, and returns how many there were
-// in a second and how long each had waited since the workers began.
+// sent waits until all outcomes are recorded. It returns how many messages were sent per
+// second, and how long each waited for its attempt after the first one began.
 func (s *stack) sent(ctx context.Context) (perSecond float64, wait latencies, err error) {
 	for left := 1; left > 0; {
 		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE outcome IS NULL`).Scan(&left); err != nil {
-			return 0, nil, fmt.Errorf("counting: %w", err)
+			return 0, nil, fmt.Errorf("counting open attempts: %w", err)
 		}
 	}
 	var first, last time.Time
@@ -282,8 +284,8 @@ func (s *stack) sent(ctx context.Context) (perSecond float64, wait latencies, er
 	return dispatched / last.Sub(first).Seconds(), wait, rows.Err()
 }
 
-// benchIdle sends one message at a time to workers that have nothing else to do,
-// and measures how long it takes from the request to its arrival at the simulator.
+// benchIdle sends one message at a time through an idle worker and measures the time
+// from the request to its arrival at the simulator.
 func benchIdle(ctx context.Context, s *stack, r *report) error {
 	api, key, _, err := s.apiWithKey(ctx)
 	if err != nil {
@@ -298,7 +300,7 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 	}
 	var took latencies
 	for n := range 300 {
-		begun := time.Now()
+		start := time.Now()
 		if err := call(int64(n)); err != nil {
 			return err
 		}
@@ -307,9 +309,9 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 		}
 		ledger := s.sim.Ledger()
 		if n >= 20 { // the first ones warm up
-			took = append(took, ledger[n].AcceptedAt.Sub(begun))
+			took = append(took, ledger[n].AcceptedAt.Sub(start))
 		}
-		time.Sleep(time.Duration(n%17) * time.Millisecond) // so that no rhythm of ours meets one of the worker's
+		time.Sleep(time.Duration(n%17) * time.Millisecond) // so that requests do not fall in step with the worker's polling
 	}
 	before, err := s.counts(ctx)
 	if err != nil {
@@ -325,13 +327,13 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 	}
 	r.add("request to arrival, p50", took.at(0.5), "ms", "≤ 15")
 	r.add("request to arrival, p99", took.at(0.99), "ms", "≤ 50")
-	r.add("Redis at rest", (after.commands-before.commands)/rest.Seconds(), "commands/s", "")
-	r.add("Postgres at rest", (after.statements-before.statements)/rest.Seconds(), "SQL statements/s", "")
-	r.add("Postgres at rest, writing", (after.writes-before.writes)/rest.Seconds(), "transactions/s", "")
+	r.add("idle Redis commands", (after.commands-before.commands)/rest.Seconds(), "/s", "")
+	r.add("idle Postgres statements", (after.statements-before.statements)/rest.Seconds(), "/s", "")
+	r.add("idle Postgres writes", (after.writes-before.writes)/rest.Seconds(), "/s", "")
 	return nil
 }
 
-// benchRateLimit has four workers share one sender's pace.
+// benchRateLimit lets four workers send for one rate-limited sender.
 func benchRateLimit(ctx context.Context, s *stack, r *report) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
@@ -341,7 +343,7 @@ func benchRateLimit(ctx context.Context, s *stack, r *report) error {
 		return err
 	}
 	const perMinute, length = 120, 30 * time.Second // what Plivo carries from a toll-free number
-	if err := s.fill(ctx, queued{owners: []uuid.UUID{owner}, to: perMinute, waiting: "waiting"}); err != nil {
+	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: perMinute, backlogState: "waiting"}); err != nil {
 		return err
 	}
 	for range 4 {
@@ -349,7 +351,7 @@ func benchRateLimit(ctx context.Context, s *stack, r *report) error {
 			return err
 		}
 	}
-	time.Sleep(2 * time.Second) // until all of them are at work
+	time.Sleep(2 * time.Second) // until all of them are sending
 	from := time.Now()
 	time.Sleep(length)
 	until := time.Now()
@@ -370,14 +372,13 @@ func benchRateLimit(ctx context.Context, s *stack, r *report) error {
 	}
 	achieved := float64(len(arrivals)-1) / arrivals[len(arrivals)-1].Sub(arrivals[0]).Minutes()
 	r.add("achieved / allowed, 4 workers", achieved/perMinute, "", "≥ 0.98")
-	r.add("windows of 10 s with too many", float64(overruns), "", "0")
+	r.add("10 s windows above the limit", float64(overruns), "", "0")
 	return nil
 }
 
-// benchStart measures how long a process takes until it is ready, and what it
-// needs at rest.
+// benchStart measures how long a process takes to become ready, and its size.
 func benchStart(ctx context.Context, s *stack, r *report) error {
-	if _, err := s.api(ctx); err != nil { // it makes the schema
+	if _, err := s.api(ctx); err != nil { // it creates the schema
 		return err
 	}
 	for _, program := range []string{"api", "worker"} {
@@ -387,8 +388,8 @@ func benchStart(ctx context.Context, s *stack, r *report) error {
 		}
 		time.Sleep(time.Second)
 		r.add(program+": start to ready", float64(p.took.Milliseconds()), "ms", "≤ 1000")
-		r.add(program+": memory at rest", memory(p.command.Process.Pid), "MiB", "")
-		r.add(program+": size", size(s.programs, program), "MB", "≤ 40")
+		r.add(program+": idle memory", memory(p.command.Process.Pid), "MiB", "")
+		r.add(program+": binary size", size(s.programs, program), "MB", "≤ 40")
 	}
 	return nil
 }

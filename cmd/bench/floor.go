@@ -12,40 +12,39 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// floored is what a loop reaches that stores the rows of messages and enqueues their
-// tasks, and what that takes.
-type floored struct {
+// floorResult is the speed and cost of the floor.
+type floorResult struct {
 	perSecond, p99          float64
-	postgres, writes, bytes float64 // for each message; seconds of processor time
+	postgres, writes, bytes float64 // per message; postgres is in CPU seconds
 }
 
-// mean lies between two measurements.
-func (f floored) mean(g floored) floored {
-	return floored{
+// mean returns the average of two measurements.
+func (f floorResult) mean(g floorResult) floorResult {
+	return floorResult{
 		perSecond: (f.perSecond + g.perSecond) / 2, p99: (f.p99 + g.p99) / 2,
 		postgres: (f.postgres + g.postgres) / 2, writes: (f.writes + g.writes) / 2, bytes: (f.bytes + g.bytes) / 2,
 	}
 }
 
-func (f floored) add(r *report, concurrency int) {
-	add := func(what string, value float64, unit string) {
-		r.add(fmt.Sprintf("floor%s, c=%d", what, concurrency), value, unit, "")
+func (f floorResult) add(r *report, concurrency int) {
+	add := func(name string, value float64, unit string) {
+		r.add(fmt.Sprintf("floor%s, c=%d", name, concurrency), value, unit, "")
 	}
 	add("", f.perSecond, "messages/s")
 	add(": p99", f.p99, "ms")
-	add(": Postgres' CPU", 1e6*f.postgres, "µs/message")
-	add(": Postgres' log", f.bytes, "bytes/message")
+	add(": Postgres CPU", 1e6*f.postgres, "µs/message")
+	add(": WAL", f.bytes, "bytes/message")
 	add(": writing transactions", f.writes, "/message")
 }
 
-// floor is the best that the loop reaches with so many callers, over few connections
-// to Postgres or over nearly as many as it takes: which of them is quicker depends on
-// the machine.
-func (s *stack) floor(ctx context.Context, concurrency int) (best floored, err error) {
+// floor measures a loop that only inserts messages and enqueues their tasks, from
+// concurrent callers. It tries few and many connections to Postgres and returns the
+// better result, because which is faster depends on the machine.
+func (s *stack) floor(ctx context.Context, concurrency int) (best floorResult, err error) {
 	for _, connections := range slices.Compact([]int{min(concurrency, 16), min(concurrency, 90)}) {
 		f, err := s.floorOver(ctx, concurrency, connections)
 		if err != nil {
-			return floored{}, fmt.Errorf("over %d connections: %w", connections, err)
+			return floorResult{}, fmt.Errorf("over %d connections: %w", connections, err)
 		}
 		if f.perSecond > best.perSecond {
 			best = f
@@ -54,9 +53,9 @@ func (s *stack) floor(ctx context.Context, concurrency int) (best floored, err e
 	return best, nil
 }
 
-// floorOver measures the loop over so many connections to Postgres, and as many to
-// Redis as there are callers.
-func (s *stack) floorOver(ctx context.Context, concurrency, connections int) (f floored, err error) {
+// floorOver measures the floor with the given number of connections to Postgres, and one
+// to Redis for each caller.
+func (s *stack) floorOver(ctx context.Context, concurrency, connections int) (f floorResult, err error) {
 	pool, err := sql.Open("postgres", s.postgres.URL)
 	if err != nil {
 		return f, fmt.Errorf("opening the database: %w", err)
@@ -94,14 +93,14 @@ func (s *stack) floorOver(ctx context.Context, concurrency, connections int) (f 
 	if err != nil {
 		return f, err
 	}
-	all := float64(calls.Load())
-	return floored{
+	total := float64(calls.Load())
+	return floorResult{
 		perSecond: perSecond, p99: took.at(0.99),
-		postgres: (after.postgres - before.postgres) / all, writes: (after.writes - before.writes) / all, bytes: (after.wal - before.wal) / all,
+		postgres: (after.postgres - before.postgres) / total, writes: (after.writes - before.writes) / total, bytes: (after.wal - before.wal) / total,
 	}, nil
 }
 
-// insertMessage stores what a message consists of.
+// insertMessage inserts the rows of one message.
 const insertMessage = `
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at)
@@ -111,21 +110,21 @@ WITH m AS (
 )
 INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m`
 
-// storeAndEnqueue stores a message in one transaction and enqueues its task, and does
-// nothing else.
+// storeAndEnqueue returns a caller that inserts one message in a transaction and enqueues
+// its task.
 func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client, owner uuid.UUID) (caller, error) {
 	statement, err := pool.PrepareContext(ctx, insertMessage)
 	if err != nil {
-		return nil, fmt.Errorf("preparing to store: %w", err)
+		return nil, fmt.Errorf("preparing the insert: %w", err)
 	}
 	client := asynq.NewClientFromRedisClient(tasks)
 	return func(n int64) error {
 		id, err := uuid.NewV7()
 		if err != nil {
-			return fmt.Errorf("making an id: %w", err)
+			return fmt.Errorf("creating an id: %w", err)
 		}
 		if _, err := statement.Exec(id, owner, sender, fmt.Sprintf("+1416%07d", 2000000+n%8000000), "Greetings from the coast", "https://example.com/picture.jpg"); err != nil {
-			return fmt.Errorf("storing: %w", err)
+			return fmt.Errorf("inserting a message: %w", err)
 		}
 		text, _ := id.MarshalText()
 		_, err = client.Enqueue(asynq.NewTask("bench", text), asynq.TaskID(id.String()+":1"), asynq.Queue("floor"), asynq.MaxRetry(10000))

@@ -17,11 +17,10 @@ import (
 	"time"
 )
 
-// latencies are how long requests took.
+// latencies are the durations of requests.
 type latencies []time.Duration
 
-// at is the latency that a share q of the requests did not exceed, in
-// milliseconds.
+// at returns the q-quantile in milliseconds.
 func (l latencies) at(q float64) float64 {
 	if len(l) == 0 {
 		return 0
@@ -30,18 +29,18 @@ func (l latencies) at(q float64) float64 {
 	return float64(l[min(len(l)-1, int(q*float64(len(l))))].Microseconds()) / 1000
 }
 
-// caller does one thing of a load, once per call. Each of those who work side by
-// side has one of its own.
+// caller makes one request of a load test; n is unique per load. Each goroutine has its
+// own.
 type caller func(n int64) error
 
-// load has concurrency callers work as fast as they can, for a while after a
-// warming up, and returns how many calls a second and how long they took.
+// load runs concurrency callers as fast as they can for length, after a warm-up, and
+// returns the calls per second and their latencies.
 func load(ctx context.Context, concurrency int, length time.Duration, newCaller func() (caller, error)) (perSecond float64, took latencies, err error) {
 	var n atomic.Int64
 	var mu sync.Mutex
 	var errs []error
-	warm := min(time.Second, length/4)
-	start := time.Now().Add(warm)
+	warmUp := min(time.Second, length/4)
+	start := time.Now().Add(warmUp)
 	end := start.Add(length)
 	var group sync.WaitGroup
 	for range concurrency {
@@ -50,10 +49,10 @@ func load(ctx context.Context, concurrency int, length time.Duration, newCaller 
 			return 0, nil, err
 		}
 		group.Go(func() {
-			var mine latencies
+			var own latencies
 			for ctx.Err() == nil {
-				begun := time.Now()
-				if begun.After(end) {
+				sent := time.Now()
+				if sent.After(end) {
 					break
 				}
 				if err := call(n.Add(1)); err != nil {
@@ -62,12 +61,12 @@ func load(ctx context.Context, concurrency int, length time.Duration, newCaller 
 					mu.Unlock()
 					return
 				}
-				if begun.After(start) {
-					mine = append(mine, time.Since(begun))
+				if sent.After(start) {
+					own = append(own, time.Since(sent))
 				}
 			}
 			mu.Lock()
-			took = append(took, mine...)
+			took = append(took, own...)
 			mu.Unlock()
 		})
 	}
@@ -76,14 +75,15 @@ func load(ctx context.Context, concurrency int, length time.Duration, newCaller 
 		return 0, nil, err
 	}
 	if len(took) == 0 {
-		return 0, nil, errors.New("no call was begun after the warming up") // it would look like no time at all
+		return 0, nil, errors.New("no call started after the warm-up") // its latencies would read as 0
 	}
 	return float64(len(took)) / length.Seconds(), took, nil
 }
 
-// poster makes the same kind of request again and again over one connection, with
-// as little work of its own as possible: what is measured is the other side.
-func poster(address, path string, header string, body func(n int64) string, want int) func() (caller, error) {
+// poster returns callers that repeat a request over one connection each: POST, or GET
+// when body returns "". It does as little work as possible, to leave the CPU to the
+// server. Any status other than want is an error.
+func poster(address, path, header string, body func(n int64) string, want int) func() (caller, error) {
 	return func() (caller, error) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "http://"))
 		if err != nil {
@@ -99,28 +99,28 @@ func poster(address, path string, header string, body func(n int64) string, want
 			if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", method, path, header, len(text), text); err != nil {
 				return fmt.Errorf("writing a request: %w", err)
 			}
-			return readAnswer(in, want)
+			return readResponse(in, want)
 		}, nil
 	}
 }
 
-// unwelcome is an answer with another status than is wanted.
-type unwelcome struct{ line, body string }
+// statusError is a response with an unexpected status.
+type statusError struct{ line, body string }
 
-func (u unwelcome) Error() string { return fmt.Sprintf("answered %s: %s", u.line, u.body) }
+func (e statusError) Error() string { return fmt.Sprintf("got response %s: %s", e.line, e.body) }
 
-// readAnswer reads over an answer.
-func readAnswer(in *bufio.Reader, want int) error {
+// readResponse reads a response up to its end.
+func readResponse(in *bufio.Reader, want int) error {
 	reader := textproto.NewReader(in)
 	line, err := reader.ReadLine()
 	if err != nil {
-		return fmt.Errorf("reading an answer: %w", err)
+		return fmt.Errorf("reading a response: %w", err)
 	}
 	length, chunked := int64(0), false
 	for {
 		field, err := reader.ReadLineBytes()
 		if err != nil {
-			return fmt.Errorf("reading an answer: %w", err)
+			return fmt.Errorf("reading a response: %w", err)
 		}
 		if len(field) == 0 {
 			break
@@ -128,7 +128,7 @@ func readAnswer(in *bufio.Reader, want int) error {
 		chunked = chunked || string(field) == "Transfer-Encoding: chunked"
 		if rest, ok := strings.CutPrefix(string(field), "Content-Length: "); ok {
 			if length, err = strconv.ParseInt(rest, 10, 64); err != nil {
-				return fmt.Errorf("reading an answer: %w", err)
+				return fmt.Errorf("reading a response: %w", err)
 			}
 		}
 	}
@@ -139,10 +139,10 @@ func readAnswer(in *bufio.Reader, want int) error {
 	if err := readBody(in, length, chunked, &text); err != nil {
 		return err
 	}
-	return unwelcome{line: line, body: text.String()}
+	return statusError{line: line, body: text.String()}
 }
 
-// readBody reads over the body of an answer, so that the next answer is what comes.
+// readBody reads the body of a response, so that the next response can be read.
 func readBody(in *bufio.Reader, length int64, chunked bool, into io.Writer) (err error) {
 	if !chunked {
 		_, err = io.CopyN(into, in, length)
@@ -150,12 +150,12 @@ func readBody(in *bufio.Reader, length int64, chunked bool, into io.Writer) (err
 		_, err = in.Discard(len("\r\n"))
 	}
 	if err != nil {
-		return fmt.Errorf("reading an answer: %w", err)
+		return fmt.Errorf("reading a response: %w", err)
 	}
 	return nil
 }
 
-// pause waits for a while, unless ctx ends before.
+// pause waits for length or until ctx ends.
 func pause(ctx context.Context, length time.Duration) error {
 	select {
 	case <-time.After(length):

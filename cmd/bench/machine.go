@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// machine is what figures depend on beside the code that they are of. What cannot
-// be found out is left empty: figures are worth having all the same.
+// machine describes what measurements depend on apart from the code. Fields that cannot
+// be determined stay empty.
 type machine struct {
 	At       time.Time `json:"at"`
 	Commit   string    `json:"commit"`
-	Modified bool      `json:"modified"` // files differ from the commit
+	Modified bool      `json:"modified"` // the working tree differs from the commit
 	CPU      string    `json:"cpu"`
 	CPUs     int       `json:"cpus"`
 	Load     string    `json:"loadAverage"` // of the last 1, 5 and 15 minutes before the run
@@ -24,9 +24,9 @@ type machine struct {
 	Redis    string    `json:"redis"`
 }
 
-// lookAround describes the machine before anything runs on it. `go run` puts no
-// commit into the program, so that git is asked.
-func lookAround(ctx context.Context) machine {
+// describeMachine describes the machine before the run. It asks git for the commit,
+// because `go run` embeds none.
+func describeMachine(ctx context.Context) machine {
 	m := machine{At: time.Now().UTC(), CPUs: runtime.NumCPU(), Go: runtime.Version()}
 	if out, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD").Output(); err == nil {
 		m.Commit = strings.TrimSpace(string(out))
@@ -45,13 +45,13 @@ func lookAround(ctx context.Context) machine {
 	return m
 }
 
-// meet notes the versions of the servers, once.
-func (m *machine) meet(ctx context.Context, s *stack) (err error) {
+// addVersions records the versions of the servers, once.
+func (m *machine) addVersions(ctx context.Context, s *stack) (err error) {
 	if m.Postgres != "" {
 		return nil
 	}
 	if err := s.db.QueryRowContext(ctx, `SHOW server_version`).Scan(&m.Postgres); err != nil {
-		return fmt.Errorf("asking for Postgres' version: %w", err)
+		return fmt.Errorf("reading Postgres' version: %w", err)
 	}
 	m.Redis, err = s.redisInfo(ctx, "redis_version")
 	return err

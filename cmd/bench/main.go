@@ -1,10 +1,10 @@
-// Command bench measures Postcard beside the limits of the engines beneath it, in
-// one run on one machine: ratios count, absolute figures do not. It brings its own
-// servers, with all their durability (fsync on, AOF every second), and real api and
-// worker processes. `make bench` runs it; it is never part of the tests. Some figures
-// have a bar; the last line says which were missed, and that is no failure.
+// Command bench measures Postcard next to the limits of Postgres and asynq, in one run on
+// one machine: compare ratios, not absolute figures. It starts its own servers with full
+// durability (fsync on, AOF every second) and real api and worker processes. `make bench`
+// runs it; it is not part of the tests. Some metrics have a bar; the last line lists those
+// that missed it, which does not change the exit code.
 //
-//	bench [-run NAMES] [-repeat N] [-json FILE] [-profile FOLDER]
+//	bench [-run REGEXP] [-repeat N] [-json FILE] [-profile DIR]
 package main
 
 import (
@@ -29,68 +29,67 @@ func main() {
 	}
 }
 
-// scenario is one thing that is measured. It is run several times, and reports
-// its figures each time.
+// scenario is one benchmark. It runs several times and adds its metrics each time.
 type scenario struct {
 	name      string
-	under     string // a condition that its figures hold under; empty: none
+	condition string // under which its metrics hold; may be empty
 	run       func(context.Context, *stack, *report) error
-	timeScale float64 // of what Plivo takes for its reports
+	timeScale float64 // of the simulator's delivery reports
 }
 
-// title is what stands above a scenario's figures.
+// title is the heading of the scenario's metrics.
 func (s scenario) title() string {
-	if s.under == "" {
+	if s.condition == "" {
 		return s.name
 	}
-	return s.name + ", " + s.under
+	return s.name + ", " + s.condition
 }
 
 const (
-	afterTheEnd = 1000 // of Plivo's reports: so late that they are not measured
+	noReports = 1000 // a time scale at which delivery reports come after the end of a run
 
-	// noRateLimit is what tells of the engines' limits. Senders in production have a pace,
-	// and wait for it.
-	noRateLimit = "senders without a pace"
+	// noRateLimit shows the limits of the implementation. Senders in production are rate
+	// limited.
+	noRateLimit = "without rate limits"
 )
 
 var scenarios = []scenario{
-	{"start", "", benchStart, afterTheEnd},
-	{"accept", "", benchAccept, afterTheEnd},
-	{"openloop", "", benchOpenLoop, afterTheEnd},
-	{"idle", noRateLimit, benchIdle, afterTheEnd},
-	{"dispatch", noRateLimit, benchDispatch, afterTheEnd},
-	{"workers", noRateLimit, benchWorkers, afterTheEnd},
-	{"slow", noRateLimit, benchSlow, afterTheEnd},
-	{"pacing", "", benchRateLimit, afterTheEnd},
-	{"redis", noRateLimit, benchRedis, afterTheEnd},
+	{"start", "", benchStart, noReports},
+	{"create", "", benchCreate, noReports},
+	{"openloop", "", benchOpenLoop, noReports},
+	{"idle", noRateLimit, benchIdle, noReports},
+	{"dispatch", noRateLimit, benchDispatch, noReports},
+	{"workers", noRateLimit, benchWorkers, noReports},
+	{"slow", noRateLimit, benchSlow, noReports},
+	{"ratelimit", "", benchRateLimit, noReports},
+	{"redis", noRateLimit, benchRedis, noReports},
 	{"scale", noRateLimit, benchScale, 1},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("run", "", "only scenarios whose name matches")
-	repeat := flags.Int("repeat", 3, "how often each is run; the median counts")
-	file := flags.String("json", "", "write the figures to this file, too")
-	folder := flags.String("profile", "", "write into this folder where dispatch's time goes: pprof, pg_stat_statements, Redis' commands")
+	only := flags.String("run", "", "run only scenarios whose name matches this regular expression")
+	repeat := flags.Int("repeat", 3, "how often to run each scenario; the median counts")
+	file := flags.String("json", "", "also write the metrics to this file")
+	dir := flags.String("profile", "", "write profiles of dispatch to this directory: pprof, pg_stat_statements, Redis commands")
 	if err := flags.Parse(args); err != nil {
-		return fmt.Errorf("reading the command line: %w", err)
+		return fmt.Errorf("parsing the flags: %w", err)
 	}
-	debug.SetGCPercent(400) // Plivo's side and the load shall take as little of the machine as they can
+	debug.SetGCPercent(400) // the simulator and the load generator should use little CPU
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
-		return fmt.Errorf("reading -run: %w", err)
+		return fmt.Errorf("-run must be a regular expression: %w", err)
 	}
-	all := &report{machine: lookAround(ctx)}
-	err = all.measure(ctx, pattern, *repeat, profiles(*folder), out)
+	all := &report{machine: describeMachine(ctx)}
+	err = all.measure(ctx, pattern, *repeat, profiles(*dir), out)
 	all.summarize(out)
-	if *file != "" { // what was measured before a failure counts, too
+	if *file != "" { // also after an error: what was measured before it is valid
 		err = errors.Join(err, all.write(*file))
 	}
 	return err
 }
 
-// measure runs the scenarios whose names match, and prints the figures of each.
+// measure runs the scenarios whose names match, and prints the metrics of each.
 func (r *report) measure(ctx context.Context, pattern *regexp.Regexp, repeat int, p profiles, out io.Writer) error {
 	programs, err := build(ctx)
 	if err != nil {
@@ -104,10 +103,10 @@ func (r *report) measure(ctx context.Context, pattern *regexp.Regexp, repeat int
 		r.scenario = s.name
 		times := repeat
 		if s.name == "scale" || s.name == "redis" {
-			times = 1 // it fills a large table
+			times = 1 // they fill large tables
 		}
 		for range times {
-			if err = once(ctx, s, programs, p, r); err != nil {
+			if err = runOnce(ctx, s, programs, p, r); err != nil {
 				err = fmt.Errorf("%s: %w", s.name, err)
 				break
 			}
@@ -120,13 +119,13 @@ func (r *report) measure(ctx context.Context, pattern *regexp.Regexp, repeat int
 	return nil
 }
 
-// once runs a scenario on fresh servers.
-func once(ctx context.Context, s scenario, programs string, p profiles, all *report) error {
+// runOnce runs a scenario on new servers.
+func runOnce(ctx context.Context, s scenario, programs string, p profiles, all *report) error {
 	st, err := newStack(ctx, programs, s.timeScale, p)
 	if err != nil {
 		return err
 	}
-	if err := all.machine.meet(ctx, st); err != nil {
+	if err := all.machine.addVersions(ctx, st); err != nil {
 		return errors.Join(err, st.stop())
 	}
 	return errors.Join(s.run(ctx, st, all), st.stop())

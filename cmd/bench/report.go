@@ -11,22 +11,22 @@ import (
 	"text/tabwriter"
 )
 
-// report collects figures by scenario and name, over all runs.
+// report collects metrics by scenario and name, over all runs.
 type report struct {
 	machine  machine
-	scenario string // that is run at present
+	scenario string // currently running
 	metrics  []*metric
 }
 
-// metric is one thing measured, once per run.
+// metric is one measurement, with one value per run.
 type metric struct {
 	Scenario string    `json:"scenario"`
 	Name     string    `json:"name"`
 	Unit     string    `json:"unit"`
 	Runs     []float64 `json:"runs"`
 	Median   float64   `json:"median"`
-	Bar      string    `json:"bar,omitempty"`     // what it is meant to be
-	Verdict  string    `json:"verdict,omitempty"` // met or missed, where there is a bar
+	Bar      string    `json:"bar,omitempty"`     // the target
+	Verdict  string    `json:"verdict,omitempty"` // met or missed; empty without a bar
 }
 
 const met, missed = "met", "missed"
@@ -53,8 +53,8 @@ func median(values []float64) float64 {
 	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
-// judge compares a value with a bar: "≥ 1.0", "≤ 20", "< 25", or a number that it
-// has to be. A bar that cannot be read is a mistake in this program.
+// judge compares a value with a bar: "≥ 1.0", "≤ 20", "< 25", or a number that it must
+// equal. It panics when the bar cannot be parsed.
 func judge(value float64, bar string) string {
 	if bar == "" {
 		return ""
@@ -65,7 +65,7 @@ func judge(value float64, bar string) string {
 	}
 	limit, err := strconv.ParseFloat(number, 64)
 	if err != nil {
-		panic("the bar cannot be read: " + bar)
+		panic("invalid bar: " + bar)
 	}
 	if map[string]bool{"≥": value >= limit, "≤": value <= limit, "<": value < limit, "=": value == limit}[relation] {
 		return met
@@ -73,7 +73,7 @@ func judge(value float64, bar string) string {
 	return missed
 }
 
-// spread is how far the runs lie apart, in percent of the median: the noise.
+// spread is the range of the runs in percent of the median.
 func (f *metric) spread() float64 {
 	if f.Median == 0 {
 		return 0
@@ -86,32 +86,32 @@ func (r *report) print(out io.Writer, s scenario) {
 	fmt.Fprintf(table, "\n%s\tmedian\tunit\tspread\tbar\t\n", s.title())
 	for _, f := range r.metrics {
 		if f.Scenario == s.name {
-			fmt.Fprintf(table, "  %s\t%s\t%s\t±%.0f %%\t%s\t%s\n", f.Name, short(f.Median), f.Unit, f.spread()/2, f.Bar, f.Verdict)
+			fmt.Fprintf(table, "  %s\t%s\t%s\t±%.0f %%\t%s\t%s\n", f.Name, format(f.Median), f.Unit, f.spread()/2, f.Bar, f.Verdict)
 		}
 	}
 	table.Flush()
 }
 
-// summarize prints one line: how many bars were met, and which were missed.
+// summarize prints how many bars were met and which were missed, in one line.
 func (r *report) summarize(out io.Writer) {
 	bars := 0
-	var lost []string
+	var misses []string
 	for _, f := range r.metrics {
 		if f.Bar != "" {
 			bars++
 		}
 		if f.Verdict == missed {
-			lost = append(lost, fmt.Sprintf("%s: %s (%s, not %s)", f.Scenario, f.Name, short(f.Median), f.Bar))
+			misses = append(misses, fmt.Sprintf("%s: %s (%s, not %s)", f.Scenario, f.Name, format(f.Median), f.Bar))
 		}
 	}
-	line := fmt.Sprintf("%d of %d bars met", bars-len(lost), bars)
-	if len(lost) > 0 {
-		line += "; missed: " + strings.Join(lost, "; ")
+	line := fmt.Sprintf("%d of %d bars met", bars-len(misses), bars)
+	if len(misses) > 0 {
+		line += "; missed: " + strings.Join(misses, "; ")
 	}
 	fmt.Fprintf(out, "\n%s\n", line)
 }
 
-func short(v float64) string {
+func format(v float64) string {
 	switch {
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
@@ -124,13 +124,13 @@ func short(v float64) string {
 func (r *report) write(file string) error {
 	text, err := json.MarshalIndent(struct {
 		machine
-		Figures []*metric `json:"figures"`
+		Metrics []*metric `json:"metrics"`
 	}{r.machine, r.metrics}, "", "  ")
 	if err != nil {
-		return fmt.Errorf("writing figures: %w", err)
+		return fmt.Errorf("writing the metrics: %w", err)
 	}
 	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing figures: %w", err)
+		return fmt.Errorf("writing the metrics: %w", err)
 	}
 	return nil
 }

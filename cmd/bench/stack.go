@@ -20,7 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	_ "github.com/lib/pq" // for the figures of the database
+	_ "github.com/lib/pq" // driver of database/sql
 	"github.com/redis/go-redis/v9"
 
 	"github.com/postcard-mms/postcard/internal/devstack"
@@ -34,14 +34,14 @@ const (
 	email     = "bench@example.com"
 	password  = "bench password"
 
-	rateLimitedSender = "+14155550101" // has a pace, and a line before it
+	rateLimitedSender = "+14155550101" // has a rate limit and a backlog
 )
 
-// build makes the programs as they are shipped.
+// build builds the programs as `make build` does, into a temporary directory.
 func build(ctx context.Context) (string, error) {
 	dir, err := os.MkdirTemp("", "postcard-bench-")
 	if err != nil {
-		return "", fmt.Errorf("making a folder: %w", err)
+		return "", fmt.Errorf("creating a directory: %w", err)
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s", "-o", dir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -51,7 +51,7 @@ func build(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// stack is fresh servers, a simulator, and the processes that were started.
+// stack is a set of new servers, a simulator, and the processes started on them.
 type stack struct {
 	programs  string
 	dir       string
@@ -61,9 +61,9 @@ type stack struct {
 	tasks     *redis.Client
 	sim       *plivosim.Simulator
 	simulator *httptest.Server
-	slow      time.Duration // of every answer of the simulator
-	arrived   atomic.Int64  // requests that the simulator has answered
-	counted   bool          // the database counts statements
+	latency   time.Duration // of the simulator
+	arrived   atomic.Int64  // number of requests that the simulator has answered
+	counted   bool          // pg_stat_statements is available
 	profiles  profiles
 	processes []*process
 }
@@ -84,7 +84,7 @@ func newStack(ctx context.Context, programs string, timeScale float64, p profile
 	if s.db, err = sql.Open("postgres", s.postgres.URL); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
-	_, err = s.db.ExecContext(ctx, statistics)
+	_, err = s.db.ExecContext(ctx, createStatistics)
 	s.counted = err == nil
 	options, err := redis.ParseURL(s.redis.URL)
 	if err != nil {
@@ -96,14 +96,14 @@ func newStack(ctx context.Context, programs string, timeScale float64, p profile
 		TimeScale: timeScale,
 	})
 	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(s.slow)
+		time.Sleep(s.latency)
 		s.sim.ServeHTTP(w, r)
 		s.arrived.Add(1)
 	}))
 	return s, nil
 }
 
-// stop ends everything that was started, in the opposite order.
+// stop stops everything in the reverse order of its start.
 func (s *stack) stop() error {
 	var errs []error
 	for _, p := range s.processes {
@@ -129,12 +129,12 @@ func (s *stack) stop() error {
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
 }
 
-// process is an api or a worker.
+// process is a running api or worker.
 type process struct {
 	command *exec.Cmd
-	url     string // of its listener for all; with a worker, nobody listens there
+	url     string // of the api; unused for a worker
 	metrics string
-	took    time.Duration // from its start until it was ready
+	took    time.Duration // from start to ready
 	log     string
 }
 
@@ -151,7 +151,7 @@ func (s *stack) api(ctx context.Context, vars ...string) (*process, error) {
 	return s.start(ctx, "api", vars...)
 }
 
-// apiWithKey starts an api, logs in there and makes an API key.
+// apiWithKey starts an api, logs in and creates an API key.
 func (s *stack) apiWithKey(ctx context.Context) (api *process, key, cookie string, err error) {
 	if api, err = s.api(ctx); err != nil {
 		return nil, "", "", err
@@ -160,8 +160,8 @@ func (s *stack) apiWithKey(ctx context.Context) (api *process, key, cookie strin
 	return api, key, cookie, err
 }
 
-// prepare has an api make the tables and the user, and a worker see that Redis is
-// new: it would look for the task of every message otherwise.
+// prepare runs an api, which creates the schema and the user, and a worker, which writes
+// the marker to Redis; without it the next worker would check the task of every message.
 func (s *stack) prepare(ctx context.Context) error {
 	for _, program := range []string{"api", "worker"} {
 		p, err := s.start(ctx, program)
@@ -200,18 +200,18 @@ func (s *stack) start(ctx context.Context, program string, vars ...string) (*pro
 	}
 	log, err := os.Create(p.log)
 	if err != nil {
-		return nil, fmt.Errorf("making a log: %w", err)
+		return nil, fmt.Errorf("creating a log file: %w", err)
 	}
 	defer log.Close()
 	p.command.Dir, p.command.Stderr, p.command.Stdout = s.dir, log, log
 	p.command.Env = append([]string{
 		"DATABASE_URL=" + s.postgres.URL, "REDIS_URL=" + s.redis.URL,
 		"PLIVO_AUTH_ID=" + authID, "PLIVO_AUTH_TOKEN=" + authToken, "PLIVO_SENDER_NUMBER=" + sender, "PLIVO_BASE_URL=" + s.simulator.URL,
-		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "SENDER_RATE=0", "PUBLIC_URL=" + p.url, // reports that were sent elsewhere would be taken for forged
-		"API_KEY_RATE=100000000", "DAILY_CAP=2000000000", // counted, as everywhere, and not reached
+		"ADMIN_EMAIL=" + email, "ADMIN_PASSWORD=" + password, "SENDER_RATE=0", "PUBLIC_URL=" + p.url, // signatures of reports cover this URL
+		"API_KEY_RATE=100000000", "DAILY_CAP=2000000000", // counted as in production, but never reached
 		fmt.Sprintf("API_ADDR=127.0.0.1:%d", port), fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", metrics), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", metrics),
 	}, vars...)
-	begun := time.Now()
+	start := time.Now()
 	if err := devstack.StartBound(p.command); err != nil {
 		return nil, err
 	}
@@ -221,20 +221,20 @@ func (s *stack) start(ctx context.Context, program string, vars ...string) (*pro
 		if err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
-				p.took = time.Since(begun)
+				p.took = time.Since(start)
 				return p, nil
 			}
 		}
-		if time.Since(begun) > time.Minute || ctx.Err() != nil {
+		if time.Since(start) > time.Minute || ctx.Err() != nil {
 			text, _ := os.ReadFile(p.log)
-			return nil, fmt.Errorf("the %s is not ready: %s", program, text)
+			return nil, fmt.Errorf("the %s did not become ready; its log: %s", program, text)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// stat is what the kernel tells about a process, from its state on, or nil where
-// there is none (proc_pid_stat(5)).
+// stat returns the fields of /proc/PID/stat from the state on (proc_pid_stat(5)), or nil
+// when there is no such process.
 func stat(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -243,16 +243,14 @@ func stat(pid int) []string {
 	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 }
 
-// cpu is the processor time that a process itself has used, in seconds, without
-// what its children have.
+// cpu returns the CPU seconds of a process without its children.
 func cpu(pid int) float64 { return ticks(stat(pid), 11, 12) }
 
-// cpuOfEnded is what those children of a process had used that have ended and were
-// waited for, in seconds.
-func cpuOfEnded(pid int) float64 { return ticks(stat(pid), 13, 14) }
+// exitedChildrenCPU returns the CPU seconds of a process' children that exited and were
+// waited for.
+func exitedChildrenCPU(pid int) float64 { return ticks(stat(pid), 13, 14) }
 
-// ticks is the sum of two of a process' figures, which the kernel counts in
-// hundredths of a second.
+// ticks returns the sum of two fields in seconds; the kernel counts hundredths.
 func ticks(fields []string, a, b int) float64 {
 	if len(fields) <= max(a, b) {
 		return 0
@@ -271,7 +269,7 @@ func parent(pid int) int {
 	return ppid
 }
 
-// memory is what a process keeps in memory of its own, in MiB.
+// memory returns the resident memory of a process in MiB.
 func memory(pid int) float64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -286,7 +284,7 @@ func memory(pid int) float64 {
 	return 0
 }
 
-// size is what a program takes on disk, in MB.
+// size returns the size of a program's binary in MB.
 func size(dir, program string) float64 {
 	info, err := os.Stat(filepath.Join(dir, program))
 	if err != nil {
@@ -295,7 +293,7 @@ func size(dir, program string) float64 {
 	return float64(info.Size()) / 1e6
 }
 
-// credentials logs in at an api and makes an API key.
+// credentials logs in and creates an API key.
 func credentials(api *process) (key, cookie string, err error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {

@@ -8,10 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// selectUser finds the user who logs in.
 const selectUser = `SELECT id FROM users WHERE email = $1`
 
-// owner is the user who logs in.
+// owner returns the user that api creates at its start and credentials logs in.
 func (s *stack) owner(ctx context.Context) (id uuid.UUID, err error) {
 	if err := s.db.QueryRowContext(ctx, selectUser, email).Scan(&id); err != nil {
 		return uuid.Nil, fmt.Errorf("reading the user: %w", err)
@@ -19,20 +18,20 @@ func (s *stack) owner(ctx context.Context) (id uuid.UUID, err error) {
 	return id, nil
 }
 
-// user has an API key.
+// user is a user with an API key.
 type user struct {
 	id  uuid.UUID
 	key string
 }
 
-// insertUser stores somebody who never logs in, and their key.
+// insertUser inserts a user who cannot log in, and their API key.
 const insertUser = `
 WITH u AS (
-    INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, repeat('x', 60), 'sender') RETURNING id
+    INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, repeat('x', 60), 'user') RETURNING id
 )
 INSERT INTO api_keys (id, user_id, name, key_hash) SELECT $3, id, 'bench', $4 FROM u`
 
-// users makes so many more users.
+// users adds n users.
 func (s *stack) users(ctx context.Context, n int) ([]user, error) {
 	all := make([]user, n)
 	for i := range all {

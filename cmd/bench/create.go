@@ -16,10 +16,10 @@ func sendBody(n int64) string {
 	return fmt.Sprintf(`{"to":"+1416%07d","text":"Greetings from the coast","mediaUrl":"https://example.com/picture.jpg"}`, 2000000+n%8000000)
 }
 
-// benchAccept measures how many messages a second one api takes on, from programs
-// with an API key and from people with a session, beside a loop that does nothing but
-// store the same rows and enqueue the same tasks.
-func benchAccept(ctx context.Context, s *stack, r *report) error {
+// benchCreate measures how many messages per second one api creates, for clients with
+// an API key and for clients with a session. It compares them with the floor: a loop
+// that only inserts the same rows and enqueues the same tasks.
+func benchCreate(ctx context.Context, s *stack, r *report) error {
 	api, key, cookie, err := s.apiWithKey(ctx)
 	if err != nil {
 		return err
@@ -27,19 +27,19 @@ func benchAccept(ctx context.Context, s *stack, r *report) error {
 	for _, concurrency := range []int{1, 16, 64, 256} {
 		before, err := s.floor(ctx, concurrency)
 		if err != nil {
-			return fmt.Errorf("the floor: %w", err)
+			return fmt.Errorf("measuring the floor: %w", err)
 		}
-		byKey, err := s.accept(ctx, r, api, "key", bearer(key), concurrency)
+		byKey, err := s.create(ctx, r, api, "key", bearer(key), concurrency)
 		if err != nil {
 			return err
 		}
-		bySession, err := s.accept(ctx, r, api, "session", "Cookie: "+cookie+"\r\n", concurrency)
+		bySession, err := s.create(ctx, r, api, "session", "Cookie: "+cookie+"\r\n", concurrency)
 		if err != nil {
 			return err
 		}
-		after, err := s.floor(ctx, concurrency) // machines are not equally fast all the time
+		after, err := s.floor(ctx, concurrency) // the machine's speed varies over time
 		if err != nil {
-			return fmt.Errorf("the floor: %w", err)
+			return fmt.Errorf("measuring the floor: %w", err)
 		}
 		before.mean(after).add(r, concurrency)
 		bar := ""
@@ -53,42 +53,42 @@ func benchAccept(ctx context.Context, s *stack, r *report) error {
 	return nil
 }
 
-// accept has an api take on messages from so many callers who show who they are with
-// the header, and reports what that takes.
-func (s *stack) accept(ctx context.Context, r *report, api *process, who, header string, concurrency int) (perSecond float64, err error) {
+// create posts messages to the api from concurrent clients that authenticate with the
+// header, and reports what it costs. auth names the method in the report.
+func (s *stack) create(ctx context.Context, r *report, api *process, auth, header string, concurrency int) (perSecond float64, err error) {
 	before, err := s.counts(ctx)
 	if err != nil {
 		return 0, err
 	}
-	used := cpu(api.command.Process.Pid)
+	usedCPU := cpu(api.command.Process.Pid)
 	var calls atomic.Int64
 	post := poster(api.url, "/api/send-mms", header, func(n int64) string { calls.Add(1); return sendBody(n) }, http.StatusAccepted)
 	perSecond, took, err := load(ctx, concurrency, loadLength, post)
 	if err != nil {
 		return 0, err
 	}
-	used = cpu(api.command.Process.Pid) - used
+	usedCPU = cpu(api.command.Process.Pid) - usedCPU
 	after, err := s.counts(ctx)
 	if err != nil {
 		return 0, err
 	}
-	add := func(what string, value float64, unit string) {
-		r.add(fmt.Sprintf("%s: %s, c=%d", who, what, concurrency), value, unit, "")
+	add := func(name string, value float64, unit string) {
+		r.add(fmt.Sprintf("%s: %s, c=%d", auth, name, concurrency), value, unit, "")
 	}
-	all := float64(calls.Load())
-	add("accepted", perSecond, "messages/s")
+	total := float64(calls.Load())
+	add("created", perSecond, "messages/s")
 	add("p50", took.at(0.5), "ms")
 	add("p99", took.at(0.99), "ms")
 	add("p99.9", took.at(0.999), "ms")
-	add("api's CPU", 1e6*used/all, "µs/message")
-	add("Postgres' CPU", 1e6*(after.postgres-before.postgres)/all, "µs/message")
-	add("Postgres' log", (after.wal-before.wal)/all, "bytes/message")
-	add("writing transactions", (after.writes-before.writes)/all, "/message")
+	add("api CPU", 1e6*usedCPU/total, "µs/message")
+	add("Postgres CPU", 1e6*(after.postgres-before.postgres)/total, "µs/message")
+	add("WAL", (after.wal-before.wal)/total, "bytes/message")
+	add("writing transactions", (after.writes-before.writes)/total, "/message")
 	return perSecond, nil
 }
 
-// benchOpenLoop sends 500 messages a second, whether or not the earlier ones have
-// been answered.
+// benchOpenLoop makes 500 requests per second whether or not earlier ones have been
+// answered.
 func benchOpenLoop(ctx context.Context, s *stack, r *report) error {
 	api, key, _, err := s.apiWithKey(ctx)
 	if err != nil {
@@ -106,10 +106,10 @@ func benchOpenLoop(ctx context.Context, s *stack, r *report) error {
 	return nil
 }
 
-// openLoop makes so many calls a second, whether or not the earlier ones are over,
-// and returns how long they took, those of the first second left out. It also returns
-// how many calls a second there really were: where this process has to wait for a
-// processor, the ticker leaves out ticks.
+// openLoop starts rate calls per second, whether or not earlier ones have finished, and
+// returns their latencies except those of the first second. perSecond is the achieved
+// rate: it is lower when this process has to wait for a CPU, because the ticker then
+// drops ticks.
 func openLoop(ctx context.Context, rate int, length time.Duration, newCaller func() (caller, error)) (perSecond float64, took latencies, err error) {
 	free := make(chan caller, rate)
 	for range rate {
@@ -124,9 +124,9 @@ func openLoop(ctx context.Context, rate int, length time.Duration, newCaller fun
 	var group sync.WaitGroup
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
-	begun := time.Now()
+	start := time.Now()
 	made := int64(0)
-	for ; time.Since(begun) < length && ctx.Err() == nil; made++ {
+	for ; time.Since(start) < length && ctx.Err() == nil; made++ {
 		n, due := made, <-ticker.C
 		group.Go(func() {
 			call := <-free
@@ -134,13 +134,13 @@ func openLoop(ctx context.Context, rate int, length time.Duration, newCaller fun
 			free <- call
 			mu.Lock()
 			defer mu.Unlock()
-			if time.Since(begun) > time.Second {
+			if time.Since(start) > time.Second {
 				took = append(took, time.Since(due))
 			}
 			errs = append(errs, err)
 		})
 	}
-	perSecond = float64(made) / time.Since(begun).Seconds()
+	perSecond = float64(made) / time.Since(start).Seconds()
 	group.Wait()
 	return perSecond, took, errors.Join(errs...)
 }
