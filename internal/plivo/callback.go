@@ -11,10 +11,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// DecodeReport reads the fields of a delivery report (Plivo docs, message
-// status callbacks). Only the UUID and the status are required; whatever else
-// is missing, empty, unreadable or unknown is tolerated. Of a field that comes
-// more than once the first counts.
+// DecodeReport decodes the fields of a delivery report (Plivo docs, message
+// status callbacks). Only MessageUUID and Status are required; other fields may
+// be missing, empty or malformed, and unknown fields are ignored. If a field is
+// repeated, its first value counts.
 func DecodeReport(token string, fields url.Values) (mms.Report, error) {
 	r := mms.Report{
 		Token:     token,
@@ -24,25 +24,25 @@ func DecodeReport(token string, fields url.Values) (mms.Report, error) {
 		Details:   details(fields.Get("Units"), fields.Get("TotalAmount"), fields.Get("SentTime"), fields.Get("DeliveryReportTime")),
 	}
 	if r.PlivoUUID == "" || r.State == "" {
-		return mms.Report{}, errors.New("the report lacks MessageUUID or Status")
+		return mms.Report{}, errors.New("the report has no MessageUUID or no Status")
 	}
 	if !plausibleUUID.MatchString(r.PlivoUUID) {
-		return mms.Report{}, errors.New("the report's MessageUUID cannot be one")
+		return mms.Report{}, errors.New("the report's MessageUUID is malformed")
 	}
 	return r, nil
 }
 
-// DecodeInbound reads the fields of a message that somebody sent to one of our
-// numbers (Plivo docs, receive a message). Numbers come as digits.
+// DecodeInbound decodes the fields of a message to one of our numbers (Plivo
+// docs, receive a message). Plivo sends phone numbers without the plus sign.
 func DecodeInbound(fields url.Values) (mms.Inbound, error) {
 	in := mms.Inbound{
 		PlivoUUID: fields.Get("MessageUUID"),
-		From:      mms.PhoneNumber(plus(fields.Get("From"))),
-		To:        mms.PhoneNumber(plus(fields.Get("To"))),
+		From:      mms.PhoneNumber(addPlus(fields.Get("From"))),
+		To:        mms.PhoneNumber(addPlus(fields.Get("To"))),
 		Text:      storable(fields.Get("Text"), maxInboundText),
 	}
-	if !plausibleUUID.MatchString(in.PlivoUUID) || !author.MatchString(string(in.From)) || !e164.MatchString(string(in.To)) {
-		return mms.Inbound{}, errors.New("the message lacks MessageUUID, From or To")
+	if !plausibleUUID.MatchString(in.PlivoUUID) || !inboundSender.MatchString(string(in.From)) || !e164.MatchString(string(in.To)) {
+		return mms.Inbound{}, errors.New("the message has no valid MessageUUID, From or To")
 	}
 	for i := range maxInboundMedia {
 		media := fields.Get("Media" + strconv.Itoa(i))
@@ -54,33 +54,36 @@ func DecodeInbound(fields url.Values) (mms.Inbound, error) {
 	return in, nil
 }
 
-// Bounds of what is kept of an inbound message; Plivo allows ten pictures.
+// Limits of an inbound message that is stored. Plivo sends up to ten media
+// (Plivo docs, receive a message).
 const (
 	maxInboundText  = 10_000 // characters
 	maxInboundMedia = 10
-	maxMediaURL     = 2000
+	maxMediaURL     = 2000 // bytes
 )
 
 var (
-	e164   = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
-	author = regexp.MustCompile(`^\+?[0-9A-Za-z]{1,20}$`) // a short code or a name, too
+	e164          = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+	inboundSender = regexp.MustCompile(`^\+?[0-9A-Za-z]{1,20}$`) // may be a short code or an alphanumeric id
 )
 
-// plus puts the plus sign before the digits of a full number.
-func plus(number string) string {
+// addPlus returns the number in E.164 form if its digits are a full number, and
+// unchanged otherwise.
+func addPlus(number string) string {
 	if e164.MatchString("+" + number) {
 		return "+" + number
 	}
 	return number
 }
 
-// storable cuts a text to valid UTF-8 without NUL.
+// storable returns the first limit characters of text as valid UTF-8 without NUL,
+// which Postgres cannot store.
 func storable(text string, limit int) string {
 	runes := []rune(strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), ""))
 	return string(runes[:min(len(runes), limit)])
 }
 
-// details keeps of the fields what can be read.
+// details decodes optional fields and drops malformed ones.
 func details(units, cost, sent, reported string) mms.Details {
 	var d mms.Details
 	if n, err := strconv.Atoi(units); err == nil && n >= 0 && n <= maxUnits {
@@ -93,11 +96,11 @@ func details(units, cost, sent, reported string) mms.Details {
 	return d
 }
 
-// plausibleUUID is what mms.Judge takes for a UUID too: the form is Plivo's to
-// choose.
+// plausibleUUID agrees with mms.Judge. It is wider than a UUID, because Plivo may
+// change the form.
 var plausibleUUID = regexp.MustCompile(`^[!-~]{1,100}$`)
 
-// maxUnits and decimal bound what is believed of an amount.
+// maxUnits and decimal limit which amounts are trusted.
 const maxUnits = 10_000
 
 var decimal = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,6})?$`)

@@ -13,8 +13,8 @@ import (
 
 func TestDecodeReport(t *testing.T) {
 	t.Parallel()
-	sent := time.Date(2026, 1, 15, 10, 20, 31, 0, time.UTC)
-	receipt := time.Date(2026, 1, 15, 10, 20, 35, 654321000, time.UTC)
+	sentAt := time.Date(2026, 1, 15, 10, 20, 31, 0, time.UTC)
+	reportedAt := time.Date(2026, 1, 15, 10, 20, 35, 654321000, time.UTC)
 	one := 1
 	const id = "5b40a428-bfc7-4daf-9d06-726c558bf3b8"
 	with := func(pairs ...string) url.Values {
@@ -26,18 +26,18 @@ func TestDecodeReport(t *testing.T) {
 		want   *mms.Report
 	}{
 		"all fields": {reportFields(), &mms.Report{Token: "token", PlivoUUID: id, State: "delivered",
-			Details: mms.Details{Units: &one, Cost: "0.01600", SentAt: &sent, ReportedAt: &receipt}}},
-		"the least":             {with(), &minimal},
-		"unknown fields":        {with("Colour", "blue", "requester_ip", "x"), &minimal},
-		"empty fields":          {with("Units", "", "TotalAmount", "", "SentTime", "", "ErrorCode", ""), &minimal},
-		"nonsense":              {with("Units", "many", "TotalAmount", "1/2", "SentTime", "yesterday", "DeliveryReportTime", "0"), &minimal},
-		"out of bounds":         {with("Units", "10001", "TotalAmount", "12345678.0"), &minimal},
-		"repeated":              {url.Values{"MessageUUID": {id, "x"}, "Status": {"sent", "failed"}}, &minimal},
-		"no UUID":               {fields("Status", "sent"), nil},
-		"no status":             {fields("MessageUUID", id), nil},
-		"names in another case": {fields("messageuuid", id, "status", "sent"), nil},
-		"a UUID that cannot be": {fields("MessageUUID", "a\x00b", "Status", "sent"), nil},
-		"a UUID too long":       {fields("MessageUUID", strings.Repeat("x", 101), "Status", "sent"), nil},
+			Details: mms.Details{Units: &one, Cost: "0.01600", SentAt: &sentAt, ReportedAt: &reportedAt}}},
+		"required fields":      {with(), &minimal},
+		"unknown fields":       {with("Colour", "blue", "requester_ip", "x"), &minimal},
+		"empty fields":         {with("Units", "", "TotalAmount", "", "SentTime", "", "ErrorCode", ""), &minimal},
+		"malformed fields":     {with("Units", "many", "TotalAmount", "1/2", "SentTime", "yesterday", "DeliveryReportTime", "0"), &minimal},
+		"amounts out of range": {with("Units", "10001", "TotalAmount", "12345678.0"), &minimal},
+		"repeated fields":      {url.Values{"MessageUUID": {id, "x"}, "Status": {"sent", "failed"}}, &minimal},
+		"missing UUID":         {fields("Status", "sent"), nil},
+		"missing status":       {fields("MessageUUID", id), nil},
+		"names in lower case":  {fields("messageuuid", id, "status", "sent"), nil},
+		"malformed UUID":       {fields("MessageUUID", "a\x00b", "Status", "sent"), nil},
+		"long UUID":            {fields("MessageUUID", strings.Repeat("x", 101), "Status", "sent"), nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +66,16 @@ func FuzzDecodeReport(f *testing.F) {
 			return
 		}
 		if r.PlivoUUID == "" || len(r.PlivoUUID) > 100 || r.State == "" || len(r.Cost) > 13 || len(r.ShortCode()) > 32 || r.Units != nil && *r.Units < 0 {
-			t.Errorf("DecodeReport(%q) = %+v", query, r)
+			t.Errorf("DecodeReport(%q) = %+v, want all fields within their limits", query, r)
 		}
 	})
+}
+
+func BenchmarkDecodeReport(b *testing.B) {
+	fields := reportFields()
+	for b.Loop() {
+		if _, err := DecodeReport("token", fields); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,7 +1,7 @@
-// Package plivo speaks to Plivo and understands what Plivo says: it is the
-// only place that knows the wire. It goes through the official SDK, around the
-// SDK's habits of hiding HTTP statuses, swallowing empty errors and following
-// redirects with credentials. What an answer means is for mms to judge.
+// Package plivo implements Plivo's wire format: requests, responses, callback
+// fields and signatures. It uses the official SDK, but works around its habits of
+// hiding HTTP statuses, ignoring empty error responses and following redirects
+// with credentials. It does not judge what an answer means; package mms does.
 package plivo
 
 import (
@@ -23,8 +23,8 @@ import (
 // use.
 type Client struct{ sdk *sdk.Client }
 
-// Options name the account. All are required: the SDK would silently fall back
-// to environment variables for empty credentials.
+// Options configure a Client. AuthID, AuthToken and BaseURL are required: for
+// empty credentials the SDK would silently read environment variables.
 type Options struct {
 	AuthID    string
 	AuthToken string
@@ -32,31 +32,32 @@ type Options struct {
 	MaxConns  int    // Plivo allows 100 simultaneous requests per account (Plivo docs, MMS FAQ)
 }
 
-// idleTimeout closes idle connections before a server would: a connection that
-// dies under a request leaves that request in doubt.
+// idleTimeout closes idle connections before the server does: a connection that
+// breaks during a request leaves that request in doubt.
 const idleTimeout = 20 * time.Second
 
-// New makes a client.
+// New returns a client. It does not connect.
 func New(o Options) (*Client, error) {
 	base, err := url.Parse(o.BaseURL)
 	if err != nil || base.Host == "" || o.AuthID == "" || o.AuthToken == "" {
-		return nil, errors.New("making a Plivo client: base URL, auth id and auth token are required")
+		return nil, errors.New("creating a Plivo client: base URL, auth id and auth token are required")
 	}
 	client, err := sdk.NewClient(o.AuthID, o.AuthToken, &sdk.ClientOptions{HttpClient: &http.Client{
 		Transport: recorder{next: newTransport(o.MaxConns)},
-		// A redirected POST would carry the credentials along and send again.
+		// Following a redirect would repeat the POST, with the credentials.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}})
 	if err != nil {
-		return nil, fmt.Errorf("making a Plivo client: %w", err)
+		return nil, fmt.Errorf("creating a Plivo client: %w", err)
 	}
 	client.BaseUrl = base
 	return &Client{sdk: client}, nil
 }
 
-// newTransport speaks HTTP/1.1 only. Over HTTP/2, net/http makes a request anew
-// when the server resets its stream, also after it was written whole: a second
-// message. Over HTTP/1.1 it does so only when nothing was written.
+// newTransport returns a transport for HTTP/1.1 only. Over HTTP/2, net/http
+// retries a request whose stream was reset, even if it was fully written, and so
+// could send a message twice. Over HTTP/1.1 it retries only if nothing was
+// written.
 func newTransport(maxConns int) *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Protocols = new(http.Protocols)
@@ -67,31 +68,31 @@ func newTransport(maxConns int) *http.Transport {
 	return transport
 }
 
-// sent is the answer to an accepted message (Plivo docs, send a message). The
-// SDK's own type would drop invalid_number.
-type sent struct {
+// sendResponse is the body of a 2xx response (Plivo docs, send a message). The
+// SDK's type lacks invalid_number.
+type sendResponse struct {
 	APIID         string   `json:"api_id"`
 	MessageUUID   []string `json:"message_uuid"`
 	InvalidNumber []string `json:"invalid_number"`
 }
 
-// Send hands one message to Plivo, once, within the context's deadline. It
-// returns no error: the answer says whatever happened.
+// Send submits a message with a single request, which the deadline of ctx limits.
+// The answer contains any error.
 func (c *Client) Send(ctx context.Context, s mms.Submission) mms.Answer {
-	seen := exchange{mayWrite: s.MayWrite}
-	request, err := c.sdk.NewRequest(http.MethodPost, params(s), "Message")
+	x := exchange{mayWrite: s.MayWrite}
+	request, err := c.sdk.NewRequest(http.MethodPost, createParams(s), "Message")
 	if err != nil {
-		return mms.Answer{Err: fmt.Errorf("writing the request: %w", err)}
+		return mms.Answer{Err: fmt.Errorf("creating the request: %w", err)}
 	}
-	var reply sent
-	err = c.sdk.ExecuteRequest(request.WithContext(seen.observe(ctx)), &reply)
-	return seen.answer(reply, err)
+	var body sendResponse
+	err = c.sdk.ExecuteRequest(request.WithContext(x.observe(ctx)), &body)
+	return x.answer(body, err)
 }
 
-// params asks for one destination, so that one UUID comes back, and for the
-// field url, not callback_url: the latter would turn the call asynchronous and
-// its answer UUID-less (Plivo docs, API overview).
-func params(s mms.Submission) sdk.MessageCreateParams {
+// createParams has one destination, so that the response has one UUID. It sets
+// url, never callback_url, which would make the request asynchronous and its
+// response lack the UUID (Plivo docs, API overview).
+func createParams(s mms.Submission) sdk.MessageCreateParams {
 	p := sdk.MessageCreateParams{
 		Src:       string(s.Sender),
 		Dst:       string(s.Recipient),
@@ -105,9 +106,8 @@ func params(s mms.Submission) sdk.MessageCreateParams {
 	return p
 }
 
-// answer puts together what the SDK made of the body and what went over the
-// wire.
-func (x *exchange) answer(reply sent, err error) mms.Answer {
+// answer combines the recorded exchange with the SDK's result.
+func (x *exchange) answer(body sendResponse, err error) mms.Answer {
 	a := mms.Answer{
 		Written:    x.written.Load() && !x.withheld.Load(),
 		Status:     x.status,
@@ -117,9 +117,9 @@ func (x *exchange) answer(reply sent, err error) mms.Answer {
 	case x.status == 0:
 		a.Err = withoutURL(err)
 	case x.status/100 == 2:
-		a.APIID, a.UUIDs, a.Err = reply.APIID, reply.MessageUUID, err
-		if len(reply.InvalidNumber) > 0 {
-			a.Err = errors.New("the number was called invalid and the request accepted all the same")
+		a.APIID, a.UUIDs, a.Err = body.APIID, body.MessageUUID, err
+		if len(body.InvalidNumber) > 0 {
+			a.Err = errors.New("Plivo answered 2xx and called the number invalid")
 		}
 	default:
 		a.APIID, a.Text = errorText(x.body)
@@ -128,17 +128,19 @@ func (x *exchange) answer(reply sent, err error) mms.Answer {
 	return a
 }
 
-// withoutURL takes the URL, which names the account, off an error of net/http.
+// withoutURL removes the URL, which contains the account's id, from an error of
+// net/http.
 func withoutURL(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Err
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return urlErr.Err
 	}
 	return err
 }
 
-// errorText finds the words in an error body: {"api_id", "error"} by the docs,
-// but error was also seen as an object, message in its place, and plain text.
+// errorText extracts the text of an error body. The docs describe {"api_id",
+// "error"}; error as an object, message instead of error, and plain text have
+// been seen too.
 func errorText(body []byte) (apiID, text string) {
 	var fields struct {
 		APIID   string          `json:"api_id"`

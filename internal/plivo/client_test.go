@@ -54,7 +54,7 @@ func newSimulator(t *testing.T) (*plivosim.Simulator, string) {
 	return sim, server.URL
 }
 
-func TestSendIsSeenByPlivoAsWritten(t *testing.T) {
+func TestSendSubmitsAllFields(t *testing.T) {
 	t.Parallel()
 	sim, url := newSimulator(t)
 	s := submission()
@@ -62,7 +62,7 @@ func TestSendIsSeenByPlivoAsWritten(t *testing.T) {
 	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), s))
 	ledger := sim.Ledger()
 	if len(ledger) != 1 {
-		t.Fatalf("the simulator has %d messages, want 1; verdict %+v", len(ledger), verdict)
+		t.Fatalf("got %d messages at the simulator, want 1; verdict %+v", len(ledger), verdict)
 	}
 	got := plivosim.Entry{
 		From: ledger[0].From, To: ledger[0].To, Text: ledger[0].Text, MediaURLs: ledger[0].MediaURLs,
@@ -76,13 +76,13 @@ func TestSendIsSeenByPlivoAsWritten(t *testing.T) {
 		t.Errorf("message at Plivo (-want +got):\n%s", diff)
 	}
 	if verdict.Outcome != mms.Accepted || verdict.PlivoUUID != ledger[0].UUID || verdict.APIID == "" {
-		t.Errorf("verdict = %+v, want accepted with UUID %s", verdict, ledger[0].UUID)
+		t.Errorf("got verdict %+v, want accepted with UUID %s", verdict, ledger[0].UUID)
 	}
 }
 
-// TestSendJudgesEveryScenario holds the client against every way in which
-// Plivo, or the network, is known to answer. What the client may never do is
-// take an accepted message for refused, or the other way round.
+// TestSendJudgesEveryScenario sends into every known behaviour of Plivo and the
+// network. The client must never judge an accepted message as rejected, nor a
+// rejected one as accepted.
 func TestSendJudgesEveryScenario(t *testing.T) {
 	t.Parallel()
 	type want struct {
@@ -144,7 +144,7 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 			t.Parallel()
 			expected, ok := wants[scenario.Name]
 			if !ok {
-				expected = accepted // scenarios of states and callbacks are answered as usual
+				expected = accepted // scenarios of states and callbacks answer the request normally
 			}
 			sim, url := newSimulator(t)
 			sim.SetFault(plivosim.Fault{Scenario: scenario.Name})
@@ -152,14 +152,14 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 			defer cancel()
 			verdict := mms.Judge(newClient(t, url, authToken).Send(ctx, submission()))
 			if got := (want{verdict.Outcome, verdict.Reason, verdict.HTTPStatus}); got != expected {
-				t.Errorf("verdict = %+v, want %+v; detail %q", got, expected, verdict.Detail)
+				t.Errorf("got verdict %+v, want %+v; detail %q", got, expected, verdict.Detail)
 			}
 			checkLedger(t, sim, verdict)
 		})
 	}
 }
 
-// stallTimeout is short where the client shall run into it, else generous.
+// stallTimeout is short for scenarios that stall, so that the client times out.
 func stallTimeout(s plivosim.Scenario) time.Duration {
 	if strings.Contains(string(s), "stall") {
 		return 300 * time.Millisecond
@@ -171,24 +171,24 @@ func checkLedger(t *testing.T, sim *plivosim.Simulator, verdict mms.Verdict) {
 	t.Helper()
 	messages, requests := sim.Ledger(), sim.Requests()
 	if len(requests) != 1 {
-		t.Errorf("Plivo saw %d requests, want 1", len(requests))
+		t.Errorf("got %d requests at Plivo, want 1", len(requests))
 	}
 	if len(messages) > 1 {
-		t.Errorf("Plivo has %d messages of one request", len(messages))
+		t.Errorf("got %d messages at Plivo from one request, want at most 1", len(messages))
 	}
 	switch verdict.Outcome {
 	case mms.Accepted:
 		if len(messages) != 1 || messages[0].UUID != verdict.PlivoUUID {
-			t.Errorf("taken for accepted as %q, but the ledger has %d messages", verdict.PlivoUUID, len(messages))
+			t.Errorf("got verdict accepted with UUID %q and ledger %+v, want that message in the ledger", verdict.PlivoUUID, messages)
 		}
 	case mms.TransientFailure, mms.PermanentFailure, mms.AccountError:
 		if len(messages) != 0 {
-			t.Errorf("taken for %s, but Plivo has the message", verdict.Outcome)
+			t.Errorf("got verdict %s, but Plivo has the message", verdict.Outcome)
 		}
 	}
 }
 
-func TestSendWithoutAnyoneThere(t *testing.T) {
+func TestSendToClosedPortIsTransientFailure(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -198,14 +198,14 @@ func TestSendWithoutAnyoneThere(t *testing.T) {
 	listener.Close()
 	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), submission()))
 	if verdict.Outcome != mms.TransientFailure || verdict.Reason != mms.ReasonUnreachable {
-		t.Errorf("verdict = %+v, want refused for now as unreachable", verdict)
+		t.Errorf("got verdict %+v, want a transient failure: unreachable", verdict)
 	}
 	if strings.Contains(verdict.Detail, authID) {
-		t.Errorf("the detail names the account: %q", verdict.Detail)
+		t.Errorf("got detail %q, want no account id", verdict.Detail)
 	}
 }
 
-func TestSendToATLSServerNotToBeTrusted(t *testing.T) {
+func TestSendToUntrustedTLSServerIsTransientFailure(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -213,7 +213,7 @@ func TestSendToATLSServerNotToBeTrusted(t *testing.T) {
 	t.Cleanup(server.Close)
 	verdict := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), submission()))
 	if verdict.Outcome != mms.TransientFailure {
-		t.Errorf("verdict = %+v, want refused for now: nothing was written", verdict)
+		t.Errorf("got verdict %+v, want a transient failure: nothing was written", verdict)
 	}
 }
 
@@ -226,19 +226,19 @@ func TestSendHonoursRetryAfter(t *testing.T) {
 		}))
 		t.Cleanup(server.Close)
 		if got := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), submission())).RetryAfter; got != want {
-			t.Errorf("Retry-After %q: %v, want %v", header, got, want)
+			t.Errorf("Retry-After %q: got %v, want %v", header, got, want)
 		}
 	}
 }
 
-// TestSendNeverRepeats uses a connection that dies after a first good answer:
-// net/http would send a request again that it takes for repeatable.
-func TestSendNeverRepeats(t *testing.T) {
+// The connection breaks after one response: net/http would retry a request that
+// it takes for idempotent.
+func TestSendIsNeverRetriedByNetHTTP(t *testing.T) {
 	t.Parallel()
 	var posts atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != "" {
-			t.Error("an idempotency key makes net/http repeat a POST")
+			t.Error("got an idempotency key, which makes net/http retry a POST")
 		}
 		if posts.Add(1) == 1 {
 			w.WriteHeader(http.StatusAccepted)
@@ -250,40 +250,40 @@ func TestSendNeverRepeats(t *testing.T) {
 	t.Cleanup(server.Close)
 	client := newClient(t, server.URL, authToken)
 	if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Accepted {
-		t.Fatalf("first verdict = %+v", v)
+		t.Fatalf("got first verdict %+v, want accepted", v)
 	}
 	if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Unknown {
-		t.Errorf("second verdict = %+v, want unknown", v)
+		t.Errorf("got second verdict %+v, want unknown", v)
 	}
 	if n := posts.Load(); n != 2 {
-		t.Errorf("Plivo saw %d requests, want 2", n)
+		t.Errorf("got %d requests at Plivo, want 2", n)
 	}
 }
 
-func TestSendHoldsBackWhatIsNotOursAnyMore(t *testing.T) {
+func TestSendWithholdsRequestWithoutLease(t *testing.T) {
 	t.Parallel()
 	sim, url := newSimulator(t)
 	s := submission()
 	s.MayWrite = func() bool { return false }
 	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), s))
 	if verdict.Outcome != mms.TransientFailure {
-		t.Errorf("verdict = %+v, want refused for now", verdict)
+		t.Errorf("got verdict %+v, want a transient failure", verdict)
 	}
 	if messages, requests := sim.Ledger(), sim.Requests(); len(messages) != 0 || len(requests) != 0 {
-		t.Errorf("Plivo has %d messages and saw %d requests, want none", len(messages), len(requests))
+		t.Errorf("got %d messages and %d requests at Plivo, want none", len(messages), len(requests))
 	}
 }
 
-// TestWhatWasHeldBackStaysHeldBack has a lease lapse and be renewed while a request is
-// about to be written over a kept connection, which net/http takes for a dead one: it
-// may not send the request again, which counts as never sent.
-func TestWhatWasHeldBackStaysHeldBack(t *testing.T) {
+// The lease expires just before a request is written to a kept connection, and is
+// renewed afterwards. net/http takes the aborted request for a closed connection
+// and must not retry it, because it counts as never sent.
+func TestWithheldRequestIsNeverRetried(t *testing.T) {
 	t.Parallel()
-	var whole atomic.Int32
+	var complete atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
-		if err == nil && n == r.ContentLength && whole.Add(1) > 1 {
-			panic(http.ErrAbortHandler) // its answer is lost
+		if err == nil && n == r.ContentLength && complete.Add(1) > 1 {
+			panic(http.ErrAbortHandler) // the response is lost
 		}
 		w.WriteHeader(http.StatusAccepted)
 		io.WriteString(w, `{"message_uuid":["u"]}`)
@@ -291,122 +291,125 @@ func TestWhatWasHeldBackStaysHeldBack(t *testing.T) {
 	t.Cleanup(server.Close)
 	client := newClient(t, server.URL, authToken)
 	if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Accepted {
-		t.Fatalf("the first request: %+v", v)
+		t.Fatalf("got first verdict %+v, want accepted", v)
 	}
-	asked := 0
+	checks := 0
 	s := submission()
-	s.MayWrite = func() bool { asked++; return asked > 1 }
-	if v := mms.Judge(client.Send(t.Context(), s)); v.Outcome != mms.TransientFailure || whole.Load() != 1 || asked != 1 {
-		t.Errorf("asked %d times, Plivo has %d whole requests, verdict %+v", asked, whole.Load(), v)
+	s.MayWrite = func() bool { checks++; return checks > 1 }
+	if v := mms.Judge(client.Send(t.Context(), s)); v.Outcome != mms.TransientFailure || complete.Load() != 1 || checks != 1 {
+		t.Errorf("got verdict %+v, %d complete requests, %d lease checks, want a transient failure, 1 and 1", v, complete.Load(), checks)
 	}
 }
 
-// TestALongRequestIsNotWithheldHalfWay has a body that is written in pieces, and
-// a lease that lapses in between.
-func TestALongRequestIsNotWithheldHalfWay(t *testing.T) {
+// The body is written in several pieces, and the lease expires in between.
+func TestLargeRequestIsWithheldEntirelyOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	for allowed := range 5 {
-		var whole atomic.Bool
+		var complete atomic.Bool
 		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			n, err := io.Copy(io.Discard, r.Body)
-			whole.Store(err == nil && n == r.ContentLength)
+			complete.Store(err == nil && n == r.ContentLength)
 		}))
 		t.Cleanup(server.Close)
-		asked := 0
+		checks := 0
 		s := submission()
 		s.MediaURLs = slices.Repeat([]string{"https://example.com/" + strings.Repeat("y", 1900)}, 8)
-		s.MayWrite = func() bool { asked++; return asked <= allowed }
+		s.MayWrite = func() bool { checks++; return checks <= allowed }
 		verdict := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), s))
-		if whole.Load() && verdict.Outcome == mms.TransientFailure {
-			t.Errorf("asked %d times: Plivo has the whole request, and it counts as never sent", asked)
+		if complete.Load() && verdict.Outcome == mms.TransientFailure {
+			t.Errorf("lease held for %d of %d checks: Plivo got the complete request, but the verdict is a transient failure", allowed, checks)
 		}
-		if allowed > 0 && !whole.Load() {
-			t.Errorf("allowed %d times: Plivo has not the whole request, verdict %+v", allowed, verdict)
+		if allowed > 0 && !complete.Load() {
+			t.Errorf("lease held for %d checks: got verdict %+v and an incomplete request, want a complete one", allowed, verdict)
 		}
 	}
 }
 
-func TestListFindsWhatWasSent(t *testing.T) {
+func TestListReturnsSentMessagesInPages(t *testing.T) {
 	t.Parallel()
 	sim, url := newSimulator(t)
 	client := newClient(t, url, authToken)
-	begun := time.Now()
+	start := time.Now()
 	for range mms.ListPage + 1 {
 		if v := mms.Judge(client.Send(t.Context(), submission())); v.Outcome != mms.Accepted {
-			t.Fatalf("verdict = %+v", v)
+			t.Fatalf("got verdict %+v, want accepted", v)
 		}
 	}
-	q := mms.ListQuery{From: begun.Add(-time.Minute), To: time.Now().Add(time.Minute), Sender: "+14155550100", Recipient: recipient}
+	q := mms.ListQuery{From: start.Add(-time.Minute), To: time.Now().Add(time.Minute), Sender: "+14155550100", Recipient: recipient}
 	first, more, err := client.List(t.Context(), q)
 	if err != nil || !more || len(first) != mms.ListPage {
-		t.Fatalf("the first page has %d, more %v, %v", len(first), more, err)
+		t.Fatalf("first page: got %d messages, more %v, error %v, want %d, true, nil", len(first), more, err, mms.ListPage)
 	}
 	q.Offset = len(first)
 	second, more, err := client.List(t.Context(), q)
 	if err != nil || more || len(second) != 1 {
-		t.Fatalf("the second page has %d, more %v, %v", len(second), more, err)
+		t.Fatalf("second page: got %d messages, more %v, error %v, want 1, false, nil", len(second), more, err)
 	}
 	uuids := map[string]bool{}
 	for _, l := range append(first, second...) {
 		uuids[l.PlivoUUID] = true
-		if l.From != "14155550100" || l.To != "14155550123" || l.At.Before(begun.Add(-time.Second)) || l.State == "" || l.Code != "" {
-			t.Errorf("listed: %+v", l)
+		if l.From != "14155550100" || l.To != "14155550123" || l.At.Before(start.Add(-time.Second)) || l.State == "" || l.Code != "" {
+			t.Errorf("got listed message %+v, want the submitted numbers, a time, a state and no code", l)
 		}
 	}
 	for _, e := range sim.Ledger() {
 		if !uuids[e.UUID] {
-			t.Errorf("%s is not listed", e.UUID)
+			t.Errorf("message %s is not listed", e.UUID)
 		}
 	}
 	q.Recipient, q.Offset = "+14155550199", 0
 	if others, _, err := client.List(t.Context(), q); err != nil || len(others) != 0 {
-		t.Errorf("messages to another number: %v, %v", others, err)
+		t.Errorf("another recipient: got %v, %v, want no messages", others, err)
 	}
 }
 
-// TestListThatIsNotWhole refuses what could hide a message.
-func TestListThatIsNotWhole(t *testing.T) {
+// An incomplete list could hide a message.
+func TestListFailsOnIncompleteResponse(t *testing.T) {
 	t.Parallel()
 	for name, serve := range map[string]http.HandlerFunc{
 		"too many requests": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
 		"server error":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusInternalServerError) },
 		"empty":             func(http.ResponseWriter, *http.Request) {},
 		"no list":           func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) },
-		"cut":               func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"objects":[{"message_`)) },
-		"a time unread": func(w http.ResponseWriter, _ *http.Request) {
+		"truncated":         func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"objects":[{"message_`)) },
+		"malformed time": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"objects":[{"message_time":"noon"}]}`))
 		},
-		"nobody there": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"connection closed": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		server := httptest.NewServer(serve)
 		t.Cleanup(server.Close)
 		if list, _, err := newClient(t, server.URL, authToken).List(t.Context(), mms.ListQuery{}); err == nil {
-			t.Errorf("%s: %v without an error", name, list)
+			t.Errorf("%s: got %v, want an error", name, list)
 		}
-	}
-	odd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"objects":[{"message_uuid":"u","message_time":"2026-01-15 15:50:30+05:30","error_code":30,"new":true}]}`))
-	}))
-	t.Cleanup(odd.Close)
-	list, _, err := newClient(t, odd.URL, authToken).List(t.Context(), mms.ListQuery{})
-	want := []mms.Listed{{PlivoUUID: "u", At: time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC), Code: "30"}}
-	if diff := cmp.Diff(want, list); diff != "" || err != nil {
-		t.Errorf("a list with a number for a code (-want +got):\n%s%v", diff, err)
 	}
 }
 
-func TestGet(t *testing.T) {
+func TestListToleratesUnexpectedTypes(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"objects":[{"message_uuid":"u","message_time":"2026-01-15 15:50:30+05:30","error_code":30,"new":true}]}`))
+	}))
+	t.Cleanup(server.Close)
+	list, _, err := newClient(t, server.URL, authToken).List(t.Context(), mms.ListQuery{})
+	want := []mms.Listed{{PlivoUUID: "u", At: time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC), Code: "30"}}
+	if diff := cmp.Diff(want, list); diff != "" || err != nil {
+		t.Errorf("List() (-want +got):\n%s%v", diff, err)
+	}
+}
+
+func TestGetReturnsDetailsOfDeliveredMessage(t *testing.T) {
 	t.Parallel()
 	sim, url := newSimulator(t)
 	client := newClient(t, url, authToken)
 	v := mms.Judge(client.Send(t.Context(), submission()))
 	if v.Outcome != mms.Accepted {
-		t.Fatalf("verdict = %+v", v)
+		t.Fatalf("got verdict %+v, want accepted", v)
 	}
 	testkit.Eventually(t, "the message is delivered", func() bool { return sim.Ledger()[0].State == plivosim.StateDelivered })
 	got, err := client.Get(t.Context(), v.PlivoUUID)
 	if err != nil || got.SentAt == nil || got.Units == nil {
-		t.Fatalf("Get() = %+v, %v", got, err)
+		t.Fatalf("Get() = %+v, %v, want SentAt and Units", got, err)
 	}
 	one := 1
 	want := mms.Listed{
@@ -421,11 +424,9 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// TestGetTakesWhatItCanRead has fields of other types than documented.
-func TestGetTakesWhatItCanRead(t *testing.T) {
+func TestGetToleratesUnexpectedFieldsOnly(t *testing.T) {
 	t.Parallel()
-	const unit = 2
-	units := unit
+	units := 2
 	for name, tt := range map[string]struct {
 		status int
 		body   string
@@ -433,13 +434,13 @@ func TestGetTakesWhatItCanRead(t *testing.T) {
 	}{
 		"numbers and booleans": {200, `{"message_uuid":"u","message_state":"failed","error_code":200,"units":2,"total_amount":0.016,"log":false,"message_time":false}`,
 			&mms.Listed{PlivoUUID: "u", State: "failed", Code: "200", Details: mms.Details{Units: &units, Cost: "0.016"}}},
-		"nonsense amounts": {200, `{"message_uuid":"u","message_state":"sent","units":-1,"total_amount":"1e9","message_sent_time":"soon"}`, &mms.Listed{PlivoUUID: "u", State: "sent"}},
-		"another message":  {200, `{"message_uuid":"v","message_state":"sent"}`, nil},
-		"cut":              {200, `{"message_uuid":"u","mess`, nil},
-		"empty":            {200, ``, nil},
-		"no content":       {204, ``, nil},
-		"refused":          {429, `too many requests`, nil},
-		"their failure":    {500, ``, nil},
+		"malformed amounts": {200, `{"message_uuid":"u","message_state":"sent","units":-1,"total_amount":"1e9","message_sent_time":"soon"}`, &mms.Listed{PlivoUUID: "u", State: "sent"}},
+		"another message":   {200, `{"message_uuid":"v","message_state":"sent"}`, nil},
+		"truncated":         {200, `{"message_uuid":"u","mess`, nil},
+		"empty":             {200, ``, nil},
+		"no content":        {204, ``, nil},
+		"too many requests": {429, `too many requests`, nil},
+		"server error":      {500, ``, nil},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(tt.status)
@@ -448,25 +449,25 @@ func TestGetTakesWhatItCanRead(t *testing.T) {
 		t.Cleanup(server.Close)
 		got, err := newClient(t, server.URL, authToken).Get(t.Context(), "u")
 		if tt.want == nil && err == nil {
-			t.Errorf("%s: %+v without an error", name, got)
+			t.Errorf("%s: got %+v, want an error", name, got)
 		}
 		if tt.want != nil {
 			if diff := cmp.Diff(*tt.want, got); diff != "" || err != nil {
-				t.Errorf("%s: (-want +got):\n%s%v", name, diff, err)
+				t.Errorf("%s: Get() (-want +got):\n%s%v", name, diff, err)
 			}
 		}
 	}
 }
 
-func TestErrorTextInEveryShape(t *testing.T) {
+func TestErrorTextBecomesTheDetail(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ body, want string }{
-		"by the docs": {`{"api_id":"x","error":"not a valid number"}`, "not a valid number"},
-		"object":      {`{"error":{"message":"bad"}}`, `{"message":"bad"}`},
-		"message":     {`{"message":"bad"}`, "bad"},
-		"text":        {"temporary failure\n", "temporary failure"},
-		"empty":       {"", ""},
-		"NUL":         {"a\x00b", "ab"},
+		"documented": {`{"api_id":"x","error":"not a valid number"}`, "not a valid number"},
+		"object":     {`{"error":{"message":"bad"}}`, `{"message":"bad"}`},
+		"message":    {`{"message":"bad"}`, "bad"},
+		"plain text": {"temporary failure\n", "temporary failure"},
+		"empty":      {"", ""},
+		"NUL":        {"a\x00b", "ab"},
 	}
 	for name, tt := range tests {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -475,12 +476,12 @@ func TestErrorTextInEveryShape(t *testing.T) {
 		}))
 		t.Cleanup(server.Close)
 		if got := mms.Judge(newClient(t, server.URL, authToken).Send(t.Context(), submission())).Detail; got != tt.want {
-			t.Errorf("%s: detail %q, want %q", name, got, tt.want)
+			t.Errorf("%s: got detail %q, want %q", name, got, tt.want)
 		}
 	}
 }
 
-func TestNewRefusesWhatTheSDKWouldGuess(t *testing.T) {
+func TestNewRequiresCredentialsAndBaseURL(t *testing.T) {
 	t.Parallel()
 	for _, o := range []plivo.Options{
 		{AuthToken: "t", BaseURL: "https://api.plivo.com"},
@@ -489,7 +490,7 @@ func TestNewRefusesWhatTheSDKWouldGuess(t *testing.T) {
 		{AuthID: "i", AuthToken: "t", BaseURL: "://"},
 	} {
 		if _, err := plivo.New(o); err == nil {
-			t.Errorf("New(%+v) = nil error, want one", o)
+			t.Errorf("New(%+v) succeeded, want an error", o)
 		}
 	}
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// listParams are the filters of LIST. The SDK lacks from_number and to_number,
-// and Plivo's docs too; who asks must filter again anyway.
+// listParams are the filters of LIST. from_number and to_number come from Plivo's
+// Python SDK (changelog of 4.58.3); neither the docs nor the Go SDK have them, so
+// callers must filter the result again.
 type listParams struct {
 	Limit     int    `url:"limit"`
 	Offset    int    `url:"offset"`
@@ -25,115 +26,117 @@ type listParams struct {
 	Recipient string `url:"to_number,omitempty"`
 }
 
-const listTime = "2006-01-02 15:04:05.000000"
+const listTimeFormat = "2006-01-02 15:04:05.000000"
 
-type listed struct {
-	MessageUUID string   `json:"message_uuid"`
-	FromNumber  string   `json:"from_number"`
-	ToNumber    string   `json:"to_number"`
-	MessageTime anything `json:"message_time"`
-	State       string   `json:"message_state"`
-	ErrorCode   anything `json:"error_code"`
-	Units       anything `json:"units"`
-	TotalAmount anything `json:"total_amount"`
-	SentTime    anything `json:"message_sent_time"`
+// message is a message in a response to GET or LIST.
+type message struct {
+	MessageUUID string     `json:"message_uuid"`
+	FromNumber  string     `json:"from_number"`
+	ToNumber    string     `json:"to_number"`
+	MessageTime anyLiteral `json:"message_time"`
+	State       string     `json:"message_state"`
+	ErrorCode   anyLiteral `json:"error_code"`
+	Units       anyLiteral `json:"units"`
+	TotalAmount anyLiteral `json:"total_amount"`
+	SentTime    anyLiteral `json:"message_sent_time"`
 }
 
-// anything takes a JSON string, number, boolean or null: one field of another
-// type should not make a whole page unreadable.
-type anything string
+// anyLiteral accepts any JSON value, so that a field of an unexpected type does
+// not make a whole page unreadable.
+type anyLiteral string
 
-// UnmarshalJSON keeps a string's value and any other literal as it stands.
-func (a *anything) UnmarshalJSON(data []byte) error {
+// UnmarshalJSON stores the value of a string, and the literal of any other value.
+func (a *anyLiteral) UnmarshalJSON(data []byte) error {
 	var s string
 	if json.Unmarshal(data, &s) == nil {
-		*a = anything(s)
+		*a = anyLiteral(s)
 		return nil
 	}
-	*a = anything(data)
+	*a = anyLiteral(data)
 	return nil
 }
 
-// List returns a page of what Plivo lists, and whether there may be more behind
-// it. Plivo allows 20 such calls a minute per account.
+// List returns a page of outbound MMS, and whether there may be more pages. Plivo
+// allows 20 such calls a minute per account (Plivo docs, list all messages).
 func (c *Client) List(ctx context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
-	seen := exchange{mayWrite: func() bool { return true }}
+	x := exchange{mayWrite: func() bool { return true }}
 	request, err := c.sdk.NewRequest(http.MethodGet, listParams{
 		Limit: mms.ListPage, Offset: q.Offset, Direction: "outbound", Type: "mms",
-		From: q.From.UTC().Format(listTime), To: q.To.UTC().Format(listTime),
+		From: q.From.UTC().Format(listTimeFormat), To: q.To.UTC().Format(listTimeFormat),
 		Sender: strings.TrimPrefix(string(q.Sender), "+"), Recipient: strings.TrimPrefix(string(q.Recipient), "+"),
 	}, "Message")
 	if err != nil {
-		return nil, false, fmt.Errorf("writing a list request: %w", err)
+		return nil, false, fmt.Errorf("creating a list request: %w", err)
 	}
-	var reply struct {
-		Objects []listed `json:"objects"`
+	var body struct {
+		Objects []message `json:"objects"`
 	}
-	if err := c.sdk.ExecuteRequest(request.WithContext(seen.observe(ctx)), &reply); err != nil && seen.status/100 == 2 || seen.status == 0 {
+	if err := c.sdk.ExecuteRequest(request.WithContext(x.observe(ctx)), &body); err != nil && x.status/100 == 2 || x.status == 0 {
 		return nil, false, fmt.Errorf("listing messages at Plivo: %w", withoutURL(err))
 	}
-	if seen.status != http.StatusOK || reply.Objects == nil {
-		return nil, false, fmt.Errorf("listing messages at Plivo: it answered %d", seen.status)
+	if x.status != http.StatusOK || body.Objects == nil {
+		return nil, false, fmt.Errorf("listing messages at Plivo: got status %d without a list", x.status)
 	}
-	messages := make([]mms.Listed, len(reply.Objects))
-	for i, o := range reply.Objects {
-		if messages[i], err = o.message(); err != nil {
-			return nil, false, err
+	listed := make([]mms.Listed, len(body.Objects))
+	for i, m := range body.Objects {
+		if listed[i], err = m.listed(); err != nil {
+			return nil, false, fmt.Errorf("listing messages at Plivo: %w", err)
 		}
 	}
-	return messages, len(messages) == mms.ListPage, nil
+	return listed, len(listed) == mms.ListPage, nil
 }
 
-// Get returns one message as Plivo has it, or mms.ErrNotFound.
+// Get returns the message with the UUID, without the time at which Plivo received
+// it. It returns mms.ErrNotFound if Plivo does not know the UUID.
 func (c *Client) Get(ctx context.Context, plivoUUID string) (mms.Listed, error) {
-	seen := exchange{mayWrite: func() bool { return true }}
+	x := exchange{mayWrite: func() bool { return true }}
 	request, err := c.sdk.NewRequest(http.MethodGet, nil, "Message/%s", plivoUUID)
 	if err != nil {
-		return mms.Listed{}, fmt.Errorf("writing a request for a message: %w", err)
+		return mms.Listed{}, fmt.Errorf("creating a request for a message: %w", err)
 	}
-	var reply listed
-	err = c.sdk.ExecuteRequest(request.WithContext(seen.observe(ctx)), &reply)
+	var body message
+	err = c.sdk.ExecuteRequest(request.WithContext(x.observe(ctx)), &body)
 	switch {
-	case seen.status == http.StatusNotFound:
+	case x.status == http.StatusNotFound:
 		return mms.Listed{}, mms.ErrNotFound
-	case seen.status != 0 && seen.status != http.StatusOK:
-		return mms.Listed{}, fmt.Errorf("asking Plivo for a message: it answered %d", seen.status)
+	case x.status != 0 && x.status != http.StatusOK:
+		return mms.Listed{}, fmt.Errorf("getting a message from Plivo: got status %d", x.status)
 	case err != nil:
-		return mms.Listed{}, fmt.Errorf("asking Plivo for a message: %w", withoutURL(err))
-	case reply.MessageUUID != plivoUUID:
-		return mms.Listed{}, errors.New("asking Plivo for a message: it answered about another")
+		return mms.Listed{}, fmt.Errorf("getting a message from Plivo: %w", withoutURL(err))
+	case body.MessageUUID != plivoUUID:
+		return mms.Listed{}, errors.New("getting a message from Plivo: got a message with another UUID")
 	}
-	return reply.fields(), nil
+	return body.withoutTime(), nil
 }
 
-// message fails where the time cannot be read: without it a match could be
-// missed, and a message sent twice.
-func (o listed) message() (mms.Listed, error) {
-	m := o.fields()
+// listed fails if the time is malformed: a match could be missed, and the message
+// sent twice.
+func (m message) listed() (mms.Listed, error) {
+	l := m.withoutTime()
 	var err error
-	m.At, err = parseTime(string(o.MessageTime))
-	return m, err
+	l.At, err = parseTime(string(m.MessageTime))
+	return l, err
 }
 
-// fields is all but the time.
-func (o listed) fields() mms.Listed {
-	m := mms.Listed{
-		PlivoUUID: o.MessageUUID, From: o.FromNumber, To: o.ToNumber, State: o.State, Code: string(o.ErrorCode),
-		Details: details(string(o.Units), string(o.TotalAmount), string(o.SentTime), ""),
+// withoutTime converts all fields but MessageTime.
+func (m message) withoutTime() mms.Listed {
+	l := mms.Listed{
+		PlivoUUID: m.MessageUUID, From: m.FromNumber, To: m.ToNumber, State: m.State, Code: string(m.ErrorCode),
+		Details: details(string(m.Units), string(m.TotalAmount), string(m.SentTime), ""),
 	}
-	if m.Code == "000" {
-		m.Code = ""
+	if l.Code == "000" { // no error (Plivo docs, message object)
+		l.Code = ""
 	}
-	return m
+	return l
 }
 
-// parseTime reads the forms that Plivo shows: with the account's offset, with
-// or without fractions of a second, or without an offset, which is UTC.
+// parseTime parses the formats that Plivo uses: with the account's offset or
+// without one, which means UTC, and with or without fractions of a second.
 func parseTime(s string) (time.Time, error) {
 	for _, layout := range []string{"2006-01-02 15:04:05Z07:00", time.RFC3339, "2006-01-02 15:04:05"} {
 		if at, err := time.Parse(layout, s); err == nil {
 			return at, nil
 		}
 	}
-	return time.Time{}, errors.New("listing messages at Plivo: a time cannot be read")
+	return time.Time{}, errors.New("the time has an unknown format")
 }

@@ -15,20 +15,20 @@ import (
 	"github.com/postcard-mms/postcard/internal/failpoint"
 )
 
-// maxAnswer bounds what is read of an answer, in bytes. A real one has a few
+// maxResponse limits the body of a response, in bytes. Real ones have a few
 // hundred.
-const maxAnswer = 64 << 10
+const maxResponse = 64 << 10
 
-var errAnswerTooLong = errors.New("the answer is longer than 64 KiB")
+var errResponseTooLong = errors.New("the response is longer than 64 KiB")
 
-// exchange is what went over the wire in one call: the SDK keeps neither the
-// status nor the headers.
+// exchange records one request and its response, since the SDK keeps neither the
+// status nor the headers. The connection's goroutine sets withheld and written.
 type exchange struct {
 	mayWrite func() bool
-	withheld atomic.Bool // mayWrite said no; like written, set by the connection's own goroutine
-	written  atomic.Bool
-	sending  atomic.Pointer[bytes.Reader] // what is left of the request's body
-	status   int                          // 0 until an answer's head was read
+	withheld atomic.Bool                  // mayWrite returned false
+	written  atomic.Bool                  // any byte may have been sent
+	unsent   atomic.Pointer[bytes.Reader] // the rest of the request's body
+	status   int                          // 0 until the response's header was read
 	header   http.Header
 	body     []byte
 	readErr  error
@@ -37,40 +37,41 @@ type exchange struct {
 type exchangeKey struct{}
 
 // observe returns a context whose request is recorded in x. A request counts as
-// written from the moment its headers are handed to the connection's buffer:
-// what of it left the machine is not known any more from there on.
+// written once its headers are in the connection's buffer: from then on it is
+// unknown how much has left the machine.
 func (x *exchange) observe(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders: x.begin,
+		WroteHeaders: x.beforeBody,
 		WroteRequest: func(httptrace.WroteRequestInfo) { failpoint.Hit(failpoint.WorkerWritten) },
 	})
 }
 
-// begin asks once more before the body is written. Without its body the request is
-// incomplete: net/http breaks it off, and Plivo cannot have accepted it.
-func (x *exchange) begin() {
+// beforeBody checks mayWrite before the body is written, and empties the body if
+// it returns false. net/http then aborts the incomplete request, which Plivo
+// cannot accept.
+func (x *exchange) beforeBody() {
 	failpoint.Hit(failpoint.WorkerConnected)
 	if x.mayWrite() {
 		x.written.Store(true)
 		return
 	}
 	x.withheld.Store(true)
-	if body := x.sending.Load(); body != nil {
+	if body := x.unsent.Load(); body != nil {
 		body.Reset(nil)
 	}
 }
 
-// recorder fills the exchange in the request's context. It reads the whole
-// answer, bounded, and closes it: the SDK does neither.
+// recorder is a RoundTripper that fills the exchange in the request's context. It
+// reads the response up to a limit and closes it, which the SDK does not do.
 type recorder struct{ next http.RoundTripper }
 
 func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	x, ok := request.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
-		return nil, errors.New("a request to Plivo that nobody observes")
+		return nil, errors.New("the request to Plivo has no exchange in its context")
 	}
-	request, err := guard(request, x)
+	request, err := withRevocableBody(request, x)
 	if err != nil {
 		return nil, err
 	}
@@ -79,63 +80,64 @@ func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		err = errAnswerTooLong
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
+	if err == nil && len(body) > maxResponse {
+		err = errResponseTooLong
 	}
 	x.status, x.header, x.body, x.readErr = response.StatusCode, response.Header, body, err
-	response.Body = io.NopCloser(&failing{bytes.NewReader(body), err})
+	response.Body = io.NopCloser(&errorReader{bytes.NewReader(body), err})
 	return response, nil
 }
 
-// guard makes the request's body one that can be taken back, also where net/http
-// takes it up anew: over HTTP/1.1 it does so for a POST only when a kept connection
-// turns out to be dead before anything was written to it. It is of a kind that
-// net/http knows to be in memory: of any other it would write the headers first, in a
-// packet of their own.
-func guard(request *http.Request, x *exchange) (*http.Request, error) {
+// withRevocableBody replaces the request's body with one that beforeBody can
+// empty, also when net/http retries the request: over HTTP/1.1 it retries a POST
+// when a kept connection was closed before anything was written. The body is a
+// NopCloser of a bytes.Reader, which net/http recognizes: for other types it
+// would send the headers in a packet of their own.
+func withRevocableBody(request *http.Request, x *exchange) (*http.Request, error) {
 	if request.Body == nil {
 		return request, nil
 	}
 	defer request.Body.Close()
-	text, err := io.ReadAll(request.Body)
+	data, err := io.ReadAll(request.Body)
 	if err != nil {
 		return nil, fmt.Errorf("reading the request's body: %w", err)
 	}
-	body := func() (io.ReadCloser, error) {
-		if x.withheld.Load() { // net/http takes it for a dead connection, too
+	getBody := func() (io.ReadCloser, error) {
+		if x.withheld.Load() { // net/http takes the aborted request for a closed connection
 			return nil, errWithheld
 		}
-		reader := bytes.NewReader(text)
-		x.sending.Store(reader)
+		reader := bytes.NewReader(data)
+		x.unsent.Store(reader)
 		return io.NopCloser(reader), nil
 	}
 	request = request.Clone(request.Context())
-	request.GetBody = body
-	request.Body, err = body()
+	request.GetBody = getBody
+	request.Body, err = getBody()
 	return request, err
 }
 
-// errWithheld ends a request that was held back: it is never taken up anew, whatever
-// may be written later.
-var errWithheld = errors.New("the attempt was not ours any more")
+// errWithheld prevents net/http from retrying a request that was withheld, even
+// if the lease has been renewed since.
+var errWithheld = errors.New("the attempt's lease has expired")
 
-// failing hands the SDK what was read and then the error that reading ended in.
-type failing struct {
+// errorReader reads data and then returns err, or io.EOF if err is nil.
+type errorReader struct {
 	data *bytes.Reader
 	err  error
 }
 
-func (f *failing) Read(p []byte) (int, error) {
-	n, err := f.data.Read(p)
-	if err == io.EOF && f.err != nil {
-		err = f.err
+func (r *errorReader) Read(p []byte) (int, error) {
+	n, err := r.data.Read(p)
+	if err == io.EOF && r.err != nil {
+		err = r.err
 	}
 	return n, err
 }
 
-// retryAfter reads the header in both of its forms (RFC 9110); 0 for none.
-// Plivo does not document it, but its CLI's hints mention it.
+// retryAfter parses the Retry-After header in both of its forms (RFC 9110). It
+// returns 0 if there is none. Plivo does not document it, but its CLI's hints
+// mention it.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil && seconds > 0 {

@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// ErrSignature says that a callback is not shown to come from Plivo.
+// ErrSignature means that a callback has no valid signature.
 var ErrSignature = errors.New("the signature does not match")
 
 // Headers of the two signature schemes (Plivo docs, signature validation). The
-// Ma form is made with the main account's token, the plain one with that of the
-// account that sent. By the docs messaging callbacks carry V2; live traffic is
-// reported to carry V3.
+// Ma header is signed with the main account's token, the plain one with that of
+// the sending account or subaccount. The docs say that messaging callbacks carry
+// V2; integrations report that live traffic carries V3.
 const (
 	headerV3     = "X-Plivo-Signature-V3"
 	headerMaV3   = "X-Plivo-Signature-Ma-V3"
@@ -28,34 +28,34 @@ const (
 	headerNonce2 = "X-Plivo-Signature-V2-Nonce"
 )
 
-// Scheme is how a callback was signed.
+// Scheme is a version of Plivo's signature.
 type Scheme int
 
-// The schemes. V2 covers the path of the URL and no field.
+// The schemes. V2 signs the URL without its query, and no form field.
 const (
 	V2 Scheme = iota + 2
 	V3
 )
 
-// Verifier checks that callbacks were signed with the account's token for the
+// Verifier verifies that callbacks were signed with the account's token, for the
 // URL that we gave to Plivo.
 type Verifier struct {
-	Tokens    []string // any of them may have signed: there are two while they are rotated
-	PublicURL string   // scheme://host[:port][/path] as Plivo was told it, without a trailing slash
+	Tokens    []string // accepted tokens: two during a rotation
+	PublicURL string   // scheme://host[:port][/path] as given to Plivo, without a trailing slash
 }
 
-// Verify checks the signature of a request whose form fields are given (none for
-// a GET) and returns its scheme, or ErrSignature. It goes by the configured
-// public URL: the request's own idea of its host may be a proxy's, or forged.
-// With any header of V3, V3 alone decides: a bad one must not fall back to V2.
+// Verify verifies the signature of a request with the given form fields (none for
+// a GET) and returns its scheme, or ErrSignature. It uses the configured public
+// URL, because the request's host may be a proxy's, or forged. If there is any V3
+// header, V3 alone decides: a bad V3 signature must not fall back to V2.
 func (v Verifier) Verify(r *http.Request, form url.Values) (Scheme, error) {
 	uri := v.PublicURL + r.URL.EscapedPath()
 	if r.URL.RawQuery != "" {
 		uri += "?" + r.URL.RawQuery
 	}
-	scheme, given, nonce := V2, [][]string{r.Header.Values(headerMaV2), r.Header.Values(headerV2)}, r.Header.Get(headerNonce2)
-	if has(r.Header, headerV3, headerMaV3, headerNonce3) {
-		scheme, given, nonce = V3, [][]string{r.Header.Values(headerMaV3), r.Header.Values(headerV3)}, r.Header.Get(headerNonce3)
+	scheme, signatures, nonce := V2, slices.Concat(r.Header.Values(headerMaV2), r.Header.Values(headerV2)), r.Header.Get(headerNonce2)
+	if hasAny(r.Header, headerV3, headerMaV3, headerNonce3) {
+		scheme, signatures, nonce = V3, slices.Concat(r.Header.Values(headerMaV3), r.Header.Values(headerV3)), r.Header.Get(headerNonce3)
 	}
 	if nonce == "" {
 		return 0, ErrSignature
@@ -65,14 +65,14 @@ func (v Verifier) Verify(r *http.Request, form url.Values) (Scheme, error) {
 		if err != nil || token == "" {
 			return 0, ErrSignature
 		}
-		if matches(given[0], want) || matches(given[1], want) {
+		if matches(signatures, want) {
 			return scheme, nil
 		}
 	}
 	return 0, ErrSignature
 }
 
-func has(header http.Header, names ...string) bool {
+func hasAny(header http.Header, names ...string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return len(header.Values(name)) > 0 })
 }
 
@@ -83,7 +83,7 @@ func sign(scheme Scheme, token, method, uri, nonce string, form url.Values) (str
 	return signV3(token, method, uri, nonce, form)
 }
 
-// signV2 computes a signature over the URL without query and fragment.
+// signV2 signs the URL without query and fragment.
 func signV2(token, uri, nonce string) string {
 	base, _, _ := strings.Cut(uri, "#")
 	base, _, _ = strings.Cut(base, "?")
@@ -96,13 +96,14 @@ func mac(token, message string) string {
 	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
-// matches compares in constant time with each of the comma-separated
-// signatures: there are several while tokens are rotated.
+// matches reports whether any of the signatures equals want, and compares in
+// constant time. A header has several, separated by commas, while Plivo's tokens
+// are rotated.
 func matches(headers []string, want string) bool {
 	found := false
 	for _, header := range headers {
-		for given := range strings.SplitSeq(header, ",") {
-			if hmac.Equal([]byte(strings.TrimSpace(given)), []byte(want)) {
+		for signature := range strings.SplitSeq(header, ",") {
+			if hmac.Equal([]byte(strings.TrimSpace(signature)), []byte(want)) {
 				found = true
 			}
 		}
@@ -110,14 +111,14 @@ func matches(headers []string, want string) bool {
 	return found
 }
 
-// signV3 computes a signature as Plivo's Node and Python SDKs do; the Go SDK
-// differs for escaped paths and values that end in a dot.
+// signV3 signs as Plivo's Node and Python SDKs do. The Go SDK differs for escaped
+// paths and for values that end in a dot.
 func signV3(token, method, uri, nonce string, form url.Values) (string, error) {
 	uri, _, _ = strings.Cut(uri, "#")
 	base, rawQuery, _ := strings.Cut(uri, "?")
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
-		return "", errors.New("the query of the URL cannot be read")
+		return "", errors.New("the URL's query is malformed")
 	}
 	var message string
 	if method == http.MethodGet {
@@ -131,8 +132,8 @@ func signV3(token, method, uri, nonce string, form url.Values) (string, error) {
 	return mac(token, message+"."+nonce), nil
 }
 
-// postBase is the URL with its query sorted, and the form fields without any
-// separators behind a dot.
+// postBase returns the URL with its query sorted, then a dot, then the form fields
+// without separators.
 func postBase(base string, query, form url.Values) string {
 	if len(query) == 0 && len(form) == 0 {
 		return base
@@ -144,13 +145,13 @@ func postBase(base string, query, form url.Values) string {
 	return message + pairs(form, "", "")
 }
 
-// pairs writes names and values, both in bytewise order.
-func pairs(values url.Values, equals, between string) string {
-	var out []string
+// pairs joins names and values, both in bytewise order.
+func pairs(values url.Values, equals, separator string) string {
+	var joined []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, value := range slices.Sorted(slices.Values(values[name])) {
-			out = append(out, name+equals+value)
+			joined = append(joined, name+equals+value)
 		}
 	}
-	return strings.Join(out, between)
+	return strings.Join(joined, separator)
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The vectors were computed with Plivo's SDKs for Go, Python and Node; where
-// the Go SDK differs (D1, D2) these are Node's and Python's.
+// The vectors were computed with Plivo's SDKs for Go, Python and Node. Where the
+// Go SDK differs (D1, D2), they are those of Node and Python.
 const (
 	vectorToken = "test_auth_token_0001"
 	vectorNonce = "48213907561122334455"
@@ -84,7 +84,7 @@ func TestSignV2Vectors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ token, uri, nonce, want string }{
 		{"my_auth_token", "https://answer.url", "12345", "ehV3IKhLysWBxC1sy8INm0qGoQYdYsHwuoKjsX7FsXc="},                                              // O1
-		{"FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},             // a third party's
+		{"FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},             // from a third party's tests
 		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="}, // T6
 		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e#x?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
 	} {
@@ -97,7 +97,7 @@ func TestSignV2Vectors(t *testing.T) {
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	const good = "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="
-	good2 := signV2(vectorToken, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce)
+	goodV2 := signV2(vectorToken, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce)
 	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
 	tests := map[string]struct {
 		verifier Verifier
@@ -105,31 +105,31 @@ func TestVerify(t *testing.T) {
 		form     url.Values
 		want     Scheme
 	}{
-		"main account":          {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
-		"sending account":       {verifier, map[string]string{headerV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
-		"either matches":        {verifier, map[string]string{headerMaV3: "no", headerV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
-		"several, with spaces":  {verifier, map[string]string{headerMaV3: "bm8= , " + good, headerNonce3: vectorNonce}, reportFields(), V3},
-		"wrong signature":       {verifier, map[string]string{headerMaV3: "no" + good, headerNonce3: vectorNonce}, reportFields(), 0},
-		"empty signature":       {verifier, map[string]string{headerMaV3: "", headerNonce3: vectorNonce}, reportFields(), 0},
-		"no signature":          {verifier, map[string]string{headerNonce3: vectorNonce}, reportFields(), 0},
-		"no nonce":              {verifier, map[string]string{headerMaV3: good}, reportFields(), 0},
-		"another nonce":         {verifier, map[string]string{headerMaV3: good, headerNonce3: "1"}, reportFields(), 0},
-		"a field changed":       {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, fields("Status", "sent"), 0},
-		"no token configured":   {Verifier{PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
-		"another public URL":    {Verifier{Tokens: []string{vectorToken}, PublicURL: "http://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
-		"an old token":          {Verifier{Tokens: []string{"new", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
-		"an empty token":        {Verifier{Tokens: []string{"", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
-		"V2":                    {verifier, map[string]string{headerV2: good2, headerNonce2: vectorNonce}, reportFields(), V2},
-		"V2, main account":      {verifier, map[string]string{headerMaV2: "x," + good2, headerNonce2: vectorNonce}, fields("Status", "sent"), V2},
-		"V2, wrong":             {verifier, map[string]string{headerV2: good, headerNonce2: vectorNonce}, reportFields(), 0},
-		"V2 without a nonce":    {verifier, map[string]string{headerV2: good2}, reportFields(), 0},
-		"bad V3 beside good V2": {verifier, map[string]string{headerV3: "bm8=", headerNonce3: vectorNonce, headerV2: good2, headerNonce2: vectorNonce}, reportFields(), 0},
-		"V3's nonce beside V2":  {verifier, map[string]string{headerNonce3: vectorNonce, headerV2: good2, headerNonce2: vectorNonce}, reportFields(), 0},
+		"main account":             {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"sending account":          {verifier, map[string]string{headerV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"second signature matches": {verifier, map[string]string{headerMaV3: "no", headerV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"several signatures":       {verifier, map[string]string{headerMaV3: "bm8= , " + good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"wrong signature":          {verifier, map[string]string{headerMaV3: "no" + good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"empty signature":          {verifier, map[string]string{headerMaV3: "", headerNonce3: vectorNonce}, reportFields(), 0},
+		"no signature":             {verifier, map[string]string{headerNonce3: vectorNonce}, reportFields(), 0},
+		"no nonce":                 {verifier, map[string]string{headerMaV3: good}, reportFields(), 0},
+		"other nonce":              {verifier, map[string]string{headerMaV3: good, headerNonce3: "1"}, reportFields(), 0},
+		"changed field":            {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, fields("Status", "sent"), 0},
+		"no token configured":      {Verifier{PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"other public URL":         {Verifier{Tokens: []string{vectorToken}, PublicURL: "http://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"previous token":           {Verifier{Tokens: []string{"new", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"empty token":              {Verifier{Tokens: []string{"", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"V2":                       {verifier, map[string]string{headerV2: goodV2, headerNonce2: vectorNonce}, reportFields(), V2},
+		"V2, main account":         {verifier, map[string]string{headerMaV2: "x," + goodV2, headerNonce2: vectorNonce}, fields("Status", "sent"), V2},
+		"V2, wrong signature":      {verifier, map[string]string{headerV2: good, headerNonce2: vectorNonce}, reportFields(), 0},
+		"V2, no nonce":             {verifier, map[string]string{headerV2: goodV2}, reportFields(), 0},
+		"wrong V3 and valid V2":    {verifier, map[string]string{headerV3: "bm8=", headerNonce3: vectorNonce, headerV2: goodV2, headerNonce2: vectorNonce}, reportFields(), 0},
+		"V3 nonce and valid V2":    {verifier, map[string]string{headerNonce3: vectorNonce, headerV2: goodV2, headerNonce2: vectorNonce}, reportFields(), 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// Host and scheme of the request are a proxy's, and do not count.
+			// The request's host and scheme are a proxy's and must be ignored.
 			r := httptest.NewRequest(http.MethodPost, "http://10.0.0.7:8080/webhooks/plivo/status/3f1c9b7e", strings.NewReader(""))
 			for header, value := range tt.headers {
 				r.Header.Set(header, value)
@@ -141,19 +141,19 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-func TestSignV3OfRepeatedNames(t *testing.T) {
+func TestSignV3SortsAndSignsRepeatedValues(t *testing.T) {
 	t.Parallel()
-	once, err := signV3("t", http.MethodPost, "https://example.com/x", "1", url.Values{"A": {"2", "1"}})
+	want, err := signV3("t", http.MethodPost, "https://example.com/x", "1", url.Values{"A": {"2", "1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := signV3("t", http.MethodPost, "https://example.com/x", "1", url.Values{"A": {"1", "2"}})
-	if err != nil || once != again {
-		t.Errorf("signatures of the same values in another order differ: %q, %q, %v", once, again, err)
+	reordered, err := signV3("t", http.MethodPost, "https://example.com/x", "1", url.Values{"A": {"1", "2"}})
+	if err != nil || reordered != want {
+		t.Errorf("values in another order: got %q, %v, want %q", reordered, err, want)
 	}
-	first, err := signV3("t", http.MethodPost, "https://example.com/x", "1", url.Values{"A": {"1"}})
-	if err != nil || first == once {
-		t.Errorf("the second value is not signed: %q, %v", first, err)
+	single, err := signV3("t", http.MethodPost, "https://example.com/x", "1", url.Values{"A": {"1"}})
+	if err != nil || single == want {
+		t.Errorf("without the second value: got %q, %v, want another signature", single, err)
 	}
 }
 
@@ -167,13 +167,26 @@ func FuzzVerify(f *testing.F) {
 		r.Header.Set(headerNonce3, nonce)
 		verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
 		if _, err := verifier.Verify(r, form); err == nil {
-			t.Errorf("a made-up signature %q was accepted", signature)
+			t.Errorf("Verify() succeeded for the random V3 signature %q", signature)
 		}
 		r.Header = http.Header{}
 		r.Header.Set(headerV2, signature)
 		r.Header.Set(headerNonce2, nonce)
 		if _, err := verifier.Verify(r, form); err == nil {
-			t.Errorf("a made-up V2 signature %q was accepted", signature)
+			t.Errorf("Verify() succeeded for the random V2 signature %q", signature)
 		}
 	})
+}
+
+func BenchmarkVerify(b *testing.B) {
+	form := reportFields()
+	r := httptest.NewRequest(http.MethodPost, "/webhooks/plivo/status/3f1c9b7e", nil)
+	r.Header.Set(headerMaV3, "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg=")
+	r.Header.Set(headerNonce3, vectorNonce)
+	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
+	for b.Loop() {
+		if _, err := verifier.Verify(r, form); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestNoRequestGoesOverHTTP2 has a server that would rather speak it.
-func TestNoRequestGoesOverHTTP2(t *testing.T) {
+// The server prefers HTTP/2.
+func TestTransportUsesHTTP1Only(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Proto", r.Proto)
@@ -24,6 +24,6 @@ func TestNoRequestGoesOverHTTP2(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if got := response.Header.Get("Proto"); got != "HTTP/1.1" {
-		t.Errorf("the request went over %s", got)
+		t.Errorf("got %s, want HTTP/1.1", got)
 	}
 }
