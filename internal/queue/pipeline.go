@@ -8,16 +8,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pipelined sends scripts that are asked for at the same time to Redis together:
-// asynq moves one task with one script. It waits for nobody: while none is under way,
-// a script is sent at once; those that come meanwhile go together. Who stops waiting
-// leaves nothing behind: a Redis that hangs would otherwise fill the memory.
-type pipelined struct {
+// pipelinedClient is a Redis client that sends concurrent scripts in one
+// pipeline, since asynq runs a script for each task. A lone script is sent
+// immediately; scripts that arrive while others are being sent go together next.
+// A canceled call is removed, so that a Redis that does not respond cannot fill
+// the memory.
+type pipelinedClient struct {
 	redis.UniversalClient
 
 	mu      sync.Mutex
 	waiting []*scriptCall
-	busy    bool
+	running bool // a goroutine is sending
 }
 
 type scriptCall struct {
@@ -25,47 +26,48 @@ type scriptCall struct {
 	keys []string
 	args []any
 	cmd  *redis.Cmd
-	done chan struct{}
+	done chan struct{} // closed when cmd has its result
 }
 
-// pipelineMax is how many scripts are sent together.
-const pipelineMax = 128
+// maxPipelineSize is how many scripts are sent together.
+const maxPipelineSize = 128
 
 // EvalSha implements redis.Scripter.
-func (p *pipelined) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+func (p *pipelinedClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	call := &scriptCall{sha: sha, keys: keys, args: args, done: make(chan struct{})}
 	p.mu.Lock()
 	p.waiting = append(p.waiting, call)
-	if !p.busy {
-		p.busy = true
-		go p.work()
+	if !p.running {
+		p.running = true
+		go p.run()
 	}
 	p.mu.Unlock()
 	select {
 	case <-call.done:
 		return call.cmd
 	case <-ctx.Done():
-		p.leave(call)
+		p.remove(call)
 		cmd := redis.NewCmd(ctx)
 		cmd.SetErr(ctx.Err())
 		return cmd
 	}
 }
 
-// work sends scripts until none waits.
-func (p *pipelined) work() {
+// run sends scripts until none waits.
+func (p *pipelinedClient) run() {
 	for calls := p.next(); calls != nil; calls = p.next() {
 		p.send(calls)
 	}
 }
 
-// next takes what has come meanwhile; nil: nothing, and the work is over.
-func (p *pipelined) next() []*scriptCall {
+// next removes and returns the calls to send next. If there are none, it returns
+// nil and ends the run.
+func (p *pipelinedClient) next() []*scriptCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := min(len(p.waiting), pipelineMax)
+	n := min(len(p.waiting), maxPipelineSize)
 	if n == 0 {
-		p.busy = false
+		p.running = false
 		return nil
 	}
 	calls := p.waiting[:n:n]
@@ -73,7 +75,7 @@ func (p *pipelined) next() []*scriptCall {
 	return calls
 }
 
-func (p *pipelined) leave(call *scriptCall) {
+func (p *pipelinedClient) remove(call *scriptCall) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if i := slices.Index(p.waiting, call); i >= 0 {
@@ -81,7 +83,7 @@ func (p *pipelined) leave(call *scriptCall) {
 	}
 }
 
-func (p *pipelined) send(calls []*scriptCall) {
+func (p *pipelinedClient) send(calls []*scriptCall) {
 	ctx, cancel := context.WithTimeout(context.Background(), responseTimeout)
 	defer cancel()
 	if len(calls) == 1 {

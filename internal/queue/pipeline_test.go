@@ -14,24 +14,22 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// TestARedisThatHangs answers nothing any more: whoever enqueues goes on after their
-// own patience, and leaves nothing behind.
-func TestARedisThatHangs(t *testing.T) {
+func TestHangingRedisBlocksNobodyAndKeepsNoScripts(t *testing.T) {
 	t.Parallel()
 	u, err := url.Parse(testkit.Redis(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var frozen sync.RWMutex
-	u.Host = passOn(t, u.Host, &frozen)
+	u.Host = startProxy(t, u.Host, &frozen)
 	c, err := Connect(u.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	client := NewClient(c)
-	enqueue := func(patience time.Duration) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+	enqueue := func(timeout time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		return client.Enqueue(ctx, mms.Task{MessageID: uuid.New(), Generation: 1, Priority: mms.Normal})
 	}
@@ -41,43 +39,43 @@ func TestARedisThatHangs(t *testing.T) {
 
 	frozen.Lock()
 	var group sync.WaitGroup
-	for range 3 * pipelineMax {
+	for range 3 * maxPipelineSize {
 		group.Go(func() {
 			if enqueue(50*time.Millisecond) == nil {
-				t.Error("a task was enqueued without an answer")
+				t.Error("Enqueue() succeeded without a response")
 			}
 		})
 	}
 	group.Wait()
-	p := client.redis.(*pipelined)
+	p := client.redis.(*pipelinedClient)
 	p.mu.Lock()
-	left := len(p.waiting)
+	waiting := len(p.waiting)
 	p.mu.Unlock()
-	if left > 0 {
-		t.Errorf("%d scripts are kept for nobody", left)
+	if waiting > 0 {
+		t.Errorf("got %d scripts still waiting, want 0", waiting)
 	}
 	frozen.Unlock()
-	testkit.Eventually(t, "the queue takes tasks again", func() bool { return enqueue(time.Second) == nil })
+	testkit.Eventually(t, "the queue accepts tasks again", func() bool { return enqueue(time.Second) == nil })
 }
 
-// passOn takes connections and passes all they carry on to an address, while nobody
-// has locked frozen.
-func passOn(t *testing.T, to string, frozen *sync.RWMutex) (address string) {
+// startProxy forwards TCP connections to a target, but blocks while frozen is
+// locked.
+func startProxy(t *testing.T, target string, frozen *sync.RWMutex) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	pass := func(to, from net.Conn) {
+	forward := func(to, from net.Conn) {
 		defer to.Close()
-		for some := make([]byte, 64<<10); ; {
-			n, err := from.Read(some)
+		for buffer := make([]byte, 64<<10); ; {
+			n, err := from.Read(buffer)
 			if err != nil {
 				return
 			}
 			frozen.RLock()
-			_, err = to.Write(some[:n])
+			_, err = to.Write(buffer[:n])
 			frozen.RUnlock()
 			if err != nil {
 				return
@@ -90,13 +88,13 @@ func passOn(t *testing.T, to string, frozen *sync.RWMutex) (address string) {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := net.Dial("tcp", target)
 			if err != nil {
 				in.Close()
 				continue
 			}
-			go pass(out, in)
-			go pass(in, out)
+			go forward(out, in)
+			go forward(in, out)
 		}
 	}()
 	return listener.Addr().String()

@@ -1,6 +1,6 @@
-// Package queue is asynq, both ends: it hands message ids from the api to the
-// workers. A task is a hint that says "look at this message" and carries
-// nothing else; Postgres has the truth. No other package speaks asynq.
+// Package queue wraps asynq: clients enqueue tasks and servers process them. A
+// task contains only the id of a message or webhook event. Postgres is the source
+// of truth, so a lost or repeated task does no harm. No other package uses asynq.
 package queue
 
 import (
@@ -16,16 +16,14 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-// Name is the name of the queue of messages with normal priority, and taskType
-// the kind of the tasks, as operators see them in asynqmon.
+// Names as operators see them in asynqmon.
 const (
-	Name     = "messages"
-	taskType = "mms:send"
+	Name            = "messages" // queue of messages with normal priority
+	messageTaskType = "mms:send"
 )
 
-// queues are the queues by the priority of their messages, as operators see
-// them, and how often workers look into each: of ten looks, six go to the first.
-// None can starve another.
+// queues are the queues by their messages' priority. A queue is polled in
+// proportion to its weight, so that none can starve another.
 var queues = map[mms.Priority]struct {
 	name   string
 	weight int
@@ -35,32 +33,31 @@ var queues = map[mms.Priority]struct {
 	mms.Bulk:   {Name + "-bulk", 1},
 }
 
-// Events of webhooks have a queue and workers of their own: a receiver that
-// stalls holds up no message.
+// Webhook events have their own queue and server, so that a slow receiver does
+// not delay messages.
 const (
-	webhookQueue = "webhooks"
-	webhookTask  = "webhook:deliver"
+	webhookQueue    = "webhooks"
+	webhookTaskType = "webhook:deliver"
 )
 
 func queueOf(t mms.Task) string { return queues[t.Priority].name }
 
-// maxRetry only has to be large: how often a message is tried is counted in
-// Postgres, and a task that asynq gave up on would be put back by the relay.
+// maxRetry is large because Postgres counts the attempts. The task relay would
+// replace a task that asynq gave up on.
 const maxRetry = 10_000
 
-// dialTimeout and answerTimeout bound how long a Redis that is away, or hangs, can hold
-// anybody up.
+// Limits for a Redis that is down or does not respond.
 const (
 	dialTimeout     = time.Second
 	responseTimeout = time.Second
 )
 
-// Connect makes a client for the Redis at the URL (redis, rediss, redis-socket
-// or redis-sentinel). It does not wait for Redis.
+// Connect returns a client for the Redis at the URL (redis, rediss, redis-socket
+// or redis-sentinel). It does not wait for a connection.
 func Connect(url string) (redis.UniversalClient, error) {
 	opt, err := asynq.ParseRedisURI(url)
 	if err != nil {
-		return nil, errors.New("reading REDIS_URL: it is not a Redis URL") // the cause would repeat its password
+		return nil, errRedisURL
 	}
 	switch o := opt.(type) {
 	case asynq.RedisClientOpt:
@@ -77,20 +74,20 @@ func Connect(url string) (redis.UniversalClient, error) {
 	return client, nil
 }
 
-// Client puts tasks into the queue.
+// Client enqueues tasks. It is safe for concurrent use.
 type Client struct {
 	redis     redis.UniversalClient
 	tasks     *asynq.Client
 	inspector *asynq.Inspector
 }
 
-// NewClient makes a Client on a connection that stays the caller's to close.
+// NewClient returns a Client that uses c. The caller closes c.
 func NewClient(c redis.UniversalClient) *Client {
-	c = &pipelined{UniversalClient: c}
+	c = &pipelinedClient{UniversalClient: c}
 	return &Client{redis: c, tasks: asynq.NewClientFromRedisClient(c), inspector: asynq.NewInspectorFromRedisClient(c)}
 }
 
-// Ping asks whether Redis answers.
+// Ping returns an error unless Redis responds.
 func (c *Client) Ping(ctx context.Context) error {
 	if err := c.redis.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("pinging Redis: %w", err)
@@ -98,56 +95,58 @@ func (c *Client) Ping(ctx context.Context) error {
 	return nil
 }
 
-// markerKey is a key that lives as long as the queue's tasks do: when it is gone,
-// Redis was emptied or restarted without its data, and the tasks are gone too.
+// markerKey is a key without expiry. If it is missing, Redis was emptied or
+// restarted without its data, and so lost the tasks as well.
 const markerKey = "postcard:marker"
 
-// HasMarker reports whether Redis still has what Remind wrote.
+// HasMarker reports whether Redis still has the marker that SetMarker wrote.
 func (c *Client) HasMarker(ctx context.Context) (bool, error) {
 	n, err := c.redis.Exists(ctx, markerKey).Result()
 	if err != nil {
-		return false, fmt.Errorf("asking Redis for its memory: %w", err)
+		return false, fmt.Errorf("reading the queue's marker: %w", err)
 	}
 	return n == 1, nil
 }
 
-// SetMarker writes the key that Remembers asks for.
+// SetMarker writes the marker that HasMarker reads.
 func (c *Client) SetMarker(ctx context.Context) error {
 	if err := c.redis.Set(ctx, markerKey, "1", 0).Err(); err != nil {
-		return fmt.Errorf("writing Redis's memory: %w", err)
+		return fmt.Errorf("writing the queue's marker: %w", err)
 	}
 	return nil
 }
 
-// Enqueue puts a task into the queue, to be looked at now. That it is there
-// already is fine.
+// Enqueue enqueues a task to be processed now. It succeeds if the task is in the
+// queue already.
 func (c *Client) Enqueue(ctx context.Context, t mms.Task) error {
-	_, err := c.put(ctx, t, 0)
+	_, err := c.enqueueIn(ctx, t, 0)
 	return err
 }
 
-// EnsureTask sees to it that a task which ought to be in the queue is there.
-func (c *Client) EnsureTask(ctx context.Context, item mms.TaskCheck) (mms.TaskState, error) {
-	state, found, err := c.inspect(item.Task)
+// EnsureTask enqueues the task if it is missing, and reports in which state it was
+// found.
+func (c *Client) EnsureTask(ctx context.Context, check mms.TaskCheck) (mms.TaskState, error) {
+	state, found, err := c.inspect(check.Task)
 	if err != nil || found {
 		return state, err
 	}
-	added, err := c.put(ctx, item.Task, item.Wait)
+	added, err := c.enqueueIn(ctx, check.Task, check.Wait)
 	if err != nil {
 		return 0, err
 	}
-	if !added { // somebody else was quicker
+	if !added { // another process enqueued it in the meantime
 		return mms.TaskPresent, nil
 	}
 	return mms.TaskAdded, nil
 }
 
-func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added bool, err error) {
+// enqueueIn reports false if the task is in the queue already.
+func (c *Client) enqueueIn(ctx context.Context, t mms.Task, wait time.Duration) (added bool, err error) {
 	id, err := t.MessageID.MarshalText()
 	if err != nil {
-		return false, fmt.Errorf("writing a message id: %w", err)
+		return false, fmt.Errorf("encoding a message id: %w", err)
 	}
-	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(taskType, id),
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(messageTaskType, id),
 		asynq.TaskID(taskID(t)), asynq.Queue(queueOf(t)), asynq.MaxRetry(maxRetry), asynq.ProcessIn(wait))
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return false, nil
@@ -158,10 +157,10 @@ func (c *Client) put(ctx context.Context, t mms.Task, wait time.Duration) (added
 	return true, nil
 }
 
-// inspect tells a task that will run from one that never will. A task that is
-// active although its message waits has just been taken, or is an orphan that
-// asynq never starts again (its upstream issue 1144): a second task beside it
-// is harmless in the first case and needed in the other.
+// inspect reports whether the task exists, and whether it will run. An active
+// task whose message is queued has either just been dequeued or will never run
+// again (asynq issue 1144). It counts as stuck: a second task is harmless in the
+// first case and necessary in the second.
 func (c *Client) inspect(t mms.Task) (state mms.TaskState, found bool, err error) {
 	info, err := c.inspector.GetTaskInfo(queueOf(t), taskID(t))
 	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
@@ -178,14 +177,14 @@ func (c *Client) inspect(t mms.Task) (state mms.TaskState, found bool, err error
 	}
 }
 
-// EnqueueWebhook puts an event of a webhook into the queue, to be looked at now.
-// That it is there already is fine.
+// EnqueueWebhook enqueues the task of a webhook event to be processed now. It
+// succeeds if the task is in the queue already.
 func (c *Client) EnqueueWebhook(ctx context.Context, t webhook.Task) error {
 	id, err := t.EventID.MarshalText()
 	if err != nil {
-		return fmt.Errorf("writing an event id: %w", err)
+		return fmt.Errorf("encoding an event id: %w", err)
 	}
-	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(webhookTask, id),
+	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(webhookTaskType, id),
 		asynq.TaskID(fmt.Sprintf("%s:%d", t.EventID, t.Generation)), asynq.Queue(webhookQueue), asynq.MaxRetry(maxRetry))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
 		return fmt.Errorf("enqueueing webhook event %s: %w", t.EventID, err)
@@ -193,6 +192,6 @@ func (c *Client) EnqueueWebhook(ctx context.Context, t webhook.Task) error {
 	return nil
 }
 
-// taskID is unique for a message and generation, so that a second enqueue of
-// the same is refused by asynq.
+// taskID is unique for a message and generation: asynq rejects a second task with
+// the same id.
 func taskID(t mms.Task) string { return fmt.Sprintf("%s:%d", t.MessageID, t.Generation) }

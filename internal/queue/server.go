@@ -15,29 +15,29 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// ServerOptions say how tasks are worked on.
+// ServerOptions configure a Server.
 type ServerOptions struct {
-	Concurrency     int           // tasks at a time
-	ShutdownTimeout time.Duration // for the tasks under way when the server stops
+	Concurrency     int           // tasks processed at the same time
+	ShutdownTimeout time.Duration // how long Stop waits for running tasks
 	Logger          *slog.Logger
 }
 
-// How often an idle server looks for new tasks, and how precise the start of
-// delayed ones is. Measured on an idle server: 10 ms between looks starts a
-// task in 6.5 ms (median), asynq's default of 1 s in 0.8 s.
+// Intervals at which an idle server polls for tasks, and at which delayed tasks
+// become pending. Measured on an idle server: with an interval of 10 ms a task
+// starts after 6.5 ms (median), with asynq's default of 1 s after 0.8 s.
 const (
 	taskCheckInterval        = 10 * time.Millisecond
 	delayedTaskCheckInterval = 500 * time.Millisecond
 	webhookCheckInterval     = 200 * time.Millisecond
 )
 
-// Server takes tasks from the queue and has them worked on.
+// Server dequeues and processes tasks.
 type Server struct {
 	asynq   *asynq.Server
 	process func(context.Context, uuid.UUID) mms.TaskResult
 }
 
-// NewServer makes a server that calls process with the id of each message.
+// NewServer returns a server that calls process with the id of each message.
 func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	weights := map[string]int{}
 	for _, q := range queues {
@@ -46,8 +46,8 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 	return newServer(c, weights, taskCheckInterval, process, o)
 }
 
-// NewWebhookServer makes a server that calls process with the id of each event
-// of a webhook.
+// NewWebhookServer returns a server that calls process with the id of each
+// webhook event.
 func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	return newServer(c, map[string]int{webhookQueue: 1}, webhookCheckInterval, process, o)
 }
@@ -69,7 +69,8 @@ func newServer(c redis.UniversalClient, weights map[string]int, interval time.Du
 	}
 }
 
-// Start begins to work, as soon as Redis answers.
+// Start starts processing in the background. It does not wait for Redis:
+// processing begins when Redis responds.
 func (s *Server) Start() error {
 	if err := s.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
 		return fmt.Errorf("starting the queue server: %w", err)
@@ -77,55 +78,55 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Stop takes no new tasks, waits for those under way, bounded by the shutdown
-// timeout, and puts what still runs then back into the queue.
+// Stop waits for running tasks up to the shutdown timeout and returns the others
+// to the queue.
 func (s *Server) Stop() { s.asynq.Shutdown() }
 
 func (s *Server) handle(ctx context.Context, task *asynq.Task) error {
 	id, err := uuid.ParseBytes(task.Payload())
 	if err != nil {
-		return fmt.Errorf("the task has no id: %w", asynq.SkipRetry)
+		return fmt.Errorf("the payload is not an id: %w", asynq.SkipRetry)
 	}
-	switch d := s.process(ctx, id); d.Action {
+	switch result := s.process(ctx, id); result.Action {
 	case mms.TaskRetry:
-		return &retryLaterError{wait: d.Wait, why: string(d.Reason), failure: true}
+		return &retryLaterError{wait: result.Wait, reason: string(result.Reason), failure: true}
 	case mms.TaskPostpone:
-		return &retryLaterError{wait: d.Wait, why: "put off"}
+		return &retryLaterError{wait: result.Wait, reason: "postponed"}
 	case mms.TaskFail:
-		return fmt.Errorf("%s: %w", d.Reason, asynq.SkipRetry)
+		return fmt.Errorf("%s: %w", result.Reason, asynq.SkipRetry)
 	default:
 		return nil
 	}
 }
 
-// retryLaterError brings a task back after a while. Its text is shown in asynqmon
-// and stored in Redis, so it names a reason and nothing personal.
+// retryLaterError makes asynq process a task again after wait. Redis stores its
+// text and asynqmon shows it, so it must not contain personal data.
 type retryLaterError struct {
 	wait    time.Duration
-	why     string
-	failure bool
+	reason  string
+	failure bool // whether asynq counts it as a failure of the task
 }
 
-func (e *retryLaterError) Error() string { return e.why }
+func (e *retryLaterError) Error() string { return e.reason }
 
-// panicDelay is for errors that carry no delay of their own: a handler that
-// panicked, or a task whose worker was lost.
-const panicDelay = 10 * time.Second
+// defaultRetryDelay is for errors without a delay: the handler panicked or the
+// task's worker was lost.
+const defaultRetryDelay = 10 * time.Second
 
 func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
-	var later *retryLaterError
-	if errors.As(err, &later) {
-		return later.wait
+	var retryLater *retryLaterError
+	if errors.As(err, &retryLater) {
+		return retryLater.wait
 	}
-	return panicDelay
+	return defaultRetryDelay
 }
 
 func isFailure(err error) bool {
-	var later *retryLaterError
-	return !errors.As(err, &later) || later.failure
+	var retryLater *retryLaterError
+	return !errors.As(err, &retryLater) || retryLater.failure
 }
 
-// asynqLogger passes what asynq has to say on to slog.
+// asynqLogger passes asynq's log records to slog.
 type asynqLogger struct{ *slog.Logger }
 
 func (l asynqLogger) Debug(args ...any) { l.Logger.Debug(fmt.Sprint(args...)) }
@@ -133,7 +134,7 @@ func (l asynqLogger) Info(args ...any)  { l.Logger.Info(fmt.Sprint(args...)) }
 func (l asynqLogger) Warn(args ...any)  { l.Logger.Warn(fmt.Sprint(args...)) }
 func (l asynqLogger) Error(args ...any) { l.Logger.Error(fmt.Sprint(args...)) }
 
-// Fatal is called by asynq only where it cannot go on, and must not return.
+// Fatal must not return: asynq calls it when it cannot continue.
 func (l asynqLogger) Fatal(args ...any) {
 	l.Logger.Error(fmt.Sprint(args...))
 	os.Exit(1)
