@@ -1,6 +1,6 @@
-// Package config turns the environment into one checked struct per process.
-// All faults are reported at once, and nothing else in Postcard reads the
-// environment.
+// Package config reads the environment into one checked struct per process and
+// reports all errors at once. No other package reads the environment. Errors and
+// printed structs never show a secret.
 package config
 
 import (
@@ -20,32 +20,32 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// PlivoAPI is where the real Plivo answers.
+// PlivoAPI is the base URL of the real Plivo.
 const PlivoAPI = "https://api.plivo.com"
 
-// Shared is what both processes need.
+// Shared is the configuration that both processes have.
 type Shared struct {
 	DatabaseURL Secret     `env:"DATABASE_URL"`
 	RedisURL    Secret     `env:"REDIS_URL"`
 	LogLevel    slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat   string     `env:"LOG_FORMAT" envDefault:"json"`
-	PublicURL   string     `env:"PUBLIC_URL"` // without a trailing slash; where people and Plivo reach the api
+	PublicURL   string     `env:"PUBLIC_URL"` // where users and Plivo reach the api, without a trailing slash; empty if they cannot
 
 	AllowPrivateWebhooks bool `env:"ALLOW_PRIVATE_WEBHOOKS" envDefault:"false"`
 
 	Plivo Plivo
 }
 
-// Plivo is how to reach the Plivo account.
+// Plivo is the configuration of the Plivo account.
 type Plivo struct {
 	AuthID    string   `env:"PLIVO_AUTH_ID"`
 	AuthToken Secret   `env:"PLIVO_AUTH_TOKEN"`
-	OldToken  Secret   `env:"PLIVO_AUTH_TOKEN_PREVIOUS"` // still taken for signatures of callbacks
+	OldToken  Secret   `env:"PLIVO_AUTH_TOKEN_PREVIOUS"` // still accepted in signatures of callbacks
 	Senders   []string `env:"PLIVO_SENDER_NUMBER"`       // E.164, one or more
 	BaseURL   string   `env:"PLIVO_BASE_URL" envDefault:"https://api.plivo.com"`
 }
 
-// Simulated reports whether messages go to a simulator instead of to Plivo.
+// Simulated reports whether messages go to a simulator instead of Plivo.
 func (p Plivo) Simulated() bool { return p.BaseURL != PlivoAPI }
 
 // API is the configuration of cmd/api.
@@ -58,10 +58,10 @@ type API struct {
 	AdminPassword     Secret   `env:"ADMIN_PASSWORD"`
 	Countries         []string `env:"MMS_COUNTRIES" envDefault:"US,CA"`
 	AllowPrivateMedia bool     `env:"ALLOW_PRIVATE_MEDIA" envDefault:"false"`
-	ClientIPHeader    string   `env:"CLIENT_IP_HEADER"` // set by a trusted proxy; empty: the connection's address counts
+	ClientIPHeader    string   `env:"CLIENT_IP_HEADER"` // set by a trusted proxy; if empty, the connection's address is used
 	QueuesWritable    bool     `env:"QUEUES_WRITABLE" envDefault:"false"`
-	KeyRate           int      `env:"API_KEY_RATE" envDefault:"3000"` // requests a minute for each API key and process; 0: no limit
-	DailyCap          int      `env:"DAILY_CAP" envDefault:"200000"`  // messages a day, UTC, of a user without a cap of their own; 0: no cap
+	KeyRate           int      `env:"API_KEY_RATE" envDefault:"3000"` // requests per minute, for each API key and process; 0: no limit
+	DailyCap          int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a user without a cap of their own; 0: no cap
 }
 
 // Worker is the configuration of cmd/worker.
@@ -69,27 +69,27 @@ type Worker struct {
 	Shared
 	MetricsAddr string        `env:"WORKER_METRICS_ADDR" envDefault:"127.0.0.1:9465"`
 	Concurrency int           `env:"WORKER_CONCURRENCY" envDefault:"20"`
-	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"30s"` // for one call to Plivo, from dialing to the end of the answer
+	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"30s"` // for one call to Plivo, from dialing to the end of the response
 	MaxAttempts int           `env:"MAX_ATTEMPTS" envDefault:"8"`
-	SenderRate  *float64      `env:"SENDER_RATE"`                      // messages a minute for each sender; 0: no limit; not set: what Plivo carries for its kind
-	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`       // for evidence about a lost answer
-	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`     // with no delivery report for this long, Plivo is asked
-	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"resend"` // resend or hold, when none came
+	SenderRate  *float64      `env:"SENDER_RATE"`                      // messages per minute and sender; 0: no limit; not set: Plivo's rate for the kind of number
+	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`       // how long to look for evidence about a message in doubt
+	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`     // time without a delivery report after which Plivo is polled
+	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"resend"` // resend or hold; what to do without evidence
 }
 
-// Client is how the operator's tool reaches an api.
+// Client is the configuration with which the command line tool calls the api.
 type Client struct {
 	URL string `env:"POSTCARD_URL" envDefault:"http://localhost:8080"`
 	Key Secret `env:"POSTCARD_API_KEY"`
 }
 
-// Secret is a value that must never be shown. Its zero value is empty.
+// Secret is a string that is never printed or logged. string(s) is its value.
 type Secret string
 
-// LogValue keeps the secret out of logs.
+// LogValue implements slog.LogValuer.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[hidden]") }
 
-// String keeps the secret out of formatted text; string(s) is the value.
+// String returns a placeholder, or "" for an empty secret.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
@@ -97,14 +97,14 @@ func (s Secret) String() string {
 	return "[hidden]"
 }
 
-// Format does the same for every verb of fmt, %#v, %x and mistaken ones too.
+// Format writes the placeholder for every verb of fmt, including %#v and %x.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText keeps the secret out of JSON, and so out of logged structs.
+// MarshalText keeps the secret out of JSON, and thus out of logged structs.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Environment is the process's environment over what the file .env in the
-// working directory says, if there is one.
+// Environment returns the variables of the file .env in the working directory, if
+// it exists, overridden by those of the process's environment.
 func Environment() (map[string]string, error) {
 	vars, err := godotenv.Read(".env")
 	var pathErr *fs.PathError
@@ -112,7 +112,7 @@ func Environment() (map[string]string, error) {
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 	case errors.As(err, &pathErr):
 		return nil, fmt.Errorf("reading .env: %w", err)
-	default: // the parser's own words repeat what stands in the file
+	default: // the parser's error may contain secrets from the file
 		return nil, errors.New("reading .env: a line is not of the form NAME=value, or a quote is not closed")
 	}
 	if vars == nil {
@@ -122,77 +122,79 @@ func Environment() (map[string]string, error) {
 	return vars, nil
 }
 
-// ReadAPI reads and checks the configuration of cmd/api. The error lists every
-// fault by the variable's name.
+// ReadAPI reads and checks the configuration of cmd/api. Its error lists every
+// invalid variable with the rule that it violates.
 func ReadAPI(vars map[string]string) (API, error) {
 	var c API
-	unread, err := parse(&c, vars)
+	typeErrs, err := parse(&c, vars)
 	if err != nil {
 		return c, err
 	}
-	return c, report(unread, c.check())
+	return c, join(typeErrs, c.check())
 }
 
 // ReadWorker reads and checks the configuration of cmd/worker, like ReadAPI.
 func ReadWorker(vars map[string]string) (Worker, error) {
 	var c Worker
-	unread, err := parse(&c, vars)
+	typeErrs, err := parse(&c, vars)
 	if err != nil {
 		return c, err
 	}
-	return c, report(unread, c.check())
+	return c, join(typeErrs, c.check())
 }
 
-// ReadPlivo reads and checks how to reach the Plivo account, like ReadAPI.
+// ReadPlivo reads and checks the configuration of the Plivo account, like ReadAPI.
 func ReadPlivo(vars map[string]string) (Plivo, error) {
 	var c Plivo
-	unread, err := parse(&c, vars)
+	typeErrs, err := parse(&c, vars)
 	if err != nil {
 		return c, err
 	}
-	return c, report(unread, c.check())
+	return c, join(typeErrs, c.check())
 }
 
-// ReadClient reads and checks how to reach an api, like ReadAPI.
+// ReadClient reads and checks the configuration of the api's client, like ReadAPI.
 func ReadClient(vars map[string]string) (Client, error) {
 	var c Client
-	unread, err := parse(&c, vars)
+	typeErrs, err := parse(&c, vars)
 	if err != nil {
 		return c, err
 	}
-	faults := checkURL("POSTCARD_URL", c.URL, "http", "https")
+	errs := checkURL("POSTCARD_URL", c.URL, "http", "https")
 	if c.Key == "" {
-		faults = append(faults, errors.New("POSTCARD_API_KEY is missing: make one under Settings"))
+		errs = append(errs, errors.New("POSTCARD_API_KEY is missing: create an API key under Settings"))
 	}
-	return c, report(unread, faults)
+	return c, join(typeErrs, errs)
 }
 
-// ReadDatabaseURL reads the one variable that the operator's tool always needs.
+// ReadDatabaseURL reads and checks DATABASE_URL alone.
 func ReadDatabaseURL(vars map[string]string) (Secret, error) {
-	return Secret(vars["DATABASE_URL"]), report(nil, checkURL("DATABASE_URL", vars["DATABASE_URL"], "postgres", "postgresql"))
+	return Secret(vars["DATABASE_URL"]), join(nil, checkURL("DATABASE_URL", vars["DATABASE_URL"], "postgres", "postgresql"))
 }
 
-// report lists all faults, sorted by variable. A variable that could not even
-// be read holds its zero value: what was found wrong with that is left out.
-func report(unread map[string]error, checked []error) error {
+// join returns one error that lists all errors, sorted by variable. A variable
+// with a type error has its zero value, so errors of later checks about it are
+// left out. Each error must start with the variable's name and a space.
+func join(typeErrs map[string]error, checkErrs []error) error {
 	var lines []string
-	for _, fault := range unread {
-		lines = append(lines, "  "+fault.Error())
+	for _, err := range typeErrs {
+		lines = append(lines, "  "+err.Error())
 	}
-	for _, fault := range checked {
-		variable, _, _ := strings.Cut(fault.Error(), " ")
-		if unread[variable] == nil {
-			lines = append(lines, "  "+fault.Error())
+	for _, err := range checkErrs {
+		variable, _, _ := strings.Cut(err.Error(), " ")
+		if typeErrs[variable] == nil {
+			lines = append(lines, "  "+err.Error())
 		}
 	}
 	if len(lines) == 0 {
 		return nil
 	}
 	slices.Sort(lines)
-	return fmt.Errorf("the configuration has %d fault(s):\n%s", len(lines), strings.Join(lines, "\n"))
+	return fmt.Errorf("the configuration has %d error(s):\n%s", len(lines), strings.Join(lines, "\n"))
 }
 
-// checkURL says what is wrong with a URL, never repeating it: it may hold a password.
+// checkURL checks that the value is a URL with one of the schemes. Its error does
+// not repeat the value, which may contain a password.
 func checkURL(name, value string, schemes ...string) []error {
 	if value == "" {
 		return []error{fmt.Errorf("%s is missing", name)}

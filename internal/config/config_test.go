@@ -16,14 +16,15 @@ import (
 	"github.com/postcard-mms/postcard/internal/config"
 )
 
-// complete is the least that both processes need.
-func complete(changes ...string) map[string]string {
+// completeEnv returns the variables that both processes require, with the given
+// names and values set.
+func completeEnv(overrides ...string) map[string]string {
 	vars := map[string]string{
 		"DATABASE_URL": "postgres://u:db-hush@localhost/postcard", "REDIS_URL": "redis://:redis-hush@localhost:6379",
 		"PLIVO_AUTH_ID": "MAXXXXXXXXXXXXXXXXXX", "PLIVO_AUTH_TOKEN": "token-hush", "PLIVO_SENDER_NUMBER": "+14155550100, +14155550101",
 	}
-	for i := 0; i < len(changes); i += 2 {
-		vars[changes[i]] = changes[i+1]
+	for i := 0; i < len(overrides); i += 2 {
+		vars[overrides[i]] = overrides[i+1]
 	}
 	return vars
 }
@@ -41,28 +42,28 @@ func TestReadAPI(t *testing.T) {
 		},
 		Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000,
 	}
-	got, err := config.ReadAPI(complete(
+	got, err := config.ReadAPI(completeEnv(
 		"PUBLIC_URL", "https://postcard.example.com/",
-		"API_ADDR", "", "SIGNUP", "  ", // empty counts as not set
+		"API_ADDR", "", "SIGNUP", "  ", // count as not set
 		"MMS_COUNTRIES", "us, ca",
 	))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want.DatabaseURL), string(got.DatabaseURL)); diff != "" {
-		t.Error(diff) // Secrets print as [hidden], so that a diff of structs cannot show them
+		t.Error(diff) // a diff of the structs shows [hidden]
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if got.Plivo.Simulated() {
-		t.Error("the real Plivo counts as simulated")
+		t.Error("Simulated() = true for the real Plivo")
 	}
 }
 
 func TestReadWorkerDefaults(t *testing.T) {
 	t.Parallel()
-	got, err := config.ReadWorker(complete("PLIVO_BASE_URL", "http://127.0.0.1:9999/"))
+	got, err := config.ReadWorker(completeEnv("PLIVO_BASE_URL", "http://127.0.0.1:9999/"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,11 +77,11 @@ func TestReadWorkerDefaults(t *testing.T) {
 		t.Error(diff)
 	}
 	if !got.Plivo.Simulated() {
-		t.Error("another address counts as the real Plivo")
+		t.Error("Simulated() = false for another base URL")
 	}
 }
 
-func TestFaults(t *testing.T) {
+func TestAllErrorsAreReported(t *testing.T) {
 	t.Parallel()
 	readAPI := func(vars map[string]string) error { _, err := config.ReadAPI(vars); return err }
 	readWorker := func(vars map[string]string) error { _, err := config.ReadWorker(vars); return err }
@@ -90,36 +91,38 @@ func TestFaults(t *testing.T) {
 		vars map[string]string
 		want []string
 	}{
-		"nothing set": {readAPI, map[string]string{}, []string{
+		"no variables": {readAPI, map[string]string{}, []string{
 			"DATABASE_URL is missing",
 			"PLIVO_AUTH_ID is missing",
 			"PLIVO_AUTH_TOKEN is missing",
-			"PLIVO_SENDER_NUMBER is missing: the number(s) to send from, in E.164 form, comma separated",
+			"PLIVO_SENDER_NUMBER is missing: set one or more numbers in E.164 form, separated by commas",
 			"REDIS_URL is missing",
 		}},
-		"everything wrong": {
-			readAPI, complete("DATABASE_URL", "mysql://u:db-hush@h/", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
+		"all values invalid": {
+			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
 				"PUBLIC_URL", "https://u:url-hush@h/?x", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
 				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA",
-				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush"), []string{
+				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush", "API_KEY_RATE", "-1", "DAILY_CAP", "-1"), []string{
 				"ADMIN_EMAIL and ADMIN_PASSWORD must be set together",
 				"ALLOW_PRIVATE_MEDIA must be true or false",
 				"API_ADDR must be an address like :8080 or 127.0.0.1:8080",
+				"API_KEY_RATE must be 0 or more requests per minute",
 				"API_METRICS_ADDR must be an address like :8080 or 127.0.0.1:8080",
+				"DAILY_CAP must be from 0 to 2147483647 messages per day",
 				"DATABASE_URL must be a URL that starts with postgres:// or postgresql://",
 				"LOG_FORMAT must be json or text",
 				"LOG_LEVEL must be one of debug, info, warn, error",
-				"MMS_COUNTRIES must be two-letter country codes, comma separated, like US,CA",
+				"MMS_COUNTRIES must be two-letter country codes separated by commas, like US,CA",
 				"PLIVO_BASE_URL must not have a path",
-				"PLIVO_SENDER_NUMBER: entry 2 is not in E.164 form, like +14155550123",
-				"PUBLIC_URL must be a URL like https://example.com",
+				"PLIVO_SENDER_NUMBER must have only numbers in E.164 form, like +14155550123; entry 2 is not",
+				"PUBLIC_URL must be a URL like https://example.com, without user, query or fragment",
 				"QUEUES_WRITABLE must be true or false",
 				"REDIS_URL must be a URL that starts with redis:// or rediss:// or redis-socket:// or redis-sentinel://",
 				"SIGNUP must be closed or open",
 			},
 		},
-		"worker, not of the type": {
-			readWorker, complete("WORKER_CONCURRENCY", "token-hush", "SEND_TIMEOUT", "30", "MAX_ATTEMPTS", "8.5", "WORKER_METRICS_ADDR", "x",
+		"worker, wrong types": {
+			readWorker, completeEnv("WORKER_CONCURRENCY", "token-hush", "SEND_TIMEOUT", "30", "MAX_ATTEMPTS", "8.5", "WORKER_METRICS_ADDR", "x",
 				"SENDER_RATE", "many", "DOUBT_WAIT", "long"), []string{
 				"DOUBT_WAIT must be a duration like 30s or 5m",
 				"MAX_ATTEMPTS must be a whole number",
@@ -130,17 +133,18 @@ func TestFaults(t *testing.T) {
 			},
 		},
 		"worker, out of range": {
-			readWorker, complete("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0",
-				"SENDER_RATE", "-1", "DOUBT_WAIT", "2h", "DOUBT_POLICY", "hope"), []string{
+			readWorker, completeEnv("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0",
+				"SENDER_RATE", "-1", "DOUBT_WAIT", "2h", "REPORT_WAIT", "2h", "DOUBT_POLICY", "hope"), []string{
 				"DOUBT_POLICY must be resend or hold",
 				"DOUBT_WAIT must be from 0s to 1h",
 				"MAX_ATTEMPTS must be from 1 to 100",
-				"SENDER_RATE must be 0 or more messages a minute",
+				"REPORT_WAIT must be from 1s to 1h",
+				"SENDER_RATE must be 0 or more messages per minute",
 				"SEND_TIMEOUT must be from 1s to 5m",
 				"WORKER_CONCURRENCY must be from 1 to 100",
 			},
 		},
-		"tool": {readDatabaseURL, map[string]string{"DATABASE_URL": "db-hush"}, []string{
+		"database URL": {readDatabaseURL, map[string]string{"DATABASE_URL": "db-hush"}, []string{
 			"DATABASE_URL must be a URL that starts with postgres:// or postgresql://",
 		}},
 	}
@@ -149,14 +153,14 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			err := c.read(maps.Clone(c.vars))
 			if err == nil {
-				t.Fatal("no error")
+				t.Fatal("got no error")
 			}
-			want := fmt.Sprintf("the configuration has %d fault(s):\n  %s", len(c.want), strings.Join(c.want, "\n  "))
+			want := fmt.Sprintf("the configuration has %d error(s):\n  %s", len(c.want), strings.Join(c.want, "\n  "))
 			if diff := cmp.Diff(want, err.Error()); diff != "" {
 				t.Error(diff)
 			}
 			if strings.Contains(err.Error(), "hush") {
-				t.Errorf("the error gives a value away: %v", err)
+				t.Errorf("got error %v, want no secret in it", err)
 			}
 		})
 	}
@@ -164,7 +168,7 @@ func TestFaults(t *testing.T) {
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
-	c, err := config.ReadAPI(complete("ADMIN_EMAIL", "ada@example.com", "ADMIN_PASSWORD", "admin-hush"))
+	c, err := config.ReadAPI(completeEnv("ADMIN_EMAIL", "ada@example.com", "ADMIN_PASSWORD", "admin-hush"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,37 +186,37 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		slog.New(handler).Info("read", slog.Any("config", c), slog.Any("pointer", &c), slog.Any("token", c.Plivo.AuthToken))
 	}
 	printed["slog"] = logs.String()
-	for how, text := range printed {
-		for _, form := range []string{"hush", fmt.Sprintf("%x", "hush"), fmt.Sprintf("%X", "hush")} {
-			if strings.Contains(text, form) {
-				t.Errorf("%s shows a secret: %s", how, text)
+	for format, text := range printed {
+		for _, encoding := range []string{"hush", fmt.Sprintf("%x", "hush"), fmt.Sprintf("%X", "hush")} {
+			if strings.Contains(text, encoding) {
+				t.Errorf("%s: got %s, want no secret in it", format, text)
 			}
 		}
 	}
 	if got := config.Secret("").String(); got != "" {
-		t.Errorf("an empty secret prints as %q: it cannot be told from one that is set", got)
+		t.Errorf("empty secret: got %q, want \"\"", got)
 	}
 }
 
-func TestEnvironment(t *testing.T) { // changes the working directory, so not parallel
+func TestEnvironmentOverridesFile(t *testing.T) { // not parallel: it changes the working directory
 	t.Chdir(t.TempDir())
 	t.Setenv("POSTCARD_TEST_BOTH", "process")
 	if _, err := config.Environment(); err != nil {
-		t.Fatalf("without a file: %v", err)
+		t.Fatalf("without a file: got error %v", err)
 	}
-	writeEnv(t, "POSTCARD_TEST_BOTH=file\nPOSTCARD_TEST_FILE='of the file'\n")
+	writeEnv(t, "POSTCARD_TEST_BOTH=file\nPOSTCARD_TEST_FILE='from the file'\n")
 	vars, err := config.Environment()
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := [2]string{vars["POSTCARD_TEST_BOTH"], vars["POSTCARD_TEST_FILE"]}
-	if want := [2]string{"process", "of the file"}; got != want {
+	if want := [2]string{"process", "from the file"}; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	for _, broken := range []string{"PLIVO_AUTH_TOKEN='hush\n", "PLIVO_AUTH_TOKEN hush\n", "a-b=hush\n"} {
-		writeEnv(t, broken)
+	for _, malformed := range []string{"PLIVO_AUTH_TOKEN='hush\n", "PLIVO_AUTH_TOKEN hush\n", "a-b=hush\n"} {
+		writeEnv(t, malformed)
 		if _, err := config.Environment(); err == nil || strings.Contains(err.Error(), "hush") {
-			t.Errorf("%q: got error %v, want one that does not repeat the file", broken, err)
+			t.Errorf("%q: got error %v, want one without the secret", malformed, err)
 		}
 	}
 }

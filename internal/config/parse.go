@@ -12,31 +12,31 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parse fills the struct at c and returns a fault for each variable whose value
-// is not of the right type. A variable that is set but empty counts as not set.
+// parse fills the struct at c. It returns an error, by variable, for each value of
+// the wrong type. A variable with an empty value counts as not set.
 func parse(c any, vars map[string]string) (map[string]error, error) {
-	given := maps.Clone(vars)
-	maps.DeleteFunc(given, func(_, value string) bool { return strings.TrimSpace(value) == "" })
-	err := env.ParseWithOptions(c, env.Options{Environment: given})
-	var all env.AggregateError
-	if err == nil || !errors.As(err, &all) {
+	nonEmpty := maps.Clone(vars)
+	maps.DeleteFunc(nonEmpty, func(_, value string) bool { return strings.TrimSpace(value) == "" })
+	err := env.ParseWithOptions(c, env.Options{Environment: nonEmpty})
+	var aggregate env.AggregateError
+	if err == nil || !errors.As(err, &aggregate) {
 		return nil, err
 	}
 	variables := variablesOf(reflect.TypeOf(c).Elem())
-	unread := map[string]error{}
-	for _, err := range all.Errors {
-		var fault env.ParseError
-		if !errors.As(err, &fault) {
+	typeErrs := map[string]error{}
+	for _, err := range aggregate.Errors {
+		var parseErr env.ParseError
+		if !errors.As(err, &parseErr) {
 			return nil, err
 		}
-		variable := variables[fault.Name]
-		unread[variable] = fmt.Errorf("%s must be %s", variable, form(fault.Type))
+		variable := variables[parseErr.Name]
+		typeErrs[variable] = fmt.Errorf("%s must be %s", variable, describeType(parseErr.Type))
 	}
-	return unread, nil
+	return typeErrs, nil
 }
 
-// variablesOf maps the names of the struct's fields, which the parser reports,
-// to the variables that people set.
+// variablesOf maps the names of the struct's fields, which the parser reports, to
+// environment variables.
 func variablesOf(t reflect.Type) map[string]string {
 	variables := map[string]string{}
 	for i := range t.NumField() {
@@ -50,9 +50,9 @@ func variablesOf(t reflect.Type) map[string]string {
 	return variables
 }
 
-// form says what a variable of the type has to look like. It does not repeat
-// the value: somebody may have mixed two variables up.
-func form(t reflect.Type) string {
+// describeType describes the values of a type. Errors do not repeat the value: it
+// may be a secret meant for another variable.
+func describeType(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[int]():
 		return "a whole number"
@@ -65,5 +65,5 @@ func form(t reflect.Type) string {
 	case reflect.TypeFor[slog.Level]():
 		return "one of debug, info, warn, error"
 	}
-	return "of another form"
+	return "a valid value"
 }

@@ -1,19 +1,19 @@
-// Package failpoint marks the places where the tests of faults kill a process.
-// Only programs built with the tag failpoints can be killed there; in all
-// others a mark is nothing.
+// Package failpoint marks the points at which fault tests kill or stop a process.
+// Failpoints work only in programs built with the tag failpoints; in all others
+// Hit does nothing.
 package failpoint
 
-// The places, named by what has just happened.
+// The failpoints, named after what has just happened.
 const (
 	APIBeforeCommit  = "api-before-commit"
-	APIBatchInserted = "api-batch-inserted" // all its messages are stored and not yet committed
+	APIBatchInserted = "api-batch-inserted" // all messages are inserted, but not committed
 	APICommitted     = "api-committed"
 	APIEnqueued      = "api-enqueued"
 	TaskRelayTaken   = "task-relay-taken"
 	WorkerDequeued   = "worker-dequeued"
 	WorkerClaimed    = "worker-claimed"
-	WorkerConnected  = "worker-connected" // nothing of the request's body has been written
-	WorkerWritten    = "worker-written"   // the whole request has been written
+	WorkerConnected  = "worker-connected" // none of the request's body is written
+	WorkerWritten    = "worker-written"   // the entire request is written
 	WorkerAnswered   = "worker-answered"
 	WorkerRecorded   = "worker-recorded"
 	ReconcilerListed = "reconciler-listed"

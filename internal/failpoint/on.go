@@ -10,25 +10,25 @@ import (
 	"time"
 )
 
-// Variable names the place where the process is to end, as a value like
-// "worker-claimed", or to be stopped, as a value like "worker-claimed:stop".
+// Variable is the environment variable that selects a failpoint. "worker-claimed"
+// kills the process there, "worker-claimed:stop" stops it.
 const Variable = "POSTCARD_FAILPOINT"
 
 var stopped atomic.Bool
 
-// stopTime is what a stop may take to reach all threads; the clock runs on
-// while the process is stopped.
-const stopTime = 200 * time.Millisecond
+// stopDelay gives SIGSTOP time to reach all threads. It elapses while the process
+// is stopped.
+const stopDelay = 200 * time.Millisecond
 
-// Hit ends or stops the process, as kill -9 and kill -STOP do, when it is at
-// the place that the environment names. It is stopped once only.
-func Hit(place string) {
-	wanted, how, _ := strings.Cut(os.Getenv(Variable), ":")
-	if wanted != place {
+// Hit kills the process with SIGKILL, or stops it with SIGSTOP, if Variable
+// selects the failpoint. It stops the process only once.
+func Hit(name string) {
+	selected, action, _ := strings.Cut(os.Getenv(Variable), ":")
+	if selected != name {
 		return
 	}
 	signal := syscall.SIGKILL
-	if how == "stop" {
+	if action == "stop" {
 		if !stopped.CompareAndSwap(false, true) {
 			return
 		}
@@ -36,7 +36,7 @@ func Hit(place string) {
 	}
 	_ = syscall.Kill(os.Getpid(), signal)
 	if signal == syscall.SIGKILL {
-		select {} // the signal is on its way; nothing may happen before it arrives
+		select {} // do nothing until the signal arrives
 	}
-	time.Sleep(stopTime)
+	time.Sleep(stopDelay)
 }
