@@ -1,5 +1,5 @@
-// Command api serves the JSON API, the web pages, Plivo's callbacks and the
-// operators' dashboard. Its configuration is described in .env.example.
+// Command api serves the JSON API, the web pages, Plivo's callbacks and the queue
+// dashboard. See .env.example for its configuration.
 package main
 
 import (

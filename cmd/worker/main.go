@@ -1,5 +1,5 @@
-// Command worker sends the messages that the api accepted. Run as many as
-// needed. Its configuration is described in .env.example.
+// Command worker sends messages and runs the maintenance jobs. Any number of
+// workers may run at the same time. See .env.example for its configuration.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package app puts the two processes together: every part is made and wired by
-// hand in one flat list, and stopped in the opposite order. It decides nothing
-// that a part could decide.
+// Package app composes the api and worker processes: it creates their components,
+// connects them and stops them in the opposite order. It contains no business
+// logic.
 package app
 
 import (
@@ -32,14 +32,14 @@ import (
 )
 
 const (
-	apiConnections  = 25 // to the database
+	apiConnections  = 25 // to Postgres, at most
 	sessionLifetime = 14 * 24 * time.Hour
 	queuesPath      = "/admin/queues"
 	sessionCookie   = "postcard_session"
 )
 
-// RunAPI serves until ctx ends, then finishes the requests under way. It waits
-// for a database that is away at the start, and does not need Redis.
+// RunAPI runs the api until ctx ends and then lets running requests finish. At the
+// start it waits for the database, up to startTimeout. It does not need Redis.
 func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	senders, err := sendersOf(c.Plivo)
 	if err != nil {
@@ -68,19 +68,21 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	defer closeLogged(logger, "the dashboard", dashboard.Close)
 
 	users := auth.NewUserCache(store)
-	door, err := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
+	authService, err := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
 	if err != nil {
 		return err
 	}
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
-	ended, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessRevokedChannel, logger)
+	revoked, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessRevokedChannel, logger)
 	if err != nil {
 		return err
 	}
-	in := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Logger: logger}
+	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Auth: door, Intake: in, Messages: store, Batches: store, Keys: keys, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, Senders: senders, Simulated: c.Plivo.Simulated(), Logger: logger,
+		Auth: authService, Intake: messageIntake, Messages: store, Batches: store, Keys: keys, Webhooks: store,
+		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, Senders: senders,
+		Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -91,21 +93,22 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 	registry := newRegistry()
-	parts := apiParts{
+	handlers := apiHandlers{
 		config:    c,
 		logger:    logger,
 		registry:  registry,
-		auth:      door,
+		auth:      authService,
 		keys:      keyCache,
 		pages:     pages,
 		dashboard: dashboard,
-		ready: readyz(store,
+		ready: readyz(store.Pauses,
 			dependency{name: "postgres", ping: store.Ping, required: true},
 			dependency{name: "redis", ping: tasks.Ping},
 		),
 		api: httpapi.New(httpapi.Options{
-			Auth: door, Keys: keys, KeyRate: c.KeyRate, Intake: in, Messages: store, Batches: store, Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(),
-			SessionCookie: sessionCookie, Logger: logger,
+			Auth: authService, Keys: keys, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,
+			Webhooks: store, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL,
+			Simulated: c.Plivo.Simulated(), SessionCookie: sessionCookie, Logger: logger,
 		}),
 		callbacks: callback.New(callback.Options{
 			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), PublicURL: c.PublicURL},
@@ -117,14 +120,15 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	}
 	logger.InfoContext(ctx, "api started", slog.String("addr", c.Addr), slog.Bool("simulated", c.Plivo.Simulated()))
 
-	defer runBeside(func(ctx context.Context) { store.RunNotifier(ctx, logger) })() // until the last requests are over
+	// The notifier runs until the last request has finished.
+	defer runInBackground(func(ctx context.Context) { store.RunNotifier(ctx, logger) })()
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
-	group.Go(func() error { disconnectRevoked(ctx, ended, keyCache, users, hub); return nil })
-	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, parts.handler(), logger) })
+	group.Go(func() error { disconnectRevoked(ctx, revoked, keyCache, users, hub); return nil })
+	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, handlers.router(), logger) })
 	group.Go(func() error {
-		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, parts.ready), logger)
+		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, handlers.ready), logger)
 	})
 	group.Go(func() error {
 		maintenance.Run(ctx, maintenance.SessionCleanup(store.Sessions().DeleteExpired), logger)
@@ -133,13 +137,14 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	return group.Wait()
 }
 
-// disconnectRevoked has the holders of an access that has ended show again who they are, and
-// everybody where word of that may have been missed, until ctx ends.
-func disconnectRevoked(ctx context.Context, ended <-chan string, keys *auth.KeyCache, users *auth.UserCache, hub *live.Hub) {
+// disconnectRevoked drops a user or API key from the caches and closes its live
+// streams when its access is revoked, until ctx ends. If notifications may have
+// been lost, it does so for all.
+func disconnectRevoked(ctx context.Context, revoked <-chan string, keys *auth.KeyCache, users *auth.UserCache, hub *live.Hub) {
 	for {
 		select {
-		case word := <-ended:
-			id, _ := uuid.Parse(word) // the empty one, and what cannot be read, are all
+		case payload := <-revoked:
+			id, _ := uuid.Parse(payload) // uuid.Nil, for an empty payload, means all
 			keys.Forget(id)
 			users.Forget(id)
 			hub.Disconnect(id)
@@ -149,7 +154,7 @@ func disconnectRevoked(ctx context.Context, ended <-chan string, keys *auth.KeyC
 	}
 }
 
-// callbackTokens are those that callbacks may be signed with.
+// callbackTokens returns the tokens with which Plivo may sign callbacks.
 func callbackTokens(c config.Plivo) []string {
 	tokens := []string{string(c.AuthToken)}
 	if c.OldToken != "" {
@@ -164,7 +169,7 @@ func createFirstAdmin(ctx context.Context, c config.API, store *postgres.Store, 
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("making a user id: %w", err)
+		return fmt.Errorf("creating a user id: %w", err)
 	}
 	admin, err := identity.NewUser(id, c.AdminEmail, string(c.AdminPassword), identity.RoleAdmin)
 	if err != nil {

@@ -14,20 +14,21 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// dependency is a server that a process needs to be ready.
+// dependency is a server that a process uses.
 type dependency struct {
 	name     string
 	ping     func(context.Context) error
-	required bool // without it the process is not ready at all
+	required bool // whether the process is not ready without it
 }
 
-// healthTimeout bounds each look at a dependency.
+// healthTimeout limits each check.
 const healthTimeout = 2 * time.Second
 
-// readyz answers 200 while all required dependencies answer, else 503, and
-// says of each whether it does. It gives no reasons: it asks nobody who they
-// are.
-func readyz(p pauses, dependencies ...dependency) http.HandlerFunc {
+// readyz returns a handler that responds with 200 if all required dependencies
+// respond, and with 503 otherwise. The body has the state of each dependency, and
+// whether sending is paused; a pause does not make a process unready. The handler
+// needs no authentication, so it shows no errors.
+func readyz(pauses func(context.Context) ([]mms.Pause, error), dependencies ...dependency) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status, states := http.StatusOK, map[string]string{}
 		for _, d := range dependencies {
@@ -42,7 +43,7 @@ func readyz(p pauses, dependencies ...dependency) http.HandlerFunc {
 			cancel()
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-		states["sending"] = sendingState(ctx, p)
+		states["sending"] = sendingState(pauses(ctx))
 		cancel()
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
@@ -51,37 +52,31 @@ func readyz(p pauses, dependencies ...dependency) http.HandlerFunc {
 	}
 }
 
-// pauses tells why nothing is sent at present. It does not make a process less
-// ready: what is accepted meanwhile is sent afterwards.
-type pauses interface {
-	Pauses(ctx context.Context) ([]mms.Pause, error)
-}
-
-// sendingState is "ok", or the cause of a pause.
-func sendingState(ctx context.Context, p pauses) string {
-	paused, err := p.Pauses(ctx)
+// sendingState returns "ok", "unknown" or the cause of a pause.
+func sendingState(pauses []mms.Pause, err error) string {
 	switch {
 	case err != nil:
 		return "unknown"
-	case len(paused) > 0:
-		return "paused: " + string(paused[0].Cause)
+	case len(pauses) > 0:
+		return "paused: " + string(pauses[0].Cause)
 	default:
 		return "ok"
 	}
 }
 
-// livez answers as long as the process does anything at all.
+// livez responds with 200 while the process runs.
 func livez(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("ok\n")) // the client may be gone
 }
 
-// operationsHandler is for the listener that only operators reach.
+// operationsHandler serves health checks, metrics and profiles. Only operators may
+// reach it.
 func operationsHandler(registry *prometheus.Registry, ready http.HandlerFunc) http.Handler {
 	r := chi.NewRouter()
 	r.Get("/livez", livez)
 	r.Get("/readyz", ready)
-	r.Mount("/debug", middleware.Profiler()) // where the time goes, for operators
+	r.Mount("/debug", middleware.Profiler())
 	r.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return r
 }

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// NewLogger makes a logger that writes to w, as JSON or as text for people.
+// NewLogger returns a logger that writes to w, in the format "json" or "text".
 func NewLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "text" {

@@ -18,15 +18,16 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// attemptMetrics counts calls to Plivo by outcome and reason, and times them.
+// attemptMetrics registers the metrics of calls to Plivo, and returns the function
+// that observes one.
 func attemptMetrics(registry *prometheus.Registry) func(mms.Verdict, time.Duration) {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "postcard_attempts_total",
-		Help: "Calls to Plivo, by outcome and reason. A growing account_error means that nothing can be sent.",
+		Help: "Calls to Plivo, by outcome and reason. While account_error grows, nothing can be sent.",
 	}, []string{"outcome", "reason"})
 	duration := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "postcard_attempt_duration_seconds",
-		Help:    "How long calls to Plivo took.",
+		Help:    "Duration of calls to Plivo.",
 		Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 	})
 	registry.MustRegister(attempts, duration)
@@ -36,53 +37,56 @@ func attemptMetrics(registry *prometheus.Registry) func(mms.Verdict, time.Durati
 	}
 }
 
-// duplicateMetric counts messages that are known to have been sent twice.
+// duplicateMetric registers the counter of messages that were sent twice, and
+// returns the function that increments it.
 func duplicateMetric(registry *prometheus.Registry) func() {
 	duplicates := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "postcard_duplicates_total",
-		Help: "Messages that turned out to have been accepted by Plivo in an attempt that was given up on.",
+		Help: "Messages sent twice: Plivo had accepted an attempt that was given up and repeated.",
 	})
 	registry.MustRegister(duplicates)
 	return duplicates.Inc
 }
 
-// callbackMetric counts Plivo's calls to us.
+// callbackMetric registers the counter of callbacks, and returns the function that
+// counts one by its result.
 func callbackMetric(registry *prometheus.Registry) func(result string) {
 	callbacks := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "postcard_callbacks_total",
-		Help: "Plivo's calls to us, by what became of them. A growing forged means that PUBLIC_URL or the auth token is not what Plivo uses, or that somebody tries.",
+		Help: "Callbacks from Plivo, by result. If bad_signature grows, PUBLIC_URL or PLIVO_AUTH_TOKEN differs from what Plivo uses, or somebody forges callbacks.",
 	}, []string{"result"})
 	registry.MustRegister(callbacks)
 	return func(result string) { callbacks.WithLabelValues(result).Inc() }
 }
 
-// statsCollector are read from the database when somebody asks for metrics.
+// statsCollector is a prometheus.Collector that reads the database at each scrape.
 type statsCollector struct {
 	store  *postgres.Store
 	logger *slog.Logger
 }
 
 var (
-	messagesDesc = prometheus.NewDesc("postcard_messages", "Messages that are not with a carrier yet, by status.", []string{"status"}, nil)
-	waitingDesc  = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's turn or the end of a pause.", nil, nil)
-	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Doubtful messages that wait for a person.", nil, nil)
-	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while the account's trouble pauses sending, by cause.", []string{"cause"}, nil)
+	messagesDesc = prometheus.NewDesc("postcard_messages", "Messages that no carrier has yet, by status.", []string{"status"}, nil)
+	waitingDesc  = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's rate limit or the end of a pause.", nil, nil)
+	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Messages in doubt that wait for a person's decision.", nil, nil)
+	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while sending is paused because of an account error, by cause.", []string{"cause"}, nil)
 )
 
-// Describe lists the figures.
+// Describe implements prometheus.Collector.
 func (statsCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc} {
 		out <- d
 	}
 }
 
-// Collect reads the figures. While the database is away there are none.
-func (f statsCollector) Collect(out chan<- prometheus.Metric) {
+// Collect implements prometheus.Collector. It collects nothing while the database
+// is down.
+func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
-	counts, err := f.store.Stats(ctx)
+	counts, err := c.store.Stats(ctx)
 	if err != nil {
-		f.logger.WarnContext(ctx, "figures cannot be read", slog.Any("error", err))
+		c.logger.WarnContext(ctx, "could not read the message counts for metrics", slog.Any("error", err))
 		return
 	}
 	gauge := func(d *prometheus.Desc, value int, labels ...string) {
@@ -93,11 +97,11 @@ func (f statsCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(waitingDesc, counts.Waiting)
 	gauge(heldDesc, counts.Held)
-	paused, err := f.store.Pauses(ctx)
+	pauses, err := c.store.Pauses(ctx)
 	if err != nil {
-		f.logger.WarnContext(ctx, "pauses cannot be read", slog.Any("error", err))
+		c.logger.WarnContext(ctx, "could not read the pauses for metrics", slog.Any("error", err))
 	}
-	for _, p := range paused {
+	for _, p := range pauses {
 		gauge(pausedDesc, 1, string(p.Cause))
 	}
 }

@@ -18,12 +18,14 @@ import (
 	"github.com/postcard-mms/postcard/internal/webui"
 )
 
-// pagesCSP lets our pages load what is ours, and pictures for the previews.
+// pagesCSP is the Content-Security-Policy of the web pages. It allows pictures from
+// anywhere, for previews.
 const pagesCSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http: data:; " +
 	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// apiParts are what the api's listener serves.
-type apiParts struct {
+// apiHandlers are the handlers of the api's public listener and what their
+// middleware needs.
+type apiHandlers struct {
 	config    config.API
 	logger    *slog.Logger
 	registry  *prometheus.Registry
@@ -36,59 +38,59 @@ type apiParts struct {
 	ready     http.HandlerFunc
 }
 
-func (p apiParts) handler() http.Handler {
+func (h apiHandlers) router() http.Handler {
 	r := chi.NewRouter()
 	r.Use(
-		httpkit.TrustClientIP(p.config.ClientIPHeader),
+		httpkit.TrustClientIP(h.config.ClientIPHeader),
 		httpkit.AssignRequestID,
-		httpkit.AccessLog(p.logger),
-		httpkit.NewMetrics(p.registry).Middleware,
-		httpkit.Recover(p.logger, p.panicked),
+		httpkit.AccessLog(h.logger),
+		httpkit.NewMetrics(h.registry).Middleware,
+		httpkit.Recover(h.logger, h.respondAfterPanic),
 	)
 	r.Get("/livez", livez)
-	r.Get("/readyz", p.ready)
-	r.Mount("/webhooks", httpkit.WholePath(p.callbacks))
+	r.Get("/readyz", h.ready)
+	r.Mount("/webhooks", httpkit.WholePath(h.callbacks))
 	r.Group(func(r chi.Router) {
-		r.Use(p.headers(pagesCSP))
-		r.With(sameOrigin(foreignCall), p.auth.MiddlewareWithKeys(p.keys, httpapi.ErrorHandler(p.logger)), recordUser).Mount("/api", p.api)
-		r.Mount("/openapi.json", p.api)
-		r.With(sameOrigin(p.pages.Forbidden), p.auth.Middleware(p.pages.Unavailable), recordUser).Mount("/", p.pages)
+		r.Use(h.securityHeaders(pagesCSP))
+		r.With(sameOrigin(rejectCrossOrigin), h.auth.MiddlewareWithKeys(h.keys, httpapi.ErrorHandler(h.logger)), recordUser).Mount("/api", h.api)
+		r.Mount("/openapi.json", h.api)
+		r.With(sameOrigin(h.pages.Forbidden), h.auth.Middleware(h.pages.Unavailable), recordUser).Mount("/", h.pages)
 	})
-	r.With(p.headers(httpapi.DocsCSP)).Mount(httpapi.DocsPath, httpapi.NewDocs())
+	r.With(h.securityHeaders(httpapi.DocsCSP)).Mount(httpapi.DocsPath, httpapi.NewDocs())
 	r.Group(func(r chi.Router) {
-		r.Use(p.headers(queue.DashboardCSP), sameOrigin(p.pages.Forbidden))
-		r.Use(p.auth.Middleware(p.pages.Unavailable), recordUser, p.adminsOnly)
-		r.Mount(queuesPath, p.dashboard)
+		r.Use(h.securityHeaders(queue.DashboardCSP), sameOrigin(h.pages.Forbidden))
+		r.Use(h.auth.Middleware(h.pages.Unavailable), recordUser, h.adminsOnly)
+		r.Mount(queuesPath, h.dashboard)
 	})
 	return r
 }
 
-func (p apiParts) headers(csp string) func(http.Handler) http.Handler {
-	return httpkit.SecurityHeaders(csp, strings.HasPrefix(p.config.PublicURL, "https://"))
+func (h apiHandlers) securityHeaders(csp string) func(http.Handler) http.Handler {
+	return httpkit.SecurityHeaders(csp, strings.HasPrefix(h.config.PublicURL, "https://"))
 }
 
-// sameOrigin refuses what a browser sends for another site's page, which would
-// carry the user's cookie.
-func sameOrigin(refused http.HandlerFunc) func(http.Handler) http.Handler {
+// sameOrigin rejects requests that a browser makes for another site's page, since
+// they carry the user's cookie.
+func sameOrigin(deny http.HandlerFunc) func(http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(refused)
+	protection.SetDenyHandler(deny)
 	return protection.Handler
 }
 
-func foreignCall(w http.ResponseWriter, r *http.Request) {
-	httpapi.WriteProblem(w, r, http.StatusForbidden, "The request comes from another site's page.")
+func rejectCrossOrigin(w http.ResponseWriter, r *http.Request) {
+	httpapi.WriteProblem(w, r, http.StatusForbidden, "The request was made by another site's page.")
 }
 
-// panicked answers in the form that the caller can read.
-func (p apiParts) panicked(w http.ResponseWriter, r *http.Request) {
+// respondAfterPanic responds to a request whose handler panicked, as JSON or HTML.
+func (h apiHandlers) respondAfterPanic(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/api/") {
 		httpapi.WriteFailure(w, r)
 		return
 	}
-	p.pages.Broken(w, r)
+	h.pages.Broken(w, r)
 }
 
-// recordUser tells the access log who acts.
+// recordUser adds the authenticated user to the access log.
 func recordUser(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if principal, ok := identity.PrincipalFrom(r.Context()); ok {
@@ -98,16 +100,16 @@ func recordUser(next http.Handler) http.Handler {
 	})
 }
 
-// adminsOnly sends strangers to the login. Other users are told that there is
-// no such page.
-func (p apiParts) adminsOnly(next http.Handler) http.Handler {
+// adminsOnly redirects to the login page if nobody is logged in, and responds with
+// 404 to users who are not admins.
+func (h apiHandlers) adminsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		principal, ok := identity.PrincipalFrom(r.Context())
 		switch {
 		case !ok:
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		case !principal.IsAdmin():
-			p.pages.NotFound(w, r)
+			h.pages.NotFound(w, r)
 		default:
 			next.ServeHTTP(w, r)
 		}

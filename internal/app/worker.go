@@ -23,25 +23,25 @@ import (
 	"github.com/postcard-mms/postcard/internal/worker"
 )
 
-// drainMargin is what a stopping worker waits beyond the time-out of a call to
-// Plivo, so that the outcome is recorded too.
+// drainMargin is how long a stopping worker waits beyond SEND_TIMEOUT, so that the
+// outcomes of its last calls are recorded.
 const drainMargin = 10 * time.Second
 
-// workerConnections is how many connections to the database a worker has at most.
-// A message needs one for a few milliseconds at a time, and none while Plivo is
-// called, so that this does not grow with the concurrency.
+// workerConnections limits a worker's connections to Postgres. It does not depend
+// on WORKER_CONCURRENCY: a message needs a connection for a few milliseconds at a
+// time, and none during the call to Plivo.
 const workerConnections = 20
 
-// tasksPerSlot is how many tasks are worked on for each message on its way to
-// Plivo: while the outcomes of some are recorded, others have been taken already.
+// tasksPerSlot is how many tasks are processed at a time for each of the
+// dispatcher's slots, so that slots do not idle while outcomes are recorded.
 const tasksPerSlot = 2
 
-// webhookConcurrency is how many webhook deliveries a worker makes at the same time.
+// webhookConcurrency limits a worker's concurrent webhook deliveries.
 const webhookConcurrency = 20
 
-// RunWorker sends messages until ctx ends, then finishes those under way. It
-// waits for a database that is away at the start, and works as soon as Redis
-// is there.
+// RunWorker runs the worker until ctx ends and then finishes the messages that it
+// is sending. At the start it waits for the database, up to startTimeout; it
+// starts sending when Redis responds.
 func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error {
 	store, err := openStore(ctx, string(c.DatabaseURL), workerConnections, logger)
 	if err != nil {
@@ -100,10 +100,10 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	}
 	logger.InfoContext(ctx, "worker started", slog.Int("concurrency", c.Concurrency), slog.Bool("simulated", c.Plivo.Simulated()))
 
-	// Both run until the server has stopped: its last calls need their leases,
-	// and their outcomes are announced.
-	defer runBeside(func(ctx context.Context) { store.RunNotifier(ctx, logger) })()
-	defer runBeside(func(ctx context.Context) {
+	// Both run until the server has stopped: its last calls need their leases, and
+	// their outcomes are announced.
+	defer runInBackground(func(ctx context.Context) { store.RunNotifier(ctx, logger) })()
+	defer runInBackground(func(ctx context.Context) {
 		maintenance.Run(ctx, maintenance.Job{Name: "heartbeat", Interval: worker.HeartbeatInterval, Run: heartbeats.Renew}, logger)
 	})()
 
@@ -134,8 +134,8 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	return err
 }
 
-// runBeside runs work until the returned function is called, which waits for its end.
-func runBeside(work func(context.Context)) (stop func()) {
+// runInBackground runs work until stop is called. stop waits until work returns.
+func runInBackground(work func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -145,7 +145,8 @@ func runBeside(work func(context.Context)) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// coalesce turns notifications that arrive while nobody receives into one.
+// coalesce forwards notifications, and merges those that arrive before the last
+// one is received.
 func coalesce(ctx context.Context, notified <-chan string) <-chan struct{} {
 	wake := make(chan struct{}, 1)
 	go func() {
@@ -157,43 +158,44 @@ func coalesce(ctx context.Context, notified <-chan string) <-chan struct{} {
 			}
 			select {
 			case wake <- struct{}{}:
-			default: // somebody was told already
+			default: // one is pending
 			}
 		}
 	}()
 	return wake
 }
 
-// setRateLimits tells the database how fast each sender may go.
+// setRateLimits stores the rate limit of each sender.
 func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store) error {
 	senders, err := sendersOf(c.Plivo)
 	if err != nil {
 		return err
 	}
 	for _, sender := range senders {
-		pace := sender.DefaultInterval()
+		interval := sender.DefaultInterval()
 		if c.SenderRate != nil {
-			pace = mms.IntervalForRate(*c.SenderRate)
+			interval = mms.IntervalForRate(*c.SenderRate)
 		}
-		if err := store.SetRateLimit(ctx, sender, pace); err != nil {
+		if err := store.SetRateLimit(ctx, sender, interval); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// reportWait is how long to wait for a delivery report before asking.
+// reportWait returns how long to wait for a delivery report before polling.
 func reportWait(c config.Worker) time.Duration {
 	if c.PublicURL == "" {
-		return unreportedWait
+		return reportWaitWithoutURL
 	}
 	return c.ReportWait
 }
 
-// unreportedWait is reportWait where Plivo cannot reach us.
-const unreportedWait = 5 * time.Second
+// reportWaitWithoutURL is short, because Plivo cannot deliver reports without a
+// public URL.
+const reportWaitWithoutURL = 5 * time.Second
 
-// sendersOf reads the numbers to send from.
+// sendersOf parses the numbers to send from.
 func sendersOf(c config.Plivo) ([]mms.PhoneNumber, error) {
 	var senders []mms.PhoneNumber
 	for i, sender := range c.Senders {
@@ -206,7 +208,8 @@ func sendersOf(c config.Plivo) ([]mms.PhoneNumber, error) {
 	return senders, nil
 }
 
-// callbackURL says where delivery reports go; nowhere without a public URL.
+// callbackURL returns the function that builds the URL for an attempt's delivery
+// reports; it returns "" without a public URL.
 func callbackURL(publicURL string) func(token string) string {
 	return func(token string) string {
 		if publicURL == "" {
@@ -216,8 +219,7 @@ func callbackURL(publicURL string) func(token string) string {
 	}
 }
 
-// openStore connects to the database, waits for it, and brings its schema up
-// to date.
+// openStore waits for the database, up to startTimeout, and migrates its schema.
 func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logger) (*postgres.Store, error) {
 	store, err := postgres.Open(url, maxConns, postgres.StatementTimeout)
 	if err != nil {
@@ -234,48 +236,49 @@ func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logge
 	return store, nil
 }
 
-// migrate has all the time that a large table takes.
+// migrate uses a store without a statement timeout, because migrating a large
+// table may take long.
 func migrate(ctx context.Context, url string) error {
-	patient, err := postgres.Open(url, 2, 0)
+	store, err := postgres.Open(url, 2, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(postgres.Migrate(ctx, patient.DB()), patient.Close())
+	return errors.Join(postgres.Migrate(ctx, store.DB()), store.Close())
 }
 
-// startTimeout is how long a starting process waits for its servers.
+// startTimeout limits how long a starting process waits for the database.
 const startTimeout = time.Minute
 
-// await calls ready until it succeeds, for at most patience.
-func await(ctx context.Context, what string, logger *slog.Logger, ready func(context.Context) error) error {
+// await calls ping until it succeeds, for at most startTimeout.
+func await(ctx context.Context, name string, logger *slog.Logger, ping func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for waited := false; ; waited = true {
-		err := ready(ctx)
+	for logged := false; ; logged = true {
+		err := ping(ctx)
 		if err == nil {
 			return nil
 		}
-		if !waited {
-			logger.WarnContext(ctx, fmt.Sprintf("waiting for %s", what), slog.Any("error", err))
+		if !logged {
+			logger.WarnContext(ctx, fmt.Sprintf("waiting for %s", name), slog.Any("error", err))
 		}
 		select {
 		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", what, err)
+			return fmt.Errorf("waiting for %s: %w", name, err)
 		}
 	}
 }
 
-// closeLogged closes at the end, when an error can only be logged.
-func closeLogged(logger *slog.Logger, what string, close func() error) {
+// closeLogged calls close and logs its error. It is for deferred calls.
+func closeLogged(logger *slog.Logger, name string, close func() error) {
 	if err := close(); err != nil {
-		logger.Warn(fmt.Sprintf("closing %s", what), slog.Any("error", err))
+		logger.Warn(fmt.Sprintf("could not close %s", name), slog.Any("error", err))
 	}
 }
 
-// workerHealth asks for both servers: without either, a worker can do nothing.
+// workerHealth requires both servers: a worker cannot send without either.
 func workerHealth(store *postgres.Store, tasks *queue.Client) http.HandlerFunc {
-	return readyz(store,
+	return readyz(store.Pauses,
 		dependency{name: "postgres", ping: store.Ping, required: true},
 		dependency{name: "redis", ping: tasks.Ping, required: true},
 	)
