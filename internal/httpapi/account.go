@@ -12,25 +12,25 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Credentials are what people type to log in or sign up.
+// Credentials are the body of a log-in or sign-up request.
 type Credentials struct {
-	Email    string `json:"email" doc:"The user's email; upper and lower case do not matter." format:"email" maxLength:"254" example:"ada@example.com"`
-	Password string `json:"password" doc:"For signing up: 10 characters to 72 bytes." format:"password" example:"correct horse battery"`
+	Email    string `json:"email" doc:"The user's email address. Not case-sensitive." format:"email" maxLength:"254" example:"ada@example.com"`
+	Password string `json:"password" doc:"The user's password. For sign-up: at least 10 characters, at most 72 bytes." format:"password" example:"correct horse battery"`
 }
 
-// TransformSchema adds what tags cannot say.
+// TransformSchema implements huma.SchemaTransformer.
 func (Credentials) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
 
 var exampleCredentials = Credentials{Email: "ada@example.com", Password: "correct horse battery"}
 
-// User is a person who can log in.
+// User is a user of Postcard.
 type User struct {
-	ID    uuid.UUID     `json:"id" format:"uuid" doc:"The user's id."`
-	Email string        `json:"email" format:"email" doc:"The user's email, in lower case." example:"ada@example.com"`
-	Role  identity.Role `json:"role" enum:"user,admin" doc:"What the user may do." example:"user"`
+	ID    uuid.UUID     `json:"id" format:"uuid" doc:"The ID of the user."`
+	Email string        `json:"email" format:"email" doc:"The user's email address, in lower case." example:"ada@example.com"`
+	Role  identity.Role `json:"role" enum:"user,admin" doc:"The user's role." example:"user"`
 }
 
-// Session says who is logged in.
+// Session is the logged-in user.
 type Session struct {
 	User User `json:"user"`
 }
@@ -54,7 +54,7 @@ func (a *api) registerAccount() {
 	register(a, huma.Operation{
 		OperationID: "login", Method: http.MethodPost, Path: loginPath, Tags: []string{"account"},
 		Summary:     "Log in",
-		Description: "Opens a session and sets its cookie. A session that was open before ends.",
+		Description: "Starts a session and sets the session cookie. Ends any previous session.",
 		Responses:   sessionResponse("200", "Logged in."),
 		Errors:      bodyErrors(http.StatusUnauthorized, http.StatusTooManyRequests),
 	}, a.login)
@@ -63,31 +63,31 @@ func (a *api) registerAccount() {
 	register(a, huma.Operation{
 		OperationID: "logout", Method: http.MethodPost, Path: logoutPath, Tags: []string{"account"},
 		Summary:     "Log out",
-		Description: "Ends the session and removes its cookie. Without a session it does nothing.",
-		Responses:   map[string]*huma.Response{"204": {Description: "Nobody is logged in any more."}},
+		Description: "Ends the session and deletes the session cookie. Succeeds if there is no session.",
+		Responses:   map[string]*huma.Response{"204": {Description: "Logged out."}},
 	}, a.logout)
 
 	register(a, huma.Operation{
 		OperationID: "signup", Method: http.MethodPost, Path: signupPath, Tags: []string{"account"},
 		Summary:       "Sign up",
-		Description:   "Makes a user and logs them in, where the operator has opened sign-up.",
+		Description:   "Creates a user and starts a session. Available if the operator has opened sign-up.",
 		DefaultStatus: http.StatusCreated,
 		Responses:     sessionResponse("201", "Signed up and logged in."),
 		Errors:        bodyErrors(http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests),
 	}, a.signup)
 	describeBody(a, signupPath, exampleCredentials)
 
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "me", Method: http.MethodGet, Path: mePath, Tags: []string{"account"},
-		Summary:   "Who am I?",
-		Responses: map[string]*huma.Response{"200": {Description: "Who is logged in."}},
+		Summary:   "Get the logged-in user",
+		Responses: map[string]*huma.Response{"200": {Description: "The logged-in user."}},
 	}, a.me)
 }
 
-func sessionResponse(status, words string) map[string]*huma.Response {
+func sessionResponse(status, description string) map[string]*huma.Response {
 	return map[string]*huma.Response{status: {
-		Description: words,
-		Headers:     map[string]*huma.Param{"Set-Cookie": {Description: "The session's cookie.", Schema: &huma.Schema{Type: huma.TypeString}}},
+		Description: description,
+		Headers:     map[string]*huma.Param{"Set-Cookie": {Description: "The session cookie.", Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 }
 
@@ -98,7 +98,7 @@ func (a *api) login(ctx context.Context, in *credentialsInput) (*sessionOutput, 
 	if err := readObject(in.Request, &c); err != nil {
 		return nil, err
 	}
-	if err := c.checkGiven(); err != nil {
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	who, err := a.Auth.Login(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
@@ -108,16 +108,17 @@ func (a *api) login(ctx context.Context, in *credentialsInput) (*sessionOutput, 
 	return sessionOf(who), nil
 }
 
-// checkGiven spares somebody who misspelt a name the search for a typing error.
-func (c Credentials) checkGiven() error {
-	var faults invalid.Fields
+// validate reports missing fields. A client that misspells a field name would
+// otherwise be told that its password is wrong.
+func (c Credentials) validate() error {
+	var violations invalid.Fields
 	if c.Email == "" {
-		faults.Add("email", "required", "is missing")
+		violations.Add("email", "required", "is missing")
 	}
 	if c.Password == "" {
-		faults.Add("password", "required", "is missing")
+		violations.Add("password", "required", "is missing")
 	}
-	return faults.Err()
+	return violations.Err()
 }
 
 func (a *api) signup(ctx context.Context, in *credentialsInput) (*sessionOutput, error) {

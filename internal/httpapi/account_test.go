@@ -57,16 +57,16 @@ func TestLoginRefusals(t *testing.T) {
 	}{
 		"wrong password": {
 			`{"email":"ada@example.com","password":"wrong"}`,
-			problem(401, "The email or the password is wrong."),
+			problem(401, "The email or password is incorrect."),
 		},
 		"unknown email": {
 			`{"email":"eve@example.com","password":"` + password + `"}`,
-			problem(401, "The email or the password is wrong."),
+			problem(401, "The email or password is incorrect."),
 		},
-		"nothing": {`{}`, problem(400, "2 fields are not right.", "email", "required", "is missing", "password", "required", "is missing")},
+		"nothing": {`{}`, problem(400, "2 fields are invalid.", "email", "required", "is missing", "password", "required", "is missing")},
 		"misspelt": {
 			`{"mail":"ada@example.com","password":1}`,
-			problem(400, "2 fields are not right.", "mail", "unknown", "is not known here; known are email, password",
+			problem(400, "2 fields are invalid.", "mail", "unknown", "is not a known field; the known fields are email, password",
 				"password", "type", "must be a string, not a number"),
 		},
 	}
@@ -103,7 +103,7 @@ func TestLoginLimit(t *testing.T) {
 	for range 11 {
 		got = s.anonymous().do("POST", "/api/login", `{"email":"ada@example.com","password":"wrong"}`)
 	}
-	if diff := cmp.Diff(problem(429, "Too many attempts. Try again later."), decode[map[string]any](t, got)); diff != "" {
+	if diff := cmp.Diff(problem(429, "Too many attempts. Retry after the time in Retry-After."), decode[map[string]any](t, got)); diff != "" {
 		t.Error(diff)
 	}
 	if got := got.header.Get("Retry-After"); got != "91" { // 90.5 s, rounded up
@@ -136,17 +136,17 @@ func TestSignupRefusals(t *testing.T) {
 		body string
 		want map[string]any
 	}{
-		"closed": {closed, `{"email":"eve@example.com","password":"a long enough password"}`, problem(403, "Sign-up is closed. An operator can add users.")},
+		"closed": {closed, `{"email":"eve@example.com","password":"a long enough password"}`, problem(403, "Sign-up is closed. Ask the operator to create a user for you.")},
 		"taken": {
 			open, `{"email":"ADA@example.com","password":"a long enough password"}`,
-			problem(409, "One field is not right.", "email", "taken", "belongs to a user already: log in instead"),
+			problem(409, "1 field is invalid.", "email", "taken", "is already in use: log in instead"),
 		},
 		"both wrong": {
 			open, `{"email":"eve","password":"short"}`,
-			problem(400, "2 fields are not right.", "email", "email", "must be an email address like ada@example.com",
+			problem(400, "2 fields are invalid.", "email", "email", "must be an email address like ada@example.com",
 				"password", "min_length", "must be at least 10 characters long"),
 		},
-		"nothing": {open, `{}`, problem(400, "2 fields are not right.", "email", "required", "is missing", "password", "required", "is missing")},
+		"nothing": {open, `{}`, problem(400, "2 fields are invalid.", "email", "required", "is missing", "password", "required", "is missing")},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestUnauthenticated(t *testing.T) {
 		"messages": {"GET", "/api/messages?limit=x"},
 		"message":  {"GET", "/api/messages/" + uuid.NewString()},
 	}
-	want := problem(401, `Send an API key as Authorization: Bearer pc_..., or log in: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`)
+	want := problem(401, "Authentication is required. Send an API key in the header Authorization: Bearer pc_..., or log in with POST /api/login and send the session cookie it sets.")
 	for name, r := range requests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -230,6 +230,8 @@ func TestLoginSessionCannotBeSaved(t *testing.T) {
 	}
 }
 
+const noRoute = "This path does not exist. See /docs or /openapi.json for the available endpoints."
+
 func TestUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	c := newSystem(t).anonymous()
@@ -238,14 +240,14 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		want         map[string]any
 		allow        string
 	}{
-		"unknown path":    {"GET", "/api/nothing", problem(404, "There is nothing at this path. /docs and /openapi.json describe the API."), ""},
-		"trailing slash":  {"GET", "/api/messages/", problem(404, "There is nothing at this path. /docs and /openapi.json describe the API."), ""},
-		"GET of a POST":   {"GET", "/api/send-mms", problem(405, "This path answers to POST only."), "POST"},
-		"POST of a GET":   {"POST", "/api/messages", problem(405, "This path answers to GET, HEAD only."), "GET, HEAD"},
-		"HEAD of a POST":  {"HEAD", "/api/login", problem(405, "This path answers to POST only."), "POST"},
-		"OPTIONS":         {"OPTIONS", "/api/messages/x", problem(405, "This path answers to GET, HEAD only."), "GET, HEAD"},
-		"made-up method":  {"BREW", "/api/login", problem(405, "This path answers to POST only."), "POST"},
-		"made-up, no way": {"BREW", "/api/nothing", problem(404, "There is nothing at this path. /docs and /openapi.json describe the API."), ""},
+		"unknown path":    {"GET", "/api/nothing", problem(404, noRoute), ""},
+		"trailing slash":  {"GET", "/api/messages/", problem(404, noRoute), ""},
+		"GET of a POST":   {"GET", "/api/send-mms", problem(405, "This path supports only POST."), "POST"},
+		"POST of a GET":   {"POST", "/api/messages", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
+		"HEAD of a POST":  {"HEAD", "/api/login", problem(405, "This path supports only POST."), "POST"},
+		"OPTIONS":         {"OPTIONS", "/api/messages/x", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
+		"made-up method":  {"BREW", "/api/login", problem(405, "This path supports only POST."), "POST"},
+		"made-up, no way": {"BREW", "/api/nothing", problem(404, noRoute), ""},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

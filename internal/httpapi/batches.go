@@ -17,82 +17,82 @@ import (
 
 const batchesPath = "/api/batches"
 
-// What onError can be.
+// The values of onError.
 const (
 	rejectAll   = "reject_all"
 	createValid = "create_valid"
 )
 
-// BatchRequest is a batch of messages. The limits in its tags only describe;
-// mms.Rules decide.
+// BatchRequest is the body of createBatch. Its tags only document the limits;
+// mms.Rules enforces them.
 type BatchRequest struct {
-	Name      string              `json:"name,omitempty" doc:"Something to know the batch by." maxLength:"100" example:"Spring greetings"`
-	Text      string              `json:"text,omitempty" doc:"The text below the picture. {{column}} stands for a row's value." example:"Hello {{name}}"`
-	MediaURL  string              `json:"mediaUrl,omitempty" doc:"As for one message; may hold {{column}}." example:"https://example.com/{{picture}}.jpg"`
-	MediaURLs []string            `json:"mediaUrls,omitempty" doc:"Several pictures, in place of mediaUrl." nullable:"false"`
-	From      string              `json:"from,omitempty" doc:"As for one message."`
-	SendAt    string              `json:"sendAt,omitempty" doc:"As for one message." format:"date-time"`
-	ValidFor  *int                `json:"validFor,omitempty" doc:"As for one message." minimum:"60" maximum:"2592000" default:"604800"`
-	Priority  string              `json:"priority,omitempty" doc:"As for one message." enum:"high,normal,bulk" default:"bulk"`
-	Metadata  map[string]string   `json:"metadata,omitempty" doc:"As for one message; values may hold {{column}}." example:"{\"order\":\"{{order}}\"}"`
-	OnError   string              `json:"onError,omitempty" doc:"What to do when rows are not right: take on nothing, or the others." enum:"reject_all,create_valid" default:"reject_all"`
-	Rows      []map[string]string `json:"rows" doc:"Up to 100,000 rows. Each has the recipient as to, and values for the placeholders; numbers, true and false are taken as they are written." minItems:"1" maxItems:"100000" nullable:"false"`
+	Name      string              `json:"name,omitempty" doc:"A name for the batch." maxLength:"100" example:"Spring greetings"`
+	Text      string              `json:"text,omitempty" doc:"The text of each message. {{column}} is replaced with the row's value." example:"Hello {{name}}"`
+	MediaURL  string              `json:"mediaUrl,omitempty" doc:"See sendMms. Can contain {{column}}." example:"https://example.com/{{picture}}.jpg"`
+	MediaURLs []string            `json:"mediaUrls,omitempty" doc:"Several pictures, instead of mediaUrl. Can contain {{column}}." nullable:"false"`
+	From      string              `json:"from,omitempty" doc:"See sendMms."`
+	SendAt    string              `json:"sendAt,omitempty" doc:"See sendMms." format:"date-time"`
+	ValidFor  *int                `json:"validFor,omitempty" doc:"See sendMms." minimum:"60" maximum:"2592000" default:"604800"`
+	Priority  string              `json:"priority,omitempty" doc:"See sendMms." enum:"high,normal,bulk" default:"bulk"`
+	Metadata  map[string]string   `json:"metadata,omitempty" doc:"See sendMms. Values can contain {{column}}." example:"{\"order\":\"{{order}}\"}"`
+	OnError   string              `json:"onError,omitempty" doc:"What to do if rows are invalid: reject the whole batch, or create the messages of the valid rows." enum:"reject_all,create_valid" default:"reject_all"`
+	Rows      []map[string]string `json:"rows" doc:"The rows of the batch, one message each. A row contains the recipient as to and a value for each placeholder. Numbers and booleans are converted to strings." minItems:"1" maxItems:"100000" nullable:"false"`
 }
 
-// TransformSchema adds what tags cannot say.
+// TransformSchema implements huma.SchemaTransformer.
 func (BatchRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
 
-// Batch is messages that were taken on together.
+// Batch is a set of messages that were created with one request.
 type Batch struct {
-	ID          uuid.UUID          `json:"id" format:"uuid" doc:"The batch's id."`
-	Name        string             `json:"name,omitempty"`
-	State       mms.BatchState     `json:"state" enum:"running,paused,canceled" doc:"Whether its messages are being sent." example:"running"`
-	Explanation string             `json:"explanation,omitempty" doc:"Where it stands, in a sentence or two."`
-	Created     int                `json:"created" doc:"Rows that became messages." example:"2"`
-	Rejected    int                `json:"rejected" doc:"Rows that were not right."`
-	Open        *int               `json:"open,omitempty" doc:"Messages that are not with Plivo yet and have not ended."`
-	Counts      map[mms.Status]int `json:"counts,omitempty" doc:"Its messages by where they stand." example:"{\"queued\":2}"`
-	CreatedAt   time.Time          `json:"createdAt"`
-	StatusURL   string             `json:"statusUrl" doc:"Where to ask for its progress." format:"uri-reference"`
-	MessagesURL string             `json:"messagesUrl" doc:"Its messages." format:"uri-reference"`
-	KeyID       *uuid.UUID         `json:"apiKeyId,omitempty" format:"uuid" doc:"The API key that it came with."`
+	ID          uuid.UUID          `json:"id" format:"uuid" doc:"The ID of the batch."`
+	Name        string             `json:"name,omitempty" doc:"The name of the batch."`
+	State       mms.BatchState     `json:"state" enum:"running,paused,canceled" doc:"The state of the batch." example:"running"`
+	Explanation string             `json:"explanation,omitempty" doc:"The progress of the batch in plain language."`
+	Created     int                `json:"created" doc:"The number of messages that were created." example:"2"`
+	Rejected    int                `json:"rejected" doc:"The number of rows that were rejected as invalid."`
+	Remaining   *int               `json:"remaining,omitempty" doc:"The number of messages that are neither submitted to Plivo nor final."`
+	Counts      map[mms.Status]int `json:"counts,omitempty" doc:"The number of messages in each status." example:"{\"queued\":2}"`
+	CreatedAt   time.Time          `json:"createdAt" doc:"When the batch was created."`
+	StatusURL   string             `json:"statusUrl" doc:"The URL of this batch." format:"uri-reference"`
+	MessagesURL string             `json:"messagesUrl" doc:"The URL of the batch's messages." format:"uri-reference"`
+	KeyID       *uuid.UUID         `json:"apiKeyId,omitempty" format:"uuid" doc:"The ID of the API key that created the batch."`
 }
 
-// NewBatch is a batch that was taken on.
+// NewBatch is the response of createBatch.
 type NewBatch struct {
 	Batch
-	Errors []RowError `json:"errors" nullable:"false" doc:"What was wrong with rows that were not taken on: the first hundred; listBatchErrors has them all."`
+	Errors []RowError `json:"errors" nullable:"false" doc:"The first 100 errors of rejected rows. Use listBatchErrors for the rest."`
 }
 
-// RowError is one fault of one row.
+// RowError is one violation by one row.
 type RowError struct {
-	Row     int    `json:"row" doc:"From 1." example:"3"`
-	Field   string `json:"field" example:"to"`
-	Rule    string `json:"rule" doc:"The broken rule as a stable code." example:"e164"`
-	Message string `json:"message" doc:"The rule in words."`
+	Row     int    `json:"row" doc:"The number of the row, starting at 1." example:"3"`
+	Field   string `json:"field" doc:"The invalid field or column." example:"to"`
+	Rule    string `json:"rule" doc:"The violated rule, as a stable code." example:"e164"`
+	Message string `json:"message" doc:"A human-readable explanation."`
 }
 
 // BatchList is one page of batches.
 type BatchList struct {
-	Batches    []Batch `json:"batches" nullable:"false" doc:"Newest first, without counts."`
-	NextCursor string  `json:"nextCursor,omitempty" doc:"For the page behind this one; absent on the last."`
+	Batches    []Batch `json:"batches" nullable:"false" doc:"The batches, newest first, without counts, remaining and explanation."`
+	NextCursor string  `json:"nextCursor,omitempty" doc:"Pass this as cursor to get the next page. Absent on the last page."`
 }
 
-// RowErrorList is one page of what was wrong with rows.
+// RowErrorList is one page of row errors.
 type RowErrorList struct {
-	Errors     []RowError `json:"errors" nullable:"false" doc:"In the order of the rows."`
-	NextCursor string     `json:"nextCursor,omitempty" doc:"For the page behind this one; absent on the last."`
+	Errors     []RowError `json:"errors" nullable:"false" doc:"The errors, in the order of the rows."`
+	NextCursor string     `json:"nextCursor,omitempty" doc:"Pass this as cursor to get the next page. Absent on the last page."`
 }
 
 func (a *api) registerBatches() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "createBatch", Method: http.MethodPost, Path: batchesPath, Tags: []string{"batches"},
-		Summary: "Send a batch",
-		Description: "Takes up to 100,000 messages on at once: all, or with onError=create_valid those that are right, or none. " +
-			"Besides JSON it reads CSV in UTF-8 (text/csv) with a header, one of whose columns is to; the other fields then stand in the query. " +
-			"A body has at most 64 MiB.",
+		Summary: "Create a batch",
+		Description: "Creates up to 100,000 messages with one request. By default, the batch is rejected if any row is invalid; with onError=create_valid, the messages of the valid rows are created. " +
+			"To upload CSV instead of JSON, send text/csv in UTF-8 with a header row that contains the column to, and pass the other fields as query parameters. " +
+			"The body can be up to 64 MiB.",
 		DefaultStatus: http.StatusAccepted,
-		Responses:     map[string]*huma.Response{"202": {Description: "Stored safely; they will be sent."}},
+		Responses:     map[string]*huma.Response{"202": {Description: "The batch was created and its messages will be sent."}},
 		Errors:        bodyErrors(http.StatusConflict, http.StatusUnprocessableEntity),
 	}, a.createBatch)
 	describeBody(a, batchesPath, BatchRequest{
@@ -104,52 +104,52 @@ func (a *api) registerBatches() {
 	}
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "listBatches", Method: http.MethodGet, Path: batchesPath, Tags: []string{"batches"},
-		Summary:   "List your batches",
+		Summary:   "List batches",
 		Responses: map[string]*huma.Response{"200": {Description: "One page of batches."}},
 		Errors:    []int{http.StatusBadRequest},
 	}, a.listBatches)
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "getBatch", Method: http.MethodGet, Path: batchesPath + "/{id}", Tags: []string{"batches"},
-		Summary:   "Read a batch and its progress",
+		Summary:   "Get a batch",
 		Responses: map[string]*huma.Response{"200": {Description: "The batch."}},
 		Errors:    []int{http.StatusNotFound},
 	}, a.getBatch)
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "listBatchErrors", Method: http.MethodGet, Path: batchesPath + "/{id}/errors", Tags: []string{"batches"},
-		Summary:     "List what was wrong with rows",
-		Description: "Of the rows that were not taken on; up to 10,000 faults are kept.",
-		Responses:   map[string]*huma.Response{"200": {Description: "One page of faults."}},
+		Summary:     "List the row errors of a batch",
+		Description: "Lists the errors of the rows that were rejected. Up to 10,000 errors are kept for each batch.",
+		Responses:   map[string]*huma.Response{"200": {Description: "One page of errors."}},
 		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
 	}, a.listBatchErrors)
-	for _, act := range []struct {
-		verb, summary, words string
-		state                mms.BatchState
-		errors               []int
+	for _, action := range []struct {
+		verb, summary, description string
+		state                      mms.BatchState
+		errors                     []int
 	}{
-		{"pause", "Pause a batch", "Sends none of its messages that are not with Plivo yet, until it is resumed. Their time to be sent runs on.",
+		{"pause", "Pause a batch", "Stops sending the batch until it is resumed. Messages already submitted to Plivo are not affected. Waiting messages can expire while the batch is paused.",
 			mms.BatchPaused, []int{http.StatusNotFound, http.StatusConflict}},
-		{"resume", "Resume a batch", "Goes on sending its messages.", mms.BatchRunning, []int{http.StatusNotFound, http.StatusConflict}},
-		{"cancel", "Cancel a batch", "Cancels all of its messages that are not with Plivo yet, for good.", mms.BatchCanceled, []int{http.StatusNotFound}},
+		{"resume", "Resume a batch", "Resumes sending a paused batch.", mms.BatchRunning, []int{http.StatusNotFound, http.StatusConflict}},
+		{"cancel", "Cancel a batch", "Permanently cancels all messages of the batch that have not been handed to Plivo.", mms.BatchCanceled, []int{http.StatusNotFound}},
 	} {
 		registerFor(a, identity.SendScope, huma.Operation{
-			OperationID: act.verb + "Batch", Method: http.MethodPost, Path: batchesPath + "/{id}/" + act.verb, Tags: []string{"batches"},
-			Summary: act.summary, Description: act.words,
+			OperationID: action.verb + "Batch", Method: http.MethodPost, Path: batchesPath + "/{id}/" + action.verb, Tags: []string{"batches"},
+			Summary: action.summary, Description: action.description,
 			Responses: map[string]*huma.Response{"200": {Description: "The batch."}},
-			Errors:    act.errors,
+			Errors:    action.errors,
 		}, func(ctx context.Context, who identity.Principal, in *BatchInput) (*batchOutput, error) {
-			return a.setBatchState(ctx, who, in, act.state)
+			return a.setBatchState(ctx, who, in, action.state)
 		})
 	}
 }
 
 type createBatchInput struct {
 	Request
-	Once
+	IdempotencyInput
 }
 
 type newBatchOutput struct {
-	Location string `header:"Location" doc:"The path of the batch's status."`
-	Replayed string `header:"Idempotency-Replayed" doc:"true where this is the answer of an earlier request with the same Idempotency-Key; else left out."`
+	Location string `header:"Location" doc:"The path of the batch."`
+	Replayed string `header:"Idempotency-Replayed" doc:"true if this is the response of an earlier request with the same Idempotency-Key. Otherwise absent."`
 	Body     NewBatch
 }
 
@@ -189,27 +189,27 @@ func (a *api) createBatch(ctx context.Context, who identity.Principal, in *creat
 	return out, nil
 }
 
-func rowError(f mms.RowError) RowError {
-	return RowError{Row: f.Row, Field: f.Name, Rule: f.Rule, Message: f.Message}
+func rowError(e mms.RowError) RowError {
+	return RowError{Row: e.Row, Field: e.Name, Rule: e.Rule, Message: e.Message}
 }
 
 // CursorInput is the query of a list without filters.
 type CursorInput struct {
 	Request
-	Limit  limitParam `query:"limit" doc:"How many at most."`
-	Cursor string     `query:"cursor" doc:"The nextCursor of the page before."`
+	Limit  limitParam `query:"limit" doc:"The maximum number of items to return."`
+	Cursor string     `query:"cursor" doc:"The nextCursor of the previous page."`
 }
 
-// paging reads a query of limit and cursor.
+// paging parses limit and cursor.
 func (in *CursorInput) paging() (before uuid.UUID, limit int, err error) {
 	query, err := queryOf(in.r.URL.RawQuery)
 	if err != nil {
 		return uuid.Nil, 0, err
 	}
-	var faults invalid.Fields
-	checkNames(query, []string{"limit", "cursor"}, &faults)
-	limit, before = parseLimit(query.Get("limit"), &faults), parseCursor(query.Get("cursor"), &faults)
-	return before, limit, faults.Err()
+	var violations invalid.Fields
+	checkNames(query, []string{"limit", "cursor"}, &violations)
+	limit, before = parseLimit(query.Get("limit"), &violations), parseCursor(query.Get("cursor"), &violations)
+	return before, limit, violations.Err()
 }
 
 type batchesOutput struct{ Body BatchList }
@@ -233,9 +233,9 @@ func (a *api) listBatches(ctx context.Context, who identity.Principal, in *Curso
 	return out, nil
 }
 
-// BatchInput names a batch in the path.
+// BatchInput is the path parameter of a batch.
 type BatchInput struct {
-	ID string `path:"id" format:"uuid" doc:"The batch's id."`
+	ID string `path:"id" format:"uuid" doc:"The ID of the batch."`
 }
 
 func (in *BatchInput) id() (uuid.UUID, error) {
@@ -275,8 +275,8 @@ type batchErrorsInput struct {
 
 type batchErrorsOutput struct{ Body RowErrorList }
 
-// listBatchErrors has cursors that are ids in form only: they hold the number of
-// the last fault.
+// listBatchErrors lists by position. Its cursors encode the number of errors read
+// so far.
 func (a *api) listBatchErrors(ctx context.Context, who identity.Principal, in *batchErrorsInput) (*batchErrorsOutput, error) {
 	id, err := in.id()
 	if err != nil {
@@ -295,8 +295,8 @@ func (a *api) listBatchErrors(ctx context.Context, who identity.Principal, in *b
 		return nil, err
 	}
 	out := &batchErrorsOutput{Body: RowErrorList{Errors: make([]RowError, len(list))}}
-	for i, f := range list {
-		out.Body.Errors[i] = rowError(f)
+	for i, e := range list {
+		out.Body.Errors[i] = rowError(e)
 	}
 	if more {
 		out.Body.NextCursor = cursorAfterNumber(after + len(list))
@@ -312,8 +312,8 @@ func (a *api) batch(b mms.Batch) Batch {
 		KeyID: idIfAny(b.KeyID),
 	}
 	if b.Counts != nil {
-		open := b.Open()
-		out.Open, out.Explanation = &open, b.Explain()
+		remaining := b.Open()
+		out.Remaining, out.Explanation = &remaining, b.Explain()
 	}
 	return out
 }

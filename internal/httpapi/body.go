@@ -20,13 +20,13 @@ const (
 	mediaType = "application/json"
 
 	maxBody       = 64 << 10 // bytes
-	maxViolations = 50       // listed in one answer, so that it stays in proportion to the question
-	maxName       = 64       // bytes repeated of a field's name that we do not know
+	maxViolations = 50       // listed in one response, to bound its size
+	maxName       = 64       // bytes of an unknown field's name that a response repeats
 )
 
-// readObject reads the request's body, one JSON object, into the struct at
-// dest. It looks at the form alone: syntax, names and types, all faults of
-// which it returns at once. What the values must be like is for others to say.
+// readObject decodes the request's body, one JSON object, into the struct at dest.
+// It checks syntax, names and types, and returns all violations at once. The domain
+// validates the values.
 func readObject(q Request, dest any) error {
 	if err := checkContentType(q.r.Header.Get("Content-Type")); err != nil {
 		return err
@@ -34,18 +34,17 @@ func readObject(q Request, dest any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return newProblem(http.StatusRequestEntityTooLarge, "The body is larger than 64 KiB.")
+		return newProblem(http.StatusRequestEntityTooLarge, "The request body exceeds 64 KiB.")
 	}
 	if err != nil {
-		return invalidBody("read", "could not be read to its end")
+		return invalidBody("read", "could not be read completely")
 	}
 	return decodeObject(body, dest)
 }
 
-// checkContentType wants JSON to be declared as such. No declaration at all is
-// taken for JSON: whoever leaves it out has read no more than an example. What
-// curl -d declares by itself, a web form, is refused with a hint: pages of any
-// site can make browsers send that.
+// checkContentType requires application/json or no Content-Type at all. It rejects
+// the media type of a web form, which curl -d sends by default: any site can make a
+// browser send that.
 func checkContentType(header string) error {
 	if header == "" {
 		return nil
@@ -56,17 +55,17 @@ func checkContentType(header string) error {
 		return nil
 	}
 	return newProblem(http.StatusUnsupportedMediaType,
-		"The body must be JSON in UTF-8 and declared as such: Content-Type: application/json (curl: -H 'Content-Type: application/json').")
+		"The Content-Type must be application/json in UTF-8 (with curl: -H 'Content-Type: application/json').")
 }
 
 func invalidBody(rule, message string) error {
 	return invalid.Fields{{Name: "body", Rule: rule, Message: message}}
 }
 
-// decodeObject fills the fields of the struct at dest, which are of type
-// string, bool, []string, map[string]string or *int, from a JSON object with exactly their names. Unlike
-// json.Unmarshal it refuses broken UTF-8 instead of replacing it, names in
-// another case, names that come twice, and null.
+// decodeObject decodes a JSON object into the struct at dest, whose fields are of
+// type string, bool, []string, map[string]string or *int. Unlike json.Unmarshal, it
+// rejects invalid UTF-8, unknown and duplicate names, names in another case, and
+// null.
 func decodeObject(body []byte, dest any) error {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -85,8 +84,8 @@ func decodeObject(body []byte, dest any) error {
 }
 
 func checkSyntax(body []byte) error {
-	var whole json.RawMessage
-	err := json.Unmarshal(body, &whole)
+	var raw json.RawMessage
+	err := json.Unmarshal(body, &raw)
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		return invalidBody("json", fmt.Sprintf("is not valid JSON: %s (byte %d)", syntax, syntax.Offset))
@@ -98,30 +97,30 @@ func checkSyntax(body []byte) error {
 }
 
 func decodeFields(object []byte, dest reflect.Value) error {
-	var faults invalid.Fields
+	var violations invalid.Fields
 	seen := map[string]bool{}
 	err := eachField(object, func(name string, raw json.RawMessage) bool {
 		field := fieldNamed(dest, name)
 		switch {
 		case !field.IsValid():
-			faults.Add(clip(name), "unknown", "is not known here; known are "+strings.Join(fieldNames(dest), ", "))
+			violations.Add(clip(name), "unknown", "is not a known field; the known fields are "+strings.Join(fieldNames(dest), ", "))
 		case seen[name]:
-			faults.Add(name, "duplicate", "is given more than once")
+			violations.Add(name, "duplicate", "is given more than once")
 		default:
-			set(field, name, raw, &faults)
+			set(field, name, raw, &violations)
 		}
 		seen[name] = true
-		return len(faults) < maxViolations
+		return len(violations) < maxViolations
 	})
 	if err != nil {
 		return err
 	}
-	return faults.Err()
+	return violations.Err()
 }
 
-// eachField hands out the fields of a JSON object in their order, until take
+// eachField calls yield for each field of a JSON object in order, until yield
 // returns false.
-func eachField(object []byte, take func(name string, raw json.RawMessage) bool) error {
+func eachField(object []byte, yield func(name string, raw json.RawMessage) bool) error {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if _, err := d.Token(); err != nil { // the opening brace
 		return invalidBody("json", "is not valid JSON")
@@ -133,18 +132,19 @@ func eachField(object []byte, take func(name string, raw json.RawMessage) bool) 
 		if err != nil || !isName || d.Decode(&raw) != nil {
 			return invalidBody("json", "is not valid JSON")
 		}
-		if !take(name, raw) {
+		if !yield(name, raw) {
 			return nil
 		}
 	}
 	return nil
 }
 
+// clip shortens an unknown name to maxName bytes.
 func clip(name string) string {
 	return strings.ToValidUTF8(name[:min(len(name), maxName)], "")
 }
 
-// fieldNamed finds the struct's field by the exact name in its json tag.
+// fieldNamed returns the struct's field with this name in its json tag.
 func fieldNamed(dest reflect.Value, name string) reflect.Value {
 	if i := slices.Index(fieldNames(dest), name); i >= 0 && name != "" {
 		return dest.Field(i)

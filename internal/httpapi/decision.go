@@ -14,21 +14,21 @@ import (
 
 const decisionPath = messagesPath + "/{id}/decision"
 
-// Decision is what its owner says about a message that is held in doubt.
+// Decision resolves a message that is held in doubt.
 type Decision struct {
-	Decision mms.Decision `json:"decision" enum:"was_sent,resend,give_up" doc:"was_sent: it reached the recipient; resend: it did not, and shall; give_up: it did not, and shall not." example:"resend"`
+	Decision mms.Decision `json:"decision" enum:"was_sent,resend,give_up" doc:"was_sent: the message reached the recipient, mark it as sent. resend: it did not, send it again. give_up: it did not, mark it as failed." example:"resend"`
 }
 
-// TransformSchema adds what tags cannot say.
+// TransformSchema implements huma.SchemaTransformer.
 func (Decision) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
 
 func (a *api) registerDecision() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "decideMessage", Method: http.MethodPost, Path: decisionPath, Tags: []string{"messages"},
-		Summary: "Decide on a message held in doubt",
-		Description: "A message is held where nothing shows whether Plivo has it, or where several of Plivo's messages could be it. " +
-			"The first decision counts; a later one is told 409.",
-		Responses: map[string]*huma.Response{"204": {Description: "Decided; the message goes on."}},
+		Summary: "Resolve a held message",
+		Description: "Resolves a message whose held field is true. A message is held when there is no evidence whether Plivo received it, or when several messages at Plivo match it. " +
+			"Only the first decision counts; later ones are answered with 409.",
+		Responses: map[string]*huma.Response{"204": {Description: "The decision was recorded."}},
 		Errors:    bodyErrors(http.StatusNotFound, http.StatusConflict),
 	}, a.decide)
 	describeBody(a, decisionPath, Decision{Decision: mms.DecideResend})
@@ -36,7 +36,7 @@ func (a *api) registerDecision() {
 
 type decisionInput struct {
 	Request
-	ID string `path:"id" format:"uuid" doc:"The message's id."`
+	ID string `path:"id" format:"uuid" doc:"The ID of the message."`
 }
 
 func (a *api) decide(ctx context.Context, who identity.Principal, in *decisionInput) (*struct{}, error) {

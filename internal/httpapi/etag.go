@@ -5,13 +5,12 @@ import (
 	"strings"
 )
 
-// etag names a version of a message. It is weak: the version fixes what is
-// said, but a new release may say it in other words.
+// etag returns the entity tag of a message's version. It is weak because a release
+// may change explanations without a new version.
 func etag(version int64) string { return `W/"` + strconv.FormatInt(version, 10) + `"` }
 
-// matches reports whether the value of If-None-Match covers the tag: by naming
-// it, in either strength, or by *. What stands behind something that is no tag
-// is not read.
+// matches reports whether the value of If-None-Match contains the tag, weak or
+// strong, or *. It stops at the first malformed tag.
 func matches(ifNoneMatch, tag string) bool {
 	tag = strings.TrimPrefix(tag, "W/")
 	for rest := ifNoneMatch; ; {

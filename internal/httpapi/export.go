@@ -16,16 +16,16 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// exportPage is how many messages of an export are in memory at a time.
+// exportPage is how many messages are read at a time.
 const exportPage = 500
 
 func (a *api) registerExport() {
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "exportMessages", Method: http.MethodGet, Path: messagesPath + "/export", Tags: []string{"messages"},
-		Summary: "Export your messages",
-		Description: "All your messages that the filters let through, newest first, as CSV (RFC 4180) in UTF-8 with a header. " +
-			"A text that a spreadsheet would take for a formula has an apostrophe before it.",
-		Responses: map[string]*huma.Response{"200": {Description: "The messages.", Content: map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
+		Summary: "Export messages",
+		Description: "Returns all messages that match the filters as CSV (RFC 4180) in UTF-8 with a header row, newest first. " +
+			"Texts that a spreadsheet would evaluate as a formula are prefixed with an apostrophe.",
+		Responses: map[string]*huma.Response{"200": {Description: "The messages as CSV.", Content: map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 		Errors:    []int{http.StatusBadRequest},
 	}, a.export)
 }
@@ -40,7 +40,7 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 	if err != nil {
 		return nil, err
 	}
-	// The first page comes before the answer begins, so that its failure can be told.
+	// The first page is read before the response starts, so that an error can still be answered.
 	page := mms.Page{Filter: filter, Limit: exportPage}
 	list, next, err := a.Messages.Messages(ctx, who.UserID, page)
 	if err != nil {
@@ -53,23 +53,23 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 		if in.r.Method == http.MethodHead {
 			return
 		}
-		out := csv.NewWriter(in.w)
-		_ = out.Write(exportColumns) // an error stays, and is seen below
+		w := csv.NewWriter(in.w)
+		_ = w.Write(exportColumns) // w.Error reports it below
 		for {
 			for _, m := range list {
-				_ = out.Write(exportRow(m))
+				_ = w.Write(exportRow(m))
 			}
-			out.Flush()
-			if out.Error() != nil || extendWriteDeadline(in.w, writeTimeout) != nil {
-				return // the client is gone
+			w.Flush()
+			if w.Error() != nil || extendWriteDeadline(in.w, writeTimeout) != nil {
+				return // the client has disconnected
 			}
 			if next == uuid.Nil {
 				return
 			}
 			page.Before = next
 			if list, next, err = a.Messages.Messages(ctx, who.UserID, page); err != nil {
-				a.Logger.ErrorContext(ctx, "an export broke off", "error", err)
-				panic(http.ErrAbortHandler) // so that nobody takes what came for all
+				a.Logger.ErrorContext(ctx, "export failed", "error", err)
+				panic(http.ErrAbortHandler) // the client must not mistake a part for the whole
 			}
 		}
 	}}, nil
@@ -77,7 +77,7 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 
 var exportColumns = []string{
 	"id", "status", "to", "from", "text", "media_urls", "explanation", "reason", "plivo_code", "plivo_uuid", "units", "cost",
-	"priority", "created_at", "send_at", "updated_at", "final_at", "batch_id", "again_of", "metadata",
+	"priority", "created_at", "send_at", "updated_at", "final_at", "batch_id", "resend_of", "metadata",
 }
 
 func exportRow(m mms.Message) []string {
@@ -86,7 +86,7 @@ func exportRow(m mms.Message) []string {
 		units = strconv.Itoa(*m.Units)
 	}
 	if m.Metadata != nil {
-		object, _ := json.Marshal(m.Metadata) // a map of strings can always be written
+		object, _ := json.Marshal(m.Metadata) // a map of strings can always be encoded
 		metadata = string(object)
 	}
 	return []string{
@@ -97,7 +97,7 @@ func exportRow(m mms.Message) []string {
 	}
 }
 
-// escapeFormula keeps spreadsheets from working out what somebody wrote.
+// escapeFormula keeps spreadsheets from evaluating a text as a formula.
 func escapeFormula(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
 		return "'" + text

@@ -1,6 +1,6 @@
-// Package httpapi is the JSON API: it reads requests strictly, hands them on,
-// and writes answers, problems and their OpenAPI description. It holds no rules
-// of its own about messages or people: those live in mms and identity.
+// Package httpapi serves the JSON API. It decodes requests strictly, calls the
+// domain, and writes responses, problem details and the OpenAPI description. It
+// holds no rules about messages or users: those live in mms and identity.
 package httpapi
 
 import (
@@ -22,9 +22,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Intake takes messages on. Faults of a draft come back as invalid.Fields, of a
-// batch's rows as mms.RowFaults; else what keeps a message from being taken on is
-// mms.CapError, mms.ErrKeyReused, mms.ErrInFlight or mms.ErrNotOver.
+// Intake creates messages and batches. Invalid parameters are returned as
+// invalid.Fields, invalid rows as mms.RowErrors; other rejections are
+// mms.CapError, mms.ErrKeyReused, mms.ErrInFlight and mms.ErrNotFinal.
 type Intake interface {
 	CreateMessage(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error)
 	Forecast(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.Forecast, error)
@@ -32,8 +32,8 @@ type Intake interface {
 	CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
 }
 
-// Batches reads an owner's batches and changes their state; another's are
-// mms.ErrNoBatch.
+// Batches reads an owner's batches and changes their state. A batch of another
+// owner is mms.ErrBatchNotFound.
 type Batches interface {
 	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
 	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
@@ -41,20 +41,20 @@ type Batches interface {
 	SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error
 }
 
-// Messages reads an owner's messages and carries out decisions about them;
-// another's are mms.ErrNotFound. Version is cheap, for clients that only ask
-// whether there is news.
+// Messages reads an owner's messages, cancels them and records decisions on held
+// ones. A message of another owner is mms.ErrNotFound. Version is cheap: it serves
+// clients that poll for changes.
 type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
 	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
 	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
-	QueuePosition(ctx context.Context, owner, id uuid.UUID) (place mms.QueuePosition, waiting bool, err error)
+	QueuePosition(ctx context.Context, owner, id uuid.UUID) (position mms.QueuePosition, waiting bool, err error)
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 	Cancel(ctx context.Context, owner, id uuid.UUID) error
 }
 
-// Live tells of news about messages.
+// Live notifies of changes to messages and limits open streams.
 type Live interface {
 	Message(id uuid.UUID) live.Watch
 	Owner(id uuid.UUID) live.Watch
@@ -62,21 +62,21 @@ type Live interface {
 	Connect(owner uuid.UUID) (live.Connection, bool)
 }
 
-// Options wire the API.
+// Options are the dependencies and settings of the API.
 type Options struct {
 	Auth     *auth.Service
 	Keys     *auth.KeyService
-	KeyRate  int // requests a minute that each API key may make; 0: no limit
+	KeyRate  int // requests per minute for each API key and process; 0: no limit
 	Intake   Intake
 	Messages Messages
 	Batches  Batches
 	Webhooks Webhooks
 
-	PrivateWebhooks bool // webhooks may be on private and local hosts
+	PrivateWebhooks bool // allow webhooks on private and local addresses
 	Live            Live
-	PublicURL       string // without a trailing slash; empty: links are relative
-	SessionCookie   string // its name, for the description; empty: session
-	Simulated       bool   // messages go to a simulator, not to Plivo; answers say so
+	PublicURL       string // without a trailing slash; empty makes links relative
+	SessionCookie   string // name of the session cookie, for the description; default: session
+	Simulated       bool   // messages go to a simulator instead of Plivo; responses say so
 	Logger          *slog.Logger
 }
 
@@ -85,9 +85,9 @@ type api struct {
 	huma huma.API
 }
 
-// New makes the handler of /api/... and /openapi.json, with full paths wherever
-// it is mounted. The Door's middleware must stand in front of it: it keeps the session, and puts
-// the principal into the context.
+// New returns the handler of /api/... and /openapi.json. It routes by full paths,
+// wherever it is mounted. The middleware of auth.Service must run before it: it
+// loads the session and puts the principal into the context.
 func New(o Options) http.Handler {
 	router := chi.NewRouter()
 	router.Use(httpkit.WholePath, headAsGet, plainJSON, private, limitKeys(o.KeyRate))
@@ -96,7 +96,7 @@ func New(o Options) http.Handler {
 	a.registerKeys()
 	a.registerSend()
 	a.registerMessages()
-	a.registerActs()
+	a.registerActions()
 	a.registerExport()
 	a.registerBatches()
 	a.registerWebhooks()
@@ -109,11 +109,11 @@ func New(o Options) http.Handler {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	WriteProblem(w, r, http.StatusNotFound, "There is nothing at this path. /docs and /openapi.json describe the API.")
+	WriteProblem(w, r, http.StatusNotFound, "This path does not exist. See /docs or /openapi.json for the available endpoints.")
 }
 
-// methodNotAllowed says what the path does answer to. chi calls it for methods
-// that it does not know on any path, also where there is nothing at all.
+// methodNotAllowed lists the methods of the path in its response. chi calls it for
+// methods it does not know even if no route matches the path.
 func methodNotAllowed(router chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		allowed := allowedMethods(router, r.URL.Path)
@@ -123,12 +123,12 @@ func methodNotAllowed(router chi.Routes) http.HandlerFunc {
 		}
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
-		WriteProblem(w, r, http.StatusMethodNotAllowed, "This path answers to "+list+" only.")
+		WriteProblem(w, r, http.StatusMethodNotAllowed, "This path supports only "+list+".")
 	}
 }
 
-// headAsGet answers HEAD wherever GET is answered, as HTTP demands. chi's
-// GetHead asks the outermost router, which need not know our routes.
+// headAsGet routes HEAD like GET (RFC 9110, section 9.1). chi's GetHead looks the
+// route up in the outermost router, which may not know it.
 func headAsGet(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodHead {
@@ -138,8 +138,8 @@ func headAsGet(next http.Handler) http.Handler {
 	})
 }
 
-// plainJSON stops huma from negotiating: there is only JSON, and "Accept: json"
-// would make it answer "Content-Type: json".
+// plainJSON turns off huma's content negotiation. There is only JSON, and huma
+// would answer "Accept: json" with "Content-Type: json".
 func plainJSON(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Accept")
@@ -147,8 +147,7 @@ func plainJSON(next http.Handler) http.Handler {
 	})
 }
 
-// private keeps answers out of shared caches, and lets no cache answer without
-// asking us first.
+// private keeps responses out of shared caches and makes other caches revalidate.
 func private(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "private, no-cache")
@@ -157,7 +156,7 @@ func private(next http.Handler) http.Handler {
 	})
 }
 
-// allowedMethods lists what a path answers to.
+// allowedMethods lists the methods of a path.
 func allowedMethods(router chi.Routes, path string) []string {
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {

@@ -14,63 +14,63 @@ import (
 
 const keysPath = "/api/keys"
 
-// KeyRequest asks for an API key.
+// KeyRequest is the body of createKey.
 type KeyRequest struct {
-	Name          string   `json:"name" doc:"Something to know the key by." minLength:"1" maxLength:"100" example:"Web shop"`
-	Scopes        []string `json:"scopes" doc:"What it may do." minItems:"1" enum:"send,read" nullable:"false" example:"[\"send\",\"read\"]"`
-	ExpiresInDays *int     `json:"expiresInDays,omitempty" doc:"After how many days it ends; left out: never." minimum:"1" maximum:"3650"`
-	DailyCap      *int     `json:"dailyCap,omitempty" doc:"How many messages it may send in a day, UTC; left out: as many as you." minimum:"1" maximum:"10000000"`
+	Name          string   `json:"name" doc:"A name for the key." minLength:"1" maxLength:"100" example:"Web shop"`
+	Scopes        []string `json:"scopes" doc:"The permissions of the key." minItems:"1" enum:"send,read" nullable:"false" example:"[\"send\",\"read\"]"`
+	ExpiresInDays *int     `json:"expiresInDays,omitempty" doc:"The number of days until the key expires. Default: it never expires." minimum:"1" maximum:"3650"`
+	DailyCap      *int     `json:"dailyCap,omitempty" doc:"The maximum number of messages the key can send per day (UTC). Default: only the user's cap applies." minimum:"1" maximum:"10000000"`
 }
 
-// TransformSchema adds what tags cannot say.
+// TransformSchema implements huma.SchemaTransformer.
 func (KeyRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
 
 // Key is an API key without its secret.
 type Key struct {
-	ID         uuid.UUID        `json:"id" format:"uuid" doc:"The key's id, which is no secret."`
-	Name       string           `json:"name" example:"Web shop"`
-	Hint       string           `json:"hint" doc:"How the key begins, to know it again by." example:"pc_7QXZA"`
-	Scopes     []identity.Scope `json:"scopes" nullable:"false" doc:"What it may do: send, read."`
-	DailyCap   int              `json:"dailyCap,omitempty" doc:"How many messages it may send in a day, UTC."`
-	Valid      bool             `json:"valid" doc:"Whether it can be used."`
-	CreatedAt  time.Time        `json:"createdAt"`
-	LastUsedAt *time.Time       `json:"lastUsedAt,omitempty" doc:"To the minute; absent until it is used."`
-	ExpiresAt  *time.Time       `json:"expiresAt,omitempty" doc:"Absent: never."`
-	RevokedAt  *time.Time       `json:"revokedAt,omitempty"`
+	ID         uuid.UUID        `json:"id" format:"uuid" doc:"The ID of the key. Not secret."`
+	Name       string           `json:"name" doc:"The name of the key." example:"Web shop"`
+	Prefix     string           `json:"prefix" doc:"The first characters of the key, to identify it." example:"pc_7QXZA"`
+	Scopes     []identity.Scope `json:"scopes" nullable:"false" doc:"The permissions of the key: send, read."`
+	DailyCap   int              `json:"dailyCap,omitempty" doc:"The maximum number of messages the key can send per day (UTC)."`
+	Valid      bool             `json:"valid" doc:"Whether the key is neither expired nor revoked."`
+	CreatedAt  time.Time        `json:"createdAt" doc:"When the key was created."`
+	LastUsedAt *time.Time       `json:"lastUsedAt,omitempty" doc:"When the key was last used, to the minute. Absent if it has not been used."`
+	ExpiresAt  *time.Time       `json:"expiresAt,omitempty" doc:"When the key expires. Absent if it never does."`
+	RevokedAt  *time.Time       `json:"revokedAt,omitempty" doc:"When the key was revoked."`
 }
 
-// NewKey is an API key with its secret, which is told this once.
+// NewKey is an API key with its secret, which only createKey returns.
 type NewKey struct {
 	Key
-	Secret string `json:"secret" doc:"The key itself. It is not kept, and cannot be shown again." example:"pc_7QXZA..."`
+	Secret string `json:"secret" doc:"The API key itself. It is shown only once and cannot be retrieved later." example:"pc_7QXZA..."`
 }
 
 // KeyList is all of a user's keys.
 type KeyList struct {
-	Keys []Key `json:"keys" nullable:"false" doc:"The valid ones first, newest first."`
+	Keys []Key `json:"keys" nullable:"false" doc:"Valid keys first, then newest first."`
 }
 
 func (a *api) registerKeys() {
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "createKey", Method: http.MethodPost, Path: keysPath, Tags: []string{"keys"},
-		Summary:       "Make an API key",
-		Description:   "The answer holds the key itself, this once.",
+		Summary:       "Create an API key",
+		Description:   "Creates an API key. The response contains its secret, which is shown only once.",
 		DefaultStatus: http.StatusCreated,
-		Responses:     map[string]*huma.Response{"201": {Description: "The key. Keep its secret safe."}},
+		Responses:     map[string]*huma.Response{"201": {Description: "The key with its secret. Store the secret safely."}},
 		Errors:        bodyErrors(http.StatusConflict),
 	}, a.createKey)
 	days := 365
 	describeBody(a, keysPath, KeyRequest{Name: "Web shop", Scopes: []string{"send", "read"}, ExpiresInDays: &days})
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "listKeys", Method: http.MethodGet, Path: keysPath, Tags: []string{"keys"},
-		Summary:   "List your API keys",
-		Responses: map[string]*huma.Response{"200": {Description: "Your keys."}},
+		Summary:   "List API keys",
+		Responses: map[string]*huma.Response{"200": {Description: "All of your API keys."}},
 	}, a.listKeys)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "revokeKey", Method: http.MethodDelete, Path: keysPath + "/{id}", Tags: []string{"keys"},
 		Summary:     "Revoke an API key",
-		Description: "It ends at once and for good. What it has sent goes on.",
-		Responses:   map[string]*huma.Response{"204": {Description: "The key is not valid any more."}},
+		Description: "Revokes an API key immediately and permanently. Messages it has created are still sent.",
+		Responses:   map[string]*huma.Response{"204": {Description: "The key was revoked."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.revokeKey)
 }
@@ -108,7 +108,7 @@ func (a *api) listKeys(ctx context.Context, who identity.Principal, _ *noBody) (
 }
 
 type keyInput struct {
-	ID string `path:"id" format:"uuid" doc:"The key's id."`
+	ID string `path:"id" format:"uuid" doc:"The ID of the key."`
 }
 
 func (a *api) revokeKey(ctx context.Context, who identity.Principal, in *keyInput) (*noBody, error) {
@@ -118,14 +118,14 @@ func (a *api) revokeKey(ctx context.Context, who identity.Principal, in *keyInpu
 	}
 	err = a.Keys.Revoke(ctx, who.UserID, id)
 	if errors.Is(err, identity.ErrNoKey) {
-		return nil, newProblem(http.StatusNotFound, "There is no such API key.")
+		return nil, newProblem(http.StatusNotFound, "The API key does not exist.")
 	}
 	return nil, err
 }
 
 func keyOf(k identity.Key) Key {
 	return Key{
-		ID: k.ID, Name: k.Name, Hint: k.Hint, Scopes: k.Scopes, DailyCap: k.DailyCap, Valid: k.Valid(),
+		ID: k.ID, Name: k.Name, Prefix: k.Hint, Scopes: k.Scopes, DailyCap: k.DailyCap, Valid: k.Valid(),
 		CreatedAt: k.CreatedAt.UTC(), LastUsedAt: utc(k.LastUsedAt), ExpiresAt: utc(k.ExpiresAt), RevokedAt: utc(k.RevokedAt),
 	}
 }

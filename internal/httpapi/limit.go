@@ -13,11 +13,11 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// limitKeys lets each API key make so many requests a minute, at this process;
-// 0: any number. Answers tell how many are left, in the header fields of the
-// IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
+// limitKeys limits the requests per minute of each API key in this process; 0 means
+// no limit. Responses carry the RateLimit header fields of
+// draft-ietf-httpapi-ratelimit-headers-10.
 func limitKeys(perMinute int) func(http.Handler) http.Handler {
-	limits := keyLimits{perMinute: perMinute, of: map[uuid.UUID]*rate.Limiter{}}
+	limits := keyLimits{perMinute: perMinute, byKey: map[uuid.UUID]*rate.Limiter{}}
 	return func(next http.Handler) http.Handler {
 		if perMinute == 0 {
 			return next
@@ -30,13 +30,13 @@ func limitKeys(perMinute int) func(http.Handler) http.Handler {
 			}
 			limit := limits.get(who.Key.ID)
 			allowed := limit.Allow()
-			left := max(0, limit.Tokens())
-			untilFull := math.Ceil((float64(perMinute) - left) / float64(limit.Limit()))
+			remaining := max(0, limit.Tokens())
+			untilFull := math.Ceil((float64(perMinute) - remaining) / float64(limit.Limit()))
 			w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"key";q=%d;w=60`, perMinute))
-			w.Header().Set("RateLimit", fmt.Sprintf(`"key";r=%d;t=%.0f`, int(left), untilFull))
+			w.Header().Set("RateLimit", fmt.Sprintf(`"key";r=%d;t=%.0f`, int(remaining), untilFull))
 			if !allowed {
-				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil((1-left)/float64(limit.Limit())))))
-				WriteProblem(w, r, http.StatusTooManyRequests, fmt.Sprintf("This API key may make %d requests a minute. Try again in a moment.", perMinute))
+				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil((1-remaining)/float64(limit.Limit())))))
+				WriteProblem(w, r, http.StatusTooManyRequests, fmt.Sprintf("This API key has exceeded its limit of %d requests per minute. Retry after the time in Retry-After.", perMinute))
 				return
 			}
 			next.ServeHTTP(w, r)
@@ -44,21 +44,21 @@ func limitKeys(perMinute int) func(http.Handler) http.Handler {
 	}
 }
 
-// keyLimits are the token buckets of the keys that have been used. There are
-// few: identity.MaxKeys for each user.
+// keyLimits holds the token bucket of each API key in use. It never shrinks: a user
+// has at most identity.MaxKeys keys.
 type keyLimits struct {
 	perMinute int
 	mu        sync.Mutex
-	of        map[uuid.UUID]*rate.Limiter
+	byKey     map[uuid.UUID]*rate.Limiter
 }
 
 func (l *keyLimits) get(key uuid.UUID) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limit := l.of[key]
+	limit := l.byKey[key]
 	if limit == nil {
 		limit = rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)
-		l.of[key] = limit
+		l.byKey[key] = limit
 	}
 	return limit
 }

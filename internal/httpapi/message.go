@@ -8,85 +8,85 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Message is where a picture message stands.
+// Message is an MMS message and its status.
 type Message struct {
-	ID              uuid.UUID         `json:"id" format:"uuid" doc:"The message's id."`
-	Status          mms.Status        `json:"status" doc:"Where it stands, as a code." example:"queued"`
-	StatusTitle     string            `json:"statusTitle" doc:"The status as a heading." example:"Queued"`
-	Explanation     string            `json:"explanation" doc:"Where it stands and what comes next, in a sentence or two." example:"The message is stored safely and waits for a worker."`
-	NextStep        string            `json:"nextStep,omitempty" doc:"What you can do, where there is anything to do."`
-	Final           bool              `json:"final" doc:"Whether the story is over. undelivered may still be corrected to delivered by a late report."`
-	StatusURL       string            `json:"statusUrl" doc:"Where to ask for news; send If-None-Match with the last ETag." format:"uri-reference"`
-	To              mms.PhoneNumber   `json:"to" doc:"The recipient." example:"+14155550123"`
-	From            mms.PhoneNumber   `json:"from" doc:"The sender number that was asked for or chosen." example:"+14155550100"`
-	Text            string            `json:"text" doc:"The text below the pictures; may be empty."`
-	MediaURLs       []string          `json:"mediaUrls" nullable:"false" doc:"The pictures, in order." example:"[\"https://example.com/picture.jpg\"]"`
-	Reason          mms.Reason        `json:"reason,omitempty" doc:"Why it failed or waits, as a code; the explanation has the words." example:"rate_limited"`
-	PlivoUUID       string            `json:"plivoUuid,omitempty" doc:"Plivo's id of the message, once Plivo has it."`
-	PlivoCode       string            `json:"plivoCode,omitempty" doc:"Plivo's error code, as it came."`
-	Units           *int              `json:"units,omitempty" doc:"How many units Plivo charged, once it told."`
-	Cost            string            `json:"cost,omitempty" doc:"What Plivo charged, in US dollars, once it told." example:"0.016000"`
-	CarrierSentAt   *time.Time        `json:"carrierSentAt,omitempty" doc:"When Plivo handed it to the carrier, by Plivo's clock."`
-	CarrierReportAt *time.Time        `json:"carrierReportAt,omitempty" doc:"When the carrier's receipt came, by Plivo's clock."`
-	PlivoMeaning    *CodeMeaning      `json:"plivoCodeMeaning,omitempty" doc:"What is known about the code."`
-	Held            bool              `json:"held,omitempty" doc:"Whether it waits for your decision; see decideMessage."`
-	ExpiresAt       time.Time         `json:"expiresAt" doc:"After this it is not sent any more, and fails."`
-	NextAttemptAt   *time.Time        `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due, while queued."`
-	Priority        string            `json:"priority" enum:"high,normal,bulk" doc:"Who goes first where messages wait." example:"normal"`
-	SendAt          *time.Time        `json:"sendAt,omitempty" doc:"It is not sent before this."`
-	Metadata        map[string]string `json:"metadata,omitempty" doc:"Your own words about it." example:"{\"order\":\"1017\"}"`
-	KeyID           *uuid.UUID        `json:"apiKeyId,omitempty" format:"uuid" doc:"The API key that it was sent with."`
-	ResendOf        *uuid.UUID        `json:"resendOf,omitempty" format:"uuid" doc:"The message that this one sends again."`
-	BatchID         *uuid.UUID        `json:"batchId,omitempty" format:"uuid" doc:"The batch that it belongs to."`
-	Version         int64             `json:"version" doc:"Grows with every event."`
-	CreatedAt       time.Time         `json:"createdAt" doc:"When it was taken on."`
-	UpdatedAt       time.Time         `json:"updatedAt" doc:"When something last happened."`
-	FinalAt         *time.Time        `json:"finalAt,omitempty" doc:"When it became final."`
+	ID              uuid.UUID         `json:"id" format:"uuid" doc:"The ID of the message."`
+	Status          mms.Status        `json:"status" doc:"The status of the message." example:"queued"`
+	StatusTitle     string            `json:"statusTitle" doc:"The status as a display title." example:"Queued"`
+	Explanation     string            `json:"explanation" doc:"The status in plain language, and what happens next." example:"The message is stored safely and waits for a worker."`
+	NextStep        string            `json:"nextStep,omitempty" doc:"What you can do about the status. Absent if there is nothing to do."`
+	Final           bool              `json:"final" doc:"Whether the status is final. A late delivery report can still change undelivered to delivered."`
+	StatusURL       string            `json:"statusUrl" doc:"The URL of this message." format:"uri-reference"`
+	To              mms.PhoneNumber   `json:"to" doc:"The recipient's phone number." example:"+14155550123"`
+	From            mms.PhoneNumber   `json:"from" doc:"The sender's phone number." example:"+14155550100"`
+	Text            string            `json:"text" doc:"The text of the message."`
+	MediaURLs       []string          `json:"mediaUrls" nullable:"false" doc:"The URLs of the pictures." example:"[\"https://example.com/picture.jpg\"]"`
+	Reason          mms.Reason        `json:"reason,omitempty" doc:"Why the message failed or is waiting, as a stable code. explanation says it in plain language." example:"rate_limited"`
+	PlivoUUID       string            `json:"plivoUuid,omitempty" doc:"Plivo's UUID of the message. Absent until Plivo accepts the message."`
+	PlivoCode       string            `json:"plivoCode,omitempty" doc:"The error code reported by Plivo."`
+	Units           *int              `json:"units,omitempty" doc:"The number of units charged by Plivo. Absent until Plivo reports it."`
+	Cost            string            `json:"cost,omitempty" doc:"The amount charged by Plivo in US dollars. Absent until Plivo reports it." example:"0.016000"`
+	CarrierSentAt   *time.Time        `json:"carrierSentAt,omitempty" doc:"When Plivo handed the message to the carrier, as reported by Plivo."`
+	CarrierReportAt *time.Time        `json:"carrierReportAt,omitempty" doc:"When Plivo received the carrier's delivery receipt, as reported by Plivo."`
+	PlivoMeaning    *CodeMeaning      `json:"plivoCodeMeaning,omitempty" doc:"What plivoCode means."`
+	Held            bool              `json:"held,omitempty" doc:"Whether the message is held until you decide what to do with it. See decideMessage."`
+	ExpiresAt       time.Time         `json:"expiresAt" doc:"When the message expires. A message that has not been sent by then fails."`
+	NextAttemptAt   *time.Time        `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due. Only present while the message is queued."`
+	Priority        string            `json:"priority" enum:"high,normal,bulk" doc:"The priority among waiting messages." example:"normal"`
+	SendAt          *time.Time        `json:"sendAt,omitempty" doc:"When the message is scheduled to be sent. Absent if it was not scheduled."`
+	Metadata        map[string]string `json:"metadata,omitempty" doc:"The metadata you set when you created the message." example:"{\"order\":\"1017\"}"`
+	KeyID           *uuid.UUID        `json:"apiKeyId,omitempty" format:"uuid" doc:"The ID of the API key that created the message."`
+	ResendOf        *uuid.UUID        `json:"resendOf,omitempty" format:"uuid" doc:"The ID of the message that this one repeats."`
+	BatchID         *uuid.UUID        `json:"batchId,omitempty" format:"uuid" doc:"The ID of the batch the message belongs to."`
+	Version         int64             `json:"version" doc:"The version of the message. It increases with every event."`
+	CreatedAt       time.Time         `json:"createdAt" doc:"When the message was created."`
+	UpdatedAt       time.Time         `json:"updatedAt" doc:"When the message last changed."`
+	FinalAt         *time.Time        `json:"finalAt,omitempty" doc:"When the status became final."`
 }
 
-// Attempt is one call to Plivo.
+// Attempt is one call to Plivo to send a message.
 type Attempt struct {
-	Ordinal    int         `json:"ordinal" doc:"From 1."`
-	StartedAt  time.Time   `json:"startedAt"`
-	FinishedAt *time.Time  `json:"finishedAt,omitempty" doc:"Absent while the call is under way."`
-	Outcome    mms.Outcome `json:"outcome,omitempty" enum:"accepted,transient_failure,permanent_failure,account_error,unknown" doc:"What it came to; absent while the call is under way."`
-	HTTPStatus int         `json:"httpStatus,omitempty" doc:"Plivo's answer; absent when none was read. One that came after its delivery report is added later, without a new version." example:"202"`
-	Detail     string      `json:"detail,omitempty" doc:"What Plivo or the network said."`
+	Ordinal    int         `json:"ordinal" doc:"The number of the attempt, starting at 1."`
+	StartedAt  time.Time   `json:"startedAt" doc:"When the attempt started."`
+	FinishedAt *time.Time  `json:"finishedAt,omitempty" doc:"When the attempt finished. Absent while it is in progress."`
+	Outcome    mms.Outcome `json:"outcome,omitempty" enum:"accepted,transient_failure,permanent_failure,account_error,unknown" doc:"The outcome of the attempt. Absent while it is in progress."`
+	HTTPStatus int         `json:"httpStatus,omitempty" doc:"The HTTP status of Plivo's response. Absent if no response was received. A response that arrives after the delivery report is added without a new version of the message." example:"202"`
+	Detail     string      `json:"detail,omitempty" doc:"The error text from Plivo or the network."`
 }
 
-// Event is one thing that happened to a message.
+// Event is one entry in the history of a message.
 type Event struct {
-	ID      int64         `json:"id" doc:"Grows from event to event, with gaps."`
-	At      time.Time     `json:"at"`
-	Kind    mms.EventKind `json:"kind" doc:"What happened, as a code." example:"created"`
-	Status  mms.Status    `json:"status" doc:"The message's status after the event." example:"queued"`
-	Attempt int           `json:"attempt,omitempty" doc:"The number of the attempt it belongs to, if any."`
-	Detail  string        `json:"detail,omitempty" doc:"Further words."`
+	ID      int64         `json:"id" doc:"The ID of the event. IDs increase, with gaps."`
+	At      time.Time     `json:"at" doc:"When the event occurred."`
+	Kind    mms.EventKind `json:"kind" doc:"The kind of event." example:"created"`
+	Status  mms.Status    `json:"status" doc:"The status of the message after the event." example:"queued"`
+	Attempt int           `json:"attempt,omitempty" doc:"The ordinal of the attempt the event belongs to, if any."`
+	Detail  string        `json:"detail,omitempty" doc:"Further details."`
 }
 
-// QueuePosition is a message's place among those that wait for its sender's turn.
+// QueuePosition is the position of a waiting message in its sender's backlog.
 type QueuePosition struct {
-	Ahead       int     `json:"ahead" doc:"Messages before it, counted up to 5000."`
-	WaitSeconds float64 `json:"waitSeconds" doc:"About how long it will take; at the least, where 5000 or more are before it, or something holds it up."`
-	Explanation string  `json:"explanation" doc:"What it waits for, in plain words: its turn, the end of a pause of all sending, or that of its batch."`
+	Ahead       int     `json:"ahead" doc:"The number of messages ahead, counted up to 5000."`
+	WaitSeconds float64 `json:"waitSeconds" doc:"The estimated wait in seconds. A lower bound if 5000 or more messages are ahead, or if sending is paused."`
+	Explanation string  `json:"explanation" doc:"What the message is waiting for, in plain language."`
 }
 
-// History is a message with all that happened to it, oldest first.
+// History is a message with its attempts, events and replies.
 type History struct {
 	Message
-	QueuePosition *QueuePosition `json:"queuePosition,omitempty" doc:"Its place in line, while it waits for its sender's turn."`
-	Attempts      []Attempt      `json:"attempts" nullable:"false" doc:"The calls to Plivo, oldest first."`
-	Events        []Event        `json:"events" nullable:"false" doc:"All that happened, oldest first."`
-	Replies       []Reply        `json:"replies" nullable:"false" doc:"What the recipient has sent to the sender's number since your first message, newest first. A reply does not change the version."`
+	QueuePosition *QueuePosition `json:"queuePosition,omitempty" doc:"The position of the message in its sender's backlog. Only present while the message is waiting."`
+	Attempts      []Attempt      `json:"attempts" nullable:"false" doc:"The attempts to send the message, oldest first."`
+	Events        []Event        `json:"events" nullable:"false" doc:"The events of the message, oldest first."`
+	Replies       []Reply        `json:"replies" nullable:"false" doc:"The messages that the recipient has sent to the sender's number since your first message, newest first. A reply does not change the version."`
 }
 
-// Reply is a message that the recipient sent back.
+// Reply is an inbound message from the recipient.
 type Reply struct {
-	ID         uuid.UUID   `json:"id" format:"uuid"`
-	Text       string      `json:"text"`
-	MediaURLs  []string    `json:"mediaUrls" nullable:"false" doc:"Where Plivo keeps its pictures."`
-	Keyword    mms.Keyword `json:"keyword,omitempty" doc:"stop, start or help, where the text is nothing else."`
-	ReceivedAt time.Time   `json:"receivedAt"`
+	ID         uuid.UUID   `json:"id" format:"uuid" doc:"The ID of the reply."`
+	Text       string      `json:"text" doc:"The text of the reply."`
+	MediaURLs  []string    `json:"mediaUrls" nullable:"false" doc:"The URLs of the pictures, at Plivo."`
+	Keyword    mms.Keyword `json:"keyword,omitempty" doc:"stop, start or help, if the text is only this keyword."`
+	ReceivedAt time.Time   `json:"receivedAt" doc:"When the reply was received."`
 }
 
 func messagePath(id uuid.UUID) string { return messagesPath + "/" + id.String() }
@@ -94,7 +94,7 @@ func messagePath(id uuid.UUID) string { return messagesPath + "/" + id.String() 
 // CodeMeaning explains a Plivo error code.
 type CodeMeaning struct {
 	Description string          `json:"description" doc:"What happened." example:"The carrier's filter took it for spam."`
-	Responsible mms.Responsible `json:"responsible" doc:"Whose matter it is: sender, operator, plivo, carrier, recipient or unknown." example:"sender"`
+	Responsible mms.Responsible `json:"responsible" doc:"The party responsible for the failure." enum:"message,operator,plivo,carrier,recipient,unknown" example:"message"`
 	NextStep    string          `json:"nextStep" doc:"What to do next."`
 }
 
@@ -122,10 +122,10 @@ func (a *api) message(m mms.Message) Message {
 
 func (a *api) history(h mms.History) *History {
 	out := &History{Message: a.message(h.Message), Attempts: []Attempt{}, Events: []Event{}, Replies: []Reply{}}
-	for _, t := range h.AttemptList {
+	for _, attempt := range h.AttemptList {
 		out.Attempts = append(out.Attempts, Attempt{
-			Ordinal: t.Ordinal, StartedAt: t.StartedAt.UTC(), FinishedAt: utc(t.FinishedAt),
-			Outcome: t.Outcome, HTTPStatus: t.HTTPStatus, Detail: t.Detail,
+			Ordinal: attempt.Ordinal, StartedAt: attempt.StartedAt.UTC(), FinishedAt: utc(attempt.FinishedAt),
+			Outcome: attempt.Outcome, HTTPStatus: attempt.HTTPStatus, Detail: attempt.Detail,
 		})
 	}
 	for _, e := range h.Events {

@@ -20,21 +20,21 @@ const messagesPath = "/api/messages"
 func (a *api) registerMessages() {
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "getMessage", Method: http.MethodGet, Path: messagesPath + "/{id}", Tags: []string{"messages"},
-		Summary: "Read one message",
-		Description: "Where one of your messages stands and all that happened to it. " +
-			"Ask again with If-None-Match and the ETag of the last answer: 304 says cheaply that there is no news. " +
-			"With wait as well, the answer comes as soon as there is news.",
+		Summary: "Get a message",
+		Description: "Returns a message with its attempts, events and replies. " +
+			"To poll for changes, send the ETag of the last response as If-None-Match: the response is 304 if the message has not changed. " +
+			"Add wait to receive the response as soon as the message changes (long polling).",
 		Responses: map[string]*huma.Response{
 			"200": {Description: "The message."},
-			"304": {Description: "No news since the ETag in If-None-Match."},
+			"304": {Description: "The message has not changed since the ETag in If-None-Match."},
 		},
 		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
 	}, a.getMessage)
 
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "listMessages", Method: http.MethodGet, Path: messagesPath, Tags: []string{"messages"},
-		Summary:     "List your messages",
-		Description: "Your messages, newest first, page by page: pass nextCursor as cursor for the page behind.",
+		Summary:     "List messages",
+		Description: "Lists your messages, newest first. To get the next page, pass nextCursor as cursor.",
 		Responses:   map[string]*huma.Response{"200": {Description: "One page of messages."}},
 		Errors:      []int{http.StatusBadRequest},
 	}, a.listMessages)
@@ -42,14 +42,14 @@ func (a *api) registerMessages() {
 
 type messageInput struct {
 	Request
-	ID          string `path:"id" format:"uuid" doc:"The message's id."`
-	IfNoneMatch string `header:"If-None-Match" doc:"The ETag of the last answer."`
-	Wait        string `query:"wait" doc:"With If-None-Match: how long to wait for news, up to 60s." pattern:"^[0-9]{1,2}s$" example:"30s"`
+	ID          string `path:"id" format:"uuid" doc:"The ID of the message."`
+	IfNoneMatch string `header:"If-None-Match" doc:"The ETag of the last response."`
+	Wait        string `query:"wait" doc:"With If-None-Match: how long to wait for a change, up to 60s." pattern:"^[0-9]{1,2}s$" example:"30s"`
 }
 
 type messageOutput struct {
 	Status int
-	ETag   string `header:"ETag" doc:"Changes with every event."`
+	ETag   string `header:"ETag" doc:"The version of the message."`
 	Body   *History
 }
 
@@ -63,7 +63,7 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 		return nil, err
 	}
 	if known := in.r.Header.Values("If-None-Match"); len(known) > 0 {
-		version, err := a.awaitNews(ctx, in.Request, who.UserID, id, strings.Join(known, ","), wait)
+		version, err := a.awaitChange(ctx, in.Request, who.UserID, id, strings.Join(known, ","), wait)
 		if err != nil {
 			return nil, err
 		}
@@ -78,13 +78,13 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 	return &messageOutput{Status: http.StatusOK, ETag: etag(body.Version), Body: body}, nil
 }
 
-// read reads the owner's message with its story and its place in line.
+// read returns the owner's message with its history and queue position.
 func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 	history, err := a.Messages.Message(ctx, owner, id)
 	if err != nil {
 		return nil, err
 	}
-	place, waiting, err := a.Messages.QueuePosition(ctx, owner, id)
+	position, waiting, err := a.Messages.QueuePosition(ctx, owner, id)
 	if err != nil {
 		return nil, err
 	}
@@ -97,24 +97,24 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 		body.Replies = append(body.Replies, Reply{ID: r.ID, Text: r.Text, MediaURLs: append([]string{}, r.MediaURLs...), Keyword: r.Keyword, ReceivedAt: r.ReceivedAt.UTC()})
 	}
 	if waiting {
-		body.QueuePosition = &QueuePosition{Ahead: place.Ahead, WaitSeconds: place.Wait.Seconds(), Explanation: place.Description()}
+		body.QueuePosition = &QueuePosition{Ahead: position.Ahead, WaitSeconds: position.Wait.Seconds(), Explanation: position.Description()}
 	}
 	return body, nil
 }
 
-// awaitNews returns the message's version: at once when it is not the known one,
-// else when there is news or the wait is over.
-func (a *api) awaitNews(ctx context.Context, q Request, owner, id uuid.UUID, known string, wait time.Duration) (int64, error) {
+// awaitChange returns the message's version as soon as it differs from the known
+// one, or unchanged after wait or when the process stops.
+func (a *api) awaitChange(ctx context.Context, q Request, owner, id uuid.UUID, known string, wait time.Duration) (int64, error) {
 	if wait == 0 {
 		return a.Messages.Version(ctx, owner, id)
 	}
-	watch := a.Live.Message(id) // before the first look, so that nothing falls between
+	watch := a.Live.Message(id) // before the first read, so that no change is missed in between
 	defer watch.Stop()
 	if err := extendWriteDeadline(q.w, wait+writeTimeout); err != nil {
 		return 0, err
 	}
-	over := time.NewTimer(wait)
-	defer over.Stop()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
 	for {
 		version, err := a.Messages.Version(ctx, owner, id)
 		if err != nil || !matches(known, etag(version)) {
@@ -122,7 +122,7 @@ func (a *api) awaitNews(ctx context.Context, q Request, owner, id uuid.UUID, kno
 		}
 		select {
 		case <-watch.News:
-		case <-over.C:
+		case <-timeout.C:
 			return version, nil
 		case <-a.Live.Closed():
 			return version, nil
@@ -132,7 +132,7 @@ func (a *api) awaitNews(ctx context.Context, q Request, owner, id uuid.UUID, kno
 	}
 }
 
-// maxWait is the longest that a client may wait for news.
+// maxWait is the longest wait of a long poll.
 const maxWait = 60 * time.Second
 
 func parseWait(query url.Values) (time.Duration, error) {
@@ -147,8 +147,8 @@ func parseWait(query url.Values) (time.Duration, error) {
 	return wait, nil
 }
 
-// parseID takes an id in the one form that it is given out in: any other path
-// leads nowhere.
+// parseID parses an id in its canonical form. Other forms of a valid id are
+// mms.ErrNotFound, so that each resource has one path.
 func parseID(s string) (uuid.UUID, error) {
 	id, err := uuid.Parse(s)
 	if err != nil || id.String() != s {
@@ -159,8 +159,8 @@ func parseID(s string) (uuid.UUID, error) {
 
 // MessageList is one page of messages.
 type MessageList struct {
-	Messages   []Message `json:"messages" nullable:"false" doc:"Newest first."`
-	NextCursor string    `json:"nextCursor,omitempty" doc:"For the page behind this one; absent on the last. A search may give fewer messages than a page has, or none, and still have more behind."`
+	Messages   []Message `json:"messages" nullable:"false" doc:"The messages, newest first."`
+	NextCursor string    `json:"nextCursor,omitempty" doc:"Pass this as cursor to get the next page. Absent on the last page. A page can be short or empty although more results exist."`
 }
 
 type listOutput struct {

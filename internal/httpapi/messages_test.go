@@ -124,7 +124,7 @@ func TestMessagesThatAreNotThere(t *testing.T) {
 					headers = []string{"If-None-Match", condition}
 				}
 				got := (&client{system: s, cookie: ada.cookie}).do("GET", "/api/messages/"+id, "", headers...)
-				if diff := cmp.Diff(problem(404, "There is no such message."), decode[map[string]any](t, got)); diff != "" {
+				if diff := cmp.Diff(problem(404, "The message does not exist."), decode[map[string]any](t, got)); diff != "" {
 					t.Error(diff)
 				}
 				if got.header.Get("ETag") != "" {
@@ -248,9 +248,9 @@ func TestListIsNeverNull(t *testing.T) {
 func TestListBadQueries(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
-	const known = "is not known here; known are limit, cursor, status, to, from, since, until, text, batch, metadata[...]"
-	limit := []string{"limit", "range", "must be a whole number from 1 to 100"}
-	cursor := []string{"cursor", "cursor", "must be the nextCursor of an earlier page"}
+	const known = "is not a known parameter; the known parameters are limit, cursor, status, to, from, since, until, text, batch, metadata[...]"
+	limit := []string{"limit", "range", "must be an integer from 1 to 100"}
+	cursor := []string{"cursor", "cursor", "must be the nextCursor of a previous page"}
 	status := []string{"status", "one_of", "must be one of scheduled, queued, sending, in_doubt, submitted, sent, delivered, undelivered, failed, canceled"}
 	cases := map[string]struct {
 		query string
@@ -271,16 +271,16 @@ func TestListBadQueries(t *testing.T) {
 		"cursor, stray bits": {"cursor=AZzBJZWbcpGIsbDqHRiSNT", cursor},
 		"misspelt":           {"stauts=queued", []string{"stauts", "unknown", known}},
 		"twice":              {"limit=1&limit=2", []string{"limit", "duplicate", "is given more than once"}},
-		"not a query":        {"limit=%zz", []string{"query", "syntax", "must be of the form name=value&name=value, with special characters percent-encoded"}},
+		"not a query":        {"limit=%zz", []string{"query", "syntax", "must have the form name=value&name=value with percent-encoded special characters"}},
 		"all":                {"status=x&limit=x&cursor=x&x=x", slices.Concat([]string{"x", "unknown", known}, status, limit, cursor)},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := (&client{system: ada.system, cookie: ada.cookie}).do("GET", "/api/messages?"+c.query, "")
-			detail := "One field is not right."
+			detail := "1 field is invalid."
 			if n := len(c.want) / 3; n > 1 {
-				detail = fmt.Sprintf("%d fields are not right.", n)
+				detail = fmt.Sprintf("%d fields are invalid.", n)
 			}
 			if diff := cmp.Diff(problem(400, detail, c.want...), decode[map[string]any](t, got)); diff != "" {
 				t.Error(diff)

@@ -17,9 +17,9 @@ const (
 	keyScheme     = "apiKey"
 )
 
-// description is the frame of the OpenAPI document; the operations fill it. It
-// starts from an empty huma.Config: huma's default one adds $schema links to
-// answers, and a page that loads scripts from a CDN.
+// description returns the OpenAPI document without its operations. It does not use
+// huma.DefaultConfig, which adds $schema links to responses and a documentation
+// page that loads scripts from a CDN.
 func description(o Options) huma.Config {
 	cookie := o.SessionCookie
 	if cookie == "" {
@@ -33,16 +33,16 @@ func description(o Options) huma.Config {
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				sessionScheme: {Type: "apiKey", In: "cookie", Name: cookie, Description: "The cookie that POST /api/login sets."},
-				keyScheme:     {Type: "http", Scheme: "bearer", Description: "An API key, made under Settings or with createKey."},
+				sessionScheme: {Type: "apiKey", In: "cookie", Name: cookie, Description: "The session cookie set by POST /api/login."},
+				keyScheme:     {Type: "http", Scheme: "bearer", Description: "An API key, created under Settings or with createKey."},
 			},
 		},
 		Tags: []*huma.Tag{
-			{Name: "messages", Description: "Sending picture messages and following them."},
-			{Name: "batches", Description: "Sending to many at once."},
-			{Name: "webhooks", Description: "Being told what happens, at an address of your own."},
-			{Name: "keys", Description: "API keys, for programs."},
-			{Name: "account", Description: "Logging in and out."},
+			{Name: "messages", Description: "Send MMS messages and track their delivery."},
+			{Name: "batches", Description: "Send many messages with one request."},
+			{Name: "webhooks", Description: "Receive events about your messages at your own endpoint."},
+			{Name: "keys", Description: "Manage API keys."},
+			{Name: "account", Description: "Sign up, log in and log out."},
 		},
 	}
 	if o.PublicURL != "" {
@@ -57,18 +57,20 @@ func description(o Options) huma.Config {
 	return config
 }
 
-const introductionHead = `Postcard sends picture messages (MMS) through Plivo and tells you what became of each.
+const introductionHead = `Postcard sends MMS messages through Plivo and tracks their delivery.
 
-Make an API key under Settings, send, and ask for news:
+To get started, create an API key under Settings, send a message and check its status:
 
     curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1017' -d '{"to":"+14155550123","text":"Hello","mediaUrl":"https://example.com/picture.jpg"}' $HOST/api/send-mms
     curl -H "Authorization: Bearer $KEY" $HOST/api/messages/{id}
 
-A request that is repeated with the same Idempotency-Key within 24 hours sends nothing more, and gets the first answer; 409 with Retry-After says that the first is still being worked on.
-Bodies are JSON objects in UTF-8 of at most 64 KiB, of batches 64 MiB; fields that are not known are refused. Times are RFC 3339 in UTC. Fields with nothing to say are left out.
-Errors are problem details (RFC 9457, application/problem+json); errors lists the faults of the input by field and rule: first all of its form, such as unknown fields and wrong types, then all of its values.
+**Idempotency.** To retry safely, send an Idempotency-Key. A request repeated with the same key within 24 hours creates nothing new and returns the original response. 409 with Retry-After means that the original request is still being processed.
 
-The statuses of a message:
+**Requests and responses.** Request bodies are JSON objects in UTF-8 of up to 64 KiB (batches: 64 MiB). Unknown fields are rejected. Timestamps are RFC 3339 in UTC. Responses omit empty optional fields; new fields may be added at any time.
+
+**Errors.** Errors are problem details (RFC 9457, application/problem+json). errors lists every invalid field with a stable rule code. Unknown fields and wrong types are reported first; values are validated once the form of the request is correct.
+
+**Message statuses:**
 
 `
 
@@ -85,19 +87,19 @@ func introduction() string {
 	return b.String()
 }
 
-// serveDescription serves the document as it stands once all operations are
-// registered.
+// serveDescription serves the document. It must be called after all operations
+// are registered.
 func serveDescription(doc *huma.OpenAPI) http.HandlerFunc {
-	// huma registers its own error type with the first operation; no answer has it.
+	// huma registers its own error type with the first operation. No response uses it.
 	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
 		delete(doc.Components.Schemas.Map(), name)
 	}
 	body, err := json.Marshal(doc)
 	if err != nil {
-		panic(fmt.Sprintf("the API's description cannot be written: %v", err)) // fixed at compile time; a test makes it
+		panic(fmt.Sprintf("encoding the OpenAPI description: %v", err)) // depends on the code alone; tests encode it
 	}
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", mediaType)
-		_, _ = w.Write(body) // the client may be gone
+		_, _ = w.Write(body) // the client may have disconnected
 	}
 }

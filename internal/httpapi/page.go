@@ -21,32 +21,31 @@ import (
 
 const defaultLimit = 25
 
-// FilterInput describes the filters of a list. Its fields stay unread: huma keeps
-// the first of several values and drops parameters that it does not know, so the
-// query is read here.
+// FilterInput documents the filters of a list. The query is parsed in this file
+// instead: huma would ignore unknown parameters and all but the first value.
 type FilterInput struct {
-	Status   statusParam       `query:"status" doc:"Only messages with this status."`
-	To       string            `query:"to" doc:"Only messages to this number, in E.164 form." example:"+14155550123"`
-	From     string            `query:"from" doc:"Only messages from this sender number." example:"+14155550100"`
-	Since    string            `query:"since" doc:"Only messages taken on at this time or later (RFC 3339)." format:"date-time"`
-	Until    string            `query:"until" doc:"Only messages taken on before this time (RFC 3339)." format:"date-time"`
-	Text     string            `query:"text" doc:"Only messages in whose text all of these words stand."`
-	Batch    string            `query:"batch" doc:"Only messages of this batch." format:"uuid"`
-	Metadata map[string]string `query:"metadata,deepObject" doc:"Only messages with these entries, like metadata[order]=1017."`
+	Status   statusParam       `query:"status" doc:"Only return messages with this status."`
+	To       string            `query:"to" doc:"Only return messages to this phone number, in E.164 format." example:"+14155550123"`
+	From     string            `query:"from" doc:"Only return messages from this sender, in E.164 format." example:"+14155550100"`
+	Since    string            `query:"since" doc:"Only return messages created at or after this time (RFC 3339)." format:"date-time"`
+	Until    string            `query:"until" doc:"Only return messages created before this time (RFC 3339)." format:"date-time"`
+	Text     string            `query:"text" doc:"Only return messages whose text contains all of these words."`
+	Batch    string            `query:"batch" doc:"Only return messages of this batch." format:"uuid"`
+	Metadata map[string]string `query:"metadata,deepObject" doc:"Only return messages with these metadata entries, for example metadata[order]=1017."`
 }
 
 type listInput struct {
 	Request
 	FilterInput
-	Limit  limitParam `query:"limit" doc:"How many messages at most."`
-	Cursor string     `query:"cursor" doc:"The nextCursor of the page before."`
+	Limit  limitParam `query:"limit" doc:"The maximum number of messages to return."`
+	Cursor string     `query:"cursor" doc:"The nextCursor of the previous page."`
 }
 
 var filterNames = []string{"status", "to", "from", "since", "until", "text", "batch", "metadata[...]"}
 
 type statusParam string
 
-// Schema lists the statuses.
+// Schema implements huma.SchemaProvider.
 func (statusParam) Schema(huma.Registry) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString}
 	for _, status := range mms.Statuses() {
@@ -57,64 +56,64 @@ func (statusParam) Schema(huma.Registry) *huma.Schema {
 
 type limitParam string
 
-// Schema is that of the number that the parameter must be.
+// Schema implements huma.SchemaProvider.
 func (limitParam) Schema(huma.Registry) *huma.Schema {
 	least, most := 1.0, float64(mms.MaxPage)
 	return &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most, Default: defaultLimit}
 }
 
-// page reads the query. A parameter without a value counts as not given.
+// page parses the query. A parameter with an empty value counts as absent.
 func (in *listInput) page() (mms.Page, error) {
-	var faults invalid.Fields
+	var violations invalid.Fields
 	query, err := queryOf(in.r.URL.RawQuery)
 	if err != nil {
 		return mms.Page{}, err
 	}
-	checkNames(query, append([]string{"limit", "cursor"}, filterNames...), &faults)
+	checkNames(query, append([]string{"limit", "cursor"}, filterNames...), &violations)
 	page := mms.Page{
-		Filter: parseFilter(query, &faults),
-		Limit:  parseLimit(query.Get("limit"), &faults),
-		Before: parseCursor(query.Get("cursor"), &faults),
+		Filter: parseFilter(query, &violations),
+		Limit:  parseLimit(query.Get("limit"), &violations),
+		Before: parseCursor(query.Get("cursor"), &violations),
 	}
-	return page, faults.Err()
+	return page, violations.Err()
 }
 
 func queryOf(raw string) (url.Values, error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, invalid.Fields{{Name: "query", Rule: "syntax", Message: "must be of the form name=value&name=value, with special characters percent-encoded"}}
+		return nil, invalid.Fields{{Name: "query", Rule: "syntax", Message: "must have the form name=value&name=value with percent-encoded special characters"}}
 	}
 	return query, nil
 }
 
-// filterOnly reads a query that holds nothing but filters.
+// filterOnly parses a query that contains only filters.
 func filterOnly(raw string) (mms.Filter, error) {
-	var faults invalid.Fields
+	var violations invalid.Fields
 	query, err := queryOf(raw)
 	if err != nil {
 		return mms.Filter{}, err
 	}
-	checkNames(query, filterNames, &faults)
-	filter := parseFilter(query, &faults)
-	return filter, faults.Err()
+	checkNames(query, filterNames, &violations)
+	filter := parseFilter(query, &violations)
+	return filter, violations.Err()
 }
 
-func parseFilter(query url.Values, faults *invalid.Fields) mms.Filter {
+func parseFilter(query url.Values, violations *invalid.Fields) mms.Filter {
 	filter := mms.Filter{
-		Status:    parseStatus(query.Get("status"), faults),
-		Recipient: parseNumberParam("to", query.Get("to"), faults),
-		Sender:    parseNumberParam("from", query.Get("from"), faults),
-		Since:     parseTime("since", query.Get("since"), faults),
-		Until:     parseTime("until", query.Get("until"), faults),
+		Status:    parseStatus(query.Get("status"), violations),
+		Recipient: parseNumberParam("to", query.Get("to"), violations),
+		Sender:    parseNumberParam("from", query.Get("from"), violations),
+		Since:     parseTime("since", query.Get("since"), violations),
+		Until:     parseTime("until", query.Get("until"), violations),
 		Text:      query.Get("text"),
 	}
 	if len(filter.Text) > maxSearch || !utf8.ValidString(filter.Text) || strings.ContainsRune(filter.Text, 0) {
-		faults.Add("text", "max_length", fmt.Sprintf("must be at most %d bytes of words", maxSearch))
+		violations.Add("text", "max_length", fmt.Sprintf("must be valid text of at most %d bytes", maxSearch))
 	}
 	if batch := query.Get("batch"); batch != "" {
 		var err error
 		if filter.Batch, err = uuid.Parse(batch); err != nil {
-			faults.Add("batch", "uuid", "must be the id of a batch")
+			violations.Add("batch", "uuid", "must be the ID of a batch")
 		}
 	}
 	for name, values := range query {
@@ -125,14 +124,14 @@ func parseFilter(query url.Values, faults *invalid.Fields) mms.Filter {
 			filter.Metadata[key] = values[0]
 		}
 	}
-	mms.ValidateMetadata(filter.Metadata, faults)
+	mms.ValidateMetadata(filter.Metadata, violations)
 	return filter
 }
 
-// maxSearch is the longest search, in bytes; our own limit.
+// maxSearch is the longest search text in bytes. It is our own limit.
 const maxSearch = 200
 
-// metadataKey is the key in a parameter like metadata[order].
+// metadataKey returns the key of a parameter like metadata[order].
 func metadataKey(name string) (string, bool) {
 	key, ok := strings.CutPrefix(name, "metadata[")
 	if !ok {
@@ -141,31 +140,30 @@ func metadataKey(name string) (string, bool) {
 	return strings.CutSuffix(key, "]")
 }
 
-func parseNumberParam(name, value string, faults *invalid.Fields) mms.PhoneNumber {
+func parseNumberParam(name, value string, violations *invalid.Fields) mms.PhoneNumber {
 	if value == "" {
 		return ""
 	}
 	n, err := mms.ParsePhoneNumber(value)
 	if err != nil {
-		faults.Add(name, "e164", err.Error()+" (in a URL, a plus sign is written %2B)")
+		violations.Add(name, "e164", err.Error()+" (in a URL, encode the plus sign as %2B)")
 	}
 	return n
 }
 
-func parseTime(name, value string, faults *invalid.Fields) time.Time {
+func parseTime(name, value string, violations *invalid.Fields) time.Time {
 	if value == "" {
 		return time.Time{}
 	}
 	at, err := time.Parse(time.RFC3339, value)
 	if err != nil || at.Year() < 2000 || at.Year() > 2200 {
-		faults.Add(name, "time", "must be a time in RFC 3339 form, like 2026-12-24T18:00:00Z")
+		violations.Add(name, "time", "must be an RFC 3339 time like 2026-12-24T18:00:00Z")
 	}
 	return at
 }
 
-// checkNames refuses parameters that are not known, which may be misspelt, and
-// ones that are given twice.
-func checkNames(query url.Values, known []string, faults *invalid.Fields) {
+// checkNames rejects unknown parameters, which may be misspelled, and duplicates.
+func checkNames(query url.Values, known []string, violations *invalid.Fields) {
 	names := make([]string, 0, len(query))
 	for name := range query {
 		names = append(names, name)
@@ -174,9 +172,9 @@ func checkNames(query url.Values, known []string, faults *invalid.Fields) {
 	for _, name := range names[:min(len(names), maxViolations)] {
 		switch {
 		case !slices.Contains(known, name) && !isMetadata(name, known):
-			faults.Add(clip(name), "unknown", "is not known here; known are "+strings.Join(known, ", "))
+			violations.Add(clip(name), "unknown", "is not a known parameter; the known parameters are "+strings.Join(known, ", "))
 		case len(query[name]) > 1:
-			faults.Add(name, "duplicate", "is given more than once")
+			violations.Add(name, "duplicate", "is given more than once")
 		}
 	}
 }
@@ -186,34 +184,34 @@ func isMetadata(name string, known []string) bool {
 	return ok && slices.Contains(known, "metadata[...]")
 }
 
-func parseStatus(value string, faults *invalid.Fields) mms.Status {
+func parseStatus(value string, violations *invalid.Fields) mms.Status {
 	status := mms.Status(value)
 	if value != "" && !status.Known() {
-		words := make([]string, 0, len(mms.Statuses()))
+		names := make([]string, 0, len(mms.Statuses()))
 		for _, s := range mms.Statuses() {
-			words = append(words, string(s))
+			names = append(names, string(s))
 		}
-		faults.Add("status", "one_of", "must be one of "+strings.Join(words, ", "))
+		violations.Add("status", "one_of", "must be one of "+strings.Join(names, ", "))
 	}
 	return status
 }
 
-func parseLimit(value string, faults *invalid.Fields) int {
+func parseLimit(value string, violations *invalid.Fields) int {
 	if value == "" {
 		return defaultLimit
 	}
 	limit, err := strconv.Atoi(value)
 	if err != nil || limit < 1 || limit > mms.MaxPage {
-		faults.Add("limit", "range", fmt.Sprintf("must be a whole number from 1 to %d", mms.MaxPage))
+		violations.Add("limit", "range", fmt.Sprintf("must be an integer from 1 to %d", mms.MaxPage))
 	}
 	return limit
 }
 
-// cursorAfter makes the cursor of the page behind the message. Clients are to
-// pass it on, not to read it, so that it may change its form.
+// cursorAfter returns the cursor of the page after the message. It is opaque to
+// clients, so that its format can change.
 func cursorAfter(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
-func parseCursor(value string, faults *invalid.Fields) uuid.UUID {
+func parseCursor(value string, violations *invalid.Fields) uuid.UUID {
 	if value == "" {
 		return uuid.Nil
 	}
@@ -224,18 +222,19 @@ func parseCursor(value string, faults *invalid.Fields) uuid.UUID {
 			return id
 		}
 	}
-	faults.Add("cursor", "cursor", "must be the nextCursor of an earlier page")
+	violations.Add("cursor", "cursor", "must be the nextCursor of a previous page")
 	return uuid.Nil
 }
 
-// cursorAfterNumber is cursorAfter for what has numbers instead of ids.
+// cursorAfterNumber is cursorAfter for lists that are numbered.
 func cursorAfterNumber(n int) string {
 	var id uuid.UUID
 	binary.BigEndian.PutUint64(id[8:], uint64(n))
 	return cursorAfter(id)
 }
 
-// numberInCursor is the number in a cursor of cursorAfterNumber; 0 for none.
+// numberInCursor returns the number of a cursor of cursorAfterNumber; 0 if there is
+// no cursor.
 func numberInCursor(cursor uuid.UUID) int {
 	return int(min(binary.BigEndian.Uint64(cursor[8:]), math.MaxInt32))
 }

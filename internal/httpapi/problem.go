@@ -21,41 +21,41 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-// Problem is an error answer (RFC 9457). Its type is about:blank and left out:
-// the status says what kind it is, and errors what is wrong with which field.
+// Problem is an error response (RFC 9457). Its type is always about:blank and left
+// out: the status is the kind of the error, and errors lists the invalid fields.
 type Problem struct {
-	Title     string       `json:"title" doc:"The status in words." example:"Bad Request"`
+	Title     string       `json:"title" doc:"The name of the HTTP status." example:"Bad Request"`
 	Status    int          `json:"status" doc:"The HTTP status." example:"400"`
-	Detail    string       `json:"detail" doc:"What went wrong, for people." example:"2 fields are not right."`
-	RequestID string       `json:"requestId,omitempty" doc:"Names this request in the operator's logs."`
-	Errors    []FieldError `json:"errors,omitempty" nullable:"false" doc:"Every fault of the input that was found."`
+	Detail    string       `json:"detail" doc:"A human-readable explanation of the error." example:"2 fields are invalid."`
+	RequestID string       `json:"requestId,omitempty" doc:"The ID of the request. Include it when you contact the operator."`
+	Errors    []FieldError `json:"errors,omitempty" nullable:"false" doc:"The invalid fields of the request."`
 
 	headers http.Header
 }
 
-// FieldError is one fault of one field.
+// FieldError is one violation by one field.
 type FieldError struct {
-	Field   string `json:"field" doc:"The field or query parameter, as it was sent; body for the body as a whole." example:"to"`
-	Rule    string `json:"rule" doc:"The broken rule as a stable code." example:"e164"`
-	Message string `json:"message" doc:"The rule in words, to be read behind the field's name." example:"must be a phone number in E.164 form"`
+	Field   string `json:"field" doc:"The name of the field, query parameter or header; body for the body as a whole." example:"to"`
+	Rule    string `json:"rule" doc:"The violated rule, as a stable code." example:"e164"`
+	Message string `json:"message" doc:"A human-readable explanation, to be shown after the field's name." example:"must be a phone number in E.164 form"`
 }
 
-// Error is the detail: a problem holds nothing that its reader may not see.
+// Error returns the detail. A problem contains nothing that clients must not see.
 func (p *Problem) Error() string { return p.Detail }
 
-// GetStatus tells huma the status.
+// GetStatus implements huma.StatusError.
 func (p *Problem) GetStatus() int { return p.Status }
 
-// GetHeaders tells huma the headers that go with the problem.
+// GetHeaders implements huma.HeadersError.
 func (p *Problem) GetHeaders() http.Header { return p.headers }
 
-// ContentType tells huma the media type.
+// ContentType implements huma.ContentTypeFilter.
 func (p *Problem) ContentType(string) string { return "application/problem+json" }
 
 func newProblem(status int, detail string) *Problem {
 	p := &Problem{Title: http.StatusText(status), Status: status, Detail: detail, headers: http.Header{}}
 	if status == http.StatusUnauthorized {
-		p.headers.Set("WWW-Authenticate", `Bearer realm="postcard"`) // RFC 9110 wants a challenge with every 401
+		p.headers.Set("WWW-Authenticate", `Bearer realm="postcard"`) // RFC 9110 requires a challenge
 	}
 	return p
 }
@@ -65,75 +65,76 @@ func (p *Problem) retryAfter(wait time.Duration) *Problem {
 	return p
 }
 
-func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1:] + "." }
+// sentence formats an error text as a sentence.
+func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }
 
 var (
-	// errNotLoggedIn says that an endpoint wants to know who asks.
-	errNotLoggedIn = errors.New("nobody is logged in")
+	// errUnauthenticated is returned if a request has neither session nor API key.
+	errUnauthenticated = errors.New("the request is not authenticated")
 
-	// errPeopleOnly says that an endpoint is not for API keys.
-	errPeopleOnly = errors.New("only people may do this")
+	// errUsersOnly is returned if an API key calls an endpoint for logged-in users.
+	errUsersOnly = errors.New("the endpoint is not available to API keys")
 )
 
 const (
-	opaque = "Something went wrong on our side. The request id names this failure in the operator's logs."
+	internalError = "An internal error occurred. If it persists, send the requestId to the operator."
 
-	howToLogIn = `Send an API key as Authorization: Bearer pc_..., or log in: POST /api/login with {"email":"...","password":"..."}, then send along the cookie that it sets (curl: -c jar to keep it, -b jar to send it).`
+	howToAuthenticate = `Authentication is required. Send an API key in the header Authorization: Bearer pc_..., or log in with POST /api/login and send the session cookie it sets.`
 )
 
-// kinds is the one place where kinds of error become statuses. An error that
-// is not of one of these kinds is a 500.
+// kinds maps errors to statuses and details. An error that is neither here nor in
+// problemOf is a 500.
 var kinds = []struct {
-	is     error
+	target error
 	status int
 	detail string
 }{
-	{errNotLoggedIn, http.StatusUnauthorized, howToLogIn},
-	{errPeopleOnly, http.StatusForbidden, "Only people who are logged in may do this, not API keys."},
-	{identity.ErrNoKey, http.StatusUnauthorized, "The API key is not known, has expired or was revoked. It goes into the header Authorization: Bearer pc_..."},
-	{identity.ErrTooManyKeys, http.StatusConflict, "You have too many API keys. Revoke those that are not used any more."},
-	{auth.ErrInvalidCredentials, http.StatusUnauthorized, "The email or the password is wrong."},
-	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. An operator can add users."},
-	{mms.ErrNotFound, http.StatusNotFound, "There is no such message."},
-	{mms.ErrBatchNotFound, http.StatusNotFound, "There is no such batch."},
-	{webhook.ErrNotFound, http.StatusNotFound, "There is no such webhook or event."},
-	{webhook.ErrTooMany, http.StatusConflict, "You have as many webhooks as there can be. Remove one that is not needed any more."},
-	{mms.ErrBatchCanceled, http.StatusConflict, "The batch is canceled, and stays so."},
-	{mms.ErrTooLate, http.StatusConflict, "It is too late to cancel the message: it is being handed to Plivo, or has been."},
-	{mms.ErrNotFinal, http.StatusConflict, "The message's story is not over yet: sending it again now could reach the recipient twice."},
-	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for each thing that you want done."},
-	{mms.ErrNotHeld, http.StatusConflict, "The message is not held for a decision, or somebody has decided already."},
-	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The database cannot be reached at present. Try again in a moment."},
+	{errUnauthenticated, http.StatusUnauthorized, howToAuthenticate},
+	{errUsersOnly, http.StatusForbidden, "This endpoint is not available to API keys. Log in instead."},
+	{identity.ErrNoKey, http.StatusUnauthorized, "The API key is invalid, expired or revoked. Send a valid key in the header Authorization: Bearer pc_..."},
+	{identity.ErrTooManyKeys, http.StatusConflict, "You have reached the maximum number of API keys. Revoke one that is no longer used."},
+	{auth.ErrInvalidCredentials, http.StatusUnauthorized, "The email or password is incorrect."},
+	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. Ask the operator to create a user for you."},
+	{mms.ErrNotFound, http.StatusNotFound, "The message does not exist."},
+	{mms.ErrBatchNotFound, http.StatusNotFound, "The batch does not exist."},
+	{webhook.ErrNotFound, http.StatusNotFound, "The webhook or event does not exist."},
+	{webhook.ErrTooMany, http.StatusConflict, "You have reached the maximum number of webhooks. Delete one that is no longer needed."},
+	{mms.ErrBatchCanceled, http.StatusConflict, "The batch is canceled and cannot be paused or resumed."},
+	{mms.ErrTooLate, http.StatusConflict, "The message can no longer be canceled: it has already been handed to Plivo."},
+	{mms.ErrNotFinal, http.StatusConflict, "The message is not final yet. Resending it now could deliver it twice."},
+	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for a different request in the last 24 hours. Use a new key for each new request."},
+	{mms.ErrNotHeld, http.StatusConflict, "The message is not held, or a decision has already been made."},
+	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The service is temporarily unavailable. Retry in a few seconds."},
 }
 
-// problemOf says how an error is answered, and whether it is a failure of ours
-// that belongs into the logs.
+// problemOf returns the problem that answers err, and whether err is a failure of
+// the service and must be logged.
 func problemOf(err error) (p *Problem, failure bool) {
-	var faults invalid.Fields
+	var violations invalid.Fields
 	var tooMany auth.TooManyAttemptsError
-	var full mms.CapError
-	var badRows mms.RowErrors
-	var broken csvrows.BrokenError
+	var capError mms.CapError
+	var rowErrors mms.RowErrors
+	var malformed csvrows.BrokenError
 	switch {
 	case errors.As(err, &p):
 		return p, false
-	case errors.As(err, &faults):
-		return badInput(http.StatusBadRequest, faults), false
+	case errors.As(err, &violations):
+		return fieldsProblem(http.StatusBadRequest, violations), false
 	case errors.Is(err, identity.ErrEmailTaken):
-		return badInput(http.StatusConflict, invalid.Fields{{Name: "email", Rule: "taken", Message: "belongs to a user already: log in instead"}}), false
+		return fieldsProblem(http.StatusConflict, invalid.Fields{{Name: "email", Rule: "taken", Message: "is already in use: log in instead"}}), false
 	case errors.As(err, &tooMany):
-		return newProblem(http.StatusTooManyRequests, "Too many attempts. Try again later.").retryAfter(tooMany.RetryAfter), false
-	case errors.As(err, &full):
-		return newProblem(http.StatusTooManyRequests, sentence(full.Error())).retryAfter(full.RetryAfter), false
+		return newProblem(http.StatusTooManyRequests, "Too many attempts. Retry after the time in Retry-After.").retryAfter(tooMany.RetryAfter), false
+	case errors.As(err, &capError):
+		return newProblem(http.StatusTooManyRequests, sentence(capError.Error())).retryAfter(capError.RetryAfter), false
 	case errors.Is(err, mms.ErrInFlight):
-		return newProblem(http.StatusConflict, "Another request with this Idempotency-Key is being worked on. Ask again in a moment.").retryAfter(time.Second), false
-	case errors.As(err, &badRows):
-		return rowProblem(badRows), false
-	case errors.As(err, &broken):
-		return newProblem(http.StatusBadRequest, string(broken)), false
+		return newProblem(http.StatusConflict, "Another request with this Idempotency-Key is still being processed. Retry in a moment.").retryAfter(time.Second), false
+	case errors.As(err, &rowErrors):
+		return rowsProblem(rowErrors), false
+	case errors.As(err, &malformed):
+		return newProblem(http.StatusBadRequest, string(malformed)), false
 	}
 	for _, kind := range kinds {
-		if errors.Is(err, kind.is) {
+		if errors.Is(err, kind.target) {
 			p = newProblem(kind.status, kind.detail)
 			if kind.status == http.StatusServiceUnavailable {
 				p.headers.Set("Retry-After", "5")
@@ -141,33 +142,40 @@ func problemOf(err error) (p *Problem, failure bool) {
 			return p, kind.status >= http.StatusInternalServerError
 		}
 	}
-	return newProblem(http.StatusInternalServerError, opaque), true
+	return newProblem(http.StatusInternalServerError, internalError), true
 }
 
-// badInput lists every fault.
-func badInput(status int, faults invalid.Fields) *Problem {
-	detail := "One field is not right."
-	if len(faults) > 1 {
-		detail = strconv.Itoa(len(faults)) + " fields are not right."
+// fieldsProblem lists every violation.
+func fieldsProblem(status int, violations invalid.Fields) *Problem {
+	detail := "1 field is invalid."
+	if len(violations) > 1 {
+		detail = strconv.Itoa(len(violations)) + " fields are invalid."
 	}
 	p := newProblem(status, detail)
-	for _, f := range faults {
+	for _, f := range violations {
 		p.Errors = append(p.Errors, FieldError{Field: f.Name, Rule: f.Rule, Message: f.Message})
 	}
 	return p
 }
 
-// rowProblem lists the faults of a batch's rows, none of which was taken on.
-func rowProblem(bad mms.RowErrors) *Problem {
-	p := newProblem(http.StatusBadRequest, fmt.Sprintf("Rows that are not right: %d. Nothing was taken on; with onError=create_valid the others are, where there are any.", bad.Rejected))
-	for _, f := range bad.Shown() {
+// rowsProblem lists the errors of a rejected batch's rows.
+func rowsProblem(rejected mms.RowErrors) *Problem {
+	p := newProblem(http.StatusBadRequest, fmt.Sprintf("%s invalid. The batch was not created. Correct the rows, or set onError to create_valid to create the valid ones.", countRows(rejected.Rejected)))
+	for _, f := range rejected.Shown() {
 		p.Errors = append(p.Errors, FieldError{Field: fmt.Sprintf("rows[%d].%s", f.Row, f.Name), Rule: f.Rule, Message: f.Message})
 	}
 	return p
 }
 
-// answerTo turns any error into a problem. It logs a failure of ours, once,
-// unless the client has gone: then the failure is most likely just that.
+func countRows(n int) string {
+	if n == 1 {
+		return "1 row is"
+	}
+	return strconv.Itoa(n) + " rows are"
+}
+
+// answerTo turns an error into a problem and logs a failure of the service. It does
+// not log once the client has disconnected, because that makes queries fail.
 func answerTo(ctx context.Context, logger *slog.Logger, err error) *Problem {
 	p, failure := problemOf(err)
 	p.RequestID = httpkit.RequestID(ctx)
@@ -178,8 +186,8 @@ func answerTo(ctx context.Context, logger *slog.Logger, err error) *Problem {
 	return p
 }
 
-// ErrorHandler answers with the problem that fits an error, for middleware in
-// front of the API. It never shows the error itself.
+// ErrorHandler returns a function that answers an error with its problem, for
+// middleware in front of the API. It never exposes the error itself.
 func ErrorHandler(logger *slog.Logger) func(http.ResponseWriter, *http.Request, error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		write(w, answerTo(r.Context(), logger, err))
@@ -194,12 +202,12 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, status int, detail str
 	write(w, p)
 }
 
-// WriteFailure answers 500 and says nothing more, for httpkit.Recover.
+// WriteFailure answers 500 without details, for httpkit.Recover.
 func WriteFailure(w http.ResponseWriter, r *http.Request) {
-	WriteProblem(w, r, http.StatusInternalServerError, opaque)
+	WriteProblem(w, r, http.StatusInternalServerError, internalError)
 }
 
-// write replaces an answer that was about to be given, with its headers.
+// write replaces the response that was being prepared, and its headers.
 func write(w http.ResponseWriter, p *Problem) {
 	for _, name := range []string{"Content-Encoding", "Content-Length", "ETag", "Location"} {
 		w.Header().Del(name)
@@ -209,5 +217,5 @@ func write(w http.ResponseWriter, p *Problem) {
 	}
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // the client may be gone
+	_ = json.NewEncoder(w).Encode(p) // the client may have disconnected
 }

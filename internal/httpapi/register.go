@@ -14,24 +14,24 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// Request gives a handler the HTTP request, for what huma's inputs cannot say.
-// It is embedded in inputs, and exported because huma must reach it.
+// Request gives a handler the HTTP request, for what huma's inputs cannot express.
+// Inputs embed it. It is exported because huma sets it by reflection.
 type Request struct {
 	w http.ResponseWriter
 	r *http.Request
 }
 
-// Resolve is called by huma before the handler.
+// Resolve implements huma.Resolver. huma calls it before the handler.
 func (q *Request) Resolve(ctx huma.Context) []error {
 	q.r, q.w = humachi.Unwrap(ctx)
 	return nil
 }
 
-// register describes an operation and serves it. huma reads parameters and
-// writes answers, but judges nothing: the rules live in the heart, bodies are
-// read by readObject, and every error becomes a Problem here, so that no error
-// of huma's own (422, or a 500 that repeats err.Error()) can come about and
-// its package-level huma.NewError stays untouched.
+// register documents an operation and serves it. huma decodes parameters and
+// encodes responses but validates nothing: the domain does that, and readObject
+// decodes bodies. Every error becomes a Problem here, so that huma's own errors (a
+// 422, or a 500 that exposes err.Error()) never reach a client and the global
+// huma.NewError need not be replaced.
 func register[I, O any](a *api, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
 	op.SkipValidateParams, op.SkipValidateBody = true, true
 	if op.Responses == nil {
@@ -47,78 +47,79 @@ func register[I, O any](a *api, op huma.Operation, handle func(context.Context, 
 	})
 }
 
-// registerForPerson is register for people who are logged in; all others get 401
-// before anything else is looked at, and API keys 403.
-func registerForPerson[I, O any](a *api, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
+// registerForUser registers an operation for logged-in users. Unauthenticated
+// requests are answered 401 before anything else is checked, API keys 403.
+func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
 	op.Security = []map[string][]string{{sessionScheme: {}}}
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	register(a, op, func(ctx context.Context, in *I) (*O, error) {
 		who, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errNotLoggedIn
+			return nil, errUnauthenticated
 		case who.Key != nil:
-			return nil, errPeopleOnly
+			return nil, errUsersOnly
 		}
 		return handle(ctx, who, in)
 	})
 }
 
-// registerFor is registerForPerson for API keys with the scope, too.
+// registerFor registers an operation for logged-in users and for API keys that
+// have the scope.
 func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
-	op.Description = strings.TrimSpace(op.Description + " An API key needs the scope " + string(scope) + ".")
+	op.Description = strings.TrimSpace(op.Description + " API keys need the " + string(scope) + " scope.")
 	op.Security = []map[string][]string{{keyScheme: {}}, {sessionScheme: {}}}
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	register(a, op, func(ctx context.Context, in *I) (*O, error) {
 		who, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errNotLoggedIn
+			return nil, errUnauthenticated
 		case !who.May(scope):
-			return nil, newProblem(http.StatusForbidden, "This API key may not do that: it lacks the scope "+string(scope)+".")
+			return nil, newProblem(http.StatusForbidden, "This API key does not have the "+string(scope)+" scope. Create a key that has it.")
 		}
 		return handle(ctx, who, in)
 	})
 }
 
-// describeProblems documents the operation's errors as problems, in huma's
-// place: huma would describe its own type.
+// describeProblems documents the operation's errors as problems. Left to itself,
+// huma would document its own error type.
 func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 	schema := doc.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
 	for _, status := range slices.Concat(op.Errors, more) {
 		response := &huma.Response{
-			Description: problemWords[status],
+			Description: problemDescriptions[status],
 			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
 		}
 		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-			response.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
+			response.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait before retrying.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
 		}
 		op.Responses[strconv.Itoa(status)] = response
 	}
 	op.Errors = nil
 }
 
-var problemWords = map[int]string{
-	http.StatusBadRequest:            "The input is not right; errors names its faults.",
-	http.StatusUnauthorized:          "Nobody is logged in, the API key is not valid, or the email or the password is wrong.",
-	http.StatusForbidden:             "This is not for you: the API key lacks the scope, only people may do it, or sign-up is closed.",
-	http.StatusNotFound:              "There is no such thing, or it belongs to somebody else.",
-	http.StatusConflict:              "It cannot be done as things stand; the detail says why.",
-	http.StatusRequestEntityTooLarge: "The body is too large.",
-	http.StatusUnsupportedMediaType:  "The body is not declared as what is read here.",
-	http.StatusUnprocessableEntity:   "The Idempotency-Key was used for another request.",
-	http.StatusTooManyRequests:       "Too many requests or attempts, or a daily cap is reached.",
-	http.StatusInternalServerError:   "Something went wrong on our side.",
-	http.StatusServiceUnavailable:    "The database cannot be reached at present.",
+var problemDescriptions = map[int]string{
+	http.StatusBadRequest:            "The request is invalid. errors lists the invalid fields.",
+	http.StatusUnauthorized:          "Authentication is missing or invalid, or the email or password is wrong.",
+	http.StatusForbidden:             "The API key lacks the required scope, the operation is not available to API keys, or sign-up is closed.",
+	http.StatusNotFound:              "The resource does not exist or belongs to another user.",
+	http.StatusConflict:              "The request conflicts with the current state of the resource. detail says why.",
+	http.StatusRequestEntityTooLarge: "The request body is too large.",
+	http.StatusUnsupportedMediaType:  "The Content-Type is not supported.",
+	http.StatusUnprocessableEntity:   "The Idempotency-Key was already used for a different request.",
+	http.StatusTooManyRequests:       "Too many requests, or a daily cap is reached.",
+	http.StatusInternalServerError:   "An internal error occurred.",
+	http.StatusServiceUnavailable:    "The service is temporarily unavailable. Retry the request.",
 }
 
-// bodyErrors are the errors of every operation that reads a body.
+// bodyErrors are the error statuses of an operation with a body.
 func bodyErrors(more ...int) []int {
 	return append([]int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}, more...)
 }
 
-// describeBody documents the body of an operation that readObject reads. It
-// comes after register: a body that huma knew of, it would read itself.
+// describeBody documents the body of an operation that uses readObject. It must be
+// called after register: huma would decode a body that it knows about.
 func describeBody[T any](a *api, path string, example T) {
 	doc := a.huma.OpenAPI()
 	schema := doc.Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
@@ -128,8 +129,8 @@ func describeBody[T any](a *api, path string, example T) {
 	}
 }
 
-// exactly is for the schemas of bodies, in which other fields are refused.
-// Answers may get more fields one day.
+// exactly closes the schema of a request body, in which unknown fields are
+// rejected. Response schemas stay open, so that fields can be added later.
 func exactly(s *huma.Schema) *huma.Schema {
 	s.AdditionalProperties = false
 	return s

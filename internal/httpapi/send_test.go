@@ -73,8 +73,8 @@ func faults(field, rule, message string, more ...string) []httpapi.FieldError {
 
 const (
 	errE164      = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
-	errUnknown   = "is not known here; known are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
-	errSurrogate = "contains half of a character (an unpaired surrogate)"
+	errUnknown   = "is not a known field; the known fields are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
+	errSurrogate = "contains an unpaired surrogate"
 	errNoTo      = "is missing: the recipient's phone number"
 	errNoMedia   = "is missing: a picture message needs at least one picture"
 	errScheme    = "must start with http:// or https://"
@@ -126,10 +126,10 @@ func TestSendBadBodies(t *testing.T) {
 			faults("mediaUrls[1]", "type", "must be a string, not null", "mediaUrls[2]", "type", "must be a string, not a boolean",
 				"mediaUrls[3]", "utf8", errSurrogate),
 		},
-		"numbers that are none": {`{"validFor":"60"}`, faults("validFor", "type", "must be a whole number, not a string")},
-		"a number that is null": {`{"validFor":null}`, faults("validFor", "type", "must be a whole number, not null")},
-		"a broken number":       {`{"validFor":60.5}`, faults("validFor", "type", "must be a whole number")},
-		"a number beyond all":   {`{"validFor":1e99}`, faults("validFor", "type", "must be a whole number")},
+		"numbers that are none": {`{"validFor":"60"}`, faults("validFor", "type", "must be an integer, not a string")},
+		"a number that is null": {`{"validFor":null}`, faults("validFor", "type", "must be an integer, not null")},
+		"a broken number":       {`{"validFor":60.5}`, faults("validFor", "type", "must be an integer")},
+		"a number beyond all":   {`{"validFor":1e99}`, faults("validFor", "type", "must be an integer")},
 		"a list that is null":   {`{"mediaUrls":null}`, faults("mediaUrls", "type", "must be a list of strings, not null")},
 		"nothing":               {`{}`, faults("to", "required", errNoTo, "mediaUrl", "required", errNoMedia)},
 		"each field breaks its rule": {
@@ -162,9 +162,9 @@ func TestSendBadBodies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := (&client{system: ada.system, cookie: ada.cookie}).do("POST", "/api/send-mms", c.body)
-			detail := "One field is not right."
+			detail := "1 field is invalid."
 			if len(c.want) > 1 {
-				detail = fmt.Sprintf("%d fields are not right.", len(c.want))
+				detail = fmt.Sprintf("%d fields are invalid.", len(c.want))
 			}
 			want := map[string]any{"title": "Bad Request", "status": 400.0, "detail": detail, "requestId": "test-request"}
 			var list []any

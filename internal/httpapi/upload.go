@@ -22,40 +22,40 @@ import (
 )
 
 const (
-	maxUpload  = 64 << 20 // bytes
-	uploadTime = 2 * time.Minute
+	maxUpload     = 64 << 20 // bytes
+	uploadTimeout = 2 * time.Minute
 )
 
-// upload is the body of a batch, in a file: it is read twice, and no transaction
-// waits for a slow client.
+// upload is the body of a batch in a temporary file. The file lets it be read twice,
+// and keeps a slow client from holding a transaction open.
 type upload struct {
 	file  *os.File
 	csv   bool
-	query url.Values // for CSV
+	query url.Values // holds the batch's fields if the body is CSV
 	hash  string     // of the body, in hex
 }
 
-// readUpload receives the body to its end.
+// readUpload receives the whole body.
 func readUpload(q Request) (*upload, error) {
 	declared, _, _ := mime.ParseMediaType(q.r.Header.Get("Content-Type"))
 	if declared != mediaType && declared != "text/csv" {
-		return nil, newProblem(http.StatusUnsupportedMediaType, "The body must be JSON or CSV in UTF-8, and declared as such: Content-Type: application/json or text/csv.")
+		return nil, newProblem(http.StatusUnsupportedMediaType, "The Content-Type must be application/json or text/csv, in UTF-8.")
 	}
 	query, err := queryOf(q.r.URL.RawQuery)
 	if err != nil {
 		return nil, err
 	}
 	control := http.NewResponseController(q.w)
-	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTime)), extendWriteDeadline(q.w, 2*uploadTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, fmt.Errorf("allowing a long upload: %w", err)
+	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTimeout)), extendWriteDeadline(q.w, 2*uploadTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("extending the upload deadlines: %w", err)
 	}
 	file, err := os.CreateTemp("", "postcard-batch-")
 	if err != nil {
-		return nil, fmt.Errorf("keeping a batch: %w", err)
+		return nil, fmt.Errorf("storing an upload: %w", err)
 	}
 	u := &upload{file: file, csv: declared == "text/csv", query: query}
-	if err := os.Remove(file.Name()); err != nil { // it lives as long as it is open
-		return nil, errors.Join(fmt.Errorf("keeping a batch: %w", err), file.Close())
+	if err := os.Remove(file.Name()); err != nil { // the open file stays usable
+		return nil, errors.Join(fmt.Errorf("storing an upload: %w", err), file.Close())
 	}
 	hash := sha256.New()
 	_, err = io.Copy(io.MultiWriter(file, hash), http.MaxBytesReader(q.w, q.r.Body, maxUpload))
@@ -67,19 +67,19 @@ func readUpload(q Request) (*upload, error) {
 	var disk *os.PathError
 	switch {
 	case errors.As(err, &tooLarge):
-		err = newProblem(http.StatusRequestEntityTooLarge, "The body is larger than 64 MiB. Split the batch.")
+		err = newProblem(http.StatusRequestEntityTooLarge, "The request body exceeds 64 MiB. Split the batch.")
 	case errors.As(err, &disk):
-		err = fmt.Errorf("keeping a batch: %w", err)
+		err = fmt.Errorf("storing an upload: %w", err)
 	default:
-		err = invalidBody("read", "could not be read to its end")
+		err = invalidBody("read", "could not be read completely")
 	}
 	return nil, errors.Join(err, file.Close())
 }
 
-// Close drops the file.
-func (u *upload) Close() { _ = u.file.Close() } // it has no name any more: nothing is left
+// Close deletes the file.
+func (u *upload) Close() { _ = u.file.Close() } // the file has been unlinked already
 
-// open reads what the rows have in common, and finds where they begin.
+// open decodes the batch's fields and positions a reader at its rows.
 func (u *upload) open() (BatchRequest, intake.Rows, error) {
 	var body BatchRequest
 	if u.csv {
@@ -91,14 +91,14 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 			return body, nil, err
 		}
 		if _, err := u.file.Seek(0, io.SeekStart); err != nil {
-			return body, nil, fmt.Errorf("reading a batch again: %w", err)
+			return body, nil, fmt.Errorf("rereading an upload: %w", err)
 		}
 		csv, err := csvrows.NewCSV(u.file)
 		return body, csv, err
 	}
-	var faults invalid.Fields
-	checkNames(u.query, nil, &faults)
-	if err := faults.Err(); err != nil {
+	var violations invalid.Fields
+	checkNames(u.query, nil, &violations)
+	if err := violations.Err(); err != nil {
 		return body, nil, err
 	}
 	common, err := u.common()
@@ -112,11 +112,11 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 	return body, list, err
 }
 
-// queryAsObject writes a query as the JSON object that it stands for.
+// queryAsObject converts a query to the equivalent JSON object.
 func queryAsObject(query url.Values) ([]byte, error) {
 	object := map[string]any{}
 	metadata := map[string]string{}
-	var faults invalid.Fields
+	var violations invalid.Fields
 	for name, values := range query {
 		key, isMetadata := metadataKey(name)
 		switch {
@@ -126,26 +126,26 @@ func queryAsObject(query url.Values) ([]byte, error) {
 		case name == "mediaUrls":
 			object[name] = values
 		case name == "rows":
-			faults.Add(name, "unknown", "stand in the body")
+			violations.Add(name, "unknown", "must be in the body")
 		case len(values) > 1:
-			faults.Add(clip(name), "duplicate", "is given more than once")
+			violations.Add(clip(name), "duplicate", "is given more than once")
 		case name == "validFor" && json.Valid([]byte(values[0])):
 			object[name] = json.RawMessage(values[0])
 		default:
 			object[name] = values[0]
 		}
 	}
-	if err := faults.Err(); err != nil {
+	if err := violations.Err(); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(object)
 	if err != nil {
-		return nil, fmt.Errorf("writing a query as JSON: %w", err)
+		return nil, fmt.Errorf("encoding a query as JSON: %w", err)
 	}
 	return text, nil
 }
 
-// decoder reads the file from its start, no more than rows.MaxRow bytes for one value.
+// decoder decodes the file from its start. One value can have csvrows.MaxRow bytes.
 func (u *upload) decoder() (*json.Decoder, *csvrows.Meter, error) {
 	m, err := u.meter()
 	return json.NewDecoder(m), m, err
@@ -153,12 +153,12 @@ func (u *upload) decoder() (*json.Decoder, *csvrows.Meter, error) {
 
 func (u *upload) meter() (*csvrows.Meter, error) {
 	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
-		return nil, fmt.Errorf("reading a batch again: %w", err)
+		return nil, fmt.Errorf("rereading an upload: %w", err)
 	}
 	return csvrows.NewMeter(u.file), nil
 }
 
-// common is the body's object without its rows.
+// common returns the body's object without its rows.
 func (u *upload) common() ([]byte, error) {
 	d, m, err := u.decoder()
 	if err != nil {
@@ -181,9 +181,9 @@ func (u *upload) common() ([]byte, error) {
 		}
 		m.Reset()
 		if out.Len()+len(raw) > maxBody {
-			return invalidBody("max_length", "has more than 64 KiB beside its rows")
+			return invalidBody("max_length", "must have at most 64 KiB besides its rows")
 		}
-		key, _ := json.Marshal(name) // a string can always be written
+		key, _ := json.Marshal(name) // a string can always be encoded
 		if out.Len() > 1 {
 			out.WriteByte(',')
 		}
@@ -196,13 +196,13 @@ func (u *upload) common() ([]byte, error) {
 	case err != nil:
 		return nil, invalidJSON(d, err)
 	case !seen:
-		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a list of objects, each with the recipient as to"}}
+		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: add a list of objects, each with the recipient as to"}}
 	}
 	out.WriteByte('}')
 	return out.Bytes(), nil
 }
 
-// eachMember walks over an object to the end of the input.
+// eachMember calls member for each name of the object that is the whole input.
 func eachMember(d *json.Decoder, member func(name string) error) error {
 	if token, err := d.Token(); err != nil || token != json.Delim('{') {
 		return errors.Join(err, invalidBody("object", "must be a JSON object"))
@@ -212,7 +212,7 @@ func eachMember(d *json.Decoder, member func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		name, _ := token.(string) // in an object nothing else can stand here
+		name, _ := token.(string) // the decoder allows nothing else here
 		if err := member(name); err != nil {
 			return err
 		}
@@ -221,12 +221,12 @@ func eachMember(d *json.Decoder, member func(name string) error) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalidBody("json", "must be one JSON object and nothing behind it")
+		return invalidBody("json", "must be exactly one JSON object")
 	}
 	return nil
 }
 
-// skipRows reads over the list of rows: that it is a list, and valid JSON.
+// skipRows skips the list of rows. It checks that it is a list and valid JSON.
 func skipRows(d *json.Decoder, m *csvrows.Meter) error {
 	m.Reset()
 	if token, err := d.Token(); err != nil || token != json.Delim('[') {
@@ -246,20 +246,20 @@ func skipRows(d *json.Decoder, m *csvrows.Meter) error {
 	return err
 }
 
-// invalidJSON is what is wrong with a body that a decoder stumbled over.
+// invalidJSON turns an error of the decoder into a violation.
 func invalidJSON(d *json.Decoder, err error) error {
 	var fields invalid.Fields
 	switch {
 	case errors.As(err, &fields):
 		return fields
 	case errors.Is(err, csvrows.ErrTooLong):
-		return invalidBody("max_length", fmt.Sprintf("has a value or a row that is longer than 256 KiB (near byte %d)", d.InputOffset()))
+		return invalidBody("max_length", fmt.Sprintf("contains a value or row longer than 256 KiB (near byte %d)", d.InputOffset()))
 	default:
 		return invalidBody("json", fmt.Sprintf("is not valid JSON (near byte %d)", d.InputOffset()))
 	}
 }
 
-// jsonRows hands out the rows of a body that common has found to be well formed.
+// jsonRows returns a reader of the rows. common must have checked the body.
 func (u *upload) jsonRows() (intake.Rows, error) {
 	d, m, err := u.decoder()
 	if err != nil {
@@ -300,30 +300,30 @@ func (r *jsonRows) Next() (map[string]string, error) {
 	}
 	r.m.Reset()
 	var raw json.RawMessage
-	if err := r.d.Decode(&raw); err != nil { // it could be, when common looked
-		return nil, fmt.Errorf("reading a batch again: %w", err)
+	if err := r.d.Decode(&raw); err != nil { // common has decoded it before
+		return nil, fmt.Errorf("rereading an upload: %w", err)
 	}
-	var faults invalid.Fields
+	var violations invalid.Fields
 	row := map[string]string{}
 	if kindOf(raw) != "an object" {
-		faults.Add("row", "type", "must be an object, not "+kindOf(raw))
-		return nil, faults
+		violations.Add("row", "type", "must be an object, not "+kindOf(raw))
+		return nil, violations
 	}
 	if !utf8.Valid(raw) {
-		faults.Add("row", "utf8", "must be valid UTF-8")
-		return nil, faults
+		violations.Add("row", "utf8", "must be valid UTF-8")
+		return nil, violations
 	}
 	err := eachField(raw, func(name string, value json.RawMessage) bool {
 		switch kindOf(value) {
 		case "a number", "a boolean":
 			row[name] = string(value)
 		default:
-			row[name] = decodeString(value, clip(name), &faults)
+			row[name] = decodeString(value, clip(name), &violations)
 		}
 		return len(row) <= csvrows.MaxColumns
 	})
 	if err == nil && len(row) > csvrows.MaxColumns {
-		faults.Add("row", "max_items", fmt.Sprintf("must have at most %d columns", csvrows.MaxColumns))
+		violations.Add("row", "max_items", fmt.Sprintf("must have at most %d columns", csvrows.MaxColumns))
 	}
-	return row, errors.Join(err, faults.Err())
+	return row, errors.Join(err, violations.Err())
 }

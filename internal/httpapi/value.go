@@ -9,96 +9,96 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// set fills one field, or notes what is wrong with the value's type.
-func set(field reflect.Value, name string, raw json.RawMessage, faults *invalid.Fields) {
+// set decodes one field, or adds a violation if the value has another type.
+func set(field reflect.Value, name string, raw json.RawMessage, violations *invalid.Fields) {
 	switch field.Kind() {
 	case reflect.String:
-		field.SetString(decodeString(raw, name, faults))
+		field.SetString(decodeString(raw, name, violations))
 	case reflect.Bool:
-		field.SetBool(decodeBool(raw, name, faults))
+		field.SetBool(decodeBool(raw, name, violations))
 	case reflect.Pointer:
-		field.Set(reflect.ValueOf(decodeInt(raw, name, faults)))
+		field.Set(reflect.ValueOf(decodeInt(raw, name, violations)))
 	case reflect.Map:
-		field.Set(reflect.ValueOf(decodeStringMap(raw, name, faults)))
+		field.Set(reflect.ValueOf(decodeStringMap(raw, name, violations)))
 	default:
-		field.Set(reflect.ValueOf(decodeStrings(raw, name, faults)))
+		field.Set(reflect.ValueOf(decodeStrings(raw, name, violations)))
 	}
 }
 
-func decodeStrings(raw json.RawMessage, name string, faults *invalid.Fields) []string {
+func decodeStrings(raw json.RawMessage, name string, violations *invalid.Fields) []string {
 	var elements []json.RawMessage
 	if raw[0] != '[' || json.Unmarshal(raw, &elements) != nil {
-		faults.Add(name, "type", "must be a list of strings, not "+kindOf(raw))
+		violations.Add(name, "type", "must be a list of strings, not "+kindOf(raw))
 		return nil
 	}
 	list := make([]string, 0, len(elements))
 	for i, element := range elements {
-		if len(*faults) >= maxViolations {
+		if len(*violations) >= maxViolations {
 			break
 		}
-		list = append(list, decodeString(element, name+"["+strconv.Itoa(i)+"]", faults))
+		list = append(list, decodeString(element, name+"["+strconv.Itoa(i)+"]", violations))
 	}
 	return list
 }
 
-// decodeStringMap reads an object of strings, in which no name may stand twice.
-func decodeStringMap(raw json.RawMessage, name string, faults *invalid.Fields) map[string]string {
+// decodeStringMap decodes an object of strings. It rejects duplicate names.
+func decodeStringMap(raw json.RawMessage, name string, violations *invalid.Fields) map[string]string {
 	object := map[string]string{}
 	if raw[0] != '{' {
-		faults.Add(name, "type", "must be an object of strings, not "+kindOf(raw))
+		violations.Add(name, "type", "must be an object of strings, not "+kindOf(raw))
 		return object
 	}
 	err := eachField(raw, func(key string, value json.RawMessage) bool {
-		if _, twice := object[key]; twice {
-			faults.Add(name+"."+clip(key), "duplicate", "is given more than once")
+		if _, duplicate := object[key]; duplicate {
+			violations.Add(name+"."+clip(key), "duplicate", "is given more than once")
 		}
-		object[key] = decodeString(value, name+"."+clip(key), faults)
-		return len(*faults) < maxViolations
+		object[key] = decodeString(value, name+"."+clip(key), violations)
+		return len(*violations) < maxViolations
 	})
 	if err != nil {
-		faults.Add(name, "type", "must be an object of strings")
+		violations.Add(name, "type", "must be an object of strings")
 	}
 	return object
 }
 
-func decodeBool(raw json.RawMessage, name string, faults *invalid.Fields) bool {
+func decodeBool(raw json.RawMessage, name string, violations *invalid.Fields) bool {
 	if kindOf(raw) != "a boolean" {
-		faults.Add(name, "type", "must be true or false, not "+kindOf(raw))
+		violations.Add(name, "type", "must be true or false, not "+kindOf(raw))
 	}
 	return raw[0] == 't'
 }
 
-func decodeInt(raw json.RawMessage, name string, faults *invalid.Fields) *int {
+func decodeInt(raw json.RawMessage, name string, violations *invalid.Fields) *int {
 	n := new(int)
 	switch {
 	case kindOf(raw) != "a number":
-		faults.Add(name, "type", "must be a whole number, not "+kindOf(raw))
+		violations.Add(name, "type", "must be an integer, not "+kindOf(raw))
 	case json.Unmarshal(raw, n) != nil:
-		faults.Add(name, "type", "must be a whole number")
+		violations.Add(name, "type", "must be an integer")
 	}
 	return n
 }
 
-func decodeString(raw json.RawMessage, name string, faults *invalid.Fields) string {
+func decodeString(raw json.RawMessage, name string, violations *invalid.Fields) string {
 	var s string
 	switch {
 	case raw[0] != '"' || json.Unmarshal(raw, &s) != nil:
-		faults.Add(name, "type", "must be a string, not "+kindOf(raw))
+		violations.Add(name, "type", "must be a string, not "+kindOf(raw))
 	case hasUnpairedSurrogate(raw):
-		faults.Add(name, "utf8", "contains half of a character (an unpaired surrogate)")
+		violations.Add(name, "utf8", "contains an unpaired surrogate")
 	}
 	return s
 }
 
-// hasUnpairedSurrogate finds escapes like \ud83d without their second half, which
-// programs produce that cut strings between the two. encoding/json replaces
-// them silently. The raw string is valid JSON.
+// hasUnpairedSurrogate reports whether a JSON string contains an escape like \ud83d
+// without its second half. Programs that cut strings by UTF-16 units produce them,
+// and encoding/json replaces them silently. raw must be valid JSON.
 func hasUnpairedSurrogate(raw []byte) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
 			continue
 		}
-		i++ // at the escaped character
+		i++ // to the escaped character
 		if raw[i] != 'u' {
 			continue
 		}
@@ -121,11 +121,11 @@ func hasUnpairedSurrogate(raw []byte) bool {
 }
 
 func hexUnit(raw []byte) uint64 {
-	unit, _ := strconv.ParseUint(string(raw[:4]), 16, 16) // the syntax is checked already
+	unit, _ := strconv.ParseUint(string(raw[:4]), 16, 16) // the syntax has been checked
 	return unit
 }
 
-// kindOf names the type of a JSON value.
+// kindOf returns the type of a JSON value, for error messages.
 func kindOf(raw []byte) string {
 	switch raw[0] {
 	case '{':

@@ -15,7 +15,8 @@ import (
 
 const webhooksPath = "/api/webhooks"
 
-// Webhooks keeps users' webhooks, which only they see: mms.ErrNoWebhook.
+// Webhooks stores webhooks and their events. A webhook of another owner is
+// webhook.ErrNotFound.
 type Webhooks interface {
 	CreateWebhook(ctx context.Context, e webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error)
 	Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error)
@@ -28,127 +29,127 @@ type Webhooks interface {
 	ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error)
 }
 
-// WebhookRequest asks for a webhook.
+// WebhookRequest is the body of createWebhook.
 type WebhookRequest struct {
-	URL         string   `json:"url" doc:"Where events are posted to: https, reachable from the internet." format:"uri" maxLength:"2000" example:"https://example.com/postcard-events"`
-	Description string   `json:"description,omitempty" doc:"Something to know it by." maxLength:"200"`
-	Statuses    []string `json:"statuses,omitempty" doc:"Which statuses of messages it is told of; left out: all." nullable:"false" example:"[\"delivered\",\"undelivered\",\"failed\"]"`
+	URL         string   `json:"url" doc:"The URL that events are posted to. Must be https and publicly reachable." format:"uri" maxLength:"2000" example:"https://example.com/postcard-events"`
+	Description string   `json:"description,omitempty" doc:"A description of the webhook." maxLength:"200"`
+	Statuses    []string `json:"statuses,omitempty" doc:"The message statuses to send events for. Default: all." nullable:"false" example:"[\"delivered\",\"undelivered\",\"failed\"]"`
 }
 
-// TransformSchema adds what tags cannot say.
+// TransformSchema implements huma.SchemaTransformer.
 func (WebhookRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	return exactly(s)
 }
 
-// Webhook is a user's endpoint that is told what happens to their messages.
+// Webhook is a user's endpoint that receives events about their messages.
 type Webhook struct {
-	ID             uuid.UUID    `json:"id" format:"uuid"`
-	URL            string       `json:"url" format:"uri" example:"https://example.com/postcard-events"`
-	Description    string       `json:"description,omitempty"`
-	Statuses       []mms.Status `json:"statuses" nullable:"false" doc:"Which statuses it is told of; empty: all."`
-	Enabled        bool         `json:"enabled" doc:"Whether it is told anything. One that fails for three days on end is switched off."`
-	Explanation    string       `json:"explanation" doc:"How it is, in a sentence."`
-	FailingSince   *time.Time   `json:"failingSince,omitempty" doc:"The first failure after the last success."`
-	DisabledAt     *time.Time   `json:"disabledAt,omitempty"`
-	OldSecretUntil *time.Time   `json:"oldSecretUntil,omitempty" doc:"Until then the secret before the last change signs, too."`
-	CreatedAt      time.Time    `json:"createdAt"`
+	ID             uuid.UUID    `json:"id" format:"uuid" doc:"The ID of the webhook."`
+	URL            string       `json:"url" format:"uri" doc:"The URL that events are posted to." example:"https://example.com/postcard-events"`
+	Description    string       `json:"description,omitempty" doc:"The description of the webhook."`
+	Statuses       []mms.Status `json:"statuses" nullable:"false" doc:"The message statuses that events are sent for. Empty means all."`
+	Enabled        bool         `json:"enabled" doc:"Whether events are sent. A webhook whose deliveries fail for three days is disabled automatically."`
+	Explanation    string       `json:"explanation" doc:"The state of the webhook in plain language."`
+	FailingSince   *time.Time   `json:"failingSince,omitempty" doc:"When deliveries started to fail. Absent after a success."`
+	DisabledAt     *time.Time   `json:"disabledAt,omitempty" doc:"When the webhook was disabled."`
+	OldSecretUntil *time.Time   `json:"oldSecretUntil,omitempty" doc:"Until then, events are also signed with the previous secret."`
+	CreatedAt      time.Time    `json:"createdAt" doc:"When the webhook was created."`
 }
 
-// WebhookWithSecret is a webhook with its secret, which is told when it is made
-// and when it is changed.
+// WebhookWithSecret is a webhook with its secret, which only createWebhook and
+// rotateWebhookSecret return.
 type WebhookWithSecret struct {
 	Webhook
-	Secret string `json:"secret" doc:"Checks the header webhook-signature (Standard Webhooks)." example:"whsec_..."`
+	Secret string `json:"secret" doc:"The secret that verifies the webhook-signature header (Standard Webhooks)." example:"whsec_..."`
 }
 
 // WebhookList is all of a user's webhooks.
 type WebhookList struct {
-	Webhooks []Webhook `json:"webhooks" nullable:"false"`
+	Webhooks []Webhook `json:"webhooks" nullable:"false" doc:"All of your webhooks."`
 }
 
-// WebhookEvent is one thing that a webhook is told.
+// WebhookEvent is an event and its delivery.
 type WebhookEvent struct {
-	ID            uuid.UUID          `json:"id" format:"uuid" doc:"The header webhook-id, the same at each try."`
-	Type          string             `json:"type" example:"message.delivered"`
-	MessageID     *uuid.UUID         `json:"messageId,omitempty" format:"uuid" doc:"Absent for a test."`
-	Version       int64              `json:"version,omitempty" doc:"The message's version, to sort by."`
-	OccurredAt    time.Time          `json:"occurredAt"`
-	State         webhook.EventState `json:"state" enum:"pending,delivered,failed" doc:"Whether the webhook has taken it."`
-	Attempts      int                `json:"attempts"`
-	NextAttemptAt *time.Time         `json:"nextAttemptAt,omitempty" doc:"While pending."`
-	AttemptedAt   *time.Time         `json:"attemptedAt,omitempty"`
-	HTTPStatus    int                `json:"httpStatus,omitempty" doc:"The last answer; absent when there was none."`
-	Error         string             `json:"error,omitempty" doc:"What was wrong with the last try."`
+	ID            uuid.UUID          `json:"id" format:"uuid" doc:"The ID of the event, sent as the webhook-id header of every attempt."`
+	Type          string             `json:"type" doc:"The type of the event." example:"message.delivered"`
+	MessageID     *uuid.UUID         `json:"messageId,omitempty" format:"uuid" doc:"The ID of the message. Absent for a test event."`
+	Version       int64              `json:"version,omitempty" doc:"The version of the message. Use it to order events."`
+	OccurredAt    time.Time          `json:"occurredAt" doc:"When the event occurred."`
+	State         webhook.EventState `json:"state" enum:"pending,delivered,failed" doc:"The state of the delivery."`
+	Attempts      int                `json:"attempts" doc:"The number of delivery attempts so far."`
+	NextAttemptAt *time.Time         `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due. Only present while the event is pending."`
+	AttemptedAt   *time.Time         `json:"attemptedAt,omitempty" doc:"When the last attempt was made."`
+	HTTPStatus    int                `json:"httpStatus,omitempty" doc:"The HTTP status of the last response. Absent if there was none."`
+	Error         string             `json:"error,omitempty" doc:"Why the last attempt failed."`
 }
 
 // WebhookEventList is one page of a webhook's events.
 type WebhookEventList struct {
-	Events     []WebhookEvent `json:"events" nullable:"false" doc:"Newest first; kept for 30 days."`
-	NextCursor string         `json:"nextCursor,omitempty" doc:"For the page behind this one; absent on the last."`
+	Events     []WebhookEvent `json:"events" nullable:"false" doc:"The events, newest first. Events are kept for 30 days."`
+	NextCursor string         `json:"nextCursor,omitempty" doc:"Pass this as cursor to get the next page. Absent on the last page."`
 }
 
 func (a *api) registerWebhooks() {
 	one := webhooksPath + "/{id}"
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "createWebhook", Method: http.MethodPost, Path: webhooksPath, Tags: []string{"webhooks"},
-		Summary: "Make a webhook",
-		Description: "It is told of each change of a message's status, signed as Standard Webhooks (https://www.standardwebhooks.com) say, " +
-			"and again with growing pauses over three days until it answers 200 to 299. Events may come twice, and in another order: " +
-			"webhook-id tells doubles, and data.version sorts.",
+		Summary: "Create a webhook",
+		Description: "Creates a webhook that receives an event for each change of a message's status. Events are signed according to Standard Webhooks (https://www.standardwebhooks.com). " +
+			"An event is retried with increasing delays for three days until your endpoint responds with a 2xx status. " +
+			"Events can arrive more than once and out of order: use webhook-id to detect duplicates and data.version to order events.",
 		DefaultStatus: http.StatusCreated,
-		Responses:     map[string]*huma.Response{"201": {Description: "The webhook, with the secret that signs."}},
+		Responses:     map[string]*huma.Response{"201": {Description: "The webhook with its secret."}},
 		Errors:        bodyErrors(http.StatusConflict),
 	}, a.createWebhook)
 	describeBody(a, webhooksPath, WebhookRequest{URL: "https://example.com/postcard-events", Statuses: []string{"delivered", "undelivered", "failed"}})
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "listWebhooks", Method: http.MethodGet, Path: webhooksPath, Tags: []string{"webhooks"},
-		Summary:   "List your webhooks",
-		Responses: map[string]*huma.Response{"200": {Description: "Your webhooks."}},
+		Summary:   "List webhooks",
+		Responses: map[string]*huma.Response{"200": {Description: "All of your webhooks."}},
 	}, a.listWebhooks)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "getWebhook", Method: http.MethodGet, Path: one, Tags: []string{"webhooks"},
-		Summary:   "Read a webhook",
+		Summary:   "Get a webhook",
 		Responses: map[string]*huma.Response{"200": {Description: "The webhook."}},
 		Errors:    []int{http.StatusNotFound},
 	}, a.getWebhook)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "deleteWebhook", Method: http.MethodDelete, Path: one, Tags: []string{"webhooks"},
-		Summary:   "Remove a webhook",
-		Responses: map[string]*huma.Response{"204": {Description: "It is told nothing more, and its events are removed."}},
+		Summary:   "Delete a webhook",
+		Responses: map[string]*huma.Response{"204": {Description: "The webhook and its events were deleted."}},
 		Errors:    []int{http.StatusNotFound},
 	}, a.deleteWebhook)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "rotateWebhookSecret", Method: http.MethodPost, Path: one + "/rotate-secret", Tags: []string{"webhooks"},
-		Summary:     "Change a webhook's secret",
-		Description: "For 24 hours the old secret signs beside the new one.",
-		Responses:   map[string]*huma.Response{"200": {Description: "The webhook, with the new secret."}},
+		Summary:     "Rotate a webhook's secret",
+		Description: "Creates a new secret. For 24 hours, events are signed with both the old and the new secret.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The webhook with its new secret."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.rotateSecret)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "enableWebhook", Method: http.MethodPost, Path: one + "/enable", Tags: []string{"webhooks"},
-		Summary:   "Switch a webhook on again",
+		Summary:   "Enable a webhook",
 		Responses: map[string]*huma.Response{"200": {Description: "The webhook."}},
 		Errors:    []int{http.StatusNotFound},
 	}, a.enableWebhook)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "testWebhook", Method: http.MethodPost, Path: one + "/test", Tags: []string{"webhooks"},
 		Summary:       "Send a test event",
-		Description:   "Of type webhook.test. What came of it stands among the webhook's events.",
+		Description:   "Sends an event of type webhook.test. Use listWebhookEvents to see the result.",
 		DefaultStatus: http.StatusAccepted,
-		Responses:     map[string]*huma.Response{"202": {Description: "The event; it is sent at once."}},
+		Responses:     map[string]*huma.Response{"202": {Description: "The event. It is sent immediately."}},
 		Errors:        []int{http.StatusNotFound, http.StatusConflict},
 	}, a.testWebhook)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "listWebhookEvents", Method: http.MethodGet, Path: one + "/events", Tags: []string{"webhooks"},
-		Summary:   "List what a webhook was told",
+		Summary:   "List a webhook's events",
 		Responses: map[string]*huma.Response{"200": {Description: "One page of events."}},
 		Errors:    []int{http.StatusBadRequest, http.StatusNotFound},
 	}, a.listWebhookEvents)
-	registerForPerson(a, huma.Operation{
+	registerForUser(a, huma.Operation{
 		OperationID: "replayWebhookEvent", Method: http.MethodPost, Path: one + "/events/{event}/replay", Tags: []string{"webhooks"},
-		Summary:       "Send an event again",
+		Summary:       "Replay an event",
 		DefaultStatus: http.StatusAccepted,
-		Responses:     map[string]*huma.Response{"202": {Description: "The event; it is sent at once."}},
+		Responses:     map[string]*huma.Response{"202": {Description: "The event. It is sent immediately."}},
 		Errors:        []int{http.StatusNotFound, http.StatusConflict},
 	}, a.replayEvent)
 }
@@ -182,9 +183,9 @@ func (a *api) listWebhooks(ctx context.Context, who identity.Principal, _ *noBod
 	return out, nil
 }
 
-// WebhookInput names a webhook in the path.
+// WebhookInput is the path parameter of a webhook.
 type WebhookInput struct {
-	ID string `path:"id" format:"uuid" doc:"The webhook's id."`
+	ID string `path:"id" format:"uuid" doc:"The ID of the webhook."`
 }
 
 func (in *WebhookInput) id() (uuid.UUID, error) {
@@ -253,11 +254,11 @@ func (a *api) testWebhook(ctx context.Context, who identity.Principal, in *Webho
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 
-// enabled is the webhook, unless it is switched off.
+// enabled returns the webhook, or a conflict if it is disabled.
 func (a *api) enabled(ctx context.Context, who identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
 	endpoint, err := a.webhook(ctx, who, in)
 	if err == nil && endpoint.DisabledAt != nil {
-		return endpoint, newProblem(http.StatusConflict, "The webhook is switched off. Switch it on first.")
+		return endpoint, newProblem(http.StatusConflict, "The webhook is disabled. Enable it first.")
 	}
 	return endpoint, err
 }
@@ -294,7 +295,7 @@ func (a *api) listWebhookEvents(ctx context.Context, who identity.Principal, in 
 
 type replayInput struct {
 	WebhookInput
-	Event string `path:"event" format:"uuid" doc:"The event's id."`
+	Event string `path:"event" format:"uuid" doc:"The ID of the event."`
 }
 
 func (a *api) replayEvent(ctx context.Context, who identity.Principal, in *replayInput) (*eventOutput, error) {

@@ -12,33 +12,33 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-func (a *api) registerActs() {
+func (a *api) registerActions() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "cancelMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/cancel", Tags: []string{"messages"},
 		Summary:     "Cancel a message",
-		Description: "Takes back a message that is scheduled or queued. 409 says that it is too late. That it is canceled already is fine.",
-		Responses:   map[string]*huma.Response{"200": {Description: "The message is canceled."}},
+		Description: "Cancels a message that is scheduled or queued. Returns 409 if it has already been handed to Plivo. Canceling a canceled message succeeds.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The canceled message."}},
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, a.cancel)
 	registerFor(a, identity.SendScope, huma.Operation{
-		OperationID: "sendAgain", Method: http.MethodPost, Path: messagesPath + "/{id}/resend", Tags: []string{"messages"},
-		Summary: "Send a message again",
-		Description: "Makes a new message that says the same and names the old one in resendOf. " +
-			"409 says that the old one's story is not over: sending it now could reach the recipient twice.",
+		OperationID: "resendMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/resend", Tags: []string{"messages"},
+		Summary: "Resend a message",
+		Description: "Creates a new message with the same content, whose resendOf is the ID of the original. " +
+			"Returns 409 if the original is not final yet: resending it could deliver it twice.",
 		DefaultStatus: http.StatusAccepted,
-		Responses:     map[string]*huma.Response{"202": a.jsonResponse("Stored safely; it will be sent.", reflect.TypeFor[CreatedMessage]())},
+		Responses:     map[string]*huma.Response{"202": a.jsonResponse("The message was created and will be sent.", reflect.TypeFor[CreatedMessage]())},
 		Errors:        []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
 	}, a.resend)
 }
 
-type actInput struct {
+type actionInput struct {
 	Request
-	ID string `path:"id" format:"uuid" doc:"The message's id."`
+	ID string `path:"id" format:"uuid" doc:"The ID of the message."`
 }
 
 type historyOutput struct{ Body *History }
 
-func (a *api) cancel(ctx context.Context, who identity.Principal, in *actInput) (*historyOutput, error) {
+func (a *api) cancel(ctx context.Context, who identity.Principal, in *actionInput) (*historyOutput, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
@@ -52,8 +52,8 @@ func (a *api) cancel(ctx context.Context, who identity.Principal, in *actInput) 
 
 type resendInput struct {
 	Request
-	Once
-	ID string `path:"id" format:"uuid" doc:"The message's id."`
+	IdempotencyInput
+	ID string `path:"id" format:"uuid" doc:"The ID of the message."`
 }
 
 func (a *api) resend(ctx context.Context, who identity.Principal, in *resendInput) (*sendOutput, error) {
