@@ -429,7 +429,7 @@ func (c *contract) exerciseBatches(r *rig, ada, key *user) {
 	key.want(http.StatusUnprocessableEntity, "POST", "/api/batches", strings.Replace(body, "spring", "autumn", 1), "Idempotency-Key", "batch")
 	path := "/api/batches/" + fmt.Sprint(batch["id"])
 	got := key.want(http.StatusOK, "GET", path, "")
-	if got["created"] != 2.0 || got["rejected"] != 1.0 || got["open"] != 2.0 {
+	if got["created"] != 2.0 || got["rejected"] != 1.0 || got["remaining"] != 2.0 {
 		c.t.Errorf("the batch is %v", got)
 	}
 	if list := key.want(http.StatusOK, "GET", path+"/errors?limit=1", ""); len(list["errors"].([]any)) != 1 {

@@ -101,11 +101,11 @@ func (a *api) login(ctx context.Context, in *credentialsInput) (*sessionOutput, 
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	who, err := a.Auth.Login(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
+	principal, err := a.Auth.Login(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
 	if err != nil {
 		return nil, err
 	}
-	return sessionOf(who), nil
+	return sessionOf(principal), nil
 }
 
 // validate reports missing fields. A client that misspells a field name would
@@ -126,11 +126,11 @@ func (a *api) signup(ctx context.Context, in *credentialsInput) (*sessionOutput,
 	if err := readObject(in.Request, &c); err != nil {
 		return nil, err
 	}
-	who, err := a.Auth.SignUp(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
+	principal, err := a.Auth.SignUp(ctx, httpkit.ClientIP(in.r), c.Email, c.Password)
 	if err != nil {
 		return nil, err
 	}
-	return sessionOf(who), nil
+	return sessionOf(principal), nil
 }
 
 type noBody struct{}
@@ -139,6 +139,6 @@ func (a *api) logout(ctx context.Context, _ *noBody) (*noBody, error) {
 	return &noBody{}, a.Auth.Logout(ctx)
 }
 
-func (a *api) me(_ context.Context, who identity.Principal, _ *noBody) (*sessionOutput, error) {
-	return sessionOf(who), nil
+func (a *api) me(_ context.Context, principal identity.Principal, _ *noBody) (*sessionOutput, error) {
+	return sessionOf(principal), nil
 }

@@ -38,15 +38,15 @@ type actionInput struct {
 
 type historyOutput struct{ Body *History }
 
-func (a *api) cancel(ctx context.Context, who identity.Principal, in *actionInput) (*historyOutput, error) {
+func (a *api) cancel(ctx context.Context, principal identity.Principal, in *actionInput) (*historyOutput, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Messages.Cancel(ctx, who.UserID, id); err != nil {
+	if err := a.Messages.Cancel(ctx, principal.UserID, id); err != nil {
 		return nil, err
 	}
-	body, err := a.read(ctx, who.UserID, id)
+	body, err := a.read(ctx, principal.UserID, id)
 	return &historyOutput{Body: body}, err
 }
 
@@ -56,13 +56,13 @@ type resendInput struct {
 	ID string `path:"id" format:"uuid" doc:"The ID of the message."`
 }
 
-func (a *api) resend(ctx context.Context, who identity.Principal, in *resendInput) (*sendOutput, error) {
+func (a *api) resend(ctx context.Context, principal identity.Principal, in *resendInput) (*sendOutput, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
 	key := idempotency(in.Request, intake.Fingerprint("resend", mms.CreateParams{}, in.ID))
-	result, err := a.Intake.Resend(ctx, submitterOf(who), id, key)
+	result, err := a.Intake.Resend(ctx, submitterOf(principal), id, key)
 	if err != nil {
 		return nil, err
 	}

@@ -136,8 +136,8 @@ func (a *api) registerBatches() {
 			Summary: action.summary, Description: action.description,
 			Responses: map[string]*huma.Response{"200": {Description: "The batch."}},
 			Errors:    action.errors,
-		}, func(ctx context.Context, who identity.Principal, in *BatchInput) (*batchOutput, error) {
-			return a.setBatchState(ctx, who, in, action.state)
+		}, func(ctx context.Context, principal identity.Principal, in *BatchInput) (*batchOutput, error) {
+			return a.setBatchState(ctx, principal, in, action.state)
 		})
 	}
 }
@@ -153,7 +153,7 @@ type newBatchOutput struct {
 	Body     NewBatch
 }
 
-func (a *api) createBatch(ctx context.Context, who identity.Principal, in *createBatchInput) (*newBatchOutput, error) {
+func (a *api) createBatch(ctx context.Context, principal identity.Principal, in *createBatchInput) (*newBatchOutput, error) {
 	upload, err := readUpload(in.Request)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (a *api) createBatch(ctx context.Context, who identity.Principal, in *creat
 		},
 	}
 	params.Idempotency = idempotency(in.Request, intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), upload.hash))
-	result, err := a.Intake.CreateBatch(ctx, submitterOf(who), params, rows)
+	result, err := a.Intake.CreateBatch(ctx, submitterOf(principal), params, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -214,12 +214,12 @@ func (in *CursorInput) paging() (before uuid.UUID, limit int, err error) {
 
 type batchesOutput struct{ Body BatchList }
 
-func (a *api) listBatches(ctx context.Context, who identity.Principal, in *CursorInput) (*batchesOutput, error) {
+func (a *api) listBatches(ctx context.Context, principal identity.Principal, in *CursorInput) (*batchesOutput, error) {
 	before, limit, err := in.paging()
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.Batches.Batches(ctx, who.UserID, before, limit)
+	list, more, err := a.Batches.Batches(ctx, principal.UserID, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -248,24 +248,24 @@ func (in *BatchInput) id() (uuid.UUID, error) {
 
 type batchOutput struct{ Body Batch }
 
-func (a *api) getBatch(ctx context.Context, who identity.Principal, in *BatchInput) (*batchOutput, error) {
+func (a *api) getBatch(ctx context.Context, principal identity.Principal, in *BatchInput) (*batchOutput, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
 	}
-	batch, err := a.Batches.Batch(ctx, who.UserID, id)
+	batch, err := a.Batches.Batch(ctx, principal.UserID, id)
 	return &batchOutput{Body: a.batch(batch)}, err
 }
 
-func (a *api) setBatchState(ctx context.Context, who identity.Principal, in *BatchInput, state mms.BatchState) (*batchOutput, error) {
+func (a *api) setBatchState(ctx context.Context, principal identity.Principal, in *BatchInput, state mms.BatchState) (*batchOutput, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Batches.SetBatchState(ctx, who.UserID, id, state); err != nil {
+	if err := a.Batches.SetBatchState(ctx, principal.UserID, id, state); err != nil {
 		return nil, err
 	}
-	return a.getBatch(ctx, who, in)
+	return a.getBatch(ctx, principal, in)
 }
 
 type batchErrorsInput struct {
@@ -277,7 +277,7 @@ type batchErrorsOutput struct{ Body RowErrorList }
 
 // listBatchErrors lists by position. Its cursors encode the number of errors read
 // so far.
-func (a *api) listBatchErrors(ctx context.Context, who identity.Principal, in *batchErrorsInput) (*batchErrorsOutput, error) {
+func (a *api) listBatchErrors(ctx context.Context, principal identity.Principal, in *batchErrorsInput) (*batchErrorsOutput, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
@@ -286,11 +286,11 @@ func (a *api) listBatchErrors(ctx context.Context, who identity.Principal, in *b
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.Batches.Batch(ctx, who.UserID, id); err != nil {
+	if _, err := a.Batches.Batch(ctx, principal.UserID, id); err != nil {
 		return nil, err
 	}
 	after := numberInCursor(cursor)
-	list, more, err := a.Batches.BatchErrors(ctx, who.UserID, id, after, limit)
+	list, more, err := a.Batches.BatchErrors(ctx, principal.UserID, id, after, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ type decisionInput struct {
 	ID string `path:"id" format:"uuid" doc:"The ID of the message."`
 }
 
-func (a *api) decide(ctx context.Context, who identity.Principal, in *decisionInput) (*struct{}, error) {
+func (a *api) decide(ctx context.Context, principal identity.Principal, in *decisionInput) (*struct{}, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
@@ -51,5 +51,5 @@ func (a *api) decide(ctx context.Context, who identity.Principal, in *decisionIn
 	if !slices.Contains(mms.Decisions(), body.Decision) {
 		return nil, invalid.Fields{{Name: "decision", Rule: "enum", Message: "must be was_sent, resend or give_up"}}
 	}
-	return nil, a.Messages.Decide(ctx, who.UserID, id, body.Decision)
+	return nil, a.Messages.Decide(ctx, principal.UserID, id, body.Decision)
 }

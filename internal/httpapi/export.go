@@ -35,14 +35,14 @@ type exportInput struct {
 	FilterInput
 }
 
-func (a *api) export(ctx context.Context, who identity.Principal, in *exportInput) (*huma.StreamResponse, error) {
+func (a *api) export(ctx context.Context, principal identity.Principal, in *exportInput) (*huma.StreamResponse, error) {
 	filter, err := filterOnly(in.r.URL.RawQuery)
 	if err != nil {
 		return nil, err
 	}
 	// The first page is read before the response starts, so that an error can still be answered.
 	page := mms.Page{Filter: filter, Limit: exportPage}
-	list, next, err := a.Messages.Messages(ctx, who.UserID, page)
+	list, next, err := a.Messages.Messages(ctx, principal.UserID, page)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (a *api) export(ctx context.Context, who identity.Principal, in *exportInpu
 				return
 			}
 			page.Before = next
-			if list, next, err = a.Messages.Messages(ctx, who.UserID, page); err != nil {
+			if list, next, err = a.Messages.Messages(ctx, principal.UserID, page); err != nil {
 				a.Logger.ErrorContext(ctx, "export failed", "error", err)
 				panic(http.ErrAbortHandler) // the client must not mistake a part for the whole
 			}

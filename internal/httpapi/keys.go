@@ -79,12 +79,12 @@ type bodyInput struct{ Request }
 
 type newKeyOutput struct{ Body NewKey }
 
-func (a *api) createKey(ctx context.Context, who identity.Principal, in *bodyInput) (*newKeyOutput, error) {
+func (a *api) createKey(ctx context.Context, principal identity.Principal, in *bodyInput) (*newKeyOutput, error) {
 	var body KeyRequest
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
 	}
-	key, secret, err := a.Keys.Create(ctx, who.UserID, identity.KeyParams{
+	key, secret, err := a.Keys.Create(ctx, principal.UserID, identity.KeyParams{
 		Name: body.Name, Scopes: body.Scopes, ExpiresInDays: body.ExpiresInDays, DailyCap: body.DailyCap,
 	})
 	if err != nil {
@@ -95,8 +95,8 @@ func (a *api) createKey(ctx context.Context, who identity.Principal, in *bodyInp
 
 type keysOutput struct{ Body KeyList }
 
-func (a *api) listKeys(ctx context.Context, who identity.Principal, _ *noBody) (*keysOutput, error) {
-	keys, err := a.Keys.List(ctx, who.UserID)
+func (a *api) listKeys(ctx context.Context, principal identity.Principal, _ *noBody) (*keysOutput, error) {
+	keys, err := a.Keys.List(ctx, principal.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -111,12 +111,12 @@ type keyInput struct {
 	ID string `path:"id" format:"uuid" doc:"The ID of the key."`
 }
 
-func (a *api) revokeKey(ctx context.Context, who identity.Principal, in *keyInput) (*noBody, error) {
+func (a *api) revokeKey(ctx context.Context, principal identity.Principal, in *keyInput) (*noBody, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	err = a.Keys.Revoke(ctx, who.UserID, id)
+	err = a.Keys.Revoke(ctx, principal.UserID, id)
 	if errors.Is(err, identity.ErrNoKey) {
 		return nil, newProblem(http.StatusNotFound, "The API key does not exist.")
 	}

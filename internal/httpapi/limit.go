@@ -23,12 +23,12 @@ func limitKeys(perMinute int) func(http.Handler) http.Handler {
 			return next
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			who, _ := identity.PrincipalFrom(r.Context())
-			if who.Key == nil {
+			principal, _ := identity.PrincipalFrom(r.Context())
+			if principal.Key == nil {
 				next.ServeHTTP(w, r)
 				return
 			}
-			limit := limits.get(who.Key.ID)
+			limit := limits.get(principal.Key.ID)
 			allowed := limit.Allow()
 			remaining := max(0, limit.Tokens())
 			untilFull := math.Ceil((float64(perMinute) - remaining) / float64(limit.Limit()))

@@ -53,7 +53,7 @@ type messageOutput struct {
 	Body   *History
 }
 
-func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messageInput) (*messageOutput, error) {
+func (a *api) getMessage(ctx context.Context, principal identity.Principal, in *messageInput) (*messageOutput, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 		return nil, err
 	}
 	if known := in.r.Header.Values("If-None-Match"); len(known) > 0 {
-		version, err := a.awaitChange(ctx, in.Request, who.UserID, id, strings.Join(known, ","), wait)
+		version, err := a.awaitChange(ctx, in.Request, principal.UserID, id, strings.Join(known, ","), wait)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ func (a *api) getMessage(ctx context.Context, who identity.Principal, in *messag
 			return &messageOutput{Status: http.StatusNotModified, ETag: etag(version)}, nil
 		}
 	}
-	body, err := a.read(ctx, who.UserID, id)
+	body, err := a.read(ctx, principal.UserID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -167,12 +167,12 @@ type listOutput struct {
 	Body MessageList
 }
 
-func (a *api) listMessages(ctx context.Context, who identity.Principal, in *listInput) (*listOutput, error) {
+func (a *api) listMessages(ctx context.Context, principal identity.Principal, in *listInput) (*listOutput, error) {
 	page, err := in.page()
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := a.Messages.Messages(ctx, who.UserID, page)
+	list, next, err := a.Messages.Messages(ctx, principal.UserID, page)
 	if err != nil {
 		return nil, err
 	}

@@ -53,14 +53,14 @@ func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Co
 	op.Security = []map[string][]string{{sessionScheme: {}}}
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	register(a, op, func(ctx context.Context, in *I) (*O, error) {
-		who, ok := identity.PrincipalFrom(ctx)
+		principal, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
 			return nil, errUnauthenticated
-		case who.Key != nil:
+		case principal.Key != nil:
 			return nil, errUsersOnly
 		}
-		return handle(ctx, who, in)
+		return handle(ctx, principal, in)
 	})
 }
 
@@ -71,14 +71,14 @@ func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, hand
 	op.Security = []map[string][]string{{keyScheme: {}}, {sessionScheme: {}}}
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	register(a, op, func(ctx context.Context, in *I) (*O, error) {
-		who, ok := identity.PrincipalFrom(ctx)
+		principal, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
 			return nil, errUnauthenticated
-		case !who.May(scope):
+		case !principal.May(scope):
 			return nil, newProblem(http.StatusForbidden, "This API key does not have the "+string(scope)+" scope. Create a key that has it.")
 		}
-		return handle(ctx, who, in)
+		return handle(ctx, principal, in)
 	})
 }
 

@@ -104,7 +104,7 @@ func (a *api) jsonResponse(description string, t reflect.Type) *huma.Response {
 	}}
 }
 
-func (a *api) send(ctx context.Context, who identity.Principal, in *sendInput) (*sendOutput, error) {
+func (a *api) send(ctx context.Context, principal identity.Principal, in *sendInput) (*sendOutput, error) {
 	var body SendRequest
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
@@ -115,13 +115,13 @@ func (a *api) send(ctx context.Context, who identity.Principal, in *sendInput) (
 	}
 	params.Idempotency = idempotency(in.Request, intake.Fingerprint("send", params))
 	if body.DryRun {
-		forecast, err := a.Intake.Forecast(ctx, submitterOf(who), params)
+		forecast, err := a.Intake.Forecast(ctx, submitterOf(principal), params)
 		if err != nil {
 			return nil, err
 		}
 		return &sendOutput{Status: http.StatusOK, Body: forecastOf(forecast)}, nil
 	}
-	result, err := a.Intake.CreateMessage(ctx, submitterOf(who), params)
+	result, err := a.Intake.CreateMessage(ctx, submitterOf(principal), params)
 	if err != nil {
 		return nil, err
 	}
@@ -154,10 +154,10 @@ func forecastOf(f mms.Forecast) Forecast {
 }
 
 // submitterOf returns the principal as a submitter, with its daily caps.
-func submitterOf(who identity.Principal) mms.Submitter {
-	submitter := mms.Submitter{User: who.UserID, UserCap: who.DailyCap}
-	if who.Key != nil {
-		submitter.Key, submitter.KeyCap = who.Key.ID, who.Key.DailyCap
+func submitterOf(principal identity.Principal) mms.Submitter {
+	submitter := mms.Submitter{User: principal.UserID, UserCap: principal.DailyCap}
+	if principal.Key != nil {
+		submitter.Key, submitter.KeyCap = principal.Key.ID, principal.Key.DailyCap
 	}
 	return submitter
 }

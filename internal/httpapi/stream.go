@@ -64,25 +64,25 @@ type streamInput struct {
 	LastEventID string `header:"Last-Event-ID" doc:"The id of the last event you received. Browsers send it automatically when they reconnect."`
 }
 
-func (a *api) streamMessage(ctx context.Context, who identity.Principal, in *streamInput) (*huma.StreamResponse, error) {
+func (a *api) streamMessage(ctx context.Context, principal identity.Principal, in *streamInput) (*huma.StreamResponse, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
 	known := in.LastEventID
 	watch := a.Live.Message(id) // before the first read, so that no change is missed in between
-	done, err := a.isFinalAt(ctx, who.UserID, id, known)
+	done, err := a.isFinalAt(ctx, principal.UserID, id, known)
 	if err != nil || done {
 		watch.Stop()
 		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, err
 	}
-	return a.stream(in.Request, who, watch, func(ctx context.Context, send sendEvent) error {
+	return a.stream(in.Request, principal, watch, func(ctx context.Context, send sendEvent) error {
 		// Reading the version is cheap, and most notifications of a reconnected
 		// client bring nothing new.
-		if version, err := a.version(ctx, who.UserID, id); err != nil || version == known {
+		if version, err := a.version(ctx, principal.UserID, id); err != nil || version == known {
 			return err
 		}
-		message, err := a.read(ctx, who.UserID, id)
+		message, err := a.read(ctx, principal.UserID, id)
 		if err != nil {
 			return err
 		}
@@ -107,9 +107,9 @@ func (a *api) version(ctx context.Context, owner, id uuid.UUID) (string, error) 
 
 type messagesStreamInput struct{ Request }
 
-func (a *api) streamMessages(_ context.Context, who identity.Principal, in *messagesStreamInput) (*huma.StreamResponse, error) {
+func (a *api) streamMessages(_ context.Context, principal identity.Principal, in *messagesStreamInput) (*huma.StreamResponse, error) {
 	connected := false
-	return a.stream(in.Request, who, a.Live.Owner(who.UserID), func(_ context.Context, send sendEvent) error {
+	return a.stream(in.Request, principal, a.Live.Owner(principal.UserID), func(_ context.Context, send sendEvent) error {
 		if !connected { // the client has just read its messages
 			connected = true
 			return nil
@@ -128,12 +128,12 @@ type pushFunc func(ctx context.Context, send sendEvent) error
 // stream calls push once when the client connects and again on every notification
 // of watch, until the client disconnects, its access is revoked, the process stops
 // or streamLength has passed.
-func (a *api) stream(q Request, who identity.Principal, watch live.Watch, push pushFunc) (*huma.StreamResponse, error) {
+func (a *api) stream(q Request, principal identity.Principal, watch live.Watch, push pushFunc) (*huma.StreamResponse, error) {
 	if q.r.Method == http.MethodHead {
 		watch.Stop()
 		return &huma.StreamResponse{Body: func(huma.Context) { setStreamHeader(q.w.Header()) }}, nil
 	}
-	connection, ok := a.Live.Connect(who.UserID)
+	connection, ok := a.Live.Connect(principal.UserID)
 	if !ok {
 		watch.Stop()
 		return nil, newProblem(http.StatusTooManyRequests,
@@ -143,8 +143,8 @@ func (a *api) stream(q Request, who identity.Principal, watch live.Watch, push p
 		w: q.w, control: http.NewResponseController(q.w), watch: watch, connection: connection, closed: a.Live.Closed(),
 		push: push, length: jitter(streamLength),
 	}
-	if who.Key != nil && who.Key.ExpiresAt != nil {
-		s.length = min(s.length, time.Until(*who.Key.ExpiresAt))
+	if principal.Key != nil && principal.Key.ExpiresAt != nil {
+		s.length = min(s.length, time.Until(*principal.Key.ExpiresAt))
 	}
 	return &huma.StreamResponse{Body: func(huma.Context) { s.serve(q.r.Context()) }}, nil
 }

@@ -156,13 +156,13 @@ func (a *api) registerWebhooks() {
 
 type secretOutput struct{ Body WebhookWithSecret }
 
-func (a *api) createWebhook(ctx context.Context, who identity.Principal, in *bodyInput) (*secretOutput, error) {
+func (a *api) createWebhook(ctx context.Context, principal identity.Principal, in *bodyInput) (*secretOutput, error) {
 	var body WebhookRequest
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
 	}
 	params := webhook.Params{URL: body.URL, Description: body.Description, Statuses: body.Statuses}
-	endpoint, secret, err := webhook.Create(ctx, a.Webhooks, who.UserID, params, a.PrivateWebhooks)
+	endpoint, secret, err := webhook.Create(ctx, a.Webhooks, principal.UserID, params, a.PrivateWebhooks)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +171,8 @@ func (a *api) createWebhook(ctx context.Context, who identity.Principal, in *bod
 
 type webhooksOutput struct{ Body WebhookList }
 
-func (a *api) listWebhooks(ctx context.Context, who identity.Principal, _ *noBody) (*webhooksOutput, error) {
-	list, err := a.Webhooks.Webhooks(ctx, who.UserID)
+func (a *api) listWebhooks(ctx context.Context, principal identity.Principal, _ *noBody) (*webhooksOutput, error) {
+	list, err := a.Webhooks.Webhooks(ctx, principal.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -198,65 +198,65 @@ func (in *WebhookInput) id() (uuid.UUID, error) {
 
 type webhookOutput struct{ Body Webhook }
 
-func (a *api) getWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*webhookOutput, error) {
-	endpoint, err := a.webhook(ctx, who, in)
+func (a *api) getWebhook(ctx context.Context, principal identity.Principal, in *WebhookInput) (*webhookOutput, error) {
+	endpoint, err := a.webhook(ctx, principal, in)
 	return &webhookOutput{Body: webhookOf(endpoint)}, err
 }
 
-func (a *api) webhook(ctx context.Context, who identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
+func (a *api) webhook(ctx context.Context, principal identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
 	id, err := in.id()
 	if err != nil {
 		return webhook.Endpoint{}, err
 	}
-	return a.Webhooks.Webhook(ctx, who.UserID, id)
+	return a.Webhooks.Webhook(ctx, principal.UserID, id)
 }
 
-func (a *api) deleteWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*noBody, error) {
+func (a *api) deleteWebhook(ctx context.Context, principal identity.Principal, in *WebhookInput) (*noBody, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Webhooks.DeleteWebhook(ctx, who.UserID, id)
+	return nil, a.Webhooks.DeleteWebhook(ctx, principal.UserID, id)
 }
 
-func (a *api) rotateSecret(ctx context.Context, who identity.Principal, in *WebhookInput) (*secretOutput, error) {
+func (a *api) rotateSecret(ctx context.Context, principal identity.Principal, in *WebhookInput) (*secretOutput, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
 	}
 	secret := webhook.NewSecret()
-	if err := a.Webhooks.RotateSecret(ctx, who.UserID, id, secret); err != nil {
+	if err := a.Webhooks.RotateSecret(ctx, principal.UserID, id, secret); err != nil {
 		return nil, err
 	}
-	endpoint, err := a.Webhooks.Webhook(ctx, who.UserID, id)
+	endpoint, err := a.Webhooks.Webhook(ctx, principal.UserID, id)
 	return &secretOutput{Body: WebhookWithSecret{Webhook: webhookOf(endpoint), Secret: string(secret)}}, err
 }
 
-func (a *api) enableWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*webhookOutput, error) {
+func (a *api) enableWebhook(ctx context.Context, principal identity.Principal, in *WebhookInput) (*webhookOutput, error) {
 	id, err := in.id()
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Webhooks.EnableWebhook(ctx, who.UserID, id); err != nil {
+	if err := a.Webhooks.EnableWebhook(ctx, principal.UserID, id); err != nil {
 		return nil, err
 	}
-	return a.getWebhook(ctx, who, in)
+	return a.getWebhook(ctx, principal, in)
 }
 
 type eventOutput struct{ Body WebhookEvent }
 
-func (a *api) testWebhook(ctx context.Context, who identity.Principal, in *WebhookInput) (*eventOutput, error) {
-	endpoint, err := a.enabled(ctx, who, in)
+func (a *api) testWebhook(ctx context.Context, principal identity.Principal, in *WebhookInput) (*eventOutput, error) {
+	endpoint, err := a.enabled(ctx, principal, in)
 	if err != nil {
 		return nil, err
 	}
-	event, err := a.Webhooks.CreateTestEvent(ctx, who.UserID, endpoint.ID)
+	event, err := a.Webhooks.CreateTestEvent(ctx, principal.UserID, endpoint.ID)
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 
 // enabled returns the webhook, or a conflict if it is disabled.
-func (a *api) enabled(ctx context.Context, who identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
-	endpoint, err := a.webhook(ctx, who, in)
+func (a *api) enabled(ctx context.Context, principal identity.Principal, in *WebhookInput) (webhook.Endpoint, error) {
+	endpoint, err := a.webhook(ctx, principal, in)
 	if err == nil && endpoint.DisabledAt != nil {
 		return endpoint, newProblem(http.StatusConflict, "The webhook is disabled. Enable it first.")
 	}
@@ -270,16 +270,16 @@ type webhookEventsInput struct {
 
 type webhookEventsOutput struct{ Body WebhookEventList }
 
-func (a *api) listWebhookEvents(ctx context.Context, who identity.Principal, in *webhookEventsInput) (*webhookEventsOutput, error) {
+func (a *api) listWebhookEvents(ctx context.Context, principal identity.Principal, in *webhookEventsInput) (*webhookEventsOutput, error) {
 	cursor, limit, err := in.paging()
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := a.webhook(ctx, who, &in.WebhookInput)
+	endpoint, err := a.webhook(ctx, principal, &in.WebhookInput)
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.Webhooks.WebhookEvents(ctx, who.UserID, endpoint.ID, int64(numberInCursor(cursor)), limit)
+	list, more, err := a.Webhooks.WebhookEvents(ctx, principal.UserID, endpoint.ID, int64(numberInCursor(cursor)), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -298,8 +298,8 @@ type replayInput struct {
 	Event string `path:"event" format:"uuid" doc:"The ID of the event."`
 }
 
-func (a *api) replayEvent(ctx context.Context, who identity.Principal, in *replayInput) (*eventOutput, error) {
-	endpoint, err := a.enabled(ctx, who, &in.WebhookInput)
+func (a *api) replayEvent(ctx context.Context, principal identity.Principal, in *replayInput) (*eventOutput, error) {
+	endpoint, err := a.enabled(ctx, principal, &in.WebhookInput)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +307,7 @@ func (a *api) replayEvent(ctx context.Context, who identity.Principal, in *repla
 	if err != nil {
 		return nil, webhook.ErrNotFound
 	}
-	event, err := a.Webhooks.ReplayEvent(ctx, who.UserID, endpoint.ID, id)
+	event, err := a.Webhooks.ReplayEvent(ctx, principal.UserID, endpoint.ID, id)
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 
