@@ -68,43 +68,6 @@ func (s *Store) KnownUUIDs(ctx context.Context, among []string) ([]string, error
 	return known, wrapError(err, "looking for known UUIDs")
 }
 
-// listRateLimit paces our questions to Plivo's list: 20 a minute are allowed (Plivo
-// docs, list all messages), and a second is left for clocks that differ.
-const (
-	listRateLimit = "plivo-list"
-	listInterval  = 3100 * time.Millisecond
-)
-
-// getRateLimit paces our questions about single messages, far below the 300 requests
-// in 5 seconds that an account may make (Plivo docs, account limits).
-const (
-	getRateLimit = "plivo-get"
-	getInterval  = 50 * time.Millisecond
-)
-
-const reserveCall = `
-INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) VALUES ($1, $2, clock_timestamp() + $2 * interval '1 second')
-ON CONFLICT (name) DO UPDATE SET
-    next_arrival_at = greatest(rate_limits.next_arrival_at, clock_timestamp()) + EXCLUDED.interval_seconds * interval '1 second'
-RETURNING extract(epoch FROM next_arrival_at - clock_timestamp()) - interval_seconds`
-
-// ReserveListCall returns how long to wait before the next call of Plivo's
-// list, for all workers together.
-func (s *Store) ReserveListCall(ctx context.Context) (time.Duration, error) {
-	return s.reserve(ctx, listRateLimit, listInterval)
-}
-
-// ReserveGetCall is ReserveListCall for questions about single messages.
-func (s *Store) ReserveGetCall(ctx context.Context) (time.Duration, error) {
-	return s.reserve(ctx, getRateLimit, getInterval)
-}
-
-func (s *Store) reserve(ctx context.Context, gate string, interval time.Duration) (time.Duration, error) {
-	var wait float64
-	err := s.db.GetContext(ctx, &wait, reserveCall, gate, interval.Seconds())
-	return max(0, seconds(wait)), wrapError(err, "reserving a call of Plivo")
-}
-
 const scheduleCheck = lockMessage + `, a AS (
     UPDATE attempts SET next_check_at = now() + $3 * interval '1 second'
     FROM locked WHERE message_id = locked.id AND ordinal = $2 AND next_check_at IS NOT NULL RETURNING message_id, ordinal

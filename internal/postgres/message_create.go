@@ -11,25 +11,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/postcard-mms/postcard/internal/groupcommit"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
-
-// taskCheckGrace is how long a message may be due before the relay looks whether
-// it still has its task. An idle worker needs milliseconds.
-const taskCheckGrace = "interval '10 seconds'"
-
-// today is the day that caps count for.
-const today = `(now() AT TIME ZONE 'UTC')::date`
-
-// countDaily adds $n messages to what each holder has sent today. Several slots
-// keep those who send at the same time from waiting for each other.
-const countDaily = `
-    INSERT INTO daily_counts AS d (holder, day, shard, messages)
-    SELECT holder, ` + today + `, (random() * 15)::smallint, %[1]s FROM unnest(%[2]s::uuid[]) AS holder WHERE %[3]s ORDER BY holder
-    ON CONFLICT (holder, day, shard) DO UPDATE SET messages = d.messages + EXCLUDED.messages`
-
-// sentToday is how many messages the holder c has sent today.
-const sentToday = `(SELECT coalesce(sum(d.messages), 0) FROM daily_counts d WHERE d.holder = c.holder AND d.day = ` + today + `)`
 
 // insertSearch indexes the text and metadata of the messages in the CTE created.
 const insertSearch = `
@@ -92,6 +76,137 @@ func (s *Store) CreateMessage(ctx context.Context, o mms.CreateRequest) (mms.Cre
 	return s.createOne(ctx, o)
 }
 
+// creation is an order and what became of it.
+type creation struct {
+	request mms.CreateRequest
+	result  mms.CreateResult
+	err     error
+}
+
+// groupable reports whether the order is of the simple kind that groups are made
+// of: sent at once, and not in place of another.
+func groupable(o mms.CreateRequest) bool { return o.SendAt == nil && o.ResendOf == uuid.Nil }
+
+// createInGroup stores a message together with others, unless one of them is under
+// the same idempotency key: that one is to find what the other has stored.
+func (s *Store) createInGroup(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, bool, error) {
+	key := o.Idempotency.Key
+	if key != "" {
+		key = o.Owner.String() + key
+	}
+	a, ok := s.creating.Do(ctx, creation{request: o}, key, s.storeGroup)
+	return a.result, ok, a.err
+}
+
+// createMessages is acceptMessage for many. What it does not return is not stored.
+// Parameters, one element for each message: $1 id, $2 user, $3 sender,
+// $4 recipient, $5 text, $6 valid for seconds, $7 priority, $8 metadata, $9 API
+// key, $10 idempotency key, $11 fingerprint. Of caps: $12 the message's number,
+// $13 holder, $14 cap, $15 how many of the group count for it up to this one. Of
+// pictures: $16 message, $17 position, $18 URL.
+var createMessages = `
+WITH i AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::smallint[], $8::jsonb[], $9::uuid[], $10::text[], $11::bytea[])
+        WITH ORDINALITY AS u (id, user_id, sender, recipient, text, valid_for, priority, metadata, api_key_id, key, fingerprint, n)
+), caps AS MATERIALIZED (
+    SELECT c.*, c.cap - ` + sentToday + ` AS room FROM unnest($12::int[], $13::uuid[], $14::int[], $15::int[]) AS c (n, holder, cap, rank)
+), fit AS MATERIALIZED (
+    SELECT i.* FROM i
+    WHERE NOT EXISTS (SELECT FROM caps c WHERE c.n = i.n AND c.rank > c.room)
+      AND (i.key = '' OR pg_try_advisory_xact_lock(hashtextextended(i.user_id || ' ' || i.key, 0)))
+), keys AS (
+    INSERT INTO idempotency_keys AS k (user_id, key, fingerprint, message_id)
+    SELECT user_id, key, fingerprint, id FROM fit WHERE key <> ''
+    ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
+        WHERE k.created_at <= now() - interval '24 hours'
+    RETURNING message_id
+), created AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, expires_at, priority, metadata, api_key_id)
+    SELECT id, user_id, sender, recipient, text, 'queued', now(), now() + ` + taskCheckGrace + `, now() + valid_for * interval '1 second', priority, metadata, api_key_id
+    FROM fit WHERE key = '' OR id IN (SELECT message_id FROM keys)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, created_at, expires_at, text, metadata
+), search AS (` + insertSearch + `
+), media AS (
+    INSERT INTO message_media (message_id, position, url)
+    SELECT u.id, u.position, u.url FROM unnest($16::uuid[], $17::smallint[], $18::text[]) AS u (id, position, url) JOIN created ON created.id = u.id
+), event AS (
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM created
+), counted AS (
+    INSERT INTO daily_counts AS d (holder, day, shard, messages)
+    SELECT c.holder, ` + today + `, (random() * 15)::smallint, count(*) FROM created JOIN i ON i.id = created.id JOIN caps c ON c.n = i.n GROUP BY c.holder ORDER BY c.holder
+    ON CONFLICT (holder, day, shard) DO UPDATE SET messages = d.messages + EXCLUDED.messages
+)
+SELECT id, created_at, expires_at FROM created`
+
+// storeGroup stores what can be stored of a group.
+func (s *Store) storeGroup(ctx context.Context, group []*groupcommit.Item[creation]) {
+	if p := group[0]; len(group) == 1 {
+		p.Value.result, p.Value.err = s.createOne(ctx, p.Value.request)
+		p.OK = true
+		return
+	}
+	args, err := groupArgs(group)
+	if err != nil {
+		return
+	}
+	var rows []struct {
+		ID        uuid.UUID `db:"id"`
+		CreatedAt time.Time `db:"created_at"`
+		ExpiresAt time.Time `db:"expires_at"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, createMessages, args...); err != nil {
+		for _, p := range group {
+			p.Value.err, p.OK = sharedError(err, "accepting messages")
+		}
+		return
+	}
+	byID := make(map[uuid.UUID]*groupcommit.Item[creation], len(group))
+	for _, p := range group {
+		byID[p.Value.request.ID] = p
+	}
+	for _, row := range rows {
+		p := byID[row.ID]
+		m := p.Value.request.Message
+		m.CreatedAt, m.ExpiresAt = row.CreatedAt, row.ExpiresAt
+		p.Value.result, p.OK = mms.CreateResult{Message: m.AsCreated()}, true
+		s.noteChanged(row.ID)
+	}
+}
+
+func groupArgs(group []*groupcommit.Item[creation]) ([]any, error) {
+	n := len(group)
+	ids, users, senders, recipients, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	objects, keys, valid, priorities := make([]string, n), make([]string, n), make([]float64, n), make([]int64, n)
+	apiKeys, fingerprints := make([]uuid.NullUUID, n), make([][]byte, n)
+	var capOf, capSizes, ranks, positions []int64
+	var holders, pictured, urls []string
+	counts := map[uuid.UUID]int64{}
+	for i, p := range group {
+		o := p.Value.request
+		var err error
+		if objects[i], err = metadataJSON(o.Metadata); err != nil {
+			return nil, err
+		}
+		ids[i], users[i], senders[i], recipients[i], texts[i] = o.ID.String(), o.Owner.String(), string(o.Sender), string(o.Recipient), o.Text
+		valid[i], priorities[i], keys[i] = o.ValidFor.Seconds(), int64(o.Priority), o.Idempotency.Key
+		apiKeys[i], fingerprints[i] = nullID(o.KeyID), o.Idempotency.Fingerprint[:]
+		for _, c := range o.Caps {
+			counts[c.Holder]++
+			capOf, holders = append(capOf, int64(i+1)), append(holders, c.Holder.String())
+			capSizes, ranks = append(capSizes, int64(c.Messages)), append(ranks, counts[c.Holder])
+		}
+		for position, url := range o.MediaURLs {
+			pictured, positions, urls = append(pictured, ids[i]), append(positions, int64(position+1)), append(urls, url)
+		}
+	}
+	return []any{
+		pq.Array(ids), pq.Array(users), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(valid), pq.Array(priorities),
+		pq.Array(objects), pq.Array(apiKeys), pq.Array(keys), pq.ByteaArray(fingerprints),
+		pq.Array(capOf), pq.Array(holders), pq.Array(capSizes), pq.Array(ranks), pq.Array(pictured), pq.Array(positions), pq.Array(urls),
+	}, nil
+}
+
 func (s *Store) createOne(ctx context.Context, o mms.CreateRequest) (mms.CreateResult, error) {
 	const doing = "accepting a message"
 	m := o.Message
@@ -148,45 +263,6 @@ func (s *Store) explainNotCreated(ctx context.Context, o mms.CreateRequest) (mms
 	return mms.CreateResult{}, fmt.Errorf("%s: there is none", doing)
 }
 
-const selectCapReached = `
-SELECT c.number - 1 AS number, greatest(0, c.cap - ` + sentToday + `) AS left, extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day' - now() AT TIME ZONE 'UTC') AS again
-FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS c (holder, cap, number)
-WHERE ` + sentToday + ` + $3 > c.cap ORDER BY c.number LIMIT 1`
-
-// getter is a pool or a transaction.
-type getter interface {
-	GetContext(ctx context.Context, dest any, query string, args ...any) error
-}
-
-// checkCaps returns mms.CapError where a cap leaves no room for n messages.
-func (s *Store) checkCaps(ctx context.Context, db getter, caps []mms.Cap, n int) error {
-	if len(caps) == 0 {
-		return nil
-	}
-	holders, limits := capColumns(caps)
-	var row struct {
-		Number int     `db:"number"`
-		Left   int     `db:"left"`
-		Again  float64 `db:"again"`
-	}
-	err := db.GetContext(ctx, &row, selectCapReached, holders, limits, n)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return wrapError(err, "looking up a daily cap")
-	}
-	return mms.CapError{Cap: caps[row.Number], Requested: n, Remaining: row.Left, RetryAfter: seconds(row.Again)}
-}
-
-func capColumns(caps []mms.Cap) (holders, limits any) {
-	ids, numbers := make([]string, len(caps)), make([]int64, len(caps))
-	for i, c := range caps {
-		ids[i], numbers[i] = c.Holder.String(), int64(c.Messages)
-	}
-	return pq.Array(ids), pq.Array(numbers)
-}
-
 // mediaColumns are rows of message_media.
 type mediaColumns struct {
 	messages, urls []string
@@ -212,134 +288,9 @@ func metadataJSON(metadata map[string]string) (string, error) {
 
 func nullID(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: id != uuid.Nil} }
 
-const deleteOldIdempotencyKeys = `
-DELETE FROM idempotency_keys WHERE (user_id, key) IN (
-    SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT $1)`
-
-const deleteOldCounts = `
-DELETE FROM daily_counts WHERE (holder, day, shard) IN (
-    SELECT holder, day, shard FROM daily_counts WHERE day < ` + today + ` - 7 LIMIT $1)`
-
-// DeleteExpired removes idempotency keys, counts and events of webhooks that nobody asks
-// for any more.
-func (s *Store) DeleteExpired(ctx context.Context) error {
-	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents} {
-		for deleted := int64(deleteBatchSize); deleted == deleteBatchSize; {
-			result, err := s.db.ExecContext(ctx, statement, deleteBatchSize)
-			if err != nil {
-				return wrapError(err, "forgetting what is over")
-			}
-			if deleted, err = result.RowsAffected(); err != nil {
-				return wrapError(err, "forgetting what is over")
-			}
-		}
-	}
-	return nil
-}
-
-// deleteBatchSize is how many rows one statement removes.
-const deleteBatchSize = 10_000
-
-const cancelMessage = `
-WITH m AS (
-    UPDATE messages SET status = 'canceled', reason = '', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
-        version = version + 1, updated_at = now(), final_at = now()
-    WHERE id = $1 AND user_id = $2 AND status IN ('scheduled', 'queued')
-    RETURNING id, status
-), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'canceled', status FROM m
-)
-SELECT id FROM m`
-
-// Cancel takes the owner's message back before it is handed to Plivo. That it is
-// canceled already is fine; otherwise it returns mms.ErrTooLate.
-func (s *Store) Cancel(ctx context.Context, owner, id uuid.UUID) error {
-	changed, err := s.exec(ctx, "canceling a message", cancelMessage, id, owner)
-	if err != nil || changed == 1 {
-		return err
-	}
-	var row messageRow
-	err = s.db.GetContext(ctx, &row, selectMessage, id, owner)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return mms.ErrNotFound
-	case err != nil:
-		return wrapError(err, "looking why a message cannot be canceled")
-	case row.Status != string(mms.Canceled):
-		return mms.ErrTooLate
-	}
-	return nil
-}
-
-const queueScheduled = `
-WITH due AS (
-    SELECT id FROM messages WHERE status = 'scheduled' AND send_at <= now() ORDER BY send_at LIMIT $1 FOR UPDATE SKIP LOCKED
-), m AS (
-    UPDATE messages SET status = 'queued', next_attempt_at = now(), version = version + 1, updated_at = now(),
-        task_check_at = CASE WHEN batch_id IS NULL THEN now() + ` + taskCheckGrace + ` ELSE 'infinity' END,
-        backlog_state = CASE WHEN batch_id IS NOT NULL THEN 'waiting' END
-    FROM due WHERE messages.id = due.id
-    RETURNING messages.id, messages.status, messages.task_generation, messages.priority, messages.backlog_state
-), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'due', status FROM m
-)
-SELECT id, task_generation, priority, backlog_state IS NOT NULL AS in_backlog FROM m`
-
-// QueueScheduled queues up to limit scheduled messages whose time has come. It returns
-// how many, and the tasks to be enqueued: those of batches stand in line.
-func (s *Store) QueueScheduled(ctx context.Context, limit int) (int, []mms.Task, error) {
-	var rows []struct {
-		taskRow
-		InLine bool `db:"in_backlog"`
-	}
-	if err := s.db.SelectContext(ctx, &rows, queueScheduled, limit); err != nil {
-		return 0, nil, wrapError(err, "queueing messages whose time has come")
-	}
-	var tasks []mms.Task
-	for _, row := range rows {
-		s.noteChanged(row.ID)
-		if !row.InLine {
-			tasks = append(tasks, row.task())
-		}
-	}
-	return len(rows), tasks, nil
-}
-
-// forecast tells what a message between two numbers would meet. $1 sender,
-// $2 recipient, $3 priority, $4 user, $5 how many messages are counted at most.
-const forecast = `
-SELECT coalesce(g.interval_seconds, 0) AS interval_seconds, now() AS now,
-    greatest(0, coalesce(extract(epoch FROM g.next_arrival_at - now()), 0)) AS rate_limit,
-    (SELECT count(*) FROM (
-        SELECT FROM messages w WHERE w.sender = $1 AND w.backlog_state = 'waiting' AND w.priority <= $3 LIMIT $5) before) AS ahead,
-    EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
-    ` + pauseCause + ` AS paused,
-    coalesce((SELECT round(avg(r.cost), 6)::text FROM (
-        SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) r WHERE r.cost > 0), '') AS cost
-FROM (SELECT) one LEFT JOIN rate_limits g ON g.name = $1`
-
-// Forecast says what would become of a message that is not stored.
-func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, error) {
-	var row struct {
-		Seconds    float64   `db:"interval_seconds"`
-		Now        time.Time `db:"now"`
-		Gate       float64   `db:"rate_limit"`
-		Ahead      int       `db:"ahead"`
-		Suppressed bool      `db:"suppressed"`
-		Paused     string    `db:"paused"`
-		Cost       string    `db:"cost"`
-	}
-	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted)
-	if err != nil {
-		return mms.Forecast{}, wrapError(err, "forecasting a message")
-	}
-	f := mms.Forecast{Message: m, Interval: seconds(row.Seconds), Ahead: row.Ahead, Suppressed: row.Suppressed, Paused: mms.Reason(row.Paused), Cost: row.Cost}
-	if f.Cost == "" {
-		f.Cost = mms.ListPrice
-	}
-	f.SendAt = row.Now.Add(seconds(row.Gate) + time.Duration(row.Ahead)*f.Interval)
-	if m.SendAt != nil && m.SendAt.After(f.SendAt) {
-		f.SendAt = *m.SendAt
-	}
-	return f, nil
+// sharedError wraps the error of a batch's statement. It reports true when every item
+// of the batch would meet the same error by itself, because the database is
+// unavailable; otherwise the items have to be retried one by one.
+func sharedError(err error, doing string) (error, bool) {
+	return wrapError(err, doing), isUnavailable(err)
 }

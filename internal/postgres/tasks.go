@@ -9,6 +9,33 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// taskCheckGrace is how long a message may be due before the relay looks whether
+// it still has its task. An idle worker needs milliseconds.
+const taskCheckGrace = "interval '10 seconds'"
+
+// taskRow is a task to be enqueued.
+type taskRow struct {
+	ID         uuid.UUID `db:"id"`
+	Generation int       `db:"task_generation"`
+	Priority   int       `db:"priority"`
+}
+
+func (r taskRow) task() mms.Task {
+	return mms.Task{MessageID: r.ID, Generation: r.Generation, Priority: mms.Priority(r.Priority)}
+}
+
+func (s *Store) tasks(ctx context.Context, doing, query string, args ...any) ([]mms.Task, error) {
+	var rows []taskRow
+	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
+		return nil, wrapError(err, doing)
+	}
+	tasks := make([]mms.Task, len(rows))
+	for i, row := range rows {
+		tasks[i] = row.task()
+	}
+	return tasks, nil
+}
+
 const takeForTaskCheck = `
 UPDATE messages SET task_check_at = now() + least(greatest(now() - created_at, interval '10 seconds'), interval '2 minutes')
 WHERE id IN (

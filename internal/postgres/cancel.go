@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+const cancelMessage = `
+WITH m AS (
+    UPDATE messages SET status = 'canceled', reason = '', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
+        version = version + 1, updated_at = now(), final_at = now()
+    WHERE id = $1 AND user_id = $2 AND status IN ('scheduled', 'queued')
+    RETURNING id, status
+), event AS (
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'canceled', status FROM m
+)
+SELECT id FROM m`
+
+// Cancel takes the owner's message back before it is handed to Plivo. That it is
+// canceled already is fine; otherwise it returns mms.ErrTooLate.
+func (s *Store) Cancel(ctx context.Context, owner, id uuid.UUID) error {
+	changed, err := s.exec(ctx, "canceling a message", cancelMessage, id, owner)
+	if err != nil || changed == 1 {
+		return err
+	}
+	var row messageRow
+	err = s.db.GetContext(ctx, &row, selectMessage, id, owner)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return mms.ErrNotFound
+	case err != nil:
+		return wrapError(err, "looking why a message cannot be canceled")
+	case row.Status != string(mms.Canceled):
+		return mms.ErrTooLate
+	}
+	return nil
+}
