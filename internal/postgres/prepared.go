@@ -10,24 +10,27 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// preparedDB is a pool that has the database plan each statement once per connection
-// and not each time: planning takes longer than carrying out what claims or
-// records an attempt. There are as many statements as constants in this package.
+// preparedDB is a pool that prepares each statement once per connection, because
+// planning takes longer than executing the statements that claim or record an
+// attempt. The number of statements is fixed: there is one per constant in this
+// package. Statements whose text or best plan depends on the values use the
+// embedded DB instead.
 //
-// A plan that was made while a table was empty must not read the table from end to
-// end once it is large: Open has the planner use indexes wherever there are any.
+// After a few executions Postgres keeps one plan for a statement. A plan made
+// while a table was empty may scan the whole table once it has grown; Postgres
+// drops it when autovacuum next analyzes the table, about a minute later.
 type preparedDB struct {
 	*sqlx.DB
-	timeout time.Duration // see Open
+	timeout time.Duration // for one statement, see Open
 
 	mu         sync.Mutex
 	statements map[string]*sqlx.Stmt
 }
 
-// withTimeout bounds the wait for a connection and for an answer. database/sql opens
-// connections for those who wait one after the other: with a database that does not
-// answer, the last of many would otherwise wait as often as there are connections'
-// worth of them before.
+// withTimeout bounds the wait for a free connection and for the result.
+// database/sql opens connections for waiting callers one after another: without
+// this bound the last of many callers of a database that does not answer would
+// wait for all attempts before its own.
 func (p *preparedDB) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	if p.timeout == 0 {
 		return context.WithCancel(ctx)
@@ -55,7 +58,7 @@ func (p *preparedDB) statement(ctx context.Context, query string) (*sqlx.Stmt, e
 	return statement, nil
 }
 
-// GetContext is sqlx's, prepared.
+// GetContext is like sqlx.DB.GetContext with a prepared statement.
 func (p *preparedDB) GetContext(ctx context.Context, dest any, query string, args ...any) error {
 	ctx, cancel := p.withTimeout(ctx)
 	defer cancel()
@@ -66,7 +69,7 @@ func (p *preparedDB) GetContext(ctx context.Context, dest any, query string, arg
 	return statement.GetContext(ctx, dest, args...)
 }
 
-// SelectContext is sqlx's, prepared.
+// SelectContext is like sqlx.DB.SelectContext with a prepared statement.
 func (p *preparedDB) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
 	ctx, cancel := p.withTimeout(ctx)
 	defer cancel()
@@ -77,7 +80,7 @@ func (p *preparedDB) SelectContext(ctx context.Context, dest any, query string, 
 	return statement.SelectContext(ctx, dest, args...)
 }
 
-// ExecContext is sqlx's, prepared.
+// ExecContext is like sqlx.DB.ExecContext with a prepared statement.
 func (p *preparedDB) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	ctx, cancel := p.withTimeout(ctx)
 	defer cancel()

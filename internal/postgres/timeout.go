@@ -6,31 +6,30 @@ import (
 	"time"
 )
 
-// dialTimeout bounds how long a connection to the database may take to open.
+// dialTimeout bounds how long opening a TCP connection to the database may take.
 const dialTimeout = 5 * time.Second
 
-// timeoutDialer opens connections on which no answer may take longer than patience.
-// Without it a server that vanished, or stands still, holds up its callers
-// beyond every deadline of theirs: the driver does not break off a read when a
-// context ends.
+// timeoutDialer opens connections on which every read and write has a timeout.
+// The driver does not interrupt a read when its context ends, so a server that
+// hangs or vanished would otherwise block callers beyond their deadlines.
 type timeoutDialer struct {
 	dialer  net.Dialer
 	timeout time.Duration
 }
 
-// Dial, DialTimeout and DialContext are what the driver asks for.
+// Dial implements pq.Dialer.
 func (d timeoutDialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
-// DialTimeout is Dial within a time.
+// DialTimeout implements pq.Dialer.
 func (d timeoutDialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return d.DialContext(ctx, network, address)
 }
 
-// DialContext is Dial until a context ends.
+// DialContext implements pq.DialerContext.
 func (d timeoutDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := d.dialer.DialContext(ctx, network, address)
 	if err != nil {
