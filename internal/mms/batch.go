@@ -17,18 +17,17 @@ import (
 )
 
 var (
-	// ErrBatchCanceled says that a batch was canceled for good.
+	// ErrBatchCanceled says that a batch is canceled and cannot be changed.
 	ErrBatchCanceled = errors.New("the batch is canceled")
 
-	// ErrBatchNotFound says that there is no such batch, or none that the asking
-	// person may see.
+	// ErrBatchNotFound says that a batch does not exist or belongs to another user.
 	ErrBatchNotFound = errors.New("no such batch")
 )
 
 // BatchState says whether the messages of a batch are being sent.
 type BatchState string
 
-// The states of a batch. A canceled one stays so.
+// The states of a batch. Canceled is final.
 const (
 	BatchRunning  BatchState = "running"
 	BatchPaused   BatchState = "paused"
@@ -38,30 +37,30 @@ const (
 // Limits of a batch; our own.
 const (
 	MaxRows         = 100_000
-	MaxBatchName    = 100    // characters
-	MaxRowErrors    = 10_000 // kept of a batch
-	BatchValidFor   = 7 * 24 * time.Hour
-	maxErrorField   = 200 // bytes
-	maxErrorMessage = 500 // bytes
-	errorsShown     = 1000
+	MaxBatchName    = 100                // characters
+	MaxRowErrors    = 10_000             // stored per batch
+	BatchValidFor   = 7 * 24 * time.Hour // default of a batch's messages
+	maxErrorField   = 200                // bytes
+	maxErrorMessage = 500                // bytes
+	errorsShown     = 1000               // returned in a response
 )
 
-// Batch is messages that were taken on together.
+// Batch is a set of messages that were created together.
 type Batch struct {
 	ID        uuid.UUID // UUIDv7
 	Owner     uuid.UUID
-	KeyID     uuid.UUID // the API key it came with; uuid.Nil: by a person
+	KeyID     uuid.UUID // the API key that created it; uuid.Nil: a person did
 	Name      string    // may be empty
 	State     BatchState
 	Created   int // rows that became messages
-	Rejected  int // rows that did not
+	Rejected  int // rows with errors
 	CreatedAt time.Time
-	Counts    map[Status]int // of its messages, by where they stand; nil where they were not counted
-	HasUnsent bool           // some of its messages have not been handed to Plivo, or ended
-	Paused    Reason         // why nothing of anybody is sent at present; empty while sending goes on
+	Counts    map[Status]int // of its messages, by status; nil if they were not counted
+	HasUnsent bool           // some of its messages are scheduled, queued, sending or in doubt
+	Paused    Reason         // why all sending is paused; empty if it is not
 }
 
-// Open counts the messages whose status is not final.
+// Open counts the messages that Plivo has yet to accept.
 func (b Batch) Open() int {
 	open := 0
 	for status, n := range b.Counts {
@@ -74,7 +73,7 @@ func (b Batch) Open() int {
 
 func (b Batch) isDone() bool { return !b.HasUnsent && b.Open() == 0 }
 
-// Title is where the batch stands, as a heading.
+// Title is the batch's progress as a heading.
 func (b Batch) Title() string {
 	switch {
 	case b.State == BatchCanceled:
@@ -86,70 +85,73 @@ func (b Batch) Title() string {
 	case b.Paused != "":
 		return "Waiting"
 	}
-	return "Being sent"
+	return "Sending"
 }
 
-// Explain says in plain words where a batch stands whose messages were counted.
+// Explain describes the batch's progress in plain language. Its messages must have
+// been counted.
 func (b Batch) Explain() string {
-	left := "Left: " + Counted(b.Open(), "message") + "."
+	remaining := Counted(b.Open(), "message") + " remaining."
 	switch {
 	case b.State == BatchCanceled:
-		return "The batch is canceled. What had been handed to Plivo before stays sent."
+		return "The batch is canceled. Messages already submitted to Plivo are not recalled."
 	case b.isDone():
-		const words = "All messages of the batch have been handed to Plivo or have ended."
+		const done = "Every message of the batch has been submitted to Plivo, has failed or was canceled."
 		if bad := b.Counts[Failed] + b.Counts[Undelivered]; bad > 0 {
-			return fmt.Sprintf("%s %s failed or could not be delivered.", words, Counted(bad, "message"))
+			return fmt.Sprintf("%s %s failed or could not be delivered.", done, Counted(bad, "message"))
 		}
-		return words
+		return done
 	case b.State == BatchPaused:
-		return "The batch is paused. Messages whose time runs out meanwhile fail. " + left
+		return "The batch is paused. Messages that expire in the meantime fail. " + remaining
 	case b.Paused != "":
-		return "All sending is paused. " + b.Paused.Description() + " " + left
+		return "All sending is paused. " + b.Paused.Description() + " " + remaining
 	default:
-		return "The batch is being sent. " + left
+		return "The batch is being sent. " + remaining
 	}
 }
 
-// BatchParams is a batch as somebody wrote it down, without its rows. Text,
-// MediaURLs and the values of Metadata may hold placeholders like {{name}}, which
-// stand for a row's column.
+// BatchParams is a batch as somebody submitted it, without its rows. In Text,
+// MediaURL, MediaURLs and the values of Metadata, a placeholder like {{name}} is
+// replaced by the row's value in that column.
 type BatchParams struct {
 	Name         string
-	CreateParams      // of each message; To is not used
-	CreateValid  bool // take the rows on that are right, although others are not
+	CreateParams      // for each message; To is not used
+	CreateValid  bool // create the messages of valid rows even if other rows have errors
 }
 
-// RowError is one fault of one row.
+// RowError is one violation in one row.
 type RowError struct {
 	Row int // from 1
 	invalid.Field
 }
 
-// RowErrors are the faults of a batch's rows, none of which was taken on.
+// RowErrors are the violations in a batch's rows. As an error, it says that no
+// message was created.
 type RowErrors struct {
-	Errors   []RowError // the first ones
-	Rejected int        // rows with a fault
+	Errors   []RowError // of the first rejected rows
+	Rejected int        // all rows with a violation
 }
 
-func (f RowErrors) Error() string {
-	return fmt.Sprintf("%d rows of the batch are not right", f.Rejected)
+func (e RowErrors) Error() string {
+	return fmt.Sprintf("%d rows of the batch have errors", e.Rejected)
 }
 
-// Shown are the faults of an answer that stays in proportion.
-func (f RowErrors) Shown() []RowError { return f.Errors[:min(len(f.Errors), errorsShown)] }
+// Shown returns as many violations as a response may list.
+func (e RowErrors) Shown() []RowError { return e.Errors[:min(len(e.Errors), errorsShown)] }
 
-// BatchRequest is a batch to be taken on, and under what conditions.
+// BatchRequest asks the store to create a batch, unless a cap or the idempotency
+// key forbids it.
 type BatchRequest struct {
 	Batch
 	Caps        []Cap
 	Idempotency Idempotency
 }
 
-// BatchResult is a batch that was taken on.
+// BatchResult is the created batch.
 type BatchResult struct {
 	Batch
 	Errors   []RowError // the first ones
-	Replayed bool
+	Replayed bool       // an earlier request with the same idempotency key created it
 }
 
 // BatchWriter stores the messages of one batch: all of them or none.
@@ -165,80 +167,87 @@ type BatchWriter interface {
 	Rollback()
 }
 
-// ValidateBatch makes a batch of the draft, or returns every fault of what its rows
-// have in common as invalid.Fields.
-func (r Rules) ValidateBatch(d BatchParams, id, owner uuid.UUID, now time.Time) (Batch, error) {
-	var faults invalid.Fields
-	if utf8.RuneCountInString(d.Name) > MaxBatchName || !IsPrintable(d.Name) {
-		faults.Add("name", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxBatchName))
+// ValidateBatch makes a batch of p, or returns all violations in what its messages
+// have in common as invalid.Fields. now is the database's time.
+func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) (Batch, error) {
+	var violations invalid.Fields
+	if utf8.RuneCountInString(p.Name) > MaxBatchName || !IsPrintable(p.Name) {
+		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxBatchName))
 	}
-	if d.From != "" && !slices.Contains(r.Senders, PhoneNumber(d.From)) {
-		faults.Add("from", "sender", "is not one of the senders of this installation")
+	if p.From != "" && !slices.Contains(r.Senders, PhoneNumber(p.From)) {
+		violations.Add("from", "sender", notASender)
 	}
-	validateValidFor(d.ValidFor, &faults)
-	parseSendAt(d.SendAt, now, &faults)
-	parsePriority(d.Priority, Bulk, &faults)
-	ValidateMetadata(d.Metadata, &faults)
-	d.Idempotency.Validate(&faults)
-	if d.MediaURL == "" && len(d.MediaURLs) == 0 {
-		faults.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture; {{column}} takes it from the rows")
+	validateValidFor(p.ValidFor, &violations)
+	parseSendAt(p.SendAt, now, &violations)
+	parsePriority(p.Priority, Bulk, &violations)
+	ValidateMetadata(p.Metadata, &violations)
+	p.Idempotency.Validate(&violations)
+	if p.MediaURL == "" && len(p.MediaURLs) == 0 {
+		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture; use {{column}} to take it from the rows")
 	}
-	return Batch{ID: id, Owner: owner, Name: d.Name, State: BatchRunning}, faults.Err()
+	return Batch{ID: id, Owner: owner, Name: p.Name, State: BatchRunning}, violations.Err()
 }
 
-// ValidateRow makes a message of one row, or returns every fault as invalid.Fields.
-// The row's column "to" is the recipient.
-func (r Rules) ValidateRow(d BatchParams, row map[string]string, b Batch, id uuid.UUID, now time.Time) (Message, error) {
-	var faults invalid.Fields
-	draft := d.CreateParams
-	draft.To, draft.Idempotency = row["to"], Idempotency{}
-	draft.Text = fillPlaceholders("text", draft.Text, row, &faults)
-	draft.MediaURL = fillPlaceholders("mediaUrl", draft.MediaURL, row, &faults)
-	draft.MediaURLs = slices.Clone(draft.MediaURLs)
-	for i, url := range draft.MediaURLs {
-		draft.MediaURLs[i] = fillPlaceholders(fmt.Sprintf("mediaUrls[%d]", i), url, row, &faults)
-	}
-	draft.Metadata = maps.Clone(draft.Metadata)
-	for key, value := range draft.Metadata {
-		draft.Metadata[key] = fillPlaceholders("metadata."+key, value, row, &faults)
-	}
-	if draft.Priority == "" {
-		draft.Priority = Bulk.String()
-	}
-	if draft.ValidFor == nil {
-		seconds := int(BatchValidFor.Seconds())
-		draft.ValidFor = &seconds
-	}
-	m, err := r.Validate(draft, id, b.Owner, now)
+// ValidateRow makes a message of one row of batch b, or returns all violations as
+// invalid.Fields. The row's column "to" is the recipient.
+func (r Rules) ValidateRow(p BatchParams, row map[string]string, b Batch, id uuid.UUID, now time.Time) (Message, error) {
+	var violations invalid.Fields
+	m, err := r.Validate(p.forRow(row, &violations), id, b.Owner, now)
 	if more := (invalid.Fields)(nil); errors.As(err, &more) {
-		faults = append(faults, more...)
+		violations = append(violations, more...)
 	}
 	m.BatchID, m.KeyID = b.ID, b.KeyID
-	return m, faults.Err()
+	return m, violations.Err()
+}
+
+// forRow returns the parameters of one row's message, with its placeholders
+// replaced and the defaults of a batch.
+func (p BatchParams) forRow(row map[string]string, violations *invalid.Fields) CreateParams {
+	params := p.CreateParams
+	params.To, params.Idempotency = row["to"], Idempotency{}
+	params.Text = fillPlaceholders("text", params.Text, row, violations)
+	params.MediaURL = fillPlaceholders("mediaUrl", params.MediaURL, row, violations)
+	params.MediaURLs = slices.Clone(params.MediaURLs)
+	for i, url := range params.MediaURLs {
+		params.MediaURLs[i] = fillPlaceholders(fmt.Sprintf("mediaUrls[%d]", i), url, row, violations)
+	}
+	params.Metadata = maps.Clone(params.Metadata)
+	for key, value := range params.Metadata {
+		params.Metadata[key] = fillPlaceholders("metadata."+key, value, row, violations)
+	}
+	if params.Priority == "" {
+		params.Priority = Bulk.String()
+	}
+	if params.ValidFor == nil {
+		seconds := int(BatchValidFor.Seconds())
+		params.ValidFor = &seconds
+	}
+	return params
 }
 
 var placeholder = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
 
-// fillPlaceholders puts the row's values in place of the placeholders.
-func fillPlaceholders(field, template string, row map[string]string, faults *invalid.Fields) string {
+// fillPlaceholders replaces the placeholders in template by the row's values.
+func fillPlaceholders(field, template string, row map[string]string, violations *invalid.Fields) string {
 	if !strings.Contains(template, "{{") {
 		return template
 	}
-	return placeholder.ReplaceAllStringFunc(template, func(found string) string {
-		column := placeholder.FindStringSubmatch(found)[1]
+	return placeholder.ReplaceAllStringFunc(template, func(match string) string {
+		column := placeholder.FindStringSubmatch(match)[1]
 		value, ok := row[column]
 		if !ok {
-			faults.Add(field, "placeholder", "names the column "+clip(column, MaxMetadataKey)+", which the row does not have")
+			violations.Add(field, "placeholder", "names the column "+clip(column, MaxMetadataKey)+", which the row does not have")
 		}
 		return value
 	})
 }
 
-// NewRowErrors makes storable faults of what is wrong with a row.
-func NewRowErrors(row int, fields invalid.Fields) []RowError {
-	faults := make([]RowError, len(fields))
-	for i, f := range fields {
-		faults[i] = RowError{Row: row, Field: invalid.Field{Name: clip(f.Name, maxErrorField), Rule: f.Rule, Message: clip(f.Message, maxErrorMessage)}}
+// NewRowErrors makes the row's violations storable: it bounds their length and
+// drops characters that Postgres rejects.
+func NewRowErrors(row int, violations invalid.Fields) []RowError {
+	rowErrors := make([]RowError, len(violations))
+	for i, v := range violations {
+		rowErrors[i] = RowError{Row: row, Field: invalid.Field{Name: clip(v.Name, maxErrorField), Rule: v.Rule, Message: clip(v.Message, maxErrorMessage)}}
 	}
-	return faults
+	return rowErrors
 }

@@ -9,106 +9,131 @@ import (
 )
 
 var (
-	// ErrKeyReused says that an idempotency key was used for something else.
-	ErrKeyReused = errors.New("the idempotency key was used for another request")
+	// ErrKeyReused says that an idempotency key was used for another request.
+	ErrKeyReused = errors.New("the idempotency key was already used for another request")
 
-	// ErrInFlight says that another request with the same idempotency key is
-	// being worked on.
-	ErrInFlight = errors.New("a request with this idempotency key is being worked on")
+	// ErrInFlight says that another request with the same idempotency key is in
+	// progress.
+	ErrInFlight = errors.New("another request with this idempotency key is in progress")
 
-	// ErrTooLate says that a message cannot be canceled any more.
-	ErrTooLate = errors.New("the message cannot be canceled any more")
+	// ErrTooLate says that a message is already being sent.
+	ErrTooLate = errors.New("the message can no longer be canceled")
 
-	// ErrNotFinal says that a message cannot be sent again yet: its story is not
-	// over.
-	ErrNotFinal = errors.New("the message's story is not over yet")
+	// ErrNotFinal says that a message cannot be resent, because its outcome is
+	// still open.
+	ErrNotFinal = errors.New("the message is not final yet")
 )
 
-// Submitter is who sends: a user, perhaps by one of their API keys.
-type Submitter struct {
-	User    uuid.UUID
-	Key     uuid.UUID // uuid.Nil without one
-	UserCap int       // messages a day, UTC; 0: the installation's cap
-	KeyCap  int       // messages a day, UTC; 0: none of its own
+// CreateParams is a message as somebody submitted it. Rules.Validate makes a
+// Message of it.
+type CreateParams struct {
+	To        string   // E.164
+	From      string   // E.164; empty: Postcard chooses one of the senders
+	Text      string   // may be empty
+	MediaURL  string   // for one picture; exclusive with MediaURLs
+	MediaURLs []string // for several pictures
+	ValidFor  *int     // how long it may wait to be sent, in seconds; nil: DefaultValidFor
+	SendAt    string   // RFC 3339; empty: immediately
+	Priority  string   // empty: normal
+	Metadata  map[string]string
+
+	Idempotency Idempotency
 }
 
-// Caps are what the author may send in a day; byDefault is the installation's
-// cap for a user, 0 for none.
-func (a Submitter) Caps(byDefault int) []Cap {
+// Limits of CreateParams.ValidFor; our own.
+const (
+	DefaultValidFor = 3 * time.Hour
+	MinValidFor     = time.Minute
+	MaxValidFor     = 30 * 24 * time.Hour
+)
+
+// Submitter is who creates messages: a user, or a user's API key.
+type Submitter struct {
+	User    uuid.UUID
+	Key     uuid.UUID // uuid.Nil: no key
+	UserCap int       // messages a day, UTC; 0: the installation's default
+	KeyCap  int       // messages a day, UTC; 0: no cap of its own
+}
+
+// Caps returns the daily caps that apply to the submitter. defaultCap is the
+// installation's cap for a user; 0 for none.
+func (s Submitter) Caps(defaultCap int) []Cap {
+	userCap := s.UserCap
+	if userCap == 0 {
+		userCap = defaultCap
+	}
 	var caps []Cap
-	if a.UserCap == 0 {
-		a.UserCap = byDefault
+	if userCap > 0 {
+		caps = append(caps, Cap{Holder: s.User, Messages: userCap})
 	}
-	if a.UserCap > 0 {
-		caps = append(caps, Cap{Holder: a.User, Messages: a.UserCap})
-	}
-	if a.KeyCap > 0 {
-		caps = append(caps, Cap{Holder: a.Key, Messages: a.KeyCap, OfKey: true})
+	if s.KeyCap > 0 {
+		caps = append(caps, Cap{Holder: s.Key, Messages: s.KeyCap, OfKey: true})
 	}
 	return caps
 }
 
-// Cap is how many messages may be sent in a day, UTC, by its holder: a user or
-// an API key.
+// Cap limits how many messages its holder may create in a day, UTC.
 type Cap struct {
-	Holder   uuid.UUID
+	Holder   uuid.UUID // a user, or an API key if OfKey
 	Messages int
 	OfKey    bool
 }
 
-// CapError says that a daily cap does not allow what was asked for.
+// CapError says that a request exceeds a daily cap.
 type CapError struct {
 	Cap
 	Requested  int           // messages
-	Remaining  int           // messages that could still be sent today
+	Remaining  int           // messages that may still be created today
 	RetryAfter time.Duration // until the next day begins
 }
 
 func (e CapError) Error() string {
-	of := "you"
+	holder := "you"
 	if e.OfKey {
-		of = "this API key"
+		holder = "this API key"
 	}
-	return fmt.Sprintf("the daily cap for %s is %d messages, %d of which are left until 00:00 UTC, and %d were asked for", of, e.Messages, e.Remaining, e.Requested)
+	return fmt.Sprintf("the daily cap for %s is %d messages: %d requested, %d left until 00:00 UTC", holder, e.Messages, e.Requested, e.Remaining)
 }
 
-// CreateRequest is a message to be taken on, and under what conditions.
+// CreateRequest asks the store to create a valid message, unless a cap or the
+// idempotency key forbids it.
 type CreateRequest struct {
 	Message
 	Caps        []Cap
 	Idempotency Idempotency
 }
 
-// CreateResult is a message that was taken on.
+// CreateResult is the created message.
 type CreateResult struct {
 	Message
-	Replayed bool // it had been before, under the same idempotency key
+	Replayed bool // an earlier request with the same idempotency key created it
 }
 
-// AsCreated is the message as it was when it was taken on.
+// AsCreated returns the message as it was when it was created.
 func (m Message) AsCreated() Message {
-	then := Message{
+	created := Message{
 		ID: m.ID, Owner: m.Owner, Sender: m.Sender, Recipient: m.Recipient, Text: m.Text, MediaURLs: m.MediaURLs,
 		Status: Queued, NextAttemptAt: &m.CreatedAt, ExpiresAt: m.ExpiresAt, Version: 1, CreatedAt: m.CreatedAt, UpdatedAt: m.CreatedAt,
 		Priority: m.Priority, SendAt: m.SendAt, Metadata: m.Metadata, KeyID: m.KeyID, ResendOf: m.ResendOf, BatchID: m.BatchID,
 	}
 	if m.SendAt != nil {
-		then.Status, then.NextAttemptAt = Scheduled, nil
+		created.Status, created.NextAttemptAt = Scheduled, nil
 	}
-	return then
+	return created
 }
 
-// Forecast is what would become of a message if it were sent.
+// Forecast predicts what would happen to a message.
 type Forecast struct {
 	Message
 	Interval   time.Duration // between two messages of its sender; 0: no limit
-	Ahead      int           // messages that wait before it
-	SendAt     time.Time     // about when it would be sent
+	Ahead      int           // messages in the backlog ahead of it
+	SendAt     time.Time     // estimate
 	Suppressed bool          // it would fail: the recipient has opted out
-	Paused     Reason        // why nothing is sent at present; empty while sending goes on
-	Cost       string        // in US dollars, decimal; about
+	Paused     Reason        // why all sending is paused; empty if it is not
+	Cost       string        // estimate, in US dollars, decimal
 }
 
-// ListPrice is what Plivo charges for an MMS to the US or Canada, in US dollars,
-// where we have not been charged yet (Plivo's pricing page; it may change).
+// ListPrice is Plivo's price for an MMS to the US or Canada, in US dollars. It
+// serves as an estimate until Plivo has charged for a message (Plivo's pricing
+// page; it may change).
 const ListPrice = "0.016000"

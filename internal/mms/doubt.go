@@ -5,52 +5,53 @@ import (
 	"time"
 )
 
-// Doubt is an attempt of which it is not known whether Plivo accepted it.
+// Doubt is an attempt that Plivo may or may not have accepted.
 type Doubt struct {
 	AttemptRef
 	Sender        PhoneNumber
 	Recipient     PhoneNumber
 	StartedAt     time.Time     // when the attempt was claimed
-	FinishedAt    time.Time     // when it was given up on
-	Age           time.Duration // since it was given up on
-	Due           bool          // the time for a look has come
-	PairAmbiguous bool          // another message between the same two numbers, not long before, may be what is found
+	FinishedAt    time.Time     // when the worker gave up on the response
+	Age           time.Duration // since FinishedAt
+	Due           bool          // the next check is due
+	PairAmbiguous bool          // another message's unresolved attempt between the same two numbers could be the one that is found
 }
 
-// Listed is a message as Plivo lists it.
+// Listed is a message as Plivo's list shows it.
 type Listed struct {
 	PlivoUUID string
-	From, To  string // digits, perhaps with a plus sign
+	From, To  string // digits, with or without a plus sign
 	At        time.Time
 	State     string
 	Code      string
 	Details
 }
 
-// Report is what Plivo says of the message, as a report.
+// Report returns the listed state as a delivery report.
 func (l Listed) Report() Report {
 	return Report{PlivoUUID: l.PlivoUUID, State: l.State, Code: l.Code, Proven: true, Details: l.Details}
 }
 
-// ListQuery asks for the outbound MMS that Plivo lists from a span of time.
+// ListQuery selects outbound MMS from Plivo's list. Plivo may ignore Sender and
+// Recipient, so the caller has to filter the result again.
 type ListQuery struct {
 	From, To  time.Time
-	Sender    PhoneNumber // only from it; empty for all. Plivo may ignore both numbers,
-	Recipient PhoneNumber // only to it; so what comes back has to be filtered again.
+	Sender    PhoneNumber // empty: any
+	Recipient PhoneNumber // empty: any
 	Offset    int
 }
 
-// ListPage is how many messages Plivo lists at a time, at most (Plivo docs, list
-// all messages).
+// ListPage is how many messages Plivo lists at a time (Plivo docs, list all
+// messages).
 const ListPage = 20
 
-// ListSkew widens the time in which an attempt's message is looked for: our
-// clock and Plivo's are not the same.
+// ListSkew widens the search window of an attempt, since our clock and Plivo's
+// may differ.
 const ListSkew = time.Minute
 
-// Window is the time in which the attempt's message would be listed: until now,
-// since Plivo may have worked off the request long after we gave it up, and
-// nothing else of ours went between the two numbers meanwhile.
+// Window returns the search window of the attempt. It reaches until now, because
+// Plivo may have processed the request long after our timeout, and no other
+// message was sent between the two numbers meanwhile.
 func (d Doubt) Window() (from, to time.Time) {
 	return d.StartedAt.Add(-ListSkew), d.FinishedAt.Add(d.Age + ListSkew)
 }
@@ -64,37 +65,37 @@ func (d Doubt) Matches(l Listed) bool {
 
 func digits(number string) string { return strings.TrimPrefix(number, "+") }
 
-// Resolution is what a look at Plivo's list says about a doubt.
+// Resolution is what to do about a doubt after a search of Plivo's list.
 type Resolution struct {
 	Kind  ResolutionKind
 	Found Listed        // for Adopt
-	Wait  time.Duration // for LookAgain
+	Wait  time.Duration // for CheckAgain
 }
 
-// ResolutionKind names what is to be done about a doubt.
+// ResolutionKind is the kind of a Resolution.
 type ResolutionKind int
 
-// What is to be done about a doubt.
+// The kinds of resolution.
 const (
-	CheckAgain    ResolutionKind = iota // nothing found yet, and Plivo's list may lag behind
-	Adopt                               // Plivo has it: Found
-	HoldAmbiguous                       // several of Plivo's messages may be it: a person has to decide
-	HoldByPolicy                        // nothing found, and a person is to decide
-	Resend                              // Plivo does not have it, as far as can be known
+	CheckAgain    ResolutionKind = iota // nothing matches yet, and Plivo's list may lag behind
+	Adopt                               // Plivo has the message: Found
+	HoldAmbiguous                       // the match is not certain: a person has to decide
+	HoldByPolicy                        // nothing matches, and the policy wants a person to decide
+	Resend                              // nothing matches after the full wait: Plivo does not have it, as far as can be known
 )
 
-// String names the kind for logs.
+// String names the kind in logs.
 func (k ResolutionKind) String() string {
-	return [...]string{"look again", "adopt", "hold as ambiguous", "hold by policy", "resend"}[k]
+	return [...]string{"check again", "adopt", "hold as ambiguous", "hold by policy", "resend"}[k]
 }
 
-// DoubtPolicy says how long to wait for evidence and what to do when none came.
+// DoubtPolicy says how long to look for evidence, and what to do if there is none.
 type DoubtPolicy struct {
-	Wait time.Duration // covers the lag of Plivo's list
-	Hold bool          // hold for a person instead of sending again
+	Wait time.Duration // long enough for the lag of Plivo's list
+	Hold bool          // hold the message for a person instead of resending it
 }
 
-// Resolve decides on a doubt after a complete look at Plivo's list. found are
+// Resolve decides on a doubt after a complete search of Plivo's list. found are
 // the listed messages that match and belong to no other attempt.
 func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 	switch {
@@ -111,15 +112,17 @@ func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 	}
 }
 
-// Looks are rare, since Plivo allows 20 lists a minute: the age doubles from
-// one to the next, and the last comes when the whole waiting time is over.
+// firstCheck is the shortest wait between two checks.
 const firstCheck = 5 * time.Second
 
+// nextCheck returns the wait until the next check. Checks are rare, because Plivo
+// allows 20 list calls a minute: the age doubles from one to the next, and the
+// last one comes when the policy's wait is over.
 func (p DoubtPolicy) nextCheck(age time.Duration) time.Duration {
 	return min(max(age, firstCheck), p.Wait-age)
 }
 
-// Decision is what a person says about a held message.
+// Decision is a person's decision about a held message.
 type Decision string
 
 // The decisions.
@@ -129,5 +132,5 @@ const (
 	DecideGiveUp Decision = "give_up"
 )
 
-// Decisions lists all decisions.
+// Decisions returns all decisions.
 func Decisions() []Decision { return []Decision{DecideSent, DecideResend, DecideGiveUp} }

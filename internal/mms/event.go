@@ -1,34 +1,74 @@
 package mms
 
-import "fmt"
+import "time"
 
-var eventTitles = map[EventKind]string{
-	EventCreated:          "Taken on and stored",
-	EventAttemptStarted:   "A worker began to hand it to Plivo",
-	EventSubmitted:        "Plivo has it",
-	EventTransientFailure: "Plivo did not take it this time",
-	EventAccountError:     "The Plivo account could not send it",
-	EventPermanentFailure: "Plivo refused it",
-	EventInDoubt:          "It is not known whether Plivo has it",
-	EventReport:           "Plivo reported",
-	EventStatusPolled:     "No report came: asked Plivo",
-	EventClosed:           "No further report is expected",
-	EventRequeued:         "Put back into the queue, where it was missing",
-	EventWaiting:          "Waits for its turn: the sender's pace, or a pause",
-	EventSuppressed:       "Not sent: the recipient has opted out of messages from this sender",
-	EventExpired:          "Given up: too late to be sent",
-	EventEvidenceSearched: "Looked for it at Plivo",
-	EventEvidenceFound:    "Found at Plivo",
-	EventNoEvidence:       "Not found at Plivo after the full wait: queued again",
-	EventHeld:             "Held for a person to decide",
-	EventDecided:          "Decided by a person",
-	EventDue:              "Its set time came",
-	EventCanceled:         "Canceled by its sender",
-	EventResent:           "Sent again as a new message",
-	EventDuplicate:        "Two attempts turned out to have reached Plivo: sent twice",
+// Event is one thing that happened to a message.
+type Event struct {
+	ID      int64
+	At      time.Time
+	Kind    EventKind
+	Status  Status // of the message, after the event
+	Attempt int    // ordinal of its attempt; 0 for none
+	Detail  string // depends on the kind, often a Reason; may be empty
 }
 
-// Title is what happened, in plain words.
+// EventKind says what happened.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventCreated          EventKind = "created"           // the message was stored
+	EventAttemptStarted   EventKind = "attempt_started"   // a worker claimed it and is about to call Plivo
+	EventSubmitted        EventKind = "submitted"         // Plivo accepted it and returned a UUID
+	EventTransientFailure EventKind = "transient_failure" // Plivo did not accept it; it is queued again
+	EventAccountError     EventKind = "account_error"     // the Plivo account cannot send; all sending pauses
+	EventPermanentFailure EventKind = "permanent_failure" // Plivo rejected it, and it failed
+	EventInDoubt          EventKind = "in_doubt"          // whether Plivo accepted it is unknown
+	EventReport           EventKind = "report"            // a delivery report arrived
+	EventStatusPolled     EventKind = "status_polled"     // its status was fetched from Plivo
+	EventClosed           EventKind = "closed"            // no further report is expected
+	EventRequeued         EventKind = "requeued"          // its task was missing and was enqueued again
+	EventWaiting          EventKind = "waiting"           // it joined the backlog of its sender
+	EventSuppressed       EventKind = "suppressed"        // it failed: the recipient has opted out
+	EventExpired          EventKind = "expired"           // it failed: ExpiresAt passed
+	EventEvidenceSearched EventKind = "evidence_searched" // Plivo's list was searched without a match
+	EventEvidenceFound    EventKind = "evidence_found"    // Plivo's list has it
+	EventNoEvidence       EventKind = "no_evidence"       // Plivo's list never had it; it is queued again
+	EventHeld             EventKind = "held"              // a person has to decide
+	EventDecided          EventKind = "decided"           // a person decided
+	EventDuplicate        EventKind = "duplicate"         // a second attempt turned out to be accepted too
+	EventDue              EventKind = "due"               // SendAt was reached
+	EventCanceled         EventKind = "canceled"          // its owner canceled it or its batch
+	EventResent           EventKind = "resent"            // a new message repeats it
+)
+
+var eventTitles = map[EventKind]string{
+	EventCreated:          "Created",
+	EventAttemptStarted:   "Sending to Plivo started",
+	EventSubmitted:        "Submitted to Plivo",
+	EventTransientFailure: "Not accepted by Plivo for now; it will be retried",
+	EventAccountError:     "Plivo account error; all sending is paused",
+	EventPermanentFailure: "Rejected by Plivo",
+	EventInDoubt:          "Unknown whether Plivo accepted it",
+	EventReport:           "Delivery report from Plivo",
+	EventStatusPolled:     "Status polled from Plivo",
+	EventClosed:           "No further report expected",
+	EventRequeued:         "Requeued: its task was missing",
+	EventWaiting:          "Waiting for the sender's rate limit or the end of a pause",
+	EventSuppressed:       "Not sent: the recipient has opted out of messages from this sender",
+	EventExpired:          "Expired before it could be sent",
+	EventEvidenceSearched: "Searched Plivo for it",
+	EventEvidenceFound:    "Found at Plivo",
+	EventNoEvidence:       "Not found at Plivo: queued again",
+	EventHeld:             "Held for a decision",
+	EventDecided:          "Decided by a person",
+	EventDue:              "Scheduled time reached",
+	EventCanceled:         "Canceled",
+	EventResent:           "Resent as a new message",
+	EventDuplicate:        "Sent twice: Plivo accepted two attempts",
+}
+
+// Title describes the kind for people. An unknown kind is returned as it is.
 func (k EventKind) Title() string {
 	if title, ok := eventTitles[k]; ok {
 		return title
@@ -36,7 +76,10 @@ func (k EventKind) Title() string {
 	return string(k)
 }
 
-// Description is the event's detail in plain words; "" where the title says it all.
+// canceledWithBatch is the detail of a cancellation that came with the batch's.
+const canceledWithBatch = "batch"
+
+// Description explains the event's detail for people; "" if the title says it all.
 func (e Event) Description() string {
 	switch e.Kind {
 	case EventReport, EventStatusPolled:
@@ -45,26 +88,30 @@ func (e Event) Description() string {
 		}
 		return e.Detail
 	case EventEvidenceFound, EventDuplicate:
-		return fmt.Sprintf("Plivo's UUID is %s", e.Detail)
+		return "Plivo's UUID is " + e.Detail
 	case EventResent:
 		return e.Detail
-	default:
-		return Reason(e.Detail).Description()
+	case EventCanceled:
+		if e.Detail == canceledWithBatch {
+			return "together with its batch"
+		}
 	}
+	return Reason(e.Detail).Description()
 }
 
 var outcomeTitles = map[Outcome]string{
 	Accepted:         "Accepted",
-	TransientFailure: "Not taken this time",
-	PermanentFailure: "Refused",
-	AccountError:     "Account trouble",
+	TransientFailure: "Temporary failure",
+	PermanentFailure: "Rejected",
+	AccountError:     "Account error",
 	Unknown:          "Unknown",
 }
 
-// Title is the outcome in plain words; an attempt without one is under way.
+// Title describes the outcome for people. The empty outcome is an attempt in
+// progress.
 func (o Outcome) Title() string {
 	if title, ok := outcomeTitles[o]; ok {
 		return title
 	}
-	return "Under way"
+	return "In progress"
 }

@@ -9,7 +9,7 @@ import (
 // Reason is why a message failed or waits, as a stable code.
 type Reason string
 
-// The reasons. Where Plivo gave a code of its own, it stands beside as PlivoCode.
+// The reasons. A code that Plivo itself gave is kept beside it, in PlivoCode.
 const (
 	ReasonUnreachable            Reason = "plivo_unreachable"
 	ReasonRateLimited            Reason = "rate_limited"
@@ -23,35 +23,35 @@ const (
 	ReasonServerError            Reason = "plivo_server_error"
 	ReasonMalformedResponse      Reason = "malformed_response"
 	ReasonWorkerLost             Reason = "worker_lost"
-	ReasonPersistentAccountError Reason = "persistent_account_error" // account trouble that other messages do not have
+	ReasonPersistentAccountError Reason = "persistent_account_error" // account errors that other messages do not get
 	ReasonListUnavailable        Reason = "list_unavailable"         // held: Plivo's list cannot be read
 	ReasonReported               Reason = "reported"                 // a delivery report said so
 	ReasonExpired                Reason = "expired"
 	ReasonOptedOut               Reason = "opted_out"
-	ReasonAmbiguous              Reason = "ambiguous"       // held: several of Plivo's messages may be it
-	ReasonNotFound               Reason = "not_found"       // Plivo does not list it after the full wait
-	ReasonDecidedSent            Reason = "decided_sent"    // a person said so
-	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person said so
-	ReasonDecidedResend          Reason = "decided_resend"  // a person said so
+	ReasonAmbiguous              Reason = "ambiguous"       // held: several listed messages match
+	ReasonNotFound               Reason = "not_found"       // no listed message matches after the full wait
+	ReasonDecidedSent            Reason = "decided_sent"    // a person decided
+	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person decided
+	ReasonDecidedResend          Reason = "decided_resend"  // a person decided
 )
 
 var reasonDescriptions = map[Reason]string{
 	ReasonUnreachable:            "Plivo could not be reached.",
-	ReasonRateLimited:            "Plivo asked us to slow down.",
-	ReasonCredentials:            "Plivo refused our account's credentials. The operator has to correct them; the message waits.",
-	ReasonCredit:                 "The Plivo account has no credit left. The operator has to top it up; the message waits.",
-	ReasonEndpoint:               "Plivo's address or the account's id seems to be wrong. The operator has to correct it; the message waits.",
+	ReasonRateLimited:            "Plivo's limit on requests was exceeded.",
+	ReasonCredentials:            "Plivo rejected the account's credentials. Messages wait until the operator corrects them.",
+	ReasonCredit:                 "The Plivo account has no credit left. Messages wait until the operator tops it up.",
+	ReasonEndpoint:               "Plivo's address or the account ID appears to be wrong. Messages wait until the operator corrects it.",
 	ReasonForbidden:              "Plivo does not allow this account to send this message, for example because the destination country is not enabled.",
-	ReasonRejected:               "Plivo refused the message.",
-	ReasonAttemptsExhausted:      "Plivo did not take the message in any of the attempts.",
-	ReasonNoResponse:             "The message was handed to Plivo, but no answer came back.",
-	ReasonServerError:            "Plivo answered with an error of its own that leaves open whether it has the message.",
-	ReasonMalformedResponse:      "Plivo's answer could not be understood.",
-	ReasonWorkerLost:             "The worker stopped in the middle of the call to Plivo.",
-	ReasonPersistentAccountError: "Plivo refused it for the account's sake again and again, while other messages passed.",
-	ReasonListUnavailable:        "Plivo's list could not be read for a long time, so there is no evidence.",
-	ReasonReported:               "The delivery report said so.",
-	ReasonExpired:                "It could not be sent in time and would have come too late.",
+	ReasonRejected:               "Plivo rejected the message.",
+	ReasonAttemptsExhausted:      "The last attempt failed, and no more attempts are allowed.",
+	ReasonNoResponse:             "The request was sent to Plivo, but no response arrived.",
+	ReasonServerError:            "Plivo answered with a server error, which leaves open whether it accepted the message.",
+	ReasonMalformedResponse:      "Plivo's response was incomplete or malformed.",
+	ReasonWorkerLost:             "The worker stopped during the call to Plivo.",
+	ReasonPersistentAccountError: "Plivo kept rejecting this message with an account error while it accepted others.",
+	ReasonListUnavailable:        "Plivo's list of messages could not be read for a long time, so there is no evidence.",
+	ReasonReported:               "Plivo's delivery report says so.",
+	ReasonExpired:                "It could not be sent before it expired.",
 	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
 	ReasonAmbiguous:              "Plivo lists several messages that could be this one.",
 	ReasonNotFound:               "Plivo does not list the message after the full waiting time.",
@@ -60,10 +60,11 @@ var reasonDescriptions = map[Reason]string{
 	ReasonDecidedResend:          "A person decided to send it again.",
 }
 
-// Description explains the reason in a sentence; "" for none.
+// Description explains the reason in a sentence; "" for no reason. An unknown
+// reason is returned as it is.
 func (r Reason) Description() string {
-	if words, ok := reasonDescriptions[r]; ok || r == "" {
-		return words
+	if description, ok := reasonDescriptions[r]; ok || r == "" {
+		return description
 	}
 	return string(r)
 }
@@ -73,7 +74,7 @@ var statusTitles = map[Status]string{
 	Queued:      "Queued",
 	Sending:     "Sending",
 	InDoubt:     "In doubt",
-	Submitted:   "With Plivo",
+	Submitted:   "Submitted to Plivo",
 	Sent:        "Sent",
 	Delivered:   "Delivered",
 	Undelivered: "Not delivered",
@@ -84,12 +85,12 @@ var statusTitles = map[Status]string{
 // Title is the status as a heading.
 func (s Status) Title() string { return statusTitles[s] }
 
-// NextStep says in plain words what the sender can do; "" where there is nothing
-// to do but wait, or nothing more at all.
+// NextStep tells the message's owner what to do, in plain language; "" if there
+// is nothing to do.
 func (m Message) NextStep() string {
 	switch {
 	case m.Held:
-		return "Please decide below: was it sent, shall it be sent again, or is it given up?"
+		return "Decide: mark it as sent, send it again, or give it up."
 	case m.Status == Undelivered || m.Status == Failed && m.Reason == ReasonReported:
 		return ExplainPlivoCode(m.PlivoCode).NextStep
 	case m.Status == Failed:
@@ -101,40 +102,34 @@ func (m Message) NextStep() string {
 }
 
 var failedNextSteps = map[Reason]string{
-	ReasonForbidden:              "Ask the operator to have the destination's country or feature enabled at Plivo, then send it again.",
-	ReasonRejected:               "Correct what Plivo named (see the attempts), and send it again.",
-	ReasonAttemptsExhausted:      "Send it again later. If it happens often, tell the operator.",
-	ReasonExpired:                "Send it again if it still makes sense.",
-	ReasonPersistentAccountError: "Tell the operator: something about the sender's number or this destination is wrong at Plivo (see the attempts).",
-	ReasonOptedOut:               "Do not send to this number unless the recipient asks for it, by texting START to the sender's number.",
+	ReasonForbidden:              "Ask the operator to have the destination country or the feature enabled at Plivo, then resend the message.",
+	ReasonRejected:               "Correct what Plivo rejected (see the attempts), and send a new message.",
+	ReasonAttemptsExhausted:      "Resend it later. If this happens often, tell the operator.",
+	ReasonExpired:                "Resend it if it is still useful.",
+	ReasonPersistentAccountError: "Tell the operator: the sender's number or this destination is probably not set up correctly at Plivo (see the attempts).",
+	ReasonOptedOut:               nextRespectOptOut,
 }
 
-// Explain says in plain words where the message stands and what comes next.
+// Explain describes in plain language the message's status and what happens next.
 func (m Message) Explain() string {
 	switch m.Status {
 	case Scheduled:
-		return "The message is stored safely and will be sent at its set time."
+		return "The message is stored and will be sent at its scheduled time."
 	case Queued:
 		return m.explainQueued()
 	case Sending:
-		return "A worker is handing the message to Plivo right now."
+		return "A worker is sending the message to Plivo."
 	case InDoubt:
-		return "Plivo may or may not have the message. " + m.Reason.Description() + " It is held, because sending it again could reach the recipient twice."
+		return m.explainInDoubt()
 	case Submitted:
 		if m.Final() {
-			return "Plivo took the message and never said what became of it."
+			return "Plivo accepted the message, but never reported what happened to it."
 		}
-		return "Plivo has the message and will hand it to the carrier."
+		return "Plivo accepted the message and will pass it to the carrier."
 	case Sent:
-		if m.Reason == ReasonDecidedSent {
-			return m.Reason.Description()
-		}
-		if m.Final() {
-			return "The carrier has the message. No word came that it arrived; in the US and Canada this is usual."
-		}
-		return "The carrier has the message. In the US and Canada this is often the last word we get."
+		return m.explainSent()
 	case Delivered:
-		return "The carrier confirmed that the message arrived."
+		return "The carrier confirmed that the message was delivered."
 	case Undelivered:
 		return "The carrier could not deliver the message. " + ExplainPlivoCode(m.PlivoCode).Explain()
 	case Failed:
@@ -147,19 +142,41 @@ func (m Message) Explain() string {
 
 func (m Message) explainQueued() string {
 	if m.Attempts == 0 {
-		return "The message is stored safely and waits for a worker."
+		return "The message is stored and waits to be sent."
 	}
 	return fmt.Sprintf("%s It will be tried again (attempts so far: %d).", m.Reason.Description(), m.Attempts)
 }
 
+func (m Message) explainInDoubt() string {
+	next := "Postcard is checking with Plivo before it does anything else."
+	if m.Held {
+		next = "It is held for a decision, because sending it again could reach the recipient twice."
+	}
+	return "Plivo may or may not have the message. " + m.Reason.Description() + " " + next
+}
+
+func (m Message) explainSent() string {
+	switch {
+	case m.Reason == ReasonDecidedSent:
+		return m.Reason.Description()
+	case m.Final():
+		return "The carrier has the message. It did not confirm delivery, which is usual in the US and Canada."
+	}
+	return "The carrier has the message. In the US and Canada, this is often the last report."
+}
+
 func (m Message) explainFailed() string {
-	if m.Reason == ReasonReported {
+	switch m.Reason {
+	case ReasonReported:
 		return "Plivo could not send the message. " + ExplainPlivoCode(m.PlivoCode).Explain()
+	case ReasonDecidedGiveUp:
+		return "Whether the message was sent is unknown. " + m.Reason.Description()
 	}
 	return "The message was not sent. " + m.Reason.Description()
 }
 
-// Description says in plain words what the message waits for, and about how long.
+// Description says in plain language what the message waits for, and about how
+// long.
 func (p QueuePosition) Description() string {
 	switch {
 	case p.Paused != "":
@@ -167,26 +184,27 @@ func (p QueuePosition) Description() string {
 	case p.Batch == BatchPaused || p.Batch == BatchCanceled:
 		return fmt.Sprintf("Its batch is %s.", p.Batch)
 	case p.Ahead == 0 && p.Wait < time.Minute:
-		return "It is next in line."
+		return "It is next to be sent."
 	case p.Ahead >= MaxCounted:
-		return fmt.Sprintf("%d messages or more are ahead: about %s at the least.", p.Ahead, aboutTime(p.Wait))
+		return fmt.Sprintf("At least %d messages are ahead: about %s or more.", p.Ahead, approximate(p.Wait))
 	default:
-		return fmt.Sprintf("%s ahead, about %s.", Counted(p.Ahead, "message"), aboutTime(p.Wait))
+		return fmt.Sprintf("%s ahead, about %s.", Counted(p.Ahead, "message"), approximate(p.Wait))
 	}
 }
 
-// aboutTime rounds up to what people care about.
-func aboutTime(d time.Duration) string {
+// approximate writes a duration in minutes, or in hours from two hours on,
+// rounded up.
+func approximate(d time.Duration) string {
 	if d > 2*time.Hour {
 		return Counted(int(math.Ceil(d.Hours())), "hour")
 	}
 	return Counted(max(1, int(math.Ceil(d.Minutes()))), "minute")
 }
 
-// Counted is the number with the word, in the plural but for one.
-func Counted(n int, word string) string {
+// Counted writes the number with the noun, which gets an s unless n is 1.
+func Counted(n int, noun string) string {
 	if n == 1 {
-		return "1 " + word
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, word)
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -11,19 +11,20 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Inbound is a message that somebody sent to one of our numbers.
+// Inbound is a message that somebody sent to one of the sender numbers.
 type Inbound struct {
 	ID         uuid.UUID // UUIDv7
 	PlivoUUID  string
-	From       PhoneNumber // who wrote it
-	To         PhoneNumber // the number of ours that it went to
+	From       PhoneNumber
+	To         PhoneNumber // one of our senders
 	Text       string
 	MediaURLs  []string
 	Keyword    Keyword
 	ReceivedAt time.Time
 }
 
-// Keyword is what a text means for opting out and in, if it is nothing but that.
+// Keyword is the meaning of a text that consists of an opt-out, opt-in or help
+// keyword only.
 type Keyword string
 
 // The keywords.
@@ -34,8 +35,9 @@ const (
 	KeywordHelp  Keyword = "help"
 )
 
-// keywords are the words that Plivo itself acts on for long codes and toll-free
-// numbers (Plivo docs, DND service): the whole message, in any case.
+// keywords are the words on which Plivo itself acts for long codes and toll-free
+// numbers, if they are the whole message, in upper or lower case (Plivo docs, DND
+// service).
 var keywords = map[string]Keyword{
 	"STOP": KeywordStop, "STOPALL": KeywordStop, "STOP ALL": KeywordStop, "END": KeywordStop, "QUIT": KeywordStop,
 	"CANCEL": KeywordStop, "UNSUBSCRIBE": KeywordStop, "UNSUB": KeywordStop,
@@ -43,12 +45,12 @@ var keywords = map[string]Keyword{
 	"HELP": KeywordHelp, "INFO": KeywordHelp,
 }
 
-// KeywordIn recognises a keyword.
+// KeywordIn returns the keyword that the text consists of, or NoKeyword.
 func KeywordIn(text string) Keyword {
 	return keywords[strings.ToUpper(strings.Join(strings.Fields(text), " "))]
 }
 
-// Suppression is a pair of numbers between which nothing is sent.
+// Suppression forbids sending from a sender to a recipient.
 type Suppression struct {
 	Sender    PhoneNumber
 	Recipient PhoneNumber
@@ -56,65 +58,65 @@ type Suppression struct {
 	CreatedAt time.Time
 }
 
-// SuppressionReason is why a pair is suppressed.
+// SuppressionReason is why a suppression exists.
 type SuppressionReason string
 
 // The reasons.
 const (
-	SuppressedByPlivo     SuppressionReason = "plivo"     // Plivo refused a message because the recipient had opted out
+	SuppressedByPlivo     SuppressionReason = "plivo"     // Plivo reported that the recipient had opted out
 	SuppressedByRecipient SuppressionReason = "recipient" // the recipient texted STOP
-	SuppressedByAdmin     SuppressionReason = "admin"
+	SuppressedByAdmin     SuppressionReason = "admin"     // an admin added it
 )
 
-// Description says why.
+// Description explains the reason for people.
 func (r SuppressionReason) Description() string {
 	switch r {
 	case SuppressedByPlivo:
-		return "Plivo says that the recipient opted out"
+		return "Plivo reported that the recipient opted out"
 	case SuppressedByRecipient:
 		return "The recipient texted STOP"
 	default:
-		return "An admin entered it"
+		return "Added by an admin"
 	}
 }
 
-// ParseSuppressions reads numbers that an admin enters, one per line, for one of
-// the senders, or for all of them where it is empty. All faults are returned, up
-// to maxLineFaults.
+// ParseSuppressions parses phone numbers that an admin enters, one per line. They
+// are suppressed for the given sender, or for all senders if it is empty. Up to
+// maxLineErrors violations are returned as invalid.Fields.
 func ParseSuppressions(numbers, sender string, senders []PhoneNumber) ([]Suppression, error) {
-	var faults invalid.Fields
-	chosen := senders
+	var violations invalid.Fields
+	selected := senders
 	if sender != "" {
-		chosen = []PhoneNumber{PhoneNumber(sender)}
+		selected = []PhoneNumber{PhoneNumber(sender)}
 		if !slices.Contains(senders, PhoneNumber(sender)) {
-			faults.Add("sender", "sender", "is not one of the senders of this installation")
+			violations.Add("sender", "sender", notASender)
 		}
 	}
-	var list []Suppression
-	n := 0
+	var suppressions []Suppression
+	lineNumber := 0
 	for line := range strings.Lines(numbers) {
-		n++
+		lineNumber++
 		line = strings.Trim(line, " \t\r\n,;")
 		if line == "" {
 			continue
 		}
 		recipient, err := ParseTypedPhoneNumber(line)
 		if err != nil {
-			faults.Add("numbers", "e164", fmt.Sprintf("line %d %s", n, err))
-			if len(faults) >= maxLineErrors {
+			violations.Add("numbers", "e164", fmt.Sprintf("line %d %s", lineNumber, err))
+			if len(violations) >= maxLineErrors {
 				break
 			}
 			continue
 		}
-		for _, s := range chosen {
-			list = append(list, Suppression{Sender: s, Recipient: recipient, Reason: SuppressedByAdmin})
+		for _, s := range selected {
+			suppressions = append(suppressions, Suppression{Sender: s, Recipient: recipient, Reason: SuppressedByAdmin})
 		}
 	}
-	if len(list) == 0 && len(faults) == 0 {
-		faults.Add("numbers", "required", "are missing: enter one phone number per line")
+	if len(suppressions) == 0 && len(violations) == 0 {
+		violations.Add("numbers", "required", "are missing: enter one phone number per line")
 	}
-	return list, faults.Err()
+	return suppressions, violations.Err()
 }
 
-// maxLineErrors is how many faults of an import are told at a time.
+// maxLineErrors bounds how many violations ParseSuppressions returns.
 const maxLineErrors = 10

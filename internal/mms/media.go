@@ -10,15 +10,16 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a message. Plivo docs, MMS: up to 10 attachments, 1,600
-// characters of text; the length of a URL is our own limit.
+// Limits of a message: up to 10 attachments and 1,600 characters of text (Plivo
+// docs, MMS). The length of a URL is our own limit.
 const (
 	MaxMedia    = 10
 	MaxText     = 1600 // characters
 	MaxMediaURL = 2000 // bytes
 )
 
-// validateMediaURL says why Plivo could not fetch a picture from the URL, or nil.
+// validateMediaURL returns the violation if Plivo could not fetch a picture from
+// the URL.
 func validateMediaURL(raw string, allowPrivate bool) error {
 	if len(raw) > MaxMediaURL {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
@@ -42,13 +43,13 @@ func validateMediaURL(raw string, allowPrivate bool) error {
 	return nil
 }
 
-// numericHost matches the old spellings of an IPv4 address (2130706433,
-// 0x7f.1, 127.1) that some fetchers still understand.
+// numericHost matches the old notations of an IPv4 address (2130706433, 0x7f.1,
+// 127.1) that some HTTP clients still understand.
 var numericHost = regexp.MustCompile(`^(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*$`)
 
-// reserved are the address blocks that netip has no predicate for: "this
-// network", carrier-grade NAT, the NAT64 prefix that can wrap a private IPv4
-// address, and the documentation and benchmarking blocks.
+// reserved are address blocks that netip has no predicate for: "this network",
+// carrier-grade NAT, benchmarking, the former class E, and the NAT64 prefix, which
+// can contain a private IPv4 address.
 var reserved = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("100.64.0.0/10"),
@@ -57,8 +58,8 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"),
 }
 
-// IsPrivateHost reports whether the host is local by its name or its literal
-// address. Names are not looked up: it is Plivo that fetches, not we.
+// IsPrivateHost reports whether the host is private or local, judged by its name
+// or its literal address. It does not resolve names.
 func IsPrivateHost(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if addr, err := netip.ParseAddr(host); err == nil {

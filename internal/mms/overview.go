@@ -2,42 +2,42 @@ package mms
 
 import "time"
 
-// Overview is what became of the messages of some days.
+// Overview summarizes the messages created in a range of days.
 type Overview struct {
-	Days    []Day          // the oldest first, without gaps
+	Days    []Day          // oldest first, without gaps
 	Totals  map[Status]int // over all days
 	Medians []Median       // in the order of a message's life
-	Reasons []ReasonCount  // the most frequent first
+	Reasons []ReasonCount  // most frequent first
 }
 
-// Day counts the messages taken on in one day, UTC, by where they stand now.
+// Day counts the messages created on one day, UTC, by their current status.
 type Day struct {
 	Date   time.Time
 	Counts map[Status]int
 }
 
-// Total is how many messages were taken on that day.
+// Total is the number of messages created on the day.
 func (d Day) Total() int { return sum(d.Counts) }
 
-// MedianSample is how many messages medians are taken of: the newest.
+// MedianSample is how many of the newest messages a median is taken of.
 const MedianSample = 1000
 
-// Median is how long half of the messages, the newest ones, took from being taken on
-// to a status, at most.
+// Median is the median time that the newest messages took from their creation to
+// a status.
 type Median struct {
 	Status   Status
 	Took     time.Duration
-	Messages int // that got there
+	Messages int // size of the sample: messages that reached the status
 }
 
-// ReasonCount is how often messages failed for a reason.
+// ReasonCount counts the messages that failed for a reason.
 type ReasonCount struct {
 	Reason    Reason
-	PlivoCode string // where Plivo gave one
+	PlivoCode string // empty if Plivo gave none
 	Messages  int
 }
 
-// Description says why, in a sentence.
+// Description explains the reason in a sentence.
 func (r ReasonCount) Description() string {
 	if r.PlivoCode != "" || r.Reason == ReasonReported || r.Reason == "" {
 		return ExplainPlivoCode(r.PlivoCode).Explain()
@@ -45,18 +45,18 @@ func (r ReasonCount) Description() string {
 	return r.Reason.Description()
 }
 
-// Total is how many messages there were.
+// Total is the number of messages.
 func (o Overview) Total() int { return sum(o.Totals) }
 
-// Reached counts those that the carrier has or has delivered: in the US and
-// Canada a receipt often does not come (Plivo support, message statuses).
+// Reached counts the messages that are sent or delivered. Sent counts as success,
+// because delivery receipts are rare in the US and Canada (Plivo support, message
+// statuses).
 func (o Overview) Reached() int { return o.Totals[Sent] + o.Totals[Delivered] }
 
-// Ended counts those of which it is known whether they reached the carrier.
+// Ended counts the messages that are known to have reached the carrier or not.
 func (o Overview) Ended() int { return o.Reached() + o.Totals[Undelivered] + o.Totals[Failed] }
 
-// Rate is the share of those that ended which reached the carrier, in percent;
-// false while none has ended.
+// Rate is Reached as a percentage of Ended; false if no message has ended.
 func (o Overview) Rate() (percent float64, ok bool) {
 	if o.Ended() == 0 {
 		return 0, false

@@ -12,44 +12,46 @@ import (
 	"github.com/nyaruka/phonenumbers"
 )
 
-// PhoneNumber is a phone number in E.164 form, e.g. "+14155550123". One that comes
-// from ParseNumber or ReadNumber is valid.
+// PhoneNumber is a phone number in E.164 form, like "+14155550123". The results of
+// ParsePhoneNumber and ParseTypedPhoneNumber are valid.
 type PhoneNumber string
 
-// What can be wrong with a number; the texts are shown to people.
+// Violations of a phone number, shown behind the field's name.
 var (
 	errNotE164            = errors.New("must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123")
 	errNotPhoneNumber     = errors.New("must be a phone number, like (415) 555-0123, or with a plus sign and the country code, like +14155550123")
-	errInvalidPhoneNumber = errors.New("is not a phone number that exists: check the area code and the number of digits")
+	errInvalidPhoneNumber = errors.New("is not a valid phone number: check the area code and the number of digits")
 )
 
-// e164 is the shape; phonenumbers decides on the rest. ITU-T E.164 allows 15 digits.
+// e164 is the format of a number, with up to 15 digits (ITU-T E.164). Whether the
+// number is valid is for the phonenumbers package to decide.
 var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 
-// ParsePhoneNumber reads a number that must already stand in E.164 form.
+// ParsePhoneNumber parses a number that must be in E.164 form.
 func ParsePhoneNumber(s string) (PhoneNumber, error) {
-	n, _, err := parseWithCountry(s)
+	n, _, err := parseE164(s)
 	return n, err
 }
 
-// parseWithCountry is ParseNumber, and says in which country the number is, by its ISO 3166
-// code.
-func parseWithCountry(s string) (n PhoneNumber, country string, err error) {
+// parseE164 is ParsePhoneNumber, and also returns the number's country as an ISO
+// 3166 code.
+func parseE164(s string) (n PhoneNumber, country string, err error) {
 	if !e164.MatchString(s) {
 		return "", "", errNotE164
 	}
 	return parseTyped(s)
 }
 
-// ParseTypedPhoneNumber reads a number as people in the US and Canada write it, e.g.
-// "(415) 555-0123", or as E.164.
+// ParseTypedPhoneNumber parses a number as people in the US and Canada type it,
+// like "(415) 555-0123", or in E.164 form.
 func ParseTypedPhoneNumber(s string) (PhoneNumber, error) {
 	n, _, err := parseTyped(s)
 	return n, err
 }
 
-// parseTyped finds the country once for the check and for its caller: it is most of
-// what taking on a message costs beside HTTP and JSON.
+// parseTyped is ParseTypedPhoneNumber, and also returns the number's country. It
+// looks the country up only once: besides HTTP and JSON, that look-up is most of
+// the cost of creating a message.
 func parseTyped(s string) (n PhoneNumber, country string, err error) {
 	parsed, err := phonenumbers.Parse(strings.TrimSpace(s), "US")
 	if err != nil {
@@ -65,7 +67,7 @@ func parseTyped(s string) (n PhoneNumber, country string, err error) {
 	return PhoneNumber(phonenumbers.Format(parsed, phonenumbers.E164)), country, nil
 }
 
-// International writes the number for people, e.g. "+1 415-555-0123".
+// International formats the number for people, like "+1 415-555-0123".
 func (n PhoneNumber) International() string {
 	parsed, err := phonenumbers.Parse(string(n), "")
 	if err != nil {
@@ -74,10 +76,9 @@ func (n PhoneNumber) International() string {
 	return phonenumbers.Format(parsed, phonenumbers.INTERNATIONAL)
 }
 
-// DefaultInterval is the least time between two messages of the sender that Plivo carries
-// without queueing them: toll-free numbers 2 MMS a second, long codes 15 a
-// minute (Plivo docs, MMS rate limits). A little is added, so that jitter on
-// the way makes no window overfull.
+// DefaultInterval is the shortest interval between two messages of the sender that
+// Plivo does not queue: 2 MMS a second for a toll-free number, 15 a minute for a
+// long code (Plivo docs, MMS rate limits).
 func (n PhoneNumber) DefaultInterval() time.Duration {
 	parsed, err := phonenumbers.Parse(string(n), "")
 	if err == nil && phonenumbers.GetNumberType(parsed) == phonenumbers.TOLL_FREE {
@@ -86,8 +87,8 @@ func (n PhoneNumber) DefaultInterval() time.Duration {
 	return IntervalForRate(15)
 }
 
-// IntervalForRate is the least time between two messages at a rate per minute; 0 for a
-// rate of 0, which means no limit.
+// IntervalForRate returns the interval between two messages at a rate per minute,
+// plus half a percent for network jitter. A rate of 0 means no limit, and gives 0.
 func IntervalForRate(perMinute float64) time.Duration {
 	if perMinute == 0 {
 		return 0
@@ -95,7 +96,8 @@ func IntervalForRate(perMinute float64) time.Duration {
 	return time.Duration(1.005 * float64(time.Minute) / perMinute)
 }
 
-// LogValue masks the number: logs never carry a full one.
+// LogValue masks all but the last two digits, since logs must not contain full
+// phone numbers.
 func (n PhoneNumber) LogValue() slog.Value {
 	if len(n) < 2 {
 		return slog.StringValue("…")
@@ -103,7 +105,7 @@ func (n PhoneNumber) LogValue() slog.Value {
 	return slog.StringValue("…" + string(n[len(n)-2:]))
 }
 
-// validateCountry says why a country is not allowed, or nil.
+// validateCountry returns the violation if a country is not allowed.
 func validateCountry(country string, allowed []string) error {
 	if slices.Contains(allowed, country) {
 		return nil

@@ -2,37 +2,37 @@ package mms
 
 import "time"
 
-// Transition is what becomes of a message after an attempt.
+// Transition is what happens to a message after an attempt.
 type Transition struct {
 	Status Status        // Submitted, Queued, Failed or InDoubt
-	Wait   time.Duration // until the next attempt, when Queued
-	Paused bool          // all sending pauses for the reason, and the message waits in line
+	Wait   time.Duration // until the next attempt; for Queued
+	Paused bool          // all sending pauses for Reason, and the message joins the backlog
 	Reason Reason
 }
 
-// RetryPolicy says how often and how soon a refused message is tried again.
+// RetryPolicy decides how often and how soon a message is tried again.
 type RetryPolicy struct {
-	MaxAttempts int            // refusals for now after which the message fails; at least 1
-	Jitter      func() float64 // in [0,1); spreads retries of messages refused together
+	MaxAttempts int            // transient failures after which a message fails, at least 1; connection errors do not count
+	Jitter      func() float64 // in [0,1); spreads out messages that failed together
 }
 
-// Waiting times between attempts.
 const (
 	initialBackoff        = 2 * time.Second
 	maxBackoff            = 10 * time.Minute
-	accountWait           = time.Minute      // between looks whether the account can send again
-	maxRetryAfter         = 30 * time.Minute // a Retry-After beyond this is not believed
-	maxUnreachableBackoff = time.Minute      // between tries to reach Plivo at all
+	maxUnreachableBackoff = time.Minute      // while Plivo cannot be reached
+	maxRetryAfter         = 30 * time.Minute // a longer Retry-After is cut to this
 )
 
-// maxOwnAccountErrors is how often a message may meet account trouble that others
-// do not have.
+// maxOwnAccountErrors is how many account errors that other messages do not get
+// a message may have before the next one makes it fail.
 const maxOwnAccountErrors = 2
 
-// Next decides on the step after the claim's attempt ended with verdict v. Only
-// Plivo's own refusals are counted: while Plivo cannot be reached, and while the
-// account has trouble, the message waits until it expires. Trouble that comes
-// back to one message while others pass is that message's own.
+// Next returns the transition after the claimed attempt ended with verdict v.
+//
+// Only Plivo's own rejections count towards MaxAttempts: while Plivo cannot be
+// reached or the account has an error, the message waits until it expires. An
+// account error that keeps coming back to one message while others are accepted
+// is that message's own, and makes it fail.
 func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 	switch v.Outcome {
 	case Accepted:
@@ -54,12 +54,12 @@ func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 	}
 }
 
-// backoff doubles from firstWait with each attempt before, up to longestWait, and is
-// never shorter than what Plivo asked for.
-func (p RetryPolicy) backoff(v Verdict, before int) time.Duration {
+// backoff doubles from initialBackoff with each earlier attempt, up to maxBackoff.
+// It is never shorter than Plivo's Retry-After.
+func (p RetryPolicy) backoff(v Verdict, earlierAttempts int) time.Duration {
 	wait := maxBackoff
-	if before < 16 {
-		wait = min(initialBackoff<<max(before, 0), maxBackoff)
+	if earlierAttempts < 16 { // the shift must not overflow
+		wait = min(initialBackoff<<max(earlierAttempts, 0), maxBackoff)
 	}
 	if v.Reason == ReasonUnreachable {
 		wait = min(wait, maxUnreachableBackoff)

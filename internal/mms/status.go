@@ -2,10 +2,10 @@ package mms
 
 import "slices"
 
-// Status is where a message stands.
+// Status is the state of a message.
 type Status string
 
-// The statuses of a message's life; Title and Explain have the words for them.
+// The statuses of a message; Title and Explain describe them for people.
 const (
 	Scheduled   Status = "scheduled"
 	Queued      Status = "queued"
@@ -19,7 +19,7 @@ const (
 	Canceled    Status = "canceled"
 )
 
-// statuses is in the order of a message's life.
+// statuses lists the statuses in the order of a message's life.
 var statuses = []Status{Scheduled, Queued, Sending, InDoubt, Submitted, Sent, Delivered, Undelivered, Failed, Canceled}
 
 // Statuses returns every status in the order of a message's life.
@@ -28,22 +28,23 @@ func Statuses() []Status { return slices.Clone(statuses) }
 // Known reports whether s is one of the statuses.
 func (s Status) Known() bool { return slices.Contains(statuses, s) }
 
-// Final reports whether the message's story is over, as far as is known. Late
-// proof or a late delivery report may still correct it.
+// Final reports whether the status is normally the last one. Late proof or a
+// late delivery report can still change it.
 func (s Status) Final() bool {
 	return s == Delivered || s == Undelivered || s == Failed || s == Canceled
 }
 
-// transitions holds every legal transition. Up to submitted it is us who know. Proof
-// that Plivo has the message then wins over whatever we believed, also after a
-// failure: an answer was lost, and comes to light late. From submitted on it is
-// Plivo who knows; its states have one order, so that reports lead to the same
-// end whichever comes first.
+// transitions lists the legal next statuses of each status.
+//
+// Up to submitted, Postcard decides. Proof that Plivo accepted a message still
+// moves it to submitted from queued, failed and canceled: an answer was lost and
+// turned up late. From submitted on, Plivo decides. Its states are totally
+// ordered, so reports give the same result in whatever order they arrive.
 var transitions = map[Status][]Status{
 	Scheduled:   {Queued, Canceled},
 	Queued:      {Sending, Canceled, Failed, Submitted},
 	Sending:     {Submitted, Queued, Failed, InDoubt},
-	InDoubt:     {Submitted, Queued, Failed, Sent}, // Sent: only by a person's word
+	InDoubt:     {Submitted, Queued, Failed, Sent}, // to Sent only by a person's decision
 	Canceled:    {Submitted},
 	Submitted:   {Sent, Failed, Undelivered, Delivered},
 	Sent:        {Failed, Undelivered, Delivered},
@@ -51,11 +52,11 @@ var transitions = map[Status][]Status{
 	Undelivered: {Delivered},
 }
 
-// CanBecome reports whether a message in status s may go to status to.
+// CanBecome reports whether a message may go from status s to status to.
 func (s Status) CanBecome(to Status) bool { return slices.Contains(transitions[s], to) }
 
-// StatusesBefore returns the statuses from which a message may go to status to, for
-// the guard of the statement that takes it there.
+// StatusesBefore returns the statuses from which a message may go to status to.
+// It is the guard of the statement that makes the transition.
 func StatusesBefore(to Status) []Status {
 	var from []Status
 	for _, s := range statuses {
@@ -66,12 +67,13 @@ func StatusesBefore(to Status) []Status {
 	return from
 }
 
-// StatusFromReport translates the state named in a delivery report into a status. It
-// is false for a state that changes nothing (queued: we know already) and for
-// one that Postcard does not know: such a report is kept as an event only.
+// StatusFromReport translates the state in a delivery report into a status. It
+// returns false for a state that changes nothing (queued, since the message is
+// known to be at Plivo) and for an unknown state: such a report is stored as an
+// event only.
 //
-// Plivo's message states: queued, sent, failed, delivered, undelivered, and in
-// older pages rejected, to be read as undelivered (Plivo docs, message object).
+// Plivo's message states are queued, sent, failed, delivered, undelivered and,
+// in older pages, rejected, which means undelivered (Plivo docs, message object).
 func StatusFromReport(state string) (Status, bool) {
 	switch state {
 	case "sent":

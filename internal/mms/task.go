@@ -6,38 +6,45 @@ import (
 	"github.com/google/uuid"
 )
 
-// Task is the hint in the queue that says "look at this message".
+// Task is a hint in the queue to process a message. The message's row, not the
+// task, says what has to be done.
 type Task struct {
 	MessageID  uuid.UUID
-	Generation int // from 1; grows when an earlier task of the message is stuck or dead
+	Generation int // from 1; grows if an earlier task of the message is stuck or dead
 	Priority   Priority
 }
 
-// TaskResult is what the queue shall do with a task after a worker has looked at
-// its message.
-type TaskResult struct {
-	Action TaskAction
-	Wait   time.Duration // for TaskRetry and TaskPutOff
-	Reason Reason        // for TaskRetry and TaskDead; shown to operators
+// TaskCheck is a queued message whose task has to be checked, since it may be
+// missing from the queue.
+type TaskCheck struct {
+	Task Task
+	Wait time.Duration // until the next attempt is due; 0 if it is due
 }
 
-// TaskAction names the ways a task can go.
+// TaskResult tells the queue what to do with a task that a worker has processed.
+type TaskResult struct {
+	Action TaskAction
+	Wait   time.Duration // for TaskRetry and TaskPostpone
+	Reason Reason        // for TaskRetry and TaskFail; shown to operators
+}
+
+// TaskAction is what the queue does with a processed task.
 type TaskAction int
 
-// The ways a task can go.
+// The actions.
 const (
-	TaskDone     TaskAction = iota // nothing is left to do
-	TaskRetry                      // look again after Wait; counted as a failure of the task
-	TaskPostpone                   // look again after Wait; not counted
-	TaskFail                       // failed for good: kept where operators see it
+	TaskDone     TaskAction = iota // remove it
+	TaskRetry                      // run it again after Wait, and count this run as a failure
+	TaskPostpone                   // run it again after Wait, without counting this run
+	TaskFail                       // keep it as failed, where operators see it
 )
 
-// TaskState is how a task that ought to be in the queue was found.
+// TaskState is the state in which a check found a task.
 type TaskState int
 
 // The states of a task.
 const (
-	TaskAdded   TaskState = iota + 1 // it was missing and is there now
-	TaskPresent                      // it is there and will run
-	TaskStuck                        // it is there and will never run: it needs a new generation
+	TaskAdded   TaskState = iota + 1 // it was missing and has been added
+	TaskPresent                      // it is in the queue and will run
+	TaskStuck                        // it is in the queue and will never run: it needs a new generation
 )

@@ -14,50 +14,28 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// CreateParams is a message as somebody wrote it down, not yet checked.
-type CreateParams struct {
-	To        string   // E.164
-	From      string   // E.164; empty lets Postcard choose among the senders
-	Text      string   // may be empty
-	MediaURL  string   // the one picture ...
-	MediaURLs []string // ... or several; not both
-	ValidFor  *int     // for how many seconds it may wait to be sent; nil for DefaultValidFor
-	SendAt    string   // RFC 3339; empty for at once
-	Priority  string   // empty for normal
-	Metadata  map[string]string
-
-	Idempotency Idempotency
-}
-
-// What would come too late is not sent at all.
-const (
-	DefaultValidFor = 3 * time.Hour
-	MinValidFor     = time.Minute
-	MaxValidFor     = 30 * 24 * time.Hour
-)
-
 // Rules are what this installation allows.
 type Rules struct {
-	Countries         []string      // ISO 3166 codes that recipients may be in
-	Senders           []PhoneNumber // the numbers it may send from; at least one
-	AllowPrivateMedia bool          // pictures on private and local hosts, for trying things out
+	Countries         []string      // ISO 3166 codes of the countries that recipients may be in
+	Senders           []PhoneNumber // the numbers it sends from; at least one
+	AllowPrivateMedia bool          // permit pictures on private and local hosts, for local trials
 }
 
-// Validate makes a message of the draft, queued or scheduled, or returns every
-// fault as invalid.Fields, named by the fields of the API. now is the database's
-// time, which only a draft with SendAt needs.
-func (r Rules) Validate(d CreateParams, id, owner uuid.UUID, now time.Time) (Message, error) {
-	var faults invalid.Fields
-	recipient := r.validateRecipient(d.To, &faults)
-	sender := r.validateSender(d.From, recipient, &faults)
-	text := validateText(d.Text, &faults)
-	media := r.validateMedia(d, &faults)
-	validFor := validateValidFor(d.ValidFor, &faults)
-	sendAt := parseSendAt(d.SendAt, now, &faults)
-	priority := parsePriority(d.Priority, Normal, &faults)
-	ValidateMetadata(d.Metadata, &faults)
-	d.Idempotency.Validate(&faults)
-	if err := faults.Err(); err != nil {
+// Validate makes a message of p, queued or scheduled, or returns all violations
+// as invalid.Fields, with the API's field names. now is the database's time; it
+// is needed only if p has SendAt.
+func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Message, error) {
+	var violations invalid.Fields
+	recipient := r.validateRecipient(p.To, &violations)
+	sender := r.validateSender(p.From, recipient, &violations)
+	text := validateText(p.Text, &violations)
+	media := r.validateMedia(p, &violations)
+	validFor := validateValidFor(p.ValidFor, &violations)
+	sendAt := parseSendAt(p.SendAt, now, &violations)
+	priority := parsePriority(p.Priority, Normal, &violations)
+	ValidateMetadata(p.Metadata, &violations)
+	p.Idempotency.Validate(&violations)
+	if err := violations.Err(); err != nil {
 		return Message{}, err
 	}
 	m := Message{
@@ -65,7 +43,7 @@ func (r Rules) Validate(d CreateParams, id, owner uuid.UUID, now time.Time) (Mes
 		Sender: sender, Recipient: recipient,
 		Text: text, MediaURLs: media,
 		Status: Queued, Version: 1, ValidFor: validFor,
-		Priority: priority, SendAt: sendAt, Metadata: d.Metadata,
+		Priority: priority, SendAt: sendAt, Metadata: p.Metadata,
 	}
 	if sendAt != nil {
 		m.Status = Scheduled
@@ -73,47 +51,50 @@ func (r Rules) Validate(d CreateParams, id, owner uuid.UUID, now time.Time) (Mes
 	return m, nil
 }
 
-func (r Rules) validateRecipient(to string, faults *invalid.Fields) PhoneNumber {
+func (r Rules) validateRecipient(to string, violations *invalid.Fields) PhoneNumber {
 	if to == "" {
-		faults.Add("to", "required", "is missing: the recipient's phone number")
+		violations.Add("to", "required", "is missing: enter the recipient's phone number")
 		return ""
 	}
-	n, country, err := parseWithCountry(to)
+	n, country, err := parseE164(to)
 	if err != nil {
-		faults.Add("to", "e164", err.Error())
+		violations.Add("to", "e164", err.Error())
 		return ""
 	}
 	if err := validateCountry(country, r.Countries); err != nil {
-		faults.Add("to", "country", err.Error())
+		violations.Add("to", "country", err.Error())
 		return ""
 	}
 	return n
 }
 
-// validateSender checks the sender that was asked for, or chooses one: always the
-// same for a recipient, so that a person sees one conversation.
-func (r Rules) validateSender(from string, recipient PhoneNumber, faults *invalid.Fields) PhoneNumber {
+// validateSender checks the submitted sender, or chooses one if from is empty.
+func (r Rules) validateSender(from string, recipient PhoneNumber, violations *invalid.Fields) PhoneNumber {
 	if from == "" {
-		return r.chooseSender(recipient, faults)
+		return r.chooseSender(recipient, violations)
 	}
 	n := PhoneNumber(from)
 	if !slices.Contains(r.Senders, n) {
-		faults.Add("from", "sender", "is not one of the senders of this installation")
+		violations.Add("from", "sender", notASender)
 		return ""
 	}
 	if n == recipient {
-		faults.Add("to", "not_sender", "must not be the sender's own number")
+		violations.Add("to", "not_sender", "must not be the sender's own number")
 	}
 	return n
 }
 
-func (r Rules) chooseSender(recipient PhoneNumber, faults *invalid.Fields) PhoneNumber {
+const notASender = "is not one of the senders of this installation"
+
+// chooseSender always chooses the same sender for a recipient, who then sees one
+// conversation.
+func (r Rules) chooseSender(recipient PhoneNumber, violations *invalid.Fields) PhoneNumber {
 	if recipient == "" {
-		return "" // its own fault is already noted
+		return "" // that violation has been added already
 	}
 	others := slices.DeleteFunc(slices.Clone(r.Senders), func(n PhoneNumber) bool { return n == recipient })
 	if len(others) == 0 {
-		faults.Add("to", "not_sender", "must not be the sender's own number")
+		violations.Add("to", "not_sender", "must not be the sender's own number")
 		return ""
 	}
 	h := fnv.New32a()
@@ -121,52 +102,53 @@ func (r Rules) chooseSender(recipient PhoneNumber, faults *invalid.Fields) Phone
 	return others[int(h.Sum32()%uint32(len(others)))]
 }
 
-// validateText brings line ends to \n and refuses what a phone cannot show.
-func validateText(text string, faults *invalid.Fields) string {
+// validateText normalizes line ends to \n and rejects text that a phone cannot
+// show.
+func validateText(text string, violations *invalid.Fields) string {
 	if !utf8.ValidString(text) {
-		faults.Add("text", "utf8", "must be valid UTF-8")
+		violations.Add("text", "utf8", "must be valid UTF-8")
 		return ""
 	}
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
-		faults.Add("text", "control", "must not contain control characters other than line breaks")
+		violations.Add("text", "control", "must not contain control characters other than line breaks")
 	}
 	if n := utf8.RuneCountInString(text); n > MaxText {
-		faults.Add("text", "max_length", fmt.Sprintf("must be at most %d characters long (it has %d)", MaxText, n))
+		violations.Add("text", "max_length", fmt.Sprintf("must be at most %d characters long (it has %d)", MaxText, n))
 	}
 	return text
 }
 
-func validateValidFor(seconds *int, faults *invalid.Fields) time.Duration {
+func validateValidFor(seconds *int, violations *invalid.Fields) time.Duration {
 	if seconds == nil {
 		return DefaultValidFor
 	}
 	least, most := int(MinValidFor.Seconds()), int(MaxValidFor.Seconds())
 	if *seconds < least || *seconds > most {
-		faults.Add("validFor", "range", fmt.Sprintf("must be from %d to %d seconds", least, most))
+		violations.Add("validFor", "range", fmt.Sprintf("must be from %d to %d seconds", least, most))
 		return 0
 	}
 	return time.Duration(*seconds) * time.Second
 }
 
-func (r Rules) validateMedia(d CreateParams, faults *invalid.Fields) []string {
-	urls, field := d.MediaURLs, func(i int) string { return fmt.Sprintf("mediaUrls[%d]", i) }
+func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []string {
+	urls, field := p.MediaURLs, func(i int) string { return fmt.Sprintf("mediaUrls[%d]", i) }
 	switch {
-	case d.MediaURL != "" && len(d.MediaURLs) > 0:
-		faults.Add("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two")
+	case p.MediaURL != "" && len(p.MediaURLs) > 0:
+		violations.Add("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two")
 		return nil
-	case d.MediaURL != "":
-		urls, field = []string{d.MediaURL}, func(int) string { return "mediaUrl" }
-	case len(d.MediaURLs) == 0:
-		faults.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture")
+	case p.MediaURL != "":
+		urls, field = []string{p.MediaURL}, func(int) string { return "mediaUrl" }
+	case len(p.MediaURLs) == 0:
+		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture")
 		return nil
-	case len(d.MediaURLs) > MaxMedia:
-		faults.Add("mediaUrls", "max_items", fmt.Sprintf("must list at most %d pictures", MaxMedia))
+	case len(p.MediaURLs) > MaxMedia:
+		violations.Add("mediaUrls", "max_items", fmt.Sprintf("must list at most %d pictures", MaxMedia))
 		return nil
 	}
 	for i, u := range urls {
 		if err := validateMediaURL(u, r.AllowPrivateMedia); err != nil {
-			faults.Add(field(i), "media_url", err.Error())
+			violations.Add(field(i), "media_url", err.Error())
 		}
 	}
 	return urls

@@ -6,59 +6,60 @@ import (
 	"time"
 )
 
-// Outcome is what one attempt came to.
+// Outcome is how one attempt ended.
 type Outcome string
 
 // The outcomes of an attempt.
 const (
-	Accepted         Outcome = "accepted"          // Plivo has it and named its UUID
-	TransientFailure Outcome = "transient_failure" // Plivo certainly does not have it and may take it later
-	PermanentFailure Outcome = "permanent_failure" // Plivo certainly does not have it and will not take it
-	AccountError     Outcome = "account_error"     // Plivo does not have it, and not for the message's fault
-	Unknown          Outcome = "unknown"           // Plivo may or may not have it: never sent again blindly
+	Accepted         Outcome = "accepted"          // Plivo accepted it and returned a UUID
+	TransientFailure Outcome = "transient_failure" // Plivo certainly did not accept it, but may accept it later
+	PermanentFailure Outcome = "permanent_failure" // Plivo certainly did not accept it and never will
+	AccountError     Outcome = "account_error"     // Plivo did not accept it because of the account, not the message
+	Unknown          Outcome = "unknown"           // Plivo may or may not have accepted it: never resend it blindly
 )
 
-// MaxDetail bounds what is kept of Plivo's or the network's words, in bytes.
+// MaxDetail bounds how much of an error text from Plivo or the network is
+// stored, in bytes.
 const MaxDetail = 1000
 
-// Submission is what one attempt asks of Plivo.
+// Submission is the message that one attempt sends to Plivo.
 type Submission struct {
 	Sender      PhoneNumber
 	Recipient   PhoneNumber
 	Text        string
 	MediaURLs   []string
-	CallbackURL string // where delivery reports of this attempt go; empty for none
+	CallbackURL string // receives the attempt's delivery reports; empty for none
 
-	// MayWrite is asked at the last moment before the request's body leaves
-	// us: a worker that was stopped for a while may find that its attempt is
-	// not its own any more.
+	// MayWrite is called just before the request body is written. A worker that
+	// was suspended may find that it has lost its lease on the attempt.
 	MayWrite func() bool
 }
 
-// Answer is all that is known after one call to Plivo.
+// Answer is what was seen of one call to Plivo.
 type Answer struct {
-	Written    bool     // whether any byte of the request may have left us
-	Status     int      // HTTP status; 0 when none was read
-	UUIDs      []string // the message UUIDs of a well-formed 2xx
+	Written    bool     // some of the request may have been written to the network
+	Status     int      // HTTP status; 0 if none was read
+	UUIDs      []string // the message UUIDs of a well-formed 2xx response
 	APIID      string
-	Text       string // Plivo's error text as it came
+	Text       string // Plivo's error text, unchanged
 	RetryAfter time.Duration
-	Err        error // why there is no status, or why the answer could not be read
+	Err        error // why there is no status, or why the response could not be read
 }
 
-// Verdict is how an answer is to be read.
+// Verdict is what an answer means.
 type Verdict struct {
 	Outcome    Outcome
-	Reason     Reason // empty when accepted
-	PlivoUUID  string // set when accepted
+	Reason     Reason // empty if accepted
+	PlivoUUID  string // set only if accepted
 	APIID      string
 	HTTPStatus int
-	RetryAfter time.Duration // what Plivo asked for; 0 when it did not
-	Detail     string        // for the message's owner; may name a phone number, so never logged
+	RetryAfter time.Duration // as Plivo requested; 0 if it did not
+	Detail     string        // shown to the message's owner; may contain a phone number, so it must not be logged
 }
 
-// Judge reads an answer. What the evidence does not settle is Unknown: Plivo
-// has no idempotency key, so only a clear refusal allows another call.
+// Judge decides what an answer means. Everything that the evidence does not
+// settle is Unknown: Plivo has no idempotency key, so only a clear rejection
+// permits another call.
 func Judge(a Answer) Verdict {
 	v := Verdict{HTTPStatus: a.Status, APIID: clip(a.APIID, 100), RetryAfter: a.RetryAfter, Detail: detail(a)}
 	switch {
@@ -74,8 +75,8 @@ func Judge(a Answer) Verdict {
 	return v
 }
 
-// judgeSuccess accepts exactly one UUID for our one destination: with none or
-// several it cannot be said which message of Plivo's is ours.
+// judgeSuccess requires exactly one UUID for the one recipient. With none or
+// several, nobody can say which of Plivo's messages is this one.
 func (v *Verdict) judgeSuccess(a Answer) {
 	if a.Err == nil && len(a.UUIDs) == 1 && plausibleUUID(a.UUIDs[0]) {
 		v.Outcome, v.PlivoUUID, v.Detail = Accepted, a.UUIDs[0], ""
@@ -84,15 +85,16 @@ func (v *Verdict) judgeSuccess(a Answer) {
 	v.Outcome, v.Reason = Unknown, ReasonMalformedResponse
 }
 
-// plausibleUUID accepts what can be stored and asked for again. Plivo's own
-// form is not held to: a new one would put every message in doubt.
+// plausibleUUID reports whether s can be stored and used in a request. It does
+// not insist on today's format of Plivo's UUIDs: if Plivo changed it, every
+// message would be in doubt.
 func plausibleUUID(s string) bool {
 	return len(s) > 0 && len(s) <= 100 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// judgeStatus reads a status outside 2xx. Plivo docs, API response codes; the
-// choice where they are silent is ours and leans to the side that cannot send
-// twice.
+// judgeStatus judges a status other than 2xx (Plivo docs, API response codes).
+// Where the docs are silent, it prefers the outcome that cannot cause a
+// duplicate.
 func judgeStatus(status int, text string) (Outcome, Reason) {
 	switch status {
 	case 429:
@@ -104,8 +106,8 @@ func judgeStatus(status int, text string) (Outcome, Reason) {
 	case 403:
 		return PermanentFailure, ReasonForbidden
 	case 404, 405, 301, 307, 308:
-		// A wrong account id or base URL: no message is at fault. These
-		// redirects say that the request is still to be made, elsewhere; 302
+		// A wrong account ID or base URL, which affects every message. These
+		// redirects say that the request has to be made again elsewhere; 302
 		// and 303 may follow a request that was carried out.
 		return AccountError, ReasonEndpoint
 	case 408:
@@ -120,9 +122,9 @@ func judgeStatus(status int, text string) (Outcome, Reason) {
 	return Unknown, ReasonServerError
 }
 
-// isInsufficientCredit recognises Plivo's refusal for want of credit, whose status is
-// not documented; the text was seen as "InsufficientCredit". It has to begin so:
-// elsewhere in a text it may be a part of the message that Plivo repeats.
+// isInsufficientCredit recognizes Plivo's rejection for lack of credit. Its
+// status is not documented; its text was seen as "InsufficientCredit". Only the
+// beginning of the text counts, since Plivo may quote the message further on.
 func isInsufficientCredit(text string) bool {
 	squeezed := strings.ReplaceAll(strings.ToLower(text), " ", "")
 	return strings.HasPrefix(squeezed, "insufficientcredit")
@@ -134,7 +136,7 @@ func detail(a Answer) string {
 		text = strings.TrimSpace(a.Err.Error() + " " + text)
 	}
 	if len(a.UUIDs) > 1 {
-		text = strings.TrimSpace(fmt.Sprintf("%d message UUIDs in one answer: %s. %s", len(a.UUIDs), strings.Join(a.UUIDs, ", "), text))
+		text = strings.TrimSpace(fmt.Sprintf("%d message UUIDs in one response: %s. %s", len(a.UUIDs), strings.Join(a.UUIDs, ", "), text))
 	}
 	return clip(text, MaxDetail)
 }

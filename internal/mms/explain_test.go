@@ -1,0 +1,214 @@
+package mms
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestEveryConstantHasAText finds the constants in the source, so that a new
+// status, reason or event kind cannot be forgotten.
+func TestEveryConstantHasAText(t *testing.T) {
+	t.Parallel()
+	for _, s := range Statuses() {
+		if s.Title() == "" || (Message{Status: s}).Explain() == "" || (Message{Status: s, Attempts: 1, Reason: ReasonRateLimited}).Explain() == "" {
+			t.Errorf("status %s has no title or explanation", s)
+		}
+	}
+	for name, value := range stringConstants(t) {
+		switch {
+		case strings.HasPrefix(name, "Reason") && (Reason(value).Description() == value || Reason(value).Description() == ""):
+			t.Errorf("%s has no description", name)
+		case strings.HasPrefix(name, "Event") && EventKind(value).Title() == value:
+			t.Errorf("%s has no title", name)
+		}
+	}
+	for _, o := range []Outcome{Accepted, TransientFailure, PermanentFailure, AccountError, Unknown} {
+		if o.Title() == Outcome("").Title() {
+			t.Errorf("outcome %s has no title", o)
+		}
+	}
+}
+
+func TestUnknownCodesAreShownUnchanged(t *testing.T) {
+	t.Parallel()
+	if got := EventKind("new").Title(); got != "new" {
+		t.Errorf("event title: got %q, want %q", got, "new")
+	}
+	if got := Reason("new").Description(); got != "new" {
+		t.Errorf("reason: got %q, want %q", got, "new")
+	}
+	if got := Reason("").Description(); got != "" {
+		t.Errorf("no reason: got %q, want none", got)
+	}
+}
+
+// stringConstants returns the string constants of this package by name.
+func stringConstants(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := map[string]string{}
+	for _, file := range files {
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addStringConstants(constants, tree)
+	}
+	if len(constants) < 30 {
+		t.Fatalf("found %d constants, want at least 30", len(constants))
+	}
+	return constants
+}
+
+func addStringConstants(constants map[string]string, tree *ast.File) {
+	ast.Inspect(tree, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for i, name := range spec.Names {
+			if i < len(spec.Values) {
+				if literal, ok := spec.Values[i].(*ast.BasicLit); ok && literal.Kind == token.STRING {
+					constants[name.Name], _ = strconv.Unquote(literal.Value)
+				}
+			}
+		}
+		return true
+	})
+}
+
+func TestExplainMessage(t *testing.T) {
+	t.Parallel()
+	final := new(time.Time)
+	for name, tt := range map[string]struct {
+		message Message
+		want    string
+	}{
+		"new":                           {Message{Status: Queued}, "The message is stored and waits to be sent."},
+		"retried":                       {Message{Status: Queued, Attempts: 2, Reason: ReasonUnreachable}, "Plivo could not be reached. It will be tried again (attempts so far: 2)."},
+		"in doubt":                      {Message{Status: InDoubt, Reason: ReasonWorkerLost}, "Plivo may or may not have the message. The worker stopped during the call to Plivo. Postcard is checking with Plivo before it does anything else."},
+		"held":                          {Message{Status: InDoubt, Held: true, Reason: ReasonAmbiguous}, "Plivo may or may not have the message. Plivo lists several messages that could be this one. It is held for a decision, because sending it again could reach the recipient twice."},
+		"submitted":                     {Message{Status: Submitted}, "Plivo accepted the message and will pass it to the carrier."},
+		"submitted and never reported":  {Message{Status: Submitted, FinalAt: final}, "Plivo accepted the message, but never reported what happened to it."},
+		"sent":                          {Message{Status: Sent}, "The carrier has the message. In the US and Canada, this is often the last report."},
+		"sent and closed":               {Message{Status: Sent, FinalAt: final}, "The carrier has the message. It did not confirm delivery, which is usual in the US and Canada."},
+		"sent by a person's decision":   {Message{Status: Sent, FinalAt: final, Reason: ReasonDecidedSent}, "A person decided that it was sent."},
+		"undelivered":                   {Message{Status: Undelivered, PlivoCode: "50"}, "The carrier could not deliver the message. The recipient's number is invalid or not a mobile phone. (Plivo's code 50)"},
+		"failed at Plivo":               {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "4711"}, "Plivo could not send the message. Plivo's error code is 4711; its meaning is not published."},
+		"expired":                       {Message{Status: Failed, Reason: ReasonExpired}, "The message was not sent. It could not be sent before it expired."},
+		"given up by a person, unknown": {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, "Whether the message was sent is unknown. A person decided not to send it again."},
+	} {
+		if got := tt.message.Explain(); got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestNextStep(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		message Message
+		want    string // part of the text; empty: no text
+	}{
+		"queued":                      {Message{Status: Queued}, ""},
+		"delivered":                   {Message{Status: Delivered, FinalAt: new(time.Time)}, ""},
+		"in doubt":                    {Message{Status: InDoubt}, ""},
+		"held":                        {Message{Status: InDoubt, Held: true}, "Decide"},
+		"undelivered":                 {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
+		"failed at Plivo":             {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
+		"rejected":                    {Message{Status: Failed, Reason: ReasonRejected}, "Correct"},
+		"given up by a person":        {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, ""},
+		"sent and closed":             {Message{Status: Sent, PlivoUUID: "u", FinalAt: new(time.Time)}, "ask the recipient"},
+		"sent by a person's decision": {Message{Status: Sent, Reason: ReasonDecidedSent, FinalAt: new(time.Time)}, ""},
+		"sent":                        {Message{Status: Sent}, ""},
+	} {
+		if got := tt.message.NextStep(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s: got %q, want %q in it", name, got, tt.want)
+		}
+	}
+}
+
+func TestExplainPlivoCode(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]string{
+		"30": "spam", "000": "No reason", "": "No reason", "4711": "4711; its meaning is not published",
+	} {
+		got := ExplainPlivoCode(code)
+		if !strings.Contains(got.Explain(), want) || got.NextStep == "" || got.Responsible.Description() == "" {
+			t.Errorf("ExplainPlivoCode(%q) = %+v, want %q in it", code, got, want)
+		}
+	}
+	for code := range codeMeanings {
+		if got := ExplainPlivoCode(code); got.Description == "" || got.NextStep == "" || got.Responsible.Description() == "" || !strings.Contains(got.Explain(), code) {
+			t.Errorf("ExplainPlivoCode(%q) = %+v, want every field set", code, got)
+		}
+	}
+}
+
+func TestEventDescription(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		event Event
+		want  string
+	}{
+		"report of a delivery": {Event{Kind: EventReport, Status: Delivered, Detail: "delivered"}, "Delivered"},
+		"report of a failure":  {Event{Kind: EventReport, Status: Failed, Detail: "failed, code 30"}, "failed, code 30"},
+		"evidence":             {Event{Kind: EventEvidenceFound, Detail: "u-1"}, "Plivo's UUID is u-1"},
+		"reason":               {Event{Kind: EventInDoubt, Detail: string(ReasonWorkerLost)}, ReasonWorkerLost.Description()},
+		"canceled":             {Event{Kind: EventCanceled}, ""},
+		"canceled with batch":  {Event{Kind: EventCanceled, Detail: "batch"}, "together with its batch"},
+	} {
+		if got := tt.event.Description(); got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestQueuePositionDescription(t *testing.T) {
+	t.Parallel()
+	for want, position := range map[string]QueuePosition{
+		"It is next to be sent.":                                    {Wait: time.Second},
+		"1 message ahead, about 1 minute.":                          {Ahead: 1},
+		"3 messages ahead, about 2 minutes.":                        {Ahead: 3, Wait: 61 * time.Second},
+		"99 messages ahead, about 3 hours.":                         {Ahead: 99, Wait: 121 * time.Minute},
+		"0 messages ahead, about 10 minutes.":                       {Wait: 10 * time.Minute},
+		"At least 5000 messages are ahead: about 12 hours or more.": {Ahead: MaxCounted, Wait: 11*time.Hour + time.Minute},
+		"Its batch is canceled.":                                    {Batch: BatchCanceled},
+		"Its batch is paused.":                                      {Ahead: 2, Batch: BatchPaused},
+		"All sending is paused. " + ReasonCredit.Description():      {Paused: ReasonCredit, Batch: BatchPaused},
+	} {
+		if got := position.Description(); got != want {
+			t.Errorf("%+v: got %q, want %q", position, got, want)
+		}
+	}
+}
+
+func TestExplainBatch(t *testing.T) {
+	t.Parallel()
+	const done = "Every message of the batch has been submitted to Plivo, has failed or was canceled."
+	counts := map[Status]int{Queued: 2, Delivered: 1}
+	for _, tt := range []struct {
+		batch          Batch
+		title, explain string
+	}{
+		{Batch{State: BatchRunning, HasUnsent: true, Counts: counts}, "Sending", "The batch is being sent. 2 messages remaining."},
+		{Batch{State: BatchRunning, HasUnsent: true, Counts: counts, Paused: ReasonCredit}, "Waiting", "All sending is paused. " + ReasonCredit.Description() + " 2 messages remaining."},
+		{Batch{State: BatchPaused, HasUnsent: true, Counts: counts, Paused: ReasonCredit}, "Paused", "The batch is paused. Messages that expire in the meantime fail. 2 messages remaining."},
+		{Batch{State: BatchCanceled, HasUnsent: true, Counts: counts}, "Canceled", "The batch is canceled. Messages already submitted to Plivo are not recalled."},
+		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Paused: ReasonCredit}, "Done", done + " 1 message failed or could not be delivered."},
+		{Batch{State: BatchPaused}, "Done", done},
+	} {
+		if title, explain := tt.batch.Title(), tt.batch.Explain(); title != tt.title || explain != tt.explain {
+			t.Errorf("%+v: got %q, %q; want %q, %q", tt.batch, title, explain, tt.title, tt.explain)
+		}
+	}
+}
