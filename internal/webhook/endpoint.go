@@ -123,7 +123,7 @@ func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 
 func validateURL(raw string, allowPrivate bool) error {
 	if raw == "" {
-		return errors.New("is missing: the address that events are sent to")
+		return errors.New("is missing: enter the address that receives the events")
 	}
 	u, err := url.Parse(raw)
 	switch {
@@ -132,7 +132,7 @@ func validateURL(raw string, allowPrivate bool) error {
 	case err != nil || u.Hostname() == "" || !mms.IsPrintable(raw) || u.Fragment != "":
 		return errors.New("must be a URL like https://example.com/postcard-events")
 	case u.User != nil:
-		return errors.New("must not contain a user name or password: the signature proves who sends")
+		return errors.New("must not contain a user name or password: deliveries are authenticated by their signature")
 	case u.Scheme != "https" && !(allowPrivate && u.Scheme == "http"):
 		return errors.New("must start with https://")
 	case !allowPrivate && mms.IsPrivateHost(u.Hostname()):

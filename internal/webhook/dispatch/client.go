@@ -20,18 +20,20 @@ import (
 )
 
 const (
-	// callTimeout is for one call, from dialing to the end of the answer.
+	// callTimeout bounds one call, from dialing to the end of the response.
 	callTimeout = 15 * time.Second
 
-	maxResponseBody = 4 << 10 // bytes read of an answer, so that its connection can be used again
+	// maxResponseBody bounds how much of a response is read, in bytes. A short
+	// body is read to its end, so that the connection can be reused.
+	maxResponseBody = 4 << 10
 )
 
-// Client posts events.
+// Client posts events to endpoints.
 type Client struct{ http *http.Client }
 
-// NewClient makes a client that refuses private and reserved addresses when it
-// dials, whatever name led there; allowPrivate lets it reach them, for trying
-// things out.
+// NewClient returns a client that follows no redirects and refuses to dial
+// private and reserved addresses, whatever name they were resolved from.
+// allowPrivate permits them, for local trials.
 func NewClient(allowPrivate bool) *Client {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	if !allowPrivate {
@@ -39,7 +41,7 @@ func NewClient(allowPrivate bool) *Client {
 	}
 	return &Client{http: &http.Client{
 		Timeout: callTimeout,
-		Transport: &http.Transport{ // no proxy: it would dial in our place, past the guard
+		Transport: &http.Transport{ // no proxy: it would dial for us and bypass the address check
 			DialContext:            dialer.DialContext,
 			TLSHandshakeTimeout:    5 * time.Second,
 			MaxResponseHeaderBytes: 32 << 10,
@@ -50,11 +52,11 @@ func NewClient(allowPrivate bool) *Client {
 	}}
 }
 
-// sign makes the header webhook-signature (Standard Webhooks): with each secret
-// that signs, an HMAC over id, time and body.
-func sign(t webhook.Delivery, body []byte) (string, error) {
+// sign returns the webhook-signature header (Standard Webhooks): one HMAC over ID,
+// timestamp and body for each secret in use.
+func sign(d webhook.Delivery, body []byte) (string, error) {
 	header := ""
-	for _, secret := range []webhook.Secret{t.Secret, t.OldSecret} {
+	for _, secret := range []webhook.Secret{d.Secret, d.OldSecret} {
 		if secret == "" {
 			continue
 		}
@@ -63,7 +65,7 @@ func sign(t webhook.Delivery, body []byte) (string, error) {
 			return "", err
 		}
 		mac := hmac.New(sha256.New, key)
-		fmt.Fprintf(mac, "%s.%d.", t.ID, t.Now.Unix())
+		fmt.Fprintf(mac, "%s.%d.", d.ID, d.Now.Unix())
 		mac.Write(body)
 		if header != "" {
 			header += " "
@@ -73,44 +75,45 @@ func sign(t webhook.Delivery, body []byte) (string, error) {
 	return header, nil
 }
 
-func (c *Client) post(ctx context.Context, t webhook.Delivery, signature string, body []byte) webhook.DeliveryResult {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(body))
+// post makes one call. Every failure is part of the result.
+func (c *Client) post(ctx context.Context, d webhook.Delivery, signature string, body []byte) webhook.DeliveryResult {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(body))
 	if err != nil {
 		return webhook.DeliveryResult{Error: "The URL cannot be used."}
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "Postcard")
-	request.Header.Set("webhook-id", t.ID.String())
-	request.Header.Set("webhook-timestamp", strconv.FormatInt(t.Now.Unix(), 10))
+	request.Header.Set("webhook-id", d.ID.String())
+	request.Header.Set("webhook-timestamp", strconv.FormatInt(d.Now.Unix(), 10))
 	request.Header.Set("webhook-signature", signature)
 	response, err := c.http.Do(request)
 	if err != nil {
 		return webhook.DeliveryResult{Error: describeError(err)}
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxResponseBody)) // the status alone counts
-	told := webhook.DeliveryResult{HTTPStatus: response.StatusCode, OK: response.StatusCode/100 == 2}
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxResponseBody)) // only the status matters
+	result := webhook.DeliveryResult{HTTPStatus: response.StatusCode, OK: response.StatusCode/100 == 2}
 	switch {
 	case response.StatusCode/100 == 3:
-		told.Error = fmt.Sprintf("It answered %d: redirects are not followed. Enter the address that it leads to.", response.StatusCode)
-	case !told.OK:
-		told.Error = fmt.Sprintf("It answered %d, and only 200 to 299 count as taken.", response.StatusCode)
+		result.Error = fmt.Sprintf("It answered %d: redirects are not followed. Enter the address that it redirects to.", response.StatusCode)
+	case !result.OK:
+		result.Error = fmt.Sprintf("It answered %d. Only 200 to 299 counts as delivered.", response.StatusCode)
 	}
-	return told
+	return result
 }
 
-// describeError says for the webhook's owner why there was no answer. It tells nothing
-// of our own network.
+// describeError tells the webhook's owner why there was no response. It reveals
+// nothing about the network that Postcard runs in.
 func describeError(err error) string {
 	var netErr net.Error
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrProhibitedPort):
-		return "Its name leads to a private or reserved address, which is not called."
+		return "Its host name resolves to a private or reserved address, which Postcard does not call."
 	case errors.As(err, &dns):
-		return "Its name cannot be found (DNS)."
+		return "Its host name could not be resolved (DNS)."
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return fmt.Sprintf("It did not answer within %d seconds.", int(callTimeout.Seconds()))
 	}
-	return "It could not be reached, or broke the connection off."
+	return "It could not be reached, or it closed the connection without a response."
 }

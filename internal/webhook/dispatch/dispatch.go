@@ -1,7 +1,7 @@
-// Package notify tells users' webhooks what happens to their messages: it signs
-// an event, posts it once per call, and records what came of it. The queue brings
-// it back for the next try. It never follows a redirect, and reaches no private
-// address unless that is allowed.
+// Package dispatch delivers events to users' webhooks: it signs an event, makes one
+// call, and records the result. The queue runs it again for a retry.
+//
+// It must not follow redirects, nor call private addresses unless configured to.
 package dispatch
 
 import (
@@ -18,143 +18,158 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-// Store keeps events. Of ClaimWebhookEvent, false means that there is nothing to
-// do (yet).
+// Store stores events.
 type Store interface {
+	// ClaimWebhookEvent claims a due event for the lease and counts an attempt. It
+	// returns false if the event is not due, not pending, or its webhook is disabled.
 	ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (webhook.Delivery, bool, error)
+
+	// WebhookEventDue returns how long it is until a pending event is due. pending is
+	// false if it will not be delivered any more.
 	WebhookEventDue(ctx context.Context, id uuid.UUID) (wait time.Duration, pending bool, err error)
-	PostponeWebhookEvent(ctx context.Context, t webhook.Delivery, wait time.Duration) error
-	RecordWebhookDelivery(ctx context.Context, t webhook.Delivery, told webhook.DeliveryResult, next *time.Duration) error
+
+	// PostponeWebhookEvent gives a claimed event back without an attempt.
+	PostponeWebhookEvent(ctx context.Context, d webhook.Delivery, wait time.Duration) error
+
+	// RecordWebhookDelivery records the result of a delivery. The event is due
+	// again after retryAfter; nil means no retry.
+	RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, retryAfter *time.Duration) error
 }
 
-// Dispatcher works on one event at a time per call.
+// Dispatcher delivers events. Its methods may be called concurrently.
 type Dispatcher struct {
 	Store  Store
 	Client *Client
-	Jitter func() float64 // from 0 to 1
+	Jitter func() float64 // in [0,1]
 	Logger *slog.Logger
 
-	mu   sync.Mutex
-	busy map[uuid.UUID]int // calls under way, by webhook
+	mu     sync.Mutex
+	active map[uuid.UUID]int // calls in progress, by webhook
 }
 
 const (
-	// lease is how long a try may take at most, with all that belongs to it. A
-	// try whose process was killed is made again after it.
+	// lease bounds one delivery, including its database statements. If the process
+	// is killed, the delivery is repeated after the lease.
 	lease = callTimeout + 20*time.Second
 
-	// A webhook that stalls holds up this many calls at most, and one that fails
-	// a single one, so that others are told in time.
-	maxConcurrentCalls        = 4
+	// These limits keep a slow or failing webhook from delaying the others.
+	maxConcurrentCalls        = 4 // per webhook and process
 	maxConcurrentWhileFailing = 1
-	busyRetryDelay            = time.Second
-	storeRetryDelay           = 5 * time.Second
-	reasonWebhookFails        = mms.Reason("webhook_failed")
+
+	busyRetryDelay       = time.Second     // while the webhook is at its limit
+	storeRetryDelay      = 5 * time.Second // after a database error
+	reasonDeliveryFailed = mms.Reason("webhook_failed")
 )
 
-// Process tells of one event, if it is due.
-func (n *Dispatcher) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
-	telling, claimed, err := n.Store.ClaimWebhookEvent(ctx, id, lease)
+// Process delivers one event if it is due.
+func (d *Dispatcher) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
+	delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease)
 	switch {
 	case err != nil:
-		return n.postpone(ctx, id, err)
+		return d.postpone(ctx, id, err)
 	case !claimed:
-		return n.unclaimed(ctx, id)
+		return d.handleUnclaimed(ctx, id)
 	}
-	if !n.begin(telling) {
-		if err := n.Store.PostponeWebhookEvent(ctx, telling, busyRetryDelay); err != nil {
-			return n.postpone(ctx, id, err)
+	if !d.begin(delivery) {
+		if err := d.Store.PostponeWebhookEvent(ctx, delivery, busyRetryDelay); err != nil {
+			return d.postpone(ctx, id, err)
 		}
 		return mms.TaskResult{Action: mms.TaskPostpone, Wait: busyRetryDelay}
 	}
-	defer n.end(telling.WebhookID)
-	told, err := n.deliver(ctx, telling)
+	defer d.end(delivery.WebhookID)
+	result, err := d.deliver(ctx, delivery)
 	if err != nil {
-		return n.postpone(ctx, id, err)
+		return d.postpone(ctx, id, err)
 	}
-	wait, again := webhook.NextRetry(telling.Attempts, n.Jitter())
-	again = again && !told.OK && !told.Gone()
-	if err := n.Store.RecordWebhookDelivery(ctx, telling, told, waitIf(again, wait)); err != nil {
-		return n.postpone(ctx, id, err)
+	retryAfter := d.retryAfter(delivery, result)
+	if err := d.Store.RecordWebhookDelivery(ctx, delivery, result, retryAfter); err != nil {
+		return d.postpone(ctx, id, err)
 	}
 	switch {
-	case told.OK:
+	case result.OK:
 		return mms.TaskResult{Action: mms.TaskDone}
-	case again:
-		return mms.TaskResult{Action: mms.TaskRetry, Wait: wait, Reason: reasonWebhookFails}
+	case retryAfter != nil:
+		return mms.TaskResult{Action: mms.TaskRetry, Wait: *retryAfter, Reason: reasonDeliveryFailed}
 	}
-	return mms.TaskResult{Action: mms.TaskFail, Reason: reasonWebhookFails}
+	return mms.TaskResult{Action: mms.TaskFail, Reason: reasonDeliveryFailed}
 }
 
-// unclaimed brings a task back that came too early: the queue counts in whole
-// seconds.
-func (n *Dispatcher) unclaimed(ctx context.Context, id uuid.UUID) mms.TaskResult {
-	wait, pending, err := n.Store.WebhookEventDue(ctx, id)
+// handleUnclaimed postpones a task that ran before its event was due, which
+// happens because the queue counts in whole seconds.
+func (d *Dispatcher) handleUnclaimed(ctx context.Context, id uuid.UUID) mms.TaskResult {
+	wait, pending, err := d.Store.WebhookEventDue(ctx, id)
 	switch {
 	case err != nil:
-		return n.postpone(ctx, id, err)
+		return d.postpone(ctx, id, err)
 	case !pending:
 		return mms.TaskResult{Action: mms.TaskDone}
 	}
 	return mms.TaskResult{Action: mms.TaskPostpone, Wait: wait}
 }
 
-func waitIf(again bool, wait time.Duration) *time.Duration {
-	if !again {
+// retryAfter returns when to retry after the result; nil for never.
+func (d *Dispatcher) retryAfter(delivery webhook.Delivery, result webhook.DeliveryResult) *time.Duration {
+	wait, retry := webhook.NextRetry(delivery.Attempts, d.Jitter())
+	if !retry || result.OK || result.Gone() {
 		return nil
 	}
 	return &wait
 }
 
-func (n *Dispatcher) begin(t webhook.Delivery) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	most := maxConcurrentCalls
-	if t.Failing {
-		most = maxConcurrentWhileFailing
+// begin reserves a call of the webhook. It returns false if the webhook is at its
+// limit.
+func (d *Dispatcher) begin(delivery webhook.Delivery) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	limit := maxConcurrentCalls
+	if delivery.Failing {
+		limit = maxConcurrentWhileFailing
 	}
-	if n.busy[t.WebhookID] >= most {
+	if d.active[delivery.WebhookID] >= limit {
 		return false
 	}
-	if n.busy == nil {
-		n.busy = map[uuid.UUID]int{}
+	if d.active == nil {
+		d.active = map[uuid.UUID]int{}
 	}
-	n.busy[t.WebhookID]++
+	d.active[delivery.WebhookID]++
 	return true
 }
 
-func (n *Dispatcher) end(webhook uuid.UUID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.busy[webhook]--; n.busy[webhook] == 0 {
-		delete(n.busy, webhook)
+func (d *Dispatcher) end(webhookID uuid.UUID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.active[webhookID]--; d.active[webhookID] == 0 {
+		delete(d.active, webhookID)
 	}
 }
 
-func (n *Dispatcher) postpone(ctx context.Context, id uuid.UUID, err error) mms.TaskResult {
-	n.Logger.ErrorContext(ctx, "webhook event put off", slog.Any("event_id", id), slog.Any("error", err))
+func (d *Dispatcher) postpone(ctx context.Context, id uuid.UUID, err error) mms.TaskResult {
+	d.Logger.ErrorContext(ctx, "webhook event postponed", slog.Any("event_id", id), slog.Any("error", err))
 	return mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}
 }
 
-func (n *Dispatcher) deliver(ctx context.Context, t webhook.Delivery) (webhook.DeliveryResult, error) {
-	body, err := json.Marshal(payloadOf(t))
+// deliver makes one call. An error means that the call could not be made.
+func (d *Dispatcher) deliver(ctx context.Context, delivery webhook.Delivery) (webhook.DeliveryResult, error) {
+	body, err := json.Marshal(payloadOf(delivery))
 	if err != nil {
-		return webhook.DeliveryResult{}, fmt.Errorf("writing a webhook event: %w", err)
+		return webhook.DeliveryResult{}, fmt.Errorf("encoding a webhook event: %w", err)
 	}
-	signature, err := sign(t, body)
+	signature, err := sign(delivery, body)
 	if err != nil {
 		return webhook.DeliveryResult{}, err
 	}
-	return n.Client.post(ctx, t, signature, body), nil
+	return d.Client.post(ctx, delivery, signature, body), nil
 }
 
-// payload is what a webhook is told. Its fields are those of the API's Message.
+// payload is the request body (Standard Webhooks).
 type payload struct {
 	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"` // when it occurred
 	Data      any       `json:"data"`
 }
 
+// message is the data of a message event. Its fields are named as in the API's
+// Message.
 type message struct {
 	ID          uuid.UUID         `json:"id"`
 	Version     int64             `json:"version"` // grows from event to event of a message
@@ -173,21 +188,21 @@ type message struct {
 	CreatedAt   time.Time         `json:"createdAt"`
 }
 
-func payloadOf(t webhook.Delivery) payload {
-	p := payload{Type: t.Type(), Timestamp: t.OccurredAt.UTC(), Data: struct{}{}}
-	if t.MessageID == uuid.Nil {
+func payloadOf(d webhook.Delivery) payload {
+	p := payload{Type: d.Type(), Timestamp: d.OccurredAt.UTC(), Data: struct{}{}}
+	if d.MessageID == uuid.Nil {
 		return p
 	}
-	m := t.Message
+	m := d.Message
 	p.Data = message{
 		ID: m.ID, Version: m.Version, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), Final: m.Final(),
 		Reason: m.Reason, PlivoCode: m.PlivoCode, PlivoUUID: m.PlivoUUID, To: m.Recipient, From: m.Sender, Metadata: m.Metadata,
-		BatchID: idIfAny(m.BatchID), ResendOf: idIfAny(m.ResendOf), CreatedAt: m.CreatedAt.UTC(),
+		BatchID: optionalID(m.BatchID), ResendOf: optionalID(m.ResendOf), CreatedAt: m.CreatedAt.UTC(),
 	}
 	return p
 }
 
-func idIfAny(id uuid.UUID) *uuid.UUID {
+func optionalID(id uuid.UUID) *uuid.UUID {
 	if id == uuid.Nil {
 		return nil
 	}
