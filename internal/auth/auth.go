@@ -1,5 +1,8 @@
-// Package signin lets people sign up, log in and log out, keeps their
-// sessions, and says for each request who acts. Pages and JSON API share it.
+// Package auth signs people up, logs them in and out, keeps their sessions,
+// manages API keys, and authenticates each request by its session or key. The UI
+// and the JSON API share it.
+//
+// It must not know SQL, and does not decide what a principal may do.
 package auth
 
 import (
@@ -15,39 +18,44 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// What can go wrong at the door.
 var (
+	// ErrInvalidCredentials does not tell which of the two was wrong.
 	ErrInvalidCredentials = errors.New("the email or the password is wrong")
-	ErrSignupClosed       = errors.New("sign-up is closed; an operator can add users")
+
+	// ErrSignupClosed says that people cannot sign up by themselves.
+	ErrSignupClosed = errors.New("sign-up is closed; an operator can add users")
 )
 
-// Users is where users are kept. UserByEmail and UserByID return
-// identity.ErrNoUser, CreateUser identity.ErrEmailTaken. NoteLogout tells whoever
-// serves a user for long that one of their sessions has ended.
+// Users stores users. UserByEmail and UserByID return identity.ErrNoUser,
+// CreateUser returns identity.ErrEmailTaken.
 type Users interface {
 	UserByEmail(ctx context.Context, email string) (identity.User, error)
 	UserByID(ctx context.Context, id uuid.UUID) (identity.User, error)
 	CreateUser(ctx context.Context, u identity.User) error
+
+	// NotifyLogout tells all processes that a session of the user has ended, so
+	// that they end its live streams.
 	NotifyLogout(ctx context.Context, id uuid.UUID) error
 }
 
-// Service is the door.
+// Service authenticates people.
 type Service struct {
 	users      Users
 	throttle   Throttle
 	sessions   *scs.SessionManager
 	signupOpen bool
-	decoy      identity.PasswordHash
+	decoy      identity.PasswordHash // compared with the password if the email is unknown
 }
 
-// What a session holds. The fingerprint ties it to the password: a changed
-// password ends every session opened with the old one.
+// Keys of a session's values. The fingerprint ties the session to the password: a
+// changed password ends every session that was started with the old one.
 const (
 	userKey        = "user_id"
 	fingerprintKey = "password_fingerprint"
+	flashKey       = "flash"
 )
 
-// New makes the door. The session manager decides on cookies and storage.
+// New returns a service. The session manager decides on cookies and storage.
 func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpen bool) (*Service, error) {
 	decoy, err := identity.HashPassword(uuid.NewString())
 	if err != nil {
@@ -59,8 +67,9 @@ func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpe
 // SignupOpen reports whether people may sign up by themselves.
 func (s *Service) SignupOpen() bool { return s.signupOpen }
 
-// SignUp makes a user and logs them in. It returns ErrClosed, TooManyError,
-// identity.ErrEmailTaken, or invalid.Fields with the fields email and password.
+// SignUp creates a user and logs them in. It returns ErrSignupClosed,
+// TooManyAttemptsError, identity.ErrEmailTaken, or the violations of the fields
+// email and password as invalid.Fields.
 func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	if !s.signupOpen {
 		return identity.Principal{}, ErrSignupClosed
@@ -70,7 +79,7 @@ func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) 
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return identity.Principal{}, fmt.Errorf("making a user id: %w", err)
+		return identity.Principal{}, fmt.Errorf("generating a user id: %w", err)
 	}
 	user, err := identity.NewUser(id, email, password, identity.RoleUser)
 	if err != nil {
@@ -82,9 +91,9 @@ func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) 
 	return s.startSession(ctx, user)
 }
 
-// Login checks the password and opens a session. Whether the email or the
-// password was wrong cannot be told from the answer (ErrWrong) or its timing;
-// TooManyError comes for unknown emails just the same.
+// Login checks the password and starts a session. It returns
+// ErrInvalidCredentials or TooManyAttemptsError. Neither the error nor its timing
+// reveals whether the email is known.
 func (s *Service) Login(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	email = identity.NormalizeEmail(email)
 	if err := s.limit(ctx, loginPerAddress, network(clientIP)); err != nil {
@@ -100,7 +109,7 @@ func (s *Service) Login(ctx context.Context, clientIP, email, password string) (
 	}
 	hash := user.PasswordHash
 	if !known {
-		hash = s.decoy // costs the same time
+		hash = s.decoy // takes the same time
 	}
 	matches, err := hash.Matches(password)
 	if err != nil {
@@ -115,8 +124,8 @@ func (s *Service) Login(ctx context.Context, clientIP, email, password string) (
 	return s.startSession(ctx, user)
 }
 
-// userByEmail spares the database a NUL, which it takes for an error of ours.
-// No user can have such an email.
+// userByEmail returns identity.ErrNoUser for an email with a NUL, which Postgres
+// rejects. No user has such an email.
 func (s *Service) userByEmail(ctx context.Context, email string) (identity.User, error) {
 	if strings.ContainsRune(email, 0) {
 		return identity.User{}, identity.ErrNoUser
@@ -124,7 +133,8 @@ func (s *Service) userByEmail(ctx context.Context, email string) (identity.User,
 	return s.users.UserByEmail(ctx, email)
 }
 
-// startSession renews the session's token, so that one known before is worth nothing.
+// startSession renews the session's token, so that a token known before the login
+// is worthless (session fixation).
 func (s *Service) startSession(ctx context.Context, user identity.User) (identity.Principal, error) {
 	if err := s.sessions.RenewToken(ctx); err != nil {
 		return identity.Principal{}, fmt.Errorf("renewing a session: %w", err)
@@ -140,26 +150,26 @@ func (s *Service) Logout(ctx context.Context) error {
 	if err := s.sessions.Destroy(ctx); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
-	if parseErr != nil { // nobody was logged in
+	if parseErr != nil { // the session had no user
 		return nil
 	}
 	return s.users.NotifyLogout(ctx, id)
 }
 
-// Flash keeps a notice for the next page of this session.
-func (s *Service) Flash(ctx context.Context, notice string) { s.sessions.Put(ctx, "flash", notice) }
+// Flash stores a notice for the next page of the session.
+func (s *Service) Flash(ctx context.Context, notice string) { s.sessions.Put(ctx, flashKey, notice) }
 
-// PopFlash returns the notice kept by Flash once, or "".
-func (s *Service) PopFlash(ctx context.Context) string { return s.sessions.PopString(ctx, "flash") }
+// PopFlash returns and removes the notice stored by Flash; "" if there is none.
+func (s *Service) PopFlash(ctx context.Context) string { return s.sessions.PopString(ctx, flashKey) }
 
-// Middleware loads the session and puts the principal of a logged-in user
-// into the request's context. onError answers when the session or the user
-// cannot be read; it must not reveal the error.
+// Middleware loads the session and puts the principal of a logged-in user into the
+// request's context. onError responds if the session or the user cannot be read,
+// or the session cannot be saved; it must not reveal the error.
 func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, error)) func(http.Handler) http.Handler {
 	sessions := *s.sessions
-	sessions.ErrorFunc = onceOnly(onError)
+	sessions.ErrorFunc = closeAfter(onError)
 	return func(next http.Handler) http.Handler {
-		return oneAnswer(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		return guardResponse(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			id, err := uuid.Parse(s.sessions.GetString(r.Context(), userKey))
 			if err != nil {
 				next.ServeHTTP(w, r)

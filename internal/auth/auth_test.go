@@ -19,42 +19,41 @@ func TestLogin(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		email, password string
-		want            string // who is logged in afterwards
+		want            string // email of the user who is logged in afterwards
 	}{
-		"right":                     {adaEmail, adaPassword, adaEmail},
-		"email in another spelling": {" ADA@example.com ", adaPassword, adaEmail},
-		"wrong password":            {adaEmail, "wrong horse battery", ""},
-		"unknown email":             {"eve@example.com", adaPassword, ""},
-		"no password":               {adaEmail, "", ""},
-		"nothing":                   {"", "", ""},
-		"NUL":                       {"ada@example.com\x00", adaPassword, ""},
-		"broken UTF-8":              {"ada\xff@example.com", adaPassword, ""},
+		"correct":                {adaEmail, adaPassword, adaEmail},
+		"email in upper case":    {" ADA@example.com ", adaPassword, adaEmail},
+		"wrong password":         {adaEmail, "wrong horse battery", ""},
+		"unknown email":          {"eve@example.com", adaPassword, ""},
+		"no password":            {adaEmail, "", ""},
+		"no input":               {"", "", ""},
+		"NUL in email":           {"ada@example.com\x00", adaPassword, ""},
+		"invalid UTF-8 in email": {"ada\xff@example.com", adaPassword, ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newDoor(t, true).browser()
+			b := newHarness(t, true).browser()
 			err := b.login(c.email, c.password)
 			if c.want == "" && !errors.Is(err, auth.ErrInvalidCredentials) || c.want != "" && err != nil {
-				t.Errorf("login: %v", err)
+				t.Errorf("login: got %v, want success: %t", err, c.want != "")
 			}
-			if got := b.whoAmI(); got != c.want {
-				t.Errorf("%q is logged in, want %q", got, c.want)
+			if got := b.loggedInAs(); got != c.want {
+				t.Errorf("logged in: got %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-// An unknown email must cost a comparison too, or the time of the answer would
-// tell which emails are known. bcrypt hides behind a function call, so the
-// test looks at what only a comparison finds out: that the decoy is a hash.
+// TestUnknownEmailComparesAHash ensures that a login with an unknown email takes as
+// long as with a known one. Only a comparison notices that the decoy is not a hash.
 func TestUnknownEmailComparesAHash(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, true)
-	d.service.SetDecoy("no hash")
-	err := d.browser().login("eve@example.com", adaPassword)
+	h := newHarness(t, true)
+	h.service.SetDecoy("not a hash")
+	err := h.browser().login("eve@example.com", adaPassword)
 	if err == nil || errors.Is(err, auth.ErrInvalidCredentials) {
-		t.Errorf("got %v, want the error of comparing with a broken decoy", err)
+		t.Errorf("got %v, want the error of a comparison with an invalid decoy", err)
 	}
 }
 
@@ -66,97 +65,97 @@ func TestLoginLimits(t *testing.T) {
 	cases := map[string]struct {
 		email   func(i int) string
 		address func(i int) string
-		tries   int // that are let through to the password
+		allowed int // attempts before the limit
 	}{
-		"one account from many addresses":            {sameAccount, eachAddress, 10},
-		"many accounts from one address":             {eachAccount, func(int) string { return "192.0.2.1" }, 60},
-		"many accounts from one subscriber's IPv6":   {eachAccount, func(i int) string { return fmt.Sprintf("2001:db8:1:2::%x", i) }, 60},
-		"an account that does not exist, everywhere": {func(int) string { return "eve@example.com" }, eachAddress, 10},
+		"one account from many addresses":     {sameAccount, eachAddress, 10},
+		"many accounts from one address":      {eachAccount, func(int) string { return "192.0.2.1" }, 60},
+		"many accounts from one IPv6 network": {eachAccount, func(i int) string { return fmt.Sprintf("2001:db8:1:2::%x", i) }, 60},
+		"unknown account from many addresses": {func(int) string { return "eve@example.com" }, eachAddress, 10},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoor(t, true)
-			for i := range c.tries {
-				if err := d.browser().loginFrom(c.address(i), c.email(i), "wrong password"); !errors.Is(err, auth.ErrInvalidCredentials) {
-					t.Fatalf("try %d: %v, want %v", i+1, err, auth.ErrInvalidCredentials)
+			h := newHarness(t, true)
+			for i := range c.allowed {
+				if err := h.browser().loginFrom(c.address(i), c.email(i), "wrong password"); !errors.Is(err, auth.ErrInvalidCredentials) {
+					t.Fatalf("attempt %d: got %v, want %v", i+1, err, auth.ErrInvalidCredentials)
 				}
 			}
-			err := d.browser().loginFrom(c.address(c.tries), c.email(c.tries), adaPassword)
-			if want := (auth.TooManyAttemptsError{RetryAfter: aMinute}); !errors.Is(err, want) {
-				t.Errorf("got %v, want %v, though the password is right", err, want)
+			err := h.browser().loginFrom(c.address(c.allowed), c.email(c.allowed), adaPassword)
+			if want := (auth.TooManyAttemptsError{RetryAfter: throttledFor}); !errors.Is(err, want) {
+				t.Errorf("attempt beyond the limit: got %v, want %v even with the correct password", err, want)
 			}
 		})
 	}
 }
 
-func TestIPv6NeighboursAreApart(t *testing.T) {
+func TestIPv6NetworksAreLimitedSeparately(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, true)
+	h := newHarness(t, true)
 	for i := range 70 {
 		address, email := fmt.Sprintf("2001:db8:1:%x::1", i), fmt.Sprintf("nobody%d@example.com", i)
-		if err := d.browser().loginFrom(address, email, "x"); !errors.Is(err, auth.ErrInvalidCredentials) {
-			t.Fatalf("%s: %v", address, err)
+		if err := h.browser().loginFrom(address, email, "x"); !errors.Is(err, auth.ErrInvalidCredentials) {
+			t.Fatalf("%s: got %v, want %v", address, err, auth.ErrInvalidCredentials)
 		}
 	}
 }
 
-func TestRightPasswordForgetsTries(t *testing.T) {
+func TestSuccessfulLoginResetsTheLimit(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, true)
+	h := newHarness(t, true)
 	for round := range 3 {
 		for range 9 {
-			if err := d.browser().login(adaEmail, "wrong"); !errors.Is(err, auth.ErrInvalidCredentials) {
-				t.Fatalf("round %d: %v", round, err)
+			if err := h.browser().login(adaEmail, "wrong"); !errors.Is(err, auth.ErrInvalidCredentials) {
+				t.Fatalf("round %d, wrong password: got %v, want %v", round, err, auth.ErrInvalidCredentials)
 			}
 		}
-		if err := d.browser().login(adaEmail, adaPassword); err != nil {
-			t.Fatalf("round %d: %v", round, err)
+		if err := h.browser().login(adaEmail, adaPassword); err != nil {
+			t.Fatalf("round %d, correct password: got %v, want no error", round, err)
 		}
 	}
 }
 
 func TestLoginRenewsTheToken(t *testing.T) {
 	t.Parallel()
-	b := newDoor(t, true).browser()
-	b.flash("hello") // opens a session
-	planted := b.cookie
-	if planted == nil {
+	b := newHarness(t, true).browser()
+	b.flash("hello") // starts a session
+	cookieBefore := b.cookie
+	if cookieBefore == nil {
 		t.Fatal("no session before login")
 	}
 	if err := b.login(adaEmail, adaPassword); err != nil {
 		t.Fatal(err)
 	}
-	if b.cookie.Value == planted.Value {
-		t.Error("the session's token survived the login")
+	if b.cookie.Value == cookieBefore.Value {
+		t.Error("the session's token is unchanged after the login")
 	}
-	attacker := b.door.browser()
-	attacker.cookie = planted
-	if got := attacker.whoAmI(); got != "" {
-		t.Errorf("the token known before the login now belongs to %q", got)
+	attacker := b.harness.browser()
+	attacker.cookie = cookieBefore
+	if got := attacker.loggedInAs(); got != "" {
+		t.Errorf("token from before the login: logged in as %q, want nobody", got)
 	}
 }
 
 func TestLogoutEndsTheSession(t *testing.T) {
 	t.Parallel()
-	b := newDoor(t, true).browser()
+	b := newHarness(t, true).browser()
 	if err := b.login(adaEmail, adaPassword); err != nil {
 		t.Fatal(err)
 	}
-	kept := b.cookie
+	cookieBefore := b.cookie
 	if err := b.logout(); err != nil {
 		t.Fatal(err)
 	}
-	for name, cookie := range map[string]*http.Cookie{"the browser's cookie": b.cookie, "a copy of the cookie": kept} {
-		other := b.door.browser()
+	for name, cookie := range map[string]*http.Cookie{"current cookie": b.cookie, "copy from before the logout": cookieBefore} {
+		other := b.harness.browser()
 		other.cookie = cookie
-		if got := other.whoAmI(); got != "" {
-			t.Errorf("%s still belongs to %q", name, got)
+		if got := other.loggedInAs(); got != "" {
+			t.Errorf("%s: logged in as %q, want nobody", name, got)
 		}
 	}
 }
 
-func TestSessionsEnd(t *testing.T) {
+func TestSessionEndsWithItsUserOrPassword(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(*fakeUsers){
 		"user removed":     func(u *fakeUsers) { u.remove(adaEmail) },
@@ -165,13 +164,13 @@ func TestSessionsEnd(t *testing.T) {
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newDoor(t, true).browser()
+			b := newHarness(t, true).browser()
 			if err := b.login(adaEmail, adaPassword); err != nil {
 				t.Fatal(err)
 			}
-			change(b.door.users)
-			if got := b.whoAmI(); got != "" {
-				t.Errorf("the session still belongs to %q", got)
+			change(b.harness.users)
+			if got := b.loggedInAs(); got != "" {
+				t.Errorf("logged in as %q, want nobody", got)
 			}
 		})
 	}
@@ -179,42 +178,43 @@ func TestSessionsEnd(t *testing.T) {
 
 func TestSignUp(t *testing.T) {
 	t.Parallel()
-	taken := func(err error) bool { return errors.Is(err, identity.ErrEmailTaken) }
+	isTaken := func(err error) bool { return errors.Is(err, identity.ErrEmailTaken) }
 	cases := map[string]struct {
 		email, password string
-		wrong           func(error) bool // nil: it works
+		wantErr         func(error) bool // nil: no error
 	}{
-		"new":            {" Eve@Example.com", "a long enough password", nil},
-		"taken":          {"ADA@example.com", "a long enough password", taken},
-		"short password": {"eve@example.com", "short", isFields("password")},
-		"both wrong":     {"eve", "", isFields("email", "password")},
+		"new email":                  {" Eve@Example.com", "a long enough password", nil},
+		"taken email":                {"ADA@example.com", "a long enough password", isTaken},
+		"short password":             {"eve@example.com", "short", violates("password")},
+		"invalid email and password": {"eve", "", violates("email", "password")},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newDoor(t, true).browser()
+			b := newHarness(t, true).browser()
 			err := b.signUp(c.email, c.password)
 			switch {
-			case c.wrong != nil && !c.wrong(err):
-				t.Errorf("got error %v", err)
-			case c.wrong == nil && err != nil:
+			case c.wantErr != nil && !c.wantErr(err):
+				t.Errorf("got unexpected error %v", err)
+			case c.wantErr == nil && err != nil:
 				t.Error(err)
-			case c.wrong == nil && b.whoAmI() != "eve@example.com":
-				t.Errorf("%q is logged in after signing up", b.whoAmI())
+			case c.wantErr == nil && b.loggedInAs() != "eve@example.com":
+				t.Errorf("logged in: got %q, want %q", b.loggedInAs(), "eve@example.com")
 			}
 		})
 	}
 }
 
-func isFields(want ...string) func(error) bool {
+// violates returns a check for violations of exactly the given fields.
+func violates(want ...string) func(error) bool {
 	return func(err error) bool {
-		var faults invalid.Fields
-		if !errors.As(err, &faults) {
+		var violations invalid.Fields
+		if !errors.As(err, &violations) {
 			return false
 		}
 		var got []string
-		for _, f := range faults {
-			got = append(got, f.Name)
+		for _, v := range violations {
+			got = append(got, v.Name)
 		}
 		return cmp.Equal(want, got)
 	}
@@ -222,121 +222,121 @@ func isFields(want ...string) func(error) bool {
 
 func TestSignUpClosed(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, false)
-	if err := d.browser().signUp("eve@example.com", "a long enough password"); !errors.Is(err, auth.ErrSignupClosed) {
+	h := newHarness(t, false)
+	if err := h.browser().signUp("eve@example.com", "a long enough password"); !errors.Is(err, auth.ErrSignupClosed) {
 		t.Errorf("got %v, want %v", err, auth.ErrSignupClosed)
 	}
-	if d.service.SignupOpen() {
-		t.Error("sign-up counts as open")
+	if h.service.SignupOpen() {
+		t.Error("SignupOpen() = true, want false")
 	}
 }
 
 func TestSignUpLimit(t *testing.T) {
 	t.Parallel()
-	b := newDoor(t, true).browser()
+	b := newHarness(t, true).browser()
 	for range 20 {
-		if err := b.signUp("eve", ""); !isFields("email", "password")(err) {
+		if err := b.signUp("eve", ""); !violates("email", "password")(err) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.signUp("eve@example.com", "a long enough password"); !errors.Is(err, auth.TooManyAttemptsError{RetryAfter: aMinute}) {
-		t.Errorf("got %v, want %v", err, auth.TooManyAttemptsError{RetryAfter: aMinute})
+	if err := b.signUp("eve@example.com", "a long enough password"); !errors.Is(err, auth.TooManyAttemptsError{RetryAfter: throttledFor}) {
+		t.Errorf("got %v, want %v", err, auth.TooManyAttemptsError{RetryAfter: throttledFor})
 	}
 }
 
 func TestFlash(t *testing.T) {
 	t.Parallel()
-	b := newDoor(t, true).browser()
+	b := newHarness(t, true).browser()
 	b.flash("Saved.")
 	if first, second := b.popFlash(), b.popFlash(); first != "Saved." || second != "" {
-		t.Errorf("got %q, then %q; want it once", first, second)
+		t.Errorf("got %q, then %q; want %q, then none", first, second, "Saved.")
 	}
 }
 
-func TestFailures(t *testing.T) {
+func TestStoreErrorsAreReturned(t *testing.T) {
 	t.Parallel()
-	broken := errors.New("the database is on fire")
-	cases := map[string]func(*door){
-		"users":    func(d *door) { d.users.setErr(broken) },
-		"throttle": func(d *door) { d.throttle.setErr(broken) },
+	storeErr := errors.New("database down")
+	cases := map[string]func(*harness){
+		"users":    func(h *harness) { h.users.setErr(storeErr) },
+		"throttle": func(h *harness) { h.throttle.setErr(storeErr) },
 	}
 	for name, breakIt := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDoor(t, true)
-			breakIt(d)
-			if err := d.browser().login(adaEmail, adaPassword); !errors.Is(err, broken) {
-				t.Errorf("login: got %v, want %v", err, broken)
+			h := newHarness(t, true)
+			breakIt(h)
+			if err := h.browser().login(adaEmail, adaPassword); !errors.Is(err, storeErr) {
+				t.Errorf("login: got %v, want %v", err, storeErr)
 			}
-			if err := d.browser().signUp("eve@example.com", "a long enough password"); !errors.Is(err, broken) {
-				t.Errorf("sign-up: got %v, want %v", err, broken)
+			if err := h.browser().signUp("eve@example.com", "a long enough password"); !errors.Is(err, storeErr) {
+				t.Errorf("sign-up: got %v, want %v", err, storeErr)
 			}
 		})
 	}
 }
 
-func TestMiddlewareFailures(t *testing.T) {
+func TestMiddlewareCallsOnError(t *testing.T) {
 	t.Parallel()
-	broken := errors.New("the database is on fire")
-	cases := map[string]func(*door){
-		"reading the session": func(d *door) { d.store.find = broken },
-		"reading the user":    func(d *door) { d.users.setErr(broken) },
+	storeErr := errors.New("database down")
+	cases := map[string]func(*harness){
+		"reading the session": func(h *harness) { h.store.findErr = storeErr },
+		"reading the user":    func(h *harness) { h.users.setErr(storeErr) },
 	}
 	for name, breakIt := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newDoor(t, true).browser()
+			b := newHarness(t, true).browser()
 			if err := b.login(adaEmail, adaPassword); err != nil {
 				t.Fatal(err)
 			}
-			breakIt(b.door)
+			breakIt(b.harness)
 			got := b.get()
-			if got.Code != http.StatusTeapot || got.Body.String() != "sorry" || !errors.Is(b.door.failure(), broken) {
-				t.Errorf("got %d %q for %v, want the answer of onError", got.Code, got.Body, b.door.failure())
+			if got.Code != http.StatusTeapot || got.Body.String() != errorBody || !errors.Is(b.harness.failure(), storeErr) {
+				t.Errorf("got %d %q after error %v, want the response of onError", got.Code, got.Body, b.harness.failure())
 			}
 		})
 	}
 }
 
-// The session is saved when the handler begins to answer. When that fails, the
-// handler's answer must not follow the error's.
-func TestSessionCannotBeSaved(t *testing.T) {
+// TestNothingFollowsAFailedSave ensures that the client gets the error response
+// only. The session is saved when the handler starts to write.
+func TestNothingFollowsAFailedSave(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, true)
-	d.store.commit = errors.New("the disk is full")
-	b := d.browser()
+	h := newHarness(t, true)
+	h.store.commitErr = errors.New("disk full")
+	b := h.browser()
 	if err := b.login(adaEmail, adaPassword); err != nil {
 		t.Fatal(err)
 	}
 	got := b.last
-	if got.Code != http.StatusTeapot || got.Body.String() != "sorry" {
-		t.Errorf("got %d %q, want the answer of onError and nothing behind it", got.Code, got.Body)
+	if got.Code != http.StatusTeapot || got.Body.String() != errorBody {
+		t.Errorf("got %d %q, want the response of onError only", got.Code, got.Body)
 	}
 	if b.cookie != nil {
-		t.Error("a cookie was set for a session that is not there")
+		t.Error("got a cookie for a session that was not saved, want none")
 	}
 }
 
-func TestNobody(t *testing.T) {
+func TestInventedSessionToken(t *testing.T) {
 	t.Parallel()
-	b := newDoor(t, true).browser()
+	b := newHarness(t, true).browser()
 	b.cookie = &http.Cookie{Name: "session", Value: uuid.NewString()}
-	if got := b.whoAmI(); got != "" {
-		t.Errorf("a made-up token belongs to %q", got)
+	if got := b.loggedInAs(); got != "" {
+		t.Errorf("logged in as %q, want nobody", got)
 	}
 	if err := b.logout(); err != nil {
-		t.Errorf("logging out without a session: %v", err)
+		t.Errorf("logout without a session: got %v, want no error", err)
 	}
 }
 
-func TestNew(t *testing.T) {
+func TestNewHashesADecoy(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, true)
-	service, err := auth.New(d.users, d.throttle, scs.New(), true)
+	h := newHarness(t, true)
+	service, err := auth.New(h.users, h.throttle, scs.New(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := service.Login(t.Context(), "192.0.2.1", "eve@example.com", ""); !errors.Is(err, auth.ErrInvalidCredentials) {
-		t.Errorf("got %v, want %v: the decoy must be a hash", err, auth.ErrInvalidCredentials)
+		t.Errorf("got %v, want %v", err, auth.ErrInvalidCredentials)
 	}
 }

@@ -10,59 +10,59 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// cacheTTL is how long it is remembered whose a key is, and who a user. What has
-// ended is forgotten at once; the time bounds what a lost word of that can do, and how
-// long a changed cap takes to count.
+// cacheTTL bounds how stale a cached key or user may be. A revoked key and a changed
+// password are dropped at once (see Forget); the TTL matters if that notification is
+// lost, and for changed caps.
 const cacheTTL = 5 * time.Second
 
-// maxCacheEntries bounds the memory; there are far fewer keys and users at work.
+// maxCacheEntries bounds the memory of a cache. A full cache is emptied.
 const maxCacheEntries = 10_000
 
-// KeyCache remembers for a few seconds whose API keys are.
+// KeyCache caches the principals of API keys for cacheTTL.
 type KeyCache struct {
 	keys  KeyLookup
 	cache ttlCache[[32]byte, identity.Principal]
 }
 
-// NewKeyCache makes an empty cache in front of keys.
+// NewKeyCache returns an empty cache in front of keys.
 func NewKeyCache(keys KeyLookup) *KeyCache { return &KeyCache{keys: keys} }
 
-// PrincipalByKey implements Keys.
+// PrincipalByKey implements KeyLookup.
 func (c *KeyCache) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Principal, error) {
-	return c.cache.recall(hash, func() (identity.Principal, *time.Time, error) {
-		who, err := c.keys.PrincipalByKey(ctx, hash)
+	return c.cache.get(hash, func() (identity.Principal, *time.Time, error) {
+		principal, err := c.keys.PrincipalByKey(ctx, hash)
 		if err != nil {
-			return who, nil, err
+			return principal, nil, err
 		}
-		return who, who.Key.ExpiresAt, nil
+		return principal, principal.Key.ExpiresAt, nil
 	})
 }
 
-// Forget drops what is remembered of a key, because it was revoked; uuid.Nil:
-// of all.
+// Forget drops a key from the cache, because it was revoked; uuid.Nil drops all.
 func (c *KeyCache) Forget(id uuid.UUID) {
-	c.cache.forget(func(who identity.Principal) bool { return id == uuid.Nil || who.Key.ID == id })
+	c.cache.drop(func(p identity.Principal) bool { return id == uuid.Nil || p.Key.ID == id })
 }
 
-// UserCache remembers for a few seconds who the users of sessions are. The session
-// itself is asked for each time.
+// UserCache caches the users of sessions for cacheTTL. Sessions themselves are not
+// cached.
 type UserCache struct {
 	Users
 	cache ttlCache[uuid.UUID, identity.User]
 }
 
-// NewUserCache makes an empty cache in front of users.
+// NewUserCache returns an empty cache in front of users.
 func NewUserCache(users Users) *UserCache { return &UserCache{Users: users} }
 
 // UserByID implements Users.
 func (c *UserCache) UserByID(ctx context.Context, id uuid.UUID) (identity.User, error) {
-	return c.cache.recall(id, func() (identity.User, *time.Time, error) {
+	return c.cache.get(id, func() (identity.User, *time.Time, error) {
 		user, err := c.Users.UserByID(ctx, id)
 		return user, nil, err
 	})
 }
 
-// UserByEmail implements Users. Whoever logs in is known by the newest password from then on.
+// UserByEmail implements Users. It is not cached, and drops the user, so that a new
+// session is checked against the newest password.
 func (c *UserCache) UserByEmail(ctx context.Context, email string) (identity.User, error) {
 	user, err := c.Users.UserByEmail(ctx, email)
 	if err == nil {
@@ -71,61 +71,62 @@ func (c *UserCache) UserByEmail(ctx context.Context, email string) (identity.Use
 	return user, err
 }
 
-// Forget drops what is remembered of a user, because the password was changed;
-// uuid.Nil: of all.
+// Forget drops a user from the cache, because the password was changed; uuid.Nil
+// drops all.
 func (c *UserCache) Forget(id uuid.UUID) {
-	c.cache.forget(func(u identity.User) bool { return id == uuid.Nil || u.ID == id })
+	c.cache.drop(func(u identity.User) bool { return id == uuid.Nil || u.ID == id })
 }
 
-// ttlCache keeps for a few seconds what was looked up. The zero value is empty.
+// ttlCache caches values for cacheTTL. The zero value is empty.
 type ttlCache[K comparable, V any] struct {
 	mu      sync.Mutex
 	entries map[K]cacheEntry[V]
-	drops   int // how often something was forgotten: an answer from before is not kept
+	drops   int // calls of drop: a value that was loaded before the last one is not cached
 }
 
 type cacheEntry[V any] struct {
-	value V
-	until time.Time
+	value     V
+	expiresAt time.Time
 }
 
-// recall returns what is remembered under the key, or looks it up. What look returns
-// is remembered, but for errors, and not after its end where it has one.
-func (m *ttlCache[K, V]) recall(key K, look func() (value V, end *time.Time, err error)) (V, error) {
+// get returns the cached value, or loads and caches it. Errors are not cached. load
+// may return a time after which the value must not be used.
+func (c *ttlCache[K, V]) get(key K, load func() (value V, validUntil *time.Time, err error)) (V, error) {
 	now := time.Now()
-	m.mu.Lock()
-	old, ok := m.entries[key]
-	drops := m.drops
-	m.mu.Unlock()
-	if ok && now.Before(old.until) {
-		return old.value, nil
+	c.mu.Lock()
+	entry, ok := c.entries[key]
+	drops := c.drops
+	c.mu.Unlock()
+	if ok && now.Before(entry.expiresAt) {
+		return entry.value, nil
 	}
-	value, end, err := look()
+	value, validUntil, err := load()
 	if err != nil {
 		return value, err
 	}
-	until := now.Add(cacheTTL)
-	if end != nil && end.Before(until) {
-		until = *end
+	expiresAt := now.Add(cacheTTL)
+	if validUntil != nil && validUntil.Before(expiresAt) {
+		expiresAt = *validUntil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.entries == nil || len(m.entries) >= maxCacheEntries {
-		m.entries = map[K]cacheEntry[V]{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries == nil || len(c.entries) >= maxCacheEntries {
+		c.entries = map[K]cacheEntry[V]{}
 	}
-	if m.drops == drops {
-		m.entries[key] = cacheEntry[V]{value: value, until: until}
+	if c.drops == drops {
+		c.entries[key] = cacheEntry[V]{value: value, expiresAt: expiresAt}
 	}
 	return value, nil
 }
 
-func (m *ttlCache[K, V]) forget(is func(V) bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.drops++
-	for key, k := range m.entries {
-		if is(k.value) {
-			delete(m.entries, key)
+// drop removes the values that match.
+func (c *ttlCache[K, V]) drop(matches func(V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drops++
+	for key, entry := range c.entries {
+		if matches(entry.value) {
+			delete(c.entries, key)
 		}
 	}
 }

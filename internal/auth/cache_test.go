@@ -13,16 +13,16 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// keyring has one key, and counts how often it is asked.
-type keyring struct {
+// fakeKeys has one key and counts its look-ups.
+type fakeKeys struct {
 	id      uuid.UUID
 	revoked bool
-	asked   int
-	during  func() // while it is asked
+	lookups int
+	during  func() // runs during a look-up, after the key was read
 }
 
-func (k *keyring) PrincipalByKey(context.Context, [32]byte) (identity.Principal, error) {
-	k.asked++
+func (k *fakeKeys) PrincipalByKey(context.Context, [32]byte) (identity.Principal, error) {
+	k.lookups++
 	revoked := k.revoked
 	if k.during != nil {
 		k.during()
@@ -33,103 +33,103 @@ func (k *keyring) PrincipalByKey(context.Context, [32]byte) (identity.Principal,
 	return identity.Principal{Key: &identity.Key{ID: k.id}}, nil
 }
 
-func TestKeysAreRememberedForSeconds(t *testing.T) {
+func TestKeysAreCachedForTheTTL(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := &keyring{id: uuid.New()}
-		cache := auth.NewKeyCache(k)
-		ask := func() error { _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); return err }
+		keys := &fakeKeys{id: uuid.New()}
+		cache := auth.NewKeyCache(keys)
+		lookUp := func() error { _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); return err }
 		for range 3 {
-			if err := ask(); err != nil || k.asked != 1 {
-				t.Fatalf("asked %d times, %v", k.asked, err)
+			if err := lookUp(); err != nil || keys.lookups != 1 {
+				t.Fatalf("within the TTL: got %d look-ups, %v; want 1", keys.lookups, err)
 			}
 		}
 		time.Sleep(6 * time.Second)
-		if err := ask(); err != nil || k.asked != 2 {
-			t.Errorf("after some seconds: asked %d times, %v", k.asked, err)
+		if err := lookUp(); err != nil || keys.lookups != 2 {
+			t.Errorf("after the TTL: got %d look-ups, %v; want 2", keys.lookups, err)
 		}
-		k.revoked = true
+		keys.revoked = true
 		cache.Forget(uuid.New())
-		if err := ask(); err != nil {
-			t.Errorf("another key was revoked: %v", err)
+		if err := lookUp(); err != nil {
+			t.Errorf("another key revoked: got %v, want no error", err)
 		}
-		cache.Forget(k.id)
+		cache.Forget(keys.id)
 		for range 2 {
-			if err := ask(); !errors.Is(err, identity.ErrNoKey) {
-				t.Errorf("after it was revoked: %v", err)
+			if err := lookUp(); !errors.Is(err, identity.ErrNoKey) {
+				t.Errorf("key revoked: got %v, want %v", err, identity.ErrNoKey)
 			}
 		}
 	})
 }
 
-// TestAKeyRevokedWhileItIsLookedUp must not be remembered.
-func TestAKeyRevokedWhileItIsLookedUp(t *testing.T) {
+func TestKeyRevokedDuringItsLookUpIsNotCached(t *testing.T) {
 	t.Parallel()
-	k := &keyring{id: uuid.New()}
-	cache := auth.NewKeyCache(k)
-	k.during = func() { k.revoked = true; cache.Forget(k.id) }
+	keys := &fakeKeys{id: uuid.New()}
+	cache := auth.NewKeyCache(keys)
+	keys.during = func() { keys.revoked = true; cache.Forget(keys.id) }
 	if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil {
 		t.Fatal(err)
 	}
-	k.during = nil
+	keys.during = nil
 	if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); !errors.Is(err, identity.ErrNoKey) {
-		t.Errorf("a revoked key is remembered: %v", err)
+		t.Errorf("got %v, want %v", err, identity.ErrNoKey)
 	}
 }
 
-func TestForgettingKeys(t *testing.T) {
+func TestForgetDropsOneKeyOrAll(t *testing.T) {
 	t.Parallel()
-	k := &keyring{id: uuid.New()}
-	cache := auth.NewKeyCache(k)
-	for _, forgotten := range []struct {
-		id   uuid.UUID
-		asks int
-	}{{k.id, 1}, {uuid.New(), 2}, {uuid.Nil, 2}, {uuid.New(), 3}} {
-		if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil || k.asked != forgotten.asks {
-			t.Errorf("asked %d times instead of %d, %v", k.asked, forgotten.asks, err)
+	keys := &fakeKeys{id: uuid.New()}
+	cache := auth.NewKeyCache(keys)
+	for _, step := range []struct {
+		wantLookups int
+		thenForget  uuid.UUID
+	}{{1, keys.id}, {2, uuid.New()}, {2, uuid.Nil}, {3, uuid.New()}} {
+		if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil || keys.lookups != step.wantLookups {
+			t.Errorf("got %d look-ups, %v; want %d", keys.lookups, err, step.wantLookups)
 		}
-		cache.Forget(forgotten.id)
+		cache.Forget(step.thenForget)
 	}
 }
 
-// people has one user, and counts how often it is asked.
-type people struct {
+// countingUsers has one user and counts the look-ups by ID.
+type countingUsers struct {
 	auth.Users
-	user  identity.User
-	asked int
+	user    identity.User
+	lookups int
 }
 
-func (p *people) UserByID(context.Context, uuid.UUID) (identity.User, error) {
-	p.asked++
-	return p.user, nil
+func (u *countingUsers) UserByID(context.Context, uuid.UUID) (identity.User, error) {
+	u.lookups++
+	return u.user, nil
 }
 
-func (p *people) UserByEmail(context.Context, string) (identity.User, error) { return p.user, nil }
+func (u *countingUsers) UserByEmail(context.Context, string) (identity.User, error) {
+	return u.user, nil
+}
 
-// TestUsersAreRememberedForSeconds, and not with a password that was changed.
-func TestUsersAreRememberedForSeconds(t *testing.T) {
+func TestUsersAreCachedUntilTheirPasswordChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &people{user: identity.User{ID: uuid.New(), PasswordHash: "old"}}
-		cache := auth.NewUserCache(p)
-		want := func(asked int, hash identity.PasswordHash) {
+		users := &countingUsers{user: identity.User{ID: uuid.New(), PasswordHash: "old"}}
+		cache := auth.NewUserCache(users)
+		want := func(lookups int, hash identity.PasswordHash) {
 			t.Helper()
-			if u, err := cache.UserByID(t.Context(), p.user.ID); err != nil || p.asked != asked || u.PasswordHash != hash {
-				t.Errorf("asked %d times instead of %d; %q, %v", p.asked, asked, u.PasswordHash, err)
+			if u, err := cache.UserByID(t.Context(), users.user.ID); err != nil || users.lookups != lookups || u.PasswordHash != hash {
+				t.Errorf("got %d look-ups and hash %q, %v; want %d and %q", users.lookups, u.PasswordHash, err, lookups, hash)
 			}
 		}
 		want(1, "old")
-		p.user.PasswordHash = "new"
+		users.user.PasswordHash = "new"
 		want(1, "old")
-		cache.Forget(uuid.New()) // another's
+		cache.Forget(uuid.New()) // another user
 		want(1, "old")
-		cache.Forget(p.user.ID)
+		cache.Forget(users.user.ID)
 		want(2, "new")
 		time.Sleep(6 * time.Second)
 		want(3, "new")
 		cache.Forget(uuid.Nil)
 		want(4, "new")
-		p.user.PasswordHash = "newer"
+		users.user.PasswordHash = "newer"
 		if _, err := cache.UserByEmail(t.Context(), ""); err != nil { // a login
 			t.Fatal(err)
 		}

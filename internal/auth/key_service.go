@@ -18,8 +18,7 @@ type KeyStore interface {
 	RevokeKey(ctx context.Context, user, id uuid.UUID) error
 }
 
-// KeyService manages the API keys of users. It is shared by the JSON API and the
-// pages.
+// KeyService manages the API keys of users for the JSON API and the UI.
 type KeyService struct {
 	store KeyStore
 	cache *KeyCache
@@ -51,9 +50,9 @@ func (s *KeyService) List(ctx context.Context, user uuid.UUID) ([]identity.Key, 
 	return s.store.Keys(ctx, user)
 }
 
-// Revoke ends a key of the user for good: here before it returns, in other
-// processes when the database notifies them. Revoking a revoked key succeeds. It
-// returns identity.ErrNoKey for another user's key.
+// Revoke revokes a key of the user. It takes effect in this process before it
+// returns, and in other processes when the database notifies them. Revoking a
+// revoked key succeeds. It returns identity.ErrNoKey for another user's key.
 func (s *KeyService) Revoke(ctx context.Context, user, id uuid.UUID) error {
 	err := s.store.RevokeKey(ctx, user, id)
 	s.cache.Forget(id)

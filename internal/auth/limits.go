@@ -8,40 +8,44 @@ import (
 	"time"
 )
 
-// TooManyAttemptsError says that tries are limited.
+// TooManyAttemptsError says that there were too many attempts to log in or sign up.
 type TooManyAttemptsError struct{ RetryAfter time.Duration }
 
 func (TooManyAttemptsError) Error() string { return "too many attempts; try again later" }
 
-// Throttle counts tries, for all api processes together. Throttle counts one
-// more try under the key and returns how long to wait when there were more
-// than limit in the current window, else 0. Unthrottle forgets the key.
+// Throttle counts attempts over all api processes.
 type Throttle interface {
+	// Throttle counts an attempt under the key. It returns how long to wait if
+	// there are more than limit in the current window, else 0.
 	Throttle(ctx context.Context, key [32]byte, limit int, window time.Duration) (time.Duration, error)
+
+	// Unthrottle resets the key's count.
 	Unthrottle(ctx context.Context, key [32]byte) error
 }
 
-// limit is how often something may be tried. Tries count before the password
-// is looked at, so many at once gain nothing.
+// limit bounds how often something may be attempted. An attempt is counted before
+// the password is checked, so concurrent attempts gain nothing.
 type limit struct {
-	what   string
+	name   string
 	max    int
 	window time.Duration
 }
 
-// The address limit leaves room for an office behind one address; the account
-// limit is for guessing one person's password from many addresses.
+// The limits per address allow for an office behind one address. The limit per
+// account stops those who guess one person's password from many addresses.
 var (
-	loginPerAddress  = limit{what: "login-address", max: 60, window: 15 * time.Minute}
-	loginPerAccount  = limit{what: "login-account", max: 10, window: 15 * time.Minute}
-	signupPerAddress = limit{what: "signup-address", max: 20, window: time.Hour}
+	loginPerAddress  = limit{name: "login-address", max: 60, window: 15 * time.Minute}
+	loginPerAccount  = limit{name: "login-account", max: 10, window: 15 * time.Minute}
+	signupPerAddress = limit{name: "signup-address", max: 20, window: time.Hour}
 )
 
-func (l limit) key(of string) [32]byte { return sha256.Sum256([]byte(l.what + "\x00" + of)) }
+// key returns the throttle key of an account or address under this limit.
+func (l limit) key(subject string) [32]byte {
+	return sha256.Sum256([]byte(l.name + "\x00" + subject))
+}
 
-// network is what tries are counted for: an IPv4 address, or the /64 of an
-// IPv6 address, since that is the least that one subscriber gets, and holds
-// more addresses than could ever be tried.
+// network returns the network whose attempts are counted together: a single IPv4
+// address, or the /64 of an IPv6 address, since one subscriber has at least a /64.
 func network(clientIP string) string {
 	addr, err := netip.ParseAddr(clientIP)
 	if err != nil || addr.Unmap().Is4() {
@@ -54,10 +58,10 @@ func network(clientIP string) string {
 	return prefix.String()
 }
 
-func (s *Service) limit(ctx context.Context, l limit, of string) error {
-	wait, err := s.throttle.Throttle(ctx, l.key(of), l.max, l.window)
+func (s *Service) limit(ctx context.Context, l limit, subject string) error {
+	wait, err := s.throttle.Throttle(ctx, l.key(subject), l.max, l.window)
 	if err != nil {
-		return fmt.Errorf("counting tries: %w", err)
+		return fmt.Errorf("counting attempts: %w", err)
 	}
 	if wait > 0 {
 		return TooManyAttemptsError{RetryAfter: wait}

@@ -20,10 +20,12 @@ import (
 const (
 	adaEmail, adaPassword = "ada@example.com", "correct horse battery"
 
-	// adaHash is bcrypt at its least cost: the limits need many comparisons.
+	// adaHash has the lowest bcrypt cost, since the tests of limits compare many
+	// passwords.
 	adaHash identity.PasswordHash = "$2a$04$qsXqA2XUCZ0QQa3ovHRFBO1yjTSLOHMKrTL241J.egA6LC1Lf/5uy"
 
-	aMinute = time.Minute
+	// throttledFor is how long fakeThrottle makes a client wait.
+	throttledFor = time.Minute
 )
 
 type fakeUsers struct {
@@ -33,10 +35,10 @@ type fakeUsers struct {
 	err       error
 }
 
-func (f *fakeUsers) find(is func(identity.User) bool) (identity.User, error) {
+func (f *fakeUsers) find(matches func(identity.User) bool) (identity.User, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if i := slices.IndexFunc(f.users, is); i >= 0 && f.err == nil {
+	if i := slices.IndexFunc(f.users, matches); i >= 0 && f.err == nil {
 		return f.users[i], nil
 	}
 	if f.err != nil {
@@ -93,17 +95,17 @@ func (f *fakeUsers) remove(email string) {
 }
 
 type fakeThrottle struct {
-	mu    sync.Mutex
-	tries map[[32]byte]int
-	err   error
+	mu       sync.Mutex
+	attempts map[[32]byte]int
+	err      error
 }
 
 func (f *fakeThrottle) Throttle(_ context.Context, key [32]byte, limit int, _ time.Duration) (time.Duration, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tries[key]++
-	if f.tries[key] > limit {
-		return aMinute, f.err
+	f.attempts[key]++
+	if f.attempts[key] > limit {
+		return throttledFor, f.err
 	}
 	return 0, f.err
 }
@@ -111,7 +113,7 @@ func (f *fakeThrottle) Throttle(_ context.Context, key [32]byte, limit int, _ ti
 func (f *fakeThrottle) Unthrottle(_ context.Context, key [32]byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.tries, key)
+	delete(f.attempts, key)
 	return f.err
 }
 
@@ -121,84 +123,87 @@ func (f *fakeThrottle) setErr(err error) {
 	f.err = err
 }
 
-// brittleStore is scs's memory store, with faults.
-type brittleStore struct {
+// failingStore is scs's memory store with injected failures.
+type failingStore struct {
 	*memstore.MemStore
-	find, commit error
+	findErr, commitErr error
 }
 
-func (s *brittleStore) Find(token string) ([]byte, bool, error) {
-	if s.find != nil {
-		return nil, false, s.find
+func (s *failingStore) Find(token string) ([]byte, bool, error) {
+	if s.findErr != nil {
+		return nil, false, s.findErr
 	}
 	return s.MemStore.Find(token)
 }
 
-func (s *brittleStore) Commit(token string, b []byte, expiry time.Time) error {
-	if s.commit != nil {
-		return s.commit
+func (s *failingStore) Commit(token string, b []byte, expiry time.Time) error {
+	if s.commitErr != nil {
+		return s.commitErr
 	}
 	return s.MemStore.Commit(token, b, expiry)
 }
 
-// door is the service with everything around it in memory.
-type door struct {
+// harness is a service whose dependencies are in memory.
+type harness struct {
 	t        *testing.T
 	service  *auth.Service
 	users    *fakeUsers
 	throttle *fakeThrottle
-	store    *brittleStore
+	store    *failingStore
 	mu       sync.Mutex
-	failed   error // what onError was last called with
+	failed   error // the last error that onError got
 }
 
-func newDoor(t *testing.T, signupOpen bool) *door {
+func newHarness(t *testing.T, signupOpen bool) *harness {
 	t.Helper()
-	d := &door{
-		t: t, users: &fakeUsers{users: []identity.User{{ID: uuid.New(), Email: adaEmail, PasswordHash: adaHash, Role: identity.RoleUser}}}, throttle: &fakeThrottle{tries: map[[32]byte]int{}},
-		store: &brittleStore{MemStore: memstore.NewWithCleanupInterval(0)},
+	h := &harness{
+		t: t, users: &fakeUsers{users: []identity.User{{ID: uuid.New(), Email: adaEmail, PasswordHash: adaHash, Role: identity.RoleUser}}}, throttle: &fakeThrottle{attempts: map[[32]byte]int{}},
+		store: &failingStore{MemStore: memstore.NewWithCleanupInterval(0)},
 	}
 	sessions := scs.New()
-	sessions.Store = d.store
-	d.service = auth.NewWithDecoy(d.users, d.throttle, sessions, signupOpen, adaHash)
-	return d
+	sessions.Store = h.store
+	h.service = auth.NewWithDecoy(h.users, h.throttle, sessions, signupOpen, adaHash)
+	return h
 }
 
-func (d *door) failure() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.failed
+func (h *harness) failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failed
 }
 
-// serve runs do behind the door's middleware.
-func (d *door) serve(w http.ResponseWriter, r *http.Request, do http.HandlerFunc) {
+// serve runs the handler behind the service's middleware.
+func (h *harness) serve(w http.ResponseWriter, r *http.Request, handler http.HandlerFunc) {
 	onError := func(w http.ResponseWriter, _ *http.Request, err error) {
-		d.mu.Lock()
-		d.failed = err
-		d.mu.Unlock()
+		h.mu.Lock()
+		h.failed = err
+		h.mu.Unlock()
 		w.WriteHeader(http.StatusTeapot)
-		_, _ = w.Write([]byte("sorry"))
+		_, _ = w.Write([]byte(errorBody))
 	}
-	d.service.Middleware(onError)(do).ServeHTTP(w, r)
+	h.service.Middleware(onError)(handler).ServeHTTP(w, r)
 }
 
-// browser keeps the session's cookie from request to request.
+// errorBody is the response body of onError.
+const errorBody = "sorry"
+
+// browser keeps the session's cookie between requests.
 type browser struct {
-	door   *door
-	cookie *http.Cookie
-	last   *httptest.ResponseRecorder
+	harness *harness
+	cookie  *http.Cookie
+	last    *httptest.ResponseRecorder
 }
 
-func (d *door) browser() *browser { return &browser{door: d} }
+func (h *harness) browser() *browser { return &browser{harness: h} }
 
-// request runs do in a request of this browser and then answers "done".
+// request runs do within a request of this browser, which then gets "done".
 func (b *browser) request(do func(ctx context.Context)) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	if b.cookie != nil {
 		r.AddCookie(b.cookie)
 	}
 	b.last = httptest.NewRecorder()
-	b.door.serve(b.last, r, func(w http.ResponseWriter, r *http.Request) {
+	b.harness.serve(b.last, r, func(w http.ResponseWriter, r *http.Request) {
 		do(r.Context())
 		w.WriteHeader(http.StatusOK)
 		_, _ = w.Write([]byte("done"))
@@ -218,34 +223,34 @@ func (b *browser) login(email, password string) error {
 }
 
 func (b *browser) loginFrom(address, email, password string) (err error) {
-	b.request(func(ctx context.Context) { _, err = b.door.service.Login(ctx, address, email, password) })
+	b.request(func(ctx context.Context) { _, err = b.harness.service.Login(ctx, address, email, password) })
 	return err
 }
 
 func (b *browser) signUp(email, password string) (err error) {
-	b.request(func(ctx context.Context) { _, err = b.door.service.SignUp(ctx, "192.0.2.200", email, password) })
+	b.request(func(ctx context.Context) { _, err = b.harness.service.SignUp(ctx, "192.0.2.200", email, password) })
 	return err
 }
 
 func (b *browser) logout() (err error) {
-	b.request(func(ctx context.Context) { err = b.door.service.Logout(ctx) })
+	b.request(func(ctx context.Context) { err = b.harness.service.Logout(ctx) })
 	return err
 }
 
 func (b *browser) flash(notice string) {
-	b.request(func(ctx context.Context) { b.door.service.Flash(ctx, notice) })
+	b.request(func(ctx context.Context) { b.harness.service.Flash(ctx, notice) })
 }
 
 func (b *browser) popFlash() (notice string) {
-	b.request(func(ctx context.Context) { notice = b.door.service.PopFlash(ctx) })
+	b.request(func(ctx context.Context) { notice = b.harness.service.PopFlash(ctx) })
 	return notice
 }
 
-// whoAmI is the email of who acts, "" for nobody.
-func (b *browser) whoAmI() (email string) {
+// loggedInAs returns the email of the logged-in user, "" for none.
+func (b *browser) loggedInAs() (email string) {
 	b.request(func(ctx context.Context) {
-		if who, ok := identity.PrincipalFrom(ctx); ok {
-			email = who.Email
+		if principal, ok := identity.PrincipalFrom(ctx); ok {
+			email = principal.Email
 		}
 	})
 	return email
