@@ -15,11 +15,12 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/postcard-mms/postcard/internal/devstack"
+	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/plivosim"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// api starts an api process and returns its address.
+// api starts an api process and returns it with its URL.
 func (r *rig) api(vars ...string) (*process, string) {
 	r.t.Helper()
 	port, err := devstack.FreePort()
@@ -30,7 +31,7 @@ func (r *rig) api(vars ...string) (*process, string) {
 	return r.apiAt(addr, vars...), "http://" + addr
 }
 
-// apiAt starts an api process at an address.
+// apiAt starts an api process on addr and waits until it is ready.
 func (r *rig) apiAt(addr string, vars ...string) *process {
 	r.t.Helper()
 	p := r.start("api", append([]string{
@@ -44,7 +45,7 @@ func (r *rig) apiAt(addr string, vars ...string) *process {
 	return p
 }
 
-// browser starts a Chromium that reports what its pages complain about.
+// browser starts Chromium. An exception in a script of a page fails the test.
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	path, err := devstack.FindChromium()
@@ -56,7 +57,7 @@ func browser(t *testing.T) context.Context {
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))...),
 		chromedp.WithListener(func(event any) {
 			if e, ok := event.(*runtime.EventExceptionThrown); ok {
-				t.Errorf("a script failed: %s", e.ExceptionDetails.Text)
+				t.Errorf("script exception: %s", e.ExceptionDetails.Text)
 			}
 		}))
 	t.Cleanup(cancel)
@@ -65,17 +66,18 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
-type step = chromedp.Action[chromedp.Void]
+type action = chromedp.Action[chromedp.Void]
 
-func do(t *testing.T, ctx context.Context, what string, steps ...step) {
+// do runs actions. name says in a failure which part of the test they are.
+func do(t *testing.T, ctx context.Context, name string, actions ...action) {
 	t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatalf("%s: %v", what, err)
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		t.Fatalf("%s: %v", name, err)
 	}
 }
 
-// ask runs an action that has a value.
-func ask[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T {
+// read runs an action that returns a value.
+func read[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T {
 	t.Helper()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {
@@ -84,173 +86,189 @@ func ask[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T 
 	return value
 }
 
-// picture saves screenshots where POSTCARD_SCREENSHOTS names a folder.
-func picture(t *testing.T, ctx context.Context, name string) {
+// screenshot checks the width of the page on a phone. If POSTCARD_SCREENSHOTS
+// names a directory, it also saves the page there: wide, wide and dark, and on a
+// phone.
+func screenshot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
-	fitsAPhone(t, ctx, name)
+	checkPhoneWidth(t, ctx, name)
 	dir := os.Getenv("POSTCARD_SCREENSHOTS")
 	if dir == "" {
 		return
 	}
 	for _, view := range []struct {
-		name   string
+		suffix string
 		width  int64
 		scheme string
-	}{{"-phone", 390, "light"}, {"-dark", 1100, "dark"}, {"", 1100, "light"}} {
+	}{{"-phone", phoneWidth, "light"}, {"-dark", desktopWidth, "dark"}, {"", desktopWidth, "light"}} {
 		features := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: view.scheme}}}
 		if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, features); err != nil {
 			t.Fatal(err)
 		}
 		do(t, ctx, "resizing", chromedp.EmulateViewport(view.width, 700))
-		png := ask(t, ctx, chromedp.FullScreenshot(100))
-		if err := os.WriteFile(filepath.Join(dir, name+view.name+".png"), png, 0o644); err != nil {
+		png := read(t, ctx, chromedp.FullScreenshot(100))
+		if err := os.WriteFile(filepath.Join(dir, name+view.suffix+".png"), png, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// fitsAPhone looks whether the page has to be moved sideways on a small phone. The
-// dashboard's pages are not ours.
-func fitsAPhone(t *testing.T, ctx context.Context, name string) {
+// Widths of the viewport, in CSS pixels.
+const (
+	phoneWidth   = 390
+	desktopWidth = 1100
+)
+
+// checkPhoneWidth checks that the page does not scroll sideways on a phone. It
+// skips the queue dashboard, whose pages are not ours.
+func checkPhoneWidth(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
-	if strings.Contains(ask(t, ctx, chromedp.Location()), "/admin/queues") {
+	if strings.Contains(read(t, ctx, chromedp.Location()), "/admin/queues") {
 		return
 	}
-	const phone = 390
-	do(t, ctx, "resizing to a phone", chromedp.EmulateViewport(phone, 700))
-	if width := ask(t, ctx, chromedp.Evaluate[float64](`document.documentElement.scrollWidth`)); width > phone {
-		t.Errorf("%s is %v px wide on a phone of %d", name, width, phone)
+	do(t, ctx, "resizing to a phone", chromedp.EmulateViewport(phoneWidth, 700))
+	if width := read(t, ctx, chromedp.Evaluate[float64](`document.documentElement.scrollWidth`)); width > phoneWidth {
+		t.Errorf("%s: got a page of %v px on a phone of %d px", name, width, phoneWidth)
 	}
-	do(t, ctx, "resizing back", chromedp.EmulateViewport(1100, 700))
+	do(t, ctx, "resizing back", chromedp.EmulateViewport(desktopWidth, 700))
 }
 
-// TestAPersonSendsAPicture goes the whole way in a browser: sign up, log out,
-// log in, a first try with faults, then a message whose page reaches its final
-// status by itself, without being loaded again.
-func TestAPersonSendsAPicture(t *testing.T) {
+// markPage sets a variable that is lost when the page is reloaded.
+func markPage(t *testing.T, ctx context.Context) {
+	t.Helper()
+	read(t, ctx, chromedp.Evaluate[bool](`window.notReloaded = true`))
+}
+
+// wantNotReloaded checks that the page is still the one that was marked.
+func wantNotReloaded(t *testing.T, ctx context.Context) {
+	t.Helper()
+	if !read(t, ctx, chromedp.Evaluate[bool](`window.notReloaded === true`)) {
+		t.Error("the page was reloaded, want it updated in place")
+	}
+}
+
+// TestUserSendsAMessage signs up, logs out and in, submits invalid input and then
+// a valid message, whose page reaches the final status without a reload.
+func TestUserSendsAMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{TimeScale: 0.5})
 	_, url := r.api()
 	ctx := browser(t)
 
-	do(t, ctx, "opening a page as a stranger", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#password`))
-	picture(t, ctx, "login")
-	do(t, ctx, "signing up", chromedp.Navigate(url+"/signup"),
-		chromedp.SendKeys(`#email`, "grace@example.com"), chromedp.SendKeys(`#password`, "short"), chromedp.Submit(`#password`), chromedp.WaitVisible(`#password-fault`))
-	picture(t, ctx, "signup-fault")
-	do(t, ctx, "signing up again", chromedp.SendKeys(`#password`, "long enough now"), chromedp.Submit(`#password`), chromedp.WaitVisible(`.empty`))
-	picture(t, ctx, "empty")
-	do(t, ctx, "logging out", chromedp.Click(`.who button`), chromedp.WaitVisible(`#password`))
-	do(t, ctx, "logging in for a page", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
+	do(t, ctx, "opening a page without a session", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#password`))
+	screenshot(t, ctx, "login")
+	do(t, ctx, "signing up with a short password", chromedp.Navigate(url+"/signup"),
+		chromedp.SendKeys(`#email`, "grace@example.com"), chromedp.SendKeys(`#password`, "short"), chromedp.Submit(`#password`), chromedp.WaitVisible(`#password-error`))
+	screenshot(t, ctx, "signup-error")
+	do(t, ctx, "signing up", chromedp.SendKeys(`#password`, "long enough now"), chromedp.Submit(`#password`), chromedp.WaitVisible(`.empty`))
+	screenshot(t, ctx, "list-empty")
+	do(t, ctx, "logging out", chromedp.Click(`.account button`), chromedp.WaitVisible(`#password`))
+	do(t, ctx, "logging in", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
 		chromedp.SendKeys(`#email`, "grace@example.com"), chromedp.SendKeys(`#password`, "long enough now"), chromedp.Submit(`#password`),
 		chromedp.WaitVisible(`form.postcard`))
 
-	const login = `fetch("/login", {method: "POST", body: new URLSearchParams({email: "grace@example.com", password: "long enough now"})}).then(() => { document.body.id = "entered" }), true`
-	do(t, ctx, "writing", chromedp.SendKeys(`#text`, "Written"))
-	if _, err := r.store.DB().Exec(`DELETE FROM sessions`); err != nil { // it is over meanwhile
+	const login = `fetch("/login", {method: "POST", body: new URLSearchParams({email: "grace@example.com", password: "long enough now"})}).then(() => { document.body.id = "logged-in" }), true`
+	do(t, ctx, "typing a text", chromedp.SendKeys(`#text`, "Written"))
+	if _, err := r.store.DB().Exec(`DELETE FROM sessions`); err != nil {
 		t.Fatal(err)
 	}
-	do(t, ctx, "sending all the same", chromedp.Submit(`#to`), chromedp.WaitVisible(`//p[contains(., "You have been logged out")]`))
-	picture(t, ctx, "compose-logged-out")
-	if kept := ask(t, ctx, chromedp.Value(`#text`)); kept != "Written" {
-		t.Errorf("kept %q", kept)
+	do(t, ctx, "submitting after the session ended", chromedp.Submit(`#to`), chromedp.WaitVisible(`//p[contains(., "Your session has ended")]`))
+	screenshot(t, ctx, "compose-logged-out")
+	if text := read(t, ctx, chromedp.Value(`#text`)); text != "Written" {
+		t.Errorf("got text %q after the session ended, want %q", text, "Written")
 	}
-	ask(t, ctx, chromedp.Evaluate[bool](login)) // in another tab
-	do(t, ctx, "sending it then", chromedp.WaitVisible(`#entered`), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
+	read(t, ctx, chromedp.Evaluate[bool](login)) // as from another tab
+	do(t, ctx, "submitting after the new login", chromedp.WaitVisible(`#logged-in`), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
 
-	do(t, ctx, "sending with faults", chromedp.SendKeys(`#to`, "12"), chromedp.SetValue(`#text`, "Greetings"),
+	do(t, ctx, "submitting invalid input", chromedp.SendKeys(`#to`, "12"), chromedp.SetValue(`#text`, "Greetings"),
 		chromedp.SendKeys(`#media-0`, "ftp://example.com/x"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#summary`))
-	picture(t, ctx, "compose-faults")
-	kept := ask(t, ctx, chromedp.Value(`#text`))
-	if faults := ask(t, ctx, chromedp.Text(`#summary`)); kept != "Greetings" || !strings.Contains(faults, "Recipient is not a phone number") || !strings.Contains(faults, "Picture must start") {
-		t.Errorf("kept %q, faults %q", kept, faults)
+	screenshot(t, ctx, "compose-errors")
+	if text := read(t, ctx, chromedp.Value(`#text`)); text != "Greetings" {
+		t.Errorf("got text %q after an error, want %q", text, "Greetings")
+	}
+	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "Recipient is not a phone number") || !strings.Contains(errors, "Picture must start") {
+		t.Errorf("got errors %q, want one of the recipient and one of the picture", errors)
 	}
 
-	do(t, ctx, "sending", chromedp.SetValue(`#to`, "(416) 555-1234"), chromedp.SetValue(`#media-0`, url+"/static/postcard.svg"),
-		chromedp.Submit(`#to`), chromedp.WaitVisible(`#media-0-fault`))
-	do(t, ctx, "sending at last", chromedp.SetValue(`#media-0`, "https://example.com/picture.jpg"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#live`))
-	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
-	if flash := ask(t, ctx, chromedp.Text(`.notice.good`)); !strings.Contains(flash, "+1 416-555-1234") {
-		t.Errorf("the notice %q does not say what was made of the number", flash)
+	do(t, ctx, "submitting a private picture", chromedp.SetValue(`#to`, "(416) 555-1234"), chromedp.SetValue(`#media-0`, url+"/static/postcard.svg"),
+		chromedp.Submit(`#to`), chromedp.WaitVisible(`#media-0-error`))
+	do(t, ctx, "submitting a valid message", chromedp.SetValue(`#media-0`, "https://example.com/picture.jpg"), chromedp.Submit(`#to`), chromedp.WaitVisible(`#live`))
+	markPage(t, ctx)
+	if flash := read(t, ctx, chromedp.Text(`.notice.good`)); !strings.Contains(flash, "+1 416-555-1234") {
+		t.Errorf("got notice %q, want one with the recipient as it was read", flash)
 	}
-	if status := ask(t, ctx, chromedp.Text(`#status`)); status != "Queued" {
-		t.Errorf("the status is %q before a worker runs, want Queued", status)
+	if status := read(t, ctx, chromedp.Text(`#status`)); status != mms.Queued.Title() {
+		t.Errorf("got status %q before a worker runs, want %q", status, mms.Queued.Title())
 	}
 	r.worker("")
-	do(t, ctx, "watching the message to its end", chromedp.WaitVisible(`#status.delivered`))
-	picture(t, ctx, "message")
-	if !ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded === true`)) {
-		t.Error("the page was loaded again")
+	do(t, ctx, "waiting for delivery", chromedp.WaitVisible(`#status.delivered`))
+	screenshot(t, ctx, "message")
+	wantNotReloaded(t, ctx)
+	do(t, ctx, "opening the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages .delivered`))
+	screenshot(t, ctx, "list")
+	do(t, ctx, "opening the overview", chromedp.Navigate(url+"/overview"), chromedp.WaitVisible(`.chart rect.good`))
+	screenshot(t, ctx, "overview")
+	do(t, ctx, "opening the queues as a user", chromedp.Navigate(url+"/admin/queues"), chromedp.WaitVisible(`h1`))
+	if title := read(t, ctx, chromedp.Text(`h1`)); title != "Not found" {
+		t.Errorf("queues as a user: got heading %q, want Not found", title)
 	}
-	do(t, ctx, "going to the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages .delivered`))
-	picture(t, ctx, "list")
-	do(t, ctx, "looking at the overview", chromedp.Navigate(url+"/overview"), chromedp.WaitVisible(`.chart rect.good`))
-	picture(t, ctx, "overview")
-	do(t, ctx, "looking for the queues as no admin", chromedp.Navigate(url+"/admin/queues"), chromedp.WaitVisible(`h1`))
-	if title := ask(t, ctx, chromedp.Text(`h1`)); title != "Not found" {
-		t.Errorf("no admin sees %q", title)
-	}
-	picture(t, ctx, "not-found")
+	screenshot(t, ctx, "not-found")
 }
 
-// TestAnOpenPageOutlivesTheAPI has a person look at a message, and at the list,
-// while the api is killed and started again.
-func TestAnOpenPageOutlivesTheAPI(t *testing.T) {
+// TestPagesSurviveAnAPIRestart kills and restarts the api while a message and
+// then the list are open.
+func TestPagesSurviveAnAPIRestart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	api, url := r.api()
 	ctx := browser(t)
-	do(t, ctx, "logging in", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
+	do(t, ctx, "creating a message", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
 		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
 		chromedp.WaitVisible(`form.postcard`),
 		chromedp.SendKeys(`#to`, "4165551234"), chromedp.SendKeys(`#media-0`, "https://example.com/picture.jpg"),
 		chromedp.Submit(`#to`), chromedp.WaitVisible(`#status.queued`))
-	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
 	if _, err := r.store.DB().Exec(`UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity'`); err != nil {
 		t.Fatal(err)
 	}
-	do(t, ctx, "opening the page of a message in line", chromedp.Reload(), chromedp.WaitReady(`#live[data-waiting]`))
-	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
-	do(t, ctx, "being about to press a button", chromedp.Focus(`#cancel`))
+	do(t, ctx, "opening a waiting message", chromedp.Reload(), chromedp.WaitReady(`#live[data-waiting]`))
+	markPage(t, ctx)
+	do(t, ctx, "focusing a button", chromedp.Focus(`#cancel`))
 	if _, err := r.store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now() + interval '1 hour')`); err != nil {
 		t.Fatal(err)
 	}
-	do(t, ctx, "being told of a pause", chromedp.WaitVisible(`#pauses .notice`), chromedp.WaitVisible(`//section[contains(., "All sending is paused")]`))
-	if focused := ask(t, ctx, chromedp.Evaluate[string](`document.activeElement.id`)); focused != "cancel" {
-		t.Errorf("the focus has gone to %q", focused)
+	do(t, ctx, "waiting for the pause", chromedp.WaitVisible(`#pauses .notice`),
+		chromedp.WaitVisible(fmt.Sprintf(`//div[@id="live"]//section[contains(., "%s")]`, mms.QueuePosition{Paused: mms.ReasonCredit}.Description())))
+	if focused := read(t, ctx, chromedp.Evaluate[string](`document.activeElement.id`)); focused != "cancel" {
+		t.Errorf("got focus on %q after an update, want cancel", focused)
 	}
-	picture(t, ctx, "paused")
+	screenshot(t, ctx, "paused")
 	if _, err := r.store.DB().Exec(`DELETE FROM pauses`); err != nil {
 		t.Fatal(err)
 	}
 	api.end()
-	do(t, ctx, "being told that the api is away", chromedp.WaitVisible(`#live-status.bad`))
-	picture(t, ctx, "away")
+	do(t, ctx, "waiting for the message page to notice the kill", chromedp.WaitVisible(`#live-status.bad`))
+	screenshot(t, ctx, "disconnected")
 	api = r.apiAt(strings.TrimPrefix(url, "http://"))
 	r.worker("")
-	do(t, ctx, "watching the message to its end", chromedp.WaitVisible(`#status.delivered`), chromedp.WaitReady(`#live-status.sr`))
-	if !ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded === true`)) {
-		t.Error("the page was loaded again")
-	}
+	do(t, ctx, "waiting for delivery", chromedp.WaitVisible(`#status.delivered`), chromedp.WaitReady(`#live-status.sr`))
+	wantNotReloaded(t, ctx)
 
 	do(t, ctx, "opening the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages .delivered`))
-	ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded = true`))
+	markPage(t, ctx)
 	api.end()
-	do(t, ctx, "being told that the api is away", chromedp.WaitVisible(`#live-status.bad`))
+	do(t, ctx, "waiting for the list to notice the kill", chromedp.WaitVisible(`#live-status.bad`))
 	r.apiAt(strings.TrimPrefix(url, "http://"))
 	admin := loggedIn(t, url)
 	if status, body, err := admin.post("/api/send-mms", `{"to":"+14165551235","mediaUrl":"https://example.com/b.jpg"}`); err != nil || status != http.StatusAccepted {
-		t.Fatalf("sending: %d %s %v", status, body, err)
+		t.Fatalf("creating a message: got %d %s %v, want 202", status, body, err)
 	}
-	do(t, ctx, "seeing the new message arrive", chromedp.WaitVisible(`//a[contains(., "555-1235")]//span[contains(@class, "delivered")]`))
-	if !ask(t, ctx, chromedp.Evaluate[bool](`window.neverReloaded === true`)) {
-		t.Error("the list was loaded again")
-	}
+	do(t, ctx, "waiting for the new message", chromedp.WaitVisible(`//a[contains(., "555-1235")]//span[contains(@class, "delivered")]`))
+	wantNotReloaded(t, ctx)
 }
 
-// TestAnAdminWatchesTheQueues opens asynqmon in a browser, under its own
-// policy, and sees a task that failed for good.
-func TestAnAdminWatchesTheQueues(t *testing.T) {
+// TestAdminOpensTheQueues opens the queue dashboard, which has a content security
+// policy of its own, adds an opt-out, and finds a permanently failed task.
+func TestAdminOpensTheQueues(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	if err := r.sim.SetFault(plivosim.Fault{Scenario: plivosim.RefusedDestination}); err != nil {
@@ -264,18 +282,18 @@ func TestAnAdminWatchesTheQueues(t *testing.T) {
 	do(t, ctx, "logging in for the queues", chromedp.Navigate(url+"/admin/queues"), chromedp.WaitVisible(`#email`),
 		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
 		chromedp.WaitVisible(`//a[text()="messages"]`))
-	picture(t, ctx, "queues")
-	do(t, ctx, "suppressing somebody", chromedp.Navigate(url+"/admin/suppressions"), chromedp.WaitVisible(`.empty`),
+	screenshot(t, ctx, "queues")
+	do(t, ctx, "adding an opt-out", chromedp.Navigate(url+"/admin/suppressions"), chromedp.WaitVisible(`.empty`),
 		chromedp.SendKeys(`#numbers`, "(416) 555-1234"), chromedp.Submit(`#numbers`), chromedp.WaitVisible(`//th[contains(., "416-555-1234")]`))
-	picture(t, ctx, "suppressions")
-	do(t, ctx, "opening the dead letters", chromedp.Navigate(url+"/admin/queues/queues/messages?status=archived"),
-		chromedp.WaitVisible(`//*[contains(text(), "rejected_by_plivo")]`))
-	picture(t, ctx, "dead-letters")
+	screenshot(t, ctx, "opt-outs")
+	do(t, ctx, "opening archived tasks", chromedp.Navigate(url+"/admin/queues/queues/messages?status=archived"),
+		chromedp.WaitVisible(`//*[contains(text(), "`+string(mms.ReasonRejected)+`")]`))
+	screenshot(t, ctx, "archived-tasks")
 }
 
-// TestAPersonSendsABatch makes a key and a webhook, uploads a file with a bad
-// row, and watches the batch.
-func TestAPersonSendsABatch(t *testing.T) {
+// TestUserSendsABatch creates an API key and a webhook, uploads a file with an
+// invalid row, and follows the batch until it is done.
+func TestUserSendsABatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true")
@@ -286,30 +304,33 @@ func TestAPersonSendsABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := browser(t)
-	do(t, ctx, "logging in", chromedp.Navigate(url+"/settings/keys"), chromedp.WaitVisible(`#email`),
+	do(t, ctx, "creating an API key", chromedp.Navigate(url+"/settings/keys"), chromedp.WaitVisible(`#email`),
 		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
 		chromedp.WaitVisible(`#name`), chromedp.SendKeys(`#name`, "Web shop"), chromedp.Submit(`#name`), chromedp.WaitVisible(`.secret`))
-	picture(t, ctx, "keys")
+	screenshot(t, ctx, "keys")
 	do(t, ctx, "adding a webhook", chromedp.Navigate(url+"/settings/webhooks"), chromedp.SendKeys(`#url`, hook.URL), chromedp.Submit(`#url`), chromedp.WaitVisible(`.secret`))
+	screenshot(t, ctx, "webhook-new")
 
-	do(t, ctx, "uploading a bad row", chromedp.Navigate(url+"/batches/new"), chromedp.SendKeys(`#name`, "Spring greetings"),
+	do(t, ctx, "uploading an invalid row", chromedp.Navigate(url+"/batches/new"), chromedp.SendKeys(`#name`, "Spring greetings"),
 		chromedp.SetUploadFiles(`#file`, []string{file}), chromedp.SendKeys(`#text`, "Hello {{name}}"), chromedp.SendKeys(`#mediaUrl`, "https://example.com/picture.jpg"),
 		chromedp.Submit(`#name`), chromedp.WaitVisible(`#summary`))
-	picture(t, ctx, "batch-faults")
-	if faults := ask(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(faults, "Row 2: to") {
-		t.Errorf("the faults are %q", faults)
+	screenshot(t, ctx, "batch-errors")
+	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "Row 2: to") {
+		t.Errorf("got errors %q, want one of row 2", errors)
 	}
-	do(t, ctx, "sending the others", chromedp.Click(`input[value=create_valid]`), chromedp.SetUploadFiles(`#file`, []string{file}),
+	do(t, ctx, "creating the valid rows", chromedp.Click(`input[value=create_valid]`), chromedp.SetUploadFiles(`#file`, []string{file}),
 		chromedp.Submit(`#name`), chromedp.WaitVisible(`progress`), chromedp.WaitVisible(`//progress[@value="100"]`), chromedp.WaitVisible(`.status.delivered`))
-	picture(t, ctx, "batch")
-	do(t, ctx, "looking at its messages", chromedp.Click(`//a[text()="All its messages"]`), chromedp.WaitVisible(`.messages .delivered`))
-	picture(t, ctx, "list-of-batch")
-	do(t, ctx, "looking at the batches", chromedp.Navigate(url+"/batches"), chromedp.WaitVisible(`//a[text()="Spring greetings"]`))
-	picture(t, ctx, "batches")
-	testkit.Eventually(t, "the webhook was told of all", func() bool {
+	screenshot(t, ctx, "batch")
+	do(t, ctx, "opening the batch's messages", chromedp.Click(`//a[text()="Show all messages"]`), chromedp.WaitVisible(`.messages .delivered`))
+	screenshot(t, ctx, "list-of-batch")
+	do(t, ctx, "opening the batches", chromedp.Navigate(url+"/batches"), chromedp.WaitVisible(`//a[text()="Spring greetings"]`))
+	screenshot(t, ctx, "batches")
+	testkit.Eventually(t, "all events are delivered", func() bool {
 		return r.count(`SELECT count(*) FROM webhook_events WHERE state = 'delivered'`) == 8
 	})
-	do(t, ctx, "looking at the webhook", chromedp.Navigate(url+"/settings/webhooks"), chromedp.WaitVisible(`th a`), chromedp.Click(`th a`), chromedp.WaitVisible(`//td[text()="delivered"]`))
-	picture(t, ctx, "webhook")
-	do(t, ctx, "reading about the API", chromedp.Navigate(url+"/docs/"), chromedp.WaitVisible(`//h3//span[text()="webhooks"] | //h2[contains(., "Postcard")]`))
+	do(t, ctx, "opening the webhook", chromedp.Navigate(url+"/settings/webhooks"), chromedp.WaitVisible(`th a`))
+	screenshot(t, ctx, "webhooks")
+	do(t, ctx, "reading its deliveries", chromedp.Click(`th a`), chromedp.WaitVisible(`//td[text()="delivered"]`))
+	screenshot(t, ctx, "webhook")
+	do(t, ctx, "opening the API reference", chromedp.Navigate(url+"/docs/"), chromedp.WaitVisible(`//h3//span[text()="webhooks"] | //h2[contains(., "Postcard")]`))
 }

@@ -24,7 +24,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Batches reads an owner's batches and changes their state.
+// Batches reads and changes the batches of one owner. It returns
+// mms.ErrBatchNotFound for those of others, and SetBatchState
+// mms.ErrBatchCanceled.
 type Batches interface {
 	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
 	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
@@ -34,109 +36,119 @@ type Batches interface {
 
 const (
 	maxBatchFile   = 64 << 20 // bytes
-	batchTime      = 2 * time.Minute
+	uploadTimeout  = 2 * time.Minute
 	maxErrorsShown = 100
 )
 
 type batchesPage struct {
 	Batches []mms.Batch
-	Older   string // the address of the page behind; empty at the end
+	Older   string // URL of the next page; empty on the last
 }
 
-func (p *Pages) batches(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) batches(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	before, err := uuid.Parse(r.URL.Query().Get("before"))
 	if err != nil && r.URL.Query().Get("before") != "" {
 		p.NotFound(w, r)
 		return
 	}
-	list, more, err := p.Batches.Batches(r.Context(), who.UserID, before, pageSize)
+	list, more, err := p.Batches.Batches(r.Context(), principal.UserID, before, pageSize)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	body := batchesPage{Batches: list}
 	if more {
 		body.Older = "/batches?before=" + list[len(list)-1].ID.String()
 	}
-	show(p, w, r, http.StatusOK, "batches", frame{Title: "Batches"}, body)
+	render(p, w, r, http.StatusOK, "batches", layout{Title: "Batches"}, body)
 }
 
-// newBatchPage is the form for a batch, with what was typed.
+// newBatchPage is the form for a new batch. Form fields hold what the user typed.
 type newBatchPage struct {
 	Name, Text, MediaURL, From string
 	CreateValid                bool
-	Once                       string // makes a second click the same request
+	IdempotencyKey             string // so that submitting the form twice creates one batch
 	Senders                    []mms.PhoneNumber
 	Errors                     []string
-	Rejected                   int // rows that were not right
+	Rejected                   int // rows with errors
 }
 
 func (p *Pages) batchForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
-	p.showBatchForm(w, r, http.StatusOK, newBatchPage{})
+	p.renderBatchForm(w, r, http.StatusOK, newBatchPage{})
 }
 
-func (p *Pages) showBatchForm(w http.ResponseWriter, r *http.Request, status int, body newBatchPage) {
-	if body.Once == "" {
-		body.Once = rand.Text()
+func (p *Pages) renderBatchForm(w http.ResponseWriter, r *http.Request, status int, body newBatchPage) {
+	if body.IdempotencyKey == "" {
+		body.IdempotencyKey = rand.Text()
 	}
 	body.Senders = p.Senders
-	show(p, w, r, status, "newbatch", frame{Title: "New batch"}, body)
+	render(p, w, r, status, "newbatch", layout{Title: "New batch"}, body)
 }
 
-func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	control := http.NewResponseController(w)
-	until := time.Now().Add(batchTime)
-	if err := errors.Join(control.SetReadDeadline(until), control.SetWriteDeadline(until)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		p.failed(w, r, fmt.Errorf("allowing a long upload: %w", err))
+	deadline := time.Now().Add(uploadTimeout)
+	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		p.fail(w, r, fmt.Errorf("extending the deadlines for an upload: %w", err))
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBatchFile)
 	if err := r.ParseMultipartForm(1 << 20); err != nil {
-		p.showError(w, r, http.StatusBadRequest, "Not understood", "The file could not be read, or is larger than 64 MiB.")
+		p.renderError(w, r, http.StatusBadRequest, "Invalid upload", "The file could not be read or is larger than 64 MiB. No batch was created. Split a larger file into several batches.")
 		return
 	}
-	defer r.MultipartForm.RemoveAll() //nolint:errcheck // files in the system's temporary folder
+	defer r.MultipartForm.RemoveAll() //nolint:errcheck // leftovers in the system's temporary directory do no harm
 	body := newBatchPage{
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: strings.TrimSpace(r.PostForm.Get("mediaUrl")),
-		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", Once: r.PostForm.Get("once"),
+		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
+	}
+	result, err := p.uploadBatch(r, principal, body)
+	if err == nil {
+		http.Redirect(w, r, "/batches/"+result.ID.String(), http.StatusSeeOther)
+		return
 	}
 	status := http.StatusUnprocessableEntity
-	taken, err := p.takeBatch(r, who, body)
-	var fields invalid.Fields
-	var bad mms.RowErrors
-	var full mms.CapError
-	var broken csvrows.BrokenError
-	switch {
-	case err == nil:
-		http.Redirect(w, r, "/batches/"+taken.ID.String(), http.StatusSeeOther)
-		return
-	case errors.As(err, &fields):
-		for _, f := range fields {
-			body.Errors = append(body.Errors, f.Name+" "+f.Message)
-		}
-	case errors.As(err, &bad):
-		body.Rejected = bad.Rejected
-		for _, f := range bad.Errors[:min(len(bad.Errors), maxErrorsShown)] {
-			body.Errors = append(body.Errors, fmt.Sprintf("Row %d: %s %s", f.Row, f.Name, f.Message))
-		}
-	case errors.Is(err, mms.ErrKeyReused):
-		body.Once = ""
-		body.Errors = []string{"This form was sent before, with other contents: see your batches. Send it again to send this as a batch of its own."}
-	case errors.As(err, &full), errors.As(err, &broken), errors.Is(err, mms.ErrInFlight):
-		body.Errors = []string{err.Error()}
-	default:
-		// Whether it was stored cannot be known where the database went away at the end.
-		// The form stays the same request.
+	if !body.explain(err) {
+		// The batch may have been stored, for example if the connection broke during
+		// the commit. The form keeps its idempotency key.
 		status = p.logFailure(r, err)
-		body.Errors = []string{"Postcard could not make sure that the batch was stored. Please choose the file and send it again: nothing will be sent twice."}
+		body.Errors = []string{"Postcard could not confirm that the batch was created. Choose the file and submit the form again: no message will be sent twice."}
 	}
-	p.showBatchForm(w, r, status, body)
+	p.renderBatchForm(w, r, status, body)
 }
 
-func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatchPage) (mms.BatchResult, error) {
+// explain adds the error to the form if the user can do something about it, and
+// reports whether that is so.
+func (b *newBatchPage) explain(err error) bool {
+	var violations invalid.Fields
+	var rejected mms.RowErrors
+	var capped mms.CapError
+	var unreadable csvrows.BrokenError
+	switch {
+	case errors.As(err, &violations):
+		for _, v := range violations {
+			b.Errors = append(b.Errors, fieldLabel(v.Name)+" "+v.Message)
+		}
+	case errors.As(err, &rejected):
+		b.Rejected = rejected.Rejected
+		for _, e := range rejected.Errors[:min(len(rejected.Errors), maxErrorsShown)] {
+			b.Errors = append(b.Errors, fmt.Sprintf("Row %d: %s %s", e.Row, e.Name, e.Message))
+		}
+	case errors.Is(err, mms.ErrKeyReused):
+		b.IdempotencyKey = ""
+		b.Errors = []string{"This form was already submitted with different input: see your batches. Submit it again to create another batch."}
+	case errors.As(err, &capped), errors.As(err, &unreadable), errors.Is(err, mms.ErrInFlight):
+		b.Errors = []string{err.Error()}
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form newBatchPage) (mms.BatchResult, error) {
 	file, _, err := r.FormFile("file")
 	if err != nil {
-		return mms.BatchResult{}, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: a CSV file with the recipients"}}
+		return mms.BatchResult{}, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: choose a CSV file with the recipients"}}
 	}
 	defer file.Close()
 	hash := sha256.New()
@@ -146,46 +158,48 @@ func (p *Pages) takeBatch(r *http.Request, who identity.Principal, body newBatch
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
-	list, err := csvrows.NewCSV(file)
+	rows, err := csvrows.NewCSV(file)
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
 	params := mms.BatchParams{
-		Name: body.Name, CreateValid: body.CreateValid,
-		CreateParams: mms.CreateParams{Text: body.Text, MediaURL: body.MediaURL, From: body.From},
+		Name: form.Name, CreateValid: form.CreateValid,
+		CreateParams: mms.CreateParams{Text: form.Text, MediaURL: form.MediaURL, From: form.From},
 	}
 	params.Idempotency = mms.Idempotency{
-		Key:         onceKey(r),
+		Key:         formKey(r),
 		Fingerprint: intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), hex.EncodeToString(hash.Sum(nil))),
 	}
-	return p.Intake.CreateBatch(r.Context(), submitterOf(who), params, list)
+	return p.Intake.CreateBatch(r.Context(), submitterOf(principal), params, rows)
 }
 
+// batchPage shows a batch and its progress.
 type batchPage struct {
 	mms.Batch
-	Open     int
-	Percent  int
-	Statuses []mms.Status
-	Errors   []mms.RowError
+	Open       int // messages that are neither submitted to Plivo nor final
+	Percent    int // of the messages that are not open
+	Statuses   []mms.Status
+	Errors     []mms.RowError // the first ones
+	MoreErrors bool
 }
 
-func (p *Pages) batch(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) batch(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
 		return
 	}
-	batch, err := p.Batches.Batch(r.Context(), who.UserID, id)
+	batch, err := p.Batches.Batch(r.Context(), principal.UserID, id)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	faults, _, err := p.Batches.BatchErrors(r.Context(), who.UserID, id, 0, maxErrorsShown)
+	rowErrors, more, err := p.Batches.BatchErrors(r.Context(), principal.UserID, id, 0, maxErrorsShown)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	body := batchPage{Batch: batch, Open: batch.Open(), Errors: faults, Statuses: mms.Statuses()}
+	body := batchPage{Batch: batch, Open: batch.Open(), Errors: rowErrors, MoreErrors: more, Statuses: mms.Statuses()}
 	if batch.Created > 0 {
 		body.Percent = 100 * (batch.Created - body.Open) / batch.Created
 	}
@@ -193,39 +207,39 @@ func (p *Pages) batch(w http.ResponseWriter, r *http.Request, who identity.Princ
 	if title == "" {
 		title = "Batch"
 	}
-	show(p, w, r, http.StatusOK, "batch", frame{Title: title, Refresh: body.Open > 0}, body)
+	render(p, w, r, http.StatusOK, "batch", layout{Title: title, Refresh: body.Open > 0}, body)
 }
 
 var batchActions = map[string]mms.BatchState{"pause": mms.BatchPaused, "resume": mms.BatchRunning, "cancel": mms.BatchCanceled}
 
-func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
-	state, known := batchActions[chi.URLParam(r, "act")]
+	state, known := batchActions[chi.URLParam(r, "action")]
 	if err != nil || !known {
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Batches.SetBatchState(r.Context(), who.UserID, id, state)
+	err = p.Batches.SetBatchState(r.Context(), principal.UserID, id, state)
 	switch {
 	case errors.Is(err, mms.ErrBatchCanceled):
-		p.Auth.Flash(r.Context(), "The batch is canceled, and stays so.")
+		p.Auth.Flash(r.Context(), "Nothing was changed: the batch is already canceled.")
 	case err != nil:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	http.Redirect(w, r, "/batches/"+id.String(), http.StatusSeeOther)
 }
 
-// submitterOf is the person as a sender of messages.
-func submitterOf(who identity.Principal) mms.Submitter {
-	return mms.Submitter{User: who.UserID, UserCap: who.DailyCap}
+func submitterOf(principal identity.Principal) mms.Submitter {
+	return mms.Submitter{User: principal.UserID, UserCap: principal.DailyCap}
 }
 
-// onceKey is the idempotency key of a form: a second click sends nothing more.
-func onceKey(r *http.Request) string {
-	once := r.PostForm.Get("once")
-	if once == "" {
+// formKey derives the idempotency key of the request from the form's hidden input.
+// The prefix keeps it apart from the keys of API clients.
+func formKey(r *http.Request) string {
+	key := r.PostForm.Get("idempotencyKey")
+	if key == "" {
 		return ""
 	}
-	return "form " + url.QueryEscape(once[:min(len(once), 100)])
+	return "form " + url.QueryEscape(key[:min(len(key), 100)])
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// composePage is the form for a new message, with what was typed.
+// composePage is the form for a new message. Form fields hold what the user typed.
 type composePage struct {
-	To      string
-	From    string
-	Text    string
-	Media   []mediaInput
-	Once    string // makes a second click the same request
-	Senders []mms.PhoneNumber
-	MaxText int
-	Summary []inputError
-	Errors  map[string]string // by the id of the input
-	Error   string            // about the form as a whole
-
-	LoggedOut bool // whose form this is has to log in before it can be sent
+	To             string
+	From           string
+	Text           string
+	Media          []mediaInput
+	IdempotencyKey string // so that submitting the form twice creates one message
+	Senders        []mms.PhoneNumber
+	MaxText        int // characters
+	MaxMedia       int
+	Summary        []inputError
+	Errors         map[string]string // by id of the input
+	Error          string            // about the form as a whole
+	LoggedOut      bool              // the session ended before the form was submitted
 }
 
 // mediaInput is one of the inputs for pictures.
@@ -37,97 +37,100 @@ type mediaInput struct {
 	Error string
 }
 
-// inputError is one line of the summary, which leads to its input.
+// inputError is a line of the error summary that links to the input.
 type inputError struct{ ID, Message string }
 
-// blankMedia is how many inputs for pictures a fresh form has; the script adds
+// blankMedia is the number of picture inputs on an empty form; the script adds
 // more, up to mms.MaxMedia.
 const blankMedia = 3
 
-// maxInputs is how many pictures are given back at most: our own form has no more than
-// mms.MaxMedia, and others could ask for very large answers.
+// maxInputs bounds the picture inputs of a form that is shown again. Our own form
+// never has more than mms.MaxMedia, but a forged one could.
 const maxInputs = 2 * mms.MaxMedia
 
 func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
-	show(p, w, r, http.StatusOK, "compose", frame{Title: "New message"}, p.newCompose("", "", "", "", nil, nil))
+	p.renderCompose(w, r, http.StatusOK, p.newCompose("", "", "", "", nil, nil))
 }
 
-func (p *Pages) compose(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) renderCompose(w http.ResponseWriter, r *http.Request, status int, body composePage) {
+	render(p, w, r, status, "compose", layout{Title: "New message"}, body)
+}
+
+func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}
 	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
-	media, once := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("once")
-	draft := mms.CreateParams{To: to, From: from, Text: text, MediaURLs: media}
-	draft.Idempotency = mms.Idempotency{Key: onceKey(r), Fingerprint: intake.Fingerprint("compose", draft)}
-	read, readErr := mms.ParseTypedPhoneNumber(to)
-	if readErr == nil {
-		draft.To = string(read)
+	media, key := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("idempotencyKey")
+	params := mms.CreateParams{To: to, From: from, Text: text, MediaURLs: media}
+	params.Idempotency = mms.Idempotency{Key: formKey(r), Fingerprint: intake.Fingerprint("compose", params)}
+	recipient, recipientErr := mms.ParseTypedPhoneNumber(to)
+	if recipientErr == nil {
+		params.To = string(recipient)
 	}
-	message, err := p.Intake.CreateMessage(r.Context(), submitterOf(who), draft)
-	var faults invalid.Fields
-	var full mms.CapError
-	if errors.As(err, &faults) && readErr != nil && to != "" {
-		faults = withRecipient(faults, readErr)
+	message, err := p.Intake.CreateMessage(r.Context(), submitterOf(principal), params)
+	var violations invalid.Fields
+	var capped mms.CapError
+	if errors.As(err, &violations) && recipientErr != nil && to != "" {
+		violations = replaceRecipientMessage(violations, recipientErr)
 	}
 	switch {
 	case err == nil:
 		p.Auth.Flash(r.Context(), createdNotice(to, message.Message))
 		http.Redirect(w, r, "/messages/"+message.ID.String(), http.StatusSeeOther)
-	case faults != nil:
-		body := p.newCompose(once, to, from, text, media, faults)
-		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
+	case violations != nil:
+		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, to, from, text, media, violations))
 	case errors.Is(err, mms.ErrKeyReused):
 		body := p.newCompose("", to, from, text, media, nil)
-		body.Error = "This form was sent before, with other words: see your messages. Press Send to send this as a message of its own."
-		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
-	case errors.As(err, &full), errors.Is(err, mms.ErrInFlight):
-		body := p.newCompose(once, to, from, text, media, nil)
-		body.Error = "Nothing was sent: " + err.Error() + "."
-		show(p, w, r, http.StatusUnprocessableEntity, "compose", frame{Title: "New message"}, body)
+		body.Error = "This form was already submitted with different input: see your messages. Press Send message to create another message."
+		p.renderCompose(w, r, http.StatusUnprocessableEntity, body)
+	case errors.As(err, &capped), errors.Is(err, mms.ErrInFlight):
+		body := p.newCompose(key, to, from, text, media, nil)
+		body.Error = "The message was not sent: " + err.Error() + "."
+		p.renderCompose(w, r, http.StatusUnprocessableEntity, body)
 	default:
-		p.notStored(w, r, p.newCompose(once, to, from, text, media, nil), err)
+		p.composeFailed(w, r, p.newCompose(key, to, from, text, media, nil), err)
 	}
 }
 
-// composeAgain gives a form back that was filled in by somebody who has been logged out
-// meanwhile: nothing that was typed is lost. It shows nothing but that. The form may have
-// been sent before, and its answer lost: it stays the same request.
-func (p *Pages) composeAgain(w http.ResponseWriter, r *http.Request) {
+// composeLoggedOut shows the submitted form again after the session has ended. It
+// shows the user's input only, nothing that requires a session. The idempotency
+// key stays the same, because an earlier request may have created the message.
+func (p *Pages) composeLoggedOut(w http.ResponseWriter, r *http.Request) {
 	if !p.readForm(w, r) {
 		return
 	}
-	body := p.newCompose(r.PostForm.Get("once"), r.PostForm.Get("to"), r.PostForm.Get("from"), r.PostForm.Get("text"), nonEmpty(r.PostForm["mediaUrl"]), nil)
+	body := p.newCompose(r.PostForm.Get("idempotencyKey"), r.PostForm.Get("to"), r.PostForm.Get("from"), r.PostForm.Get("text"), nonEmpty(r.PostForm["mediaUrl"]), nil)
 	body.LoggedOut, body.Senders = true, nil
-	show(p, w, r, http.StatusForbidden, "compose", frame{Title: "New message"}, body)
+	p.renderCompose(w, r, http.StatusForbidden, body)
 }
 
-// withRecipient puts the form's own words, which know more spellings than the
-// API, in place of the API's.
-func withRecipient(faults invalid.Fields, err error) invalid.Fields {
-	for i, f := range faults {
-		if f.Name == "to" {
-			faults[i].Message = err.Error()
+// replaceRecipientMessage uses the error of the form's parser, which accepts more
+// spellings than the API, instead of the API's.
+func replaceRecipientMessage(violations invalid.Fields, err error) invalid.Fields {
+	for i, v := range violations {
+		if v.Name == "to" {
+			violations[i].Message = err.Error()
 		}
 	}
-	return faults
+	return violations
 }
 
-// createdNotice says what was made of the number where it was spelled otherwise.
+// createdNotice repeats the recipient if it was typed in another form.
 func createdNotice(typed string, m mms.Message) string {
 	if typed == string(m.Recipient) {
-		return "The message is stored and on its way."
+		return "The message is created and will be sent."
 	}
-	return fmt.Sprintf("The message is stored and on its way. We read “%s” as %s.", typed, m.Recipient.International())
+	return fmt.Sprintf("The message is created and will be sent. The recipient “%s” was read as %s.", typed, m.Recipient.International())
 }
 
-// notStored gives the form back: nothing that was typed is lost. Whether the message was
-// stored cannot be known where the database went away at the end; the form stays the same
-// request, so that it is not sent twice.
-func (p *Pages) notStored(w http.ResponseWriter, r *http.Request, body composePage, err error) {
+// composeFailed shows the form again after an error of the store. The message may
+// have been stored, for example if the connection broke during the commit; the
+// form keeps its idempotency key so that a second submission cannot send twice.
+func (p *Pages) composeFailed(w http.ResponseWriter, r *http.Request, body composePage, err error) {
 	status := p.logFailure(r, err)
-	body.Error = "Postcard could not make sure that the message was stored. Please press Send again: it will not be sent twice."
-	show(p, w, r, status, "compose", frame{Title: "New message"}, body)
+	body.Error = "Postcard could not confirm that the message was created. Press Send message again: it will not be sent twice."
+	p.renderCompose(w, r, status, body)
 }
 
 func nonEmpty(values []string) []string {
@@ -140,19 +143,22 @@ func nonEmpty(values []string) []string {
 	return out
 }
 
-// newCompose fills the form. It is the request that once stands for; "" for a new one.
-func (p *Pages) newCompose(once, to, from, text string, media []string, faults invalid.Fields) composePage {
-	if once == "" {
-		once = rand.Text()
+// newCompose fills the form. An empty key makes it a new request.
+func (p *Pages) newCompose(key, to, from, text string, media []string, violations invalid.Fields) composePage {
+	if key == "" {
+		key = rand.Text()
 	}
 	media = media[:min(len(media), maxInputs)]
-	c := composePage{To: to, From: from, Text: text, Once: once, Senders: p.Senders, MaxText: mms.MaxText, Errors: map[string]string{}}
-	for _, f := range faults {
-		id, label := inputOf(f.Name)
-		words := label + " " + f.Message
-		c.Summary = append(c.Summary, inputError{ID: id, Message: words})
+	c := composePage{
+		To: to, From: from, Text: text, IdempotencyKey: key, Senders: p.Senders,
+		MaxText: mms.MaxText, MaxMedia: mms.MaxMedia, Errors: map[string]string{},
+	}
+	for _, v := range violations {
+		id, label := inputFor(v.Name)
+		message := label + " " + v.Message
+		c.Summary = append(c.Summary, inputError{ID: id, Message: message})
 		if c.Errors[id] == "" {
-			c.Errors[id] = words
+			c.Errors[id] = message
 		}
 	}
 	for i := range max(blankMedia, len(media)) {
@@ -174,19 +180,15 @@ func mediaLabel(i int) string {
 	return fmt.Sprintf("Picture %d", i+1)
 }
 
-// inputOf finds the input that a field of the API stands for on this page.
-func inputOf(field string) (id, label string) {
+// inputFor returns the id and the label of the input for a field of the API.
+func inputFor(field string) (id, label string) {
 	var i int
 	if _, err := fmt.Sscanf(field, "mediaUrls[%d]", &i); err == nil {
 		return mediaID(i), mediaLabel(i)
 	}
 	switch field {
-	case "to":
-		return "to", "Recipient"
-	case "from":
-		return "from", "Sender"
-	case "text":
-		return "text", "Text"
+	case "to", "from", "text":
+		return field, fieldLabel(field)
 	default:
 		return mediaID(0), mediaLabel(0)
 	}

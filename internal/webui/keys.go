@@ -16,11 +16,12 @@ import (
 
 const keysPath = "/settings/keys"
 
-// keysPage lists the user's API keys, with a form for another.
+// keysPage lists the user's API keys, with a form that creates one. Form fields
+// hold what the user typed.
 type keysPage struct {
 	Keys       []identity.Key
-	Secret     string // of the key that was just made; shown this once
-	Name       string // as it was typed
+	Secret     string // of the key that was just created
+	Name       string
 	Send       bool
 	Read       bool
 	Days       string
@@ -29,21 +30,21 @@ type keysPage struct {
 	Error      string
 }
 
-func (p *Pages) keys(w http.ResponseWriter, r *http.Request, who identity.Principal) {
-	p.showKeys(w, r, http.StatusOK, who, keysPage{Send: true, Read: true, Days: "365"})
+func (p *Pages) keys(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	p.renderKeys(w, r, http.StatusOK, principal, keysPage{Send: true, Read: true, Days: "365"})
 }
 
-func (p *Pages) showKeys(w http.ResponseWriter, r *http.Request, status int, who identity.Principal, body keysPage) {
+func (p *Pages) renderKeys(w http.ResponseWriter, r *http.Request, status int, principal identity.Principal, body keysPage) {
 	var err error
-	if body.Keys, err = p.Keys.List(r.Context(), who.UserID); err != nil {
-		p.failed(w, r, err)
+	if body.Keys, err = p.Keys.List(r.Context(), principal.UserID); err != nil {
+		p.fail(w, r, err)
 		return
 	}
-	show(p, w, r, status, "keys", frame{Title: "API keys"}, body)
+	render(p, w, r, status, "keys", layout{Title: "API keys"}, body)
 }
 
-// createKey shows the new key in its answer, and nowhere else: it is not kept.
-func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+// createKey shows the secret in its response only, because it is not stored.
+func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}
@@ -55,26 +56,26 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, who identity.P
 		body.Send = body.Send || scope == string(identity.SendScope)
 		body.Read = body.Read || scope == string(identity.ReadScope)
 	}
-	params.ExpiresInDays = numberOf("expiresInDays", body.Days, &body.Violations)
-	params.DailyCap = numberOf("dailyCap", body.Cap, &body.Violations)
-	secret, err := p.newKey(r.Context(), who.UserID, params, body.Violations)
+	params.ExpiresInDays = parseOptionalInt("expiresInDays", body.Days, &body.Violations)
+	params.DailyCap = parseOptionalInt("dailyCap", body.Cap, &body.Violations)
+	secret, err := p.newKey(r.Context(), principal.UserID, params, body.Violations)
 	var violations invalid.Fields
 	switch {
 	case errors.As(err, &violations):
 		body.Violations = violations
-		p.showKeys(w, r, http.StatusUnprocessableEntity, who, body)
+		p.renderKeys(w, r, http.StatusUnprocessableEntity, principal, body)
 	case errors.Is(err, identity.ErrTooManyKeys):
-		body.Error = "You have too many API keys. Revoke those that are not used any more."
-		p.showKeys(w, r, http.StatusConflict, who, body)
+		body.Error = "The API key was not created: you have reached the maximum number of keys. Revoke keys that you no longer use."
+		p.renderKeys(w, r, http.StatusConflict, principal, body)
 	case err != nil:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 	default:
-		p.showKeys(w, r, http.StatusOK, who, keysPage{Secret: string(secret), Send: true, Read: true, Days: "365"})
+		p.renderKeys(w, r, http.StatusOK, principal, keysPage{Secret: string(secret), Send: true, Read: true, Days: "365"})
 	}
 }
 
-// newKey creates a key unless the form could not be parsed: violations are those
-// of its numbers. The key's own violations are returned together with them.
+// newKey creates a key unless parsing the form found violations already. It
+// returns those together with the violations of the key itself.
 func (p *Pages) newKey(ctx context.Context, user uuid.UUID, params identity.KeyParams, violations invalid.Fields) (identity.KeySecret, error) {
 	if len(violations) > 0 {
 		_, _, err := identity.NewKey(uuid.Nil, user, params)
@@ -86,33 +87,34 @@ func (p *Pages) newKey(ctx context.Context, user uuid.UUID, params identity.KeyP
 	return secret, err
 }
 
-func numberOf(field, typed string, faults *invalid.Fields) *int {
+// parseOptionalInt returns nil if typed is empty or invalid.
+func parseOptionalInt(field, typed string, violations *invalid.Fields) *int {
 	if typed == "" {
 		return nil
 	}
 	n, err := strconv.Atoi(typed)
 	if err != nil {
-		faults.Add(field, "type", "must be a whole number, or left empty")
+		violations.Add(field, "type", "must be a whole number or empty")
 		return nil
 	}
 	return &n
 }
 
-func (p *Pages) revokeKey(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) revokeKey(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Keys.Revoke(r.Context(), who.UserID, id)
+	err = p.Keys.Revoke(r.Context(), principal.UserID, id)
 	switch {
 	case errors.Is(err, identity.ErrNoKey):
 		p.NotFound(w, r)
 		return
 	case err != nil:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	p.Auth.Flash(r.Context(), "The key is revoked: it does not work any more.")
+	p.Auth.Flash(r.Context(), "The API key is revoked and no longer works.")
 	http.Redirect(w, r, keysPath, http.StatusSeeOther)
 }

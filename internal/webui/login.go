@@ -16,32 +16,33 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// credentials is the form for logging in and signing up. The password never
-// comes back.
+// credentials is the form for logging in and signing up. It never contains the
+// password.
 type credentials struct {
-	Email      string
-	Next       string // the path to go to afterwards
-	Violations invalid.Fields
-	Error      string // about the form as a whole
-	Undone     bool   // a form was sent by somebody who had been logged out
+	Email        string
+	Next         string // the path to go to afterwards
+	Violations   invalid.Fields
+	Error        string // about the form as a whole
+	SessionEnded bool   // another form was submitted after the session had ended
 }
 
-// toLogin sends a stranger to the login, to come back to the page asked for. Who has
-// been logged out before they sent a form is told that nothing came of it, and comes back
-// to the form.
-func toLogin(w http.ResponseWriter, r *http.Request) {
+// redirectToLogin sends a visitor to the login page, which leads back to the
+// requested page. After a POST it leads back to the page with the form, and the
+// login page says that nothing was changed.
+func redirectToLogin(w http.ResponseWriter, r *http.Request) {
 	query := url.Values{}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		query.Set("next", r.URL.RequestURI())
 	} else {
-		query.Set("next", cameFrom(r))
-		query.Set("undone", "1")
+		query.Set("next", refererPath(r))
+		query.Set("ended", "1")
 	}
 	http.Redirect(w, r, "/login?"+query.Encode(), http.StatusSeeOther)
 }
 
-// cameFrom is the page of ours that a form was on, or the list.
-func cameFrom(r *http.Request) string {
+// refererPath returns the path of the page that submitted the form, or /messages
+// if that page is not ours.
+func refererPath(r *http.Request) string {
 	u, err := url.Parse(r.Referer())
 	if err != nil || u.Host != r.Host {
 		return "/messages"
@@ -49,8 +50,8 @@ func cameFrom(r *http.Request) string {
 	return localPath(u.RequestURI())
 }
 
-// localPath is next where that is a path on this site, else the list. Browsers
-// read // and /\ as the beginning of another host.
+// localPath returns next if it is a path on this site, and /messages otherwise.
+// Browsers take what follows // or /\ for a host.
 func localPath(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") ||
@@ -78,7 +79,7 @@ func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, ti
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	show(p, w, r, http.StatusOK, name, frame{Title: title}, credentials{Next: next, Undone: r.URL.Query().Has("undone")})
+	render(p, w, r, http.StatusOK, name, layout{Title: title}, credentials{Next: next, SessionEnded: r.URL.Query().Has("ended")})
 }
 
 func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
@@ -89,10 +90,10 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 	_, err := p.Auth.Login(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
 	if errors.Is(err, auth.ErrInvalidCredentials) {
 		form.Error = "The email or the password is wrong."
-		show(p, w, r, http.StatusUnprocessableEntity, "login", frame{Title: "Log in"}, form)
+		render(p, w, r, http.StatusUnprocessableEntity, "login", layout{Title: "Log in"}, form)
 		return
 	}
-	p.loggedIn(w, r, "login", "Log in", form, err)
+	p.finishLogin(w, r, "login", "Log in", form, err)
 }
 
 func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
@@ -102,26 +103,27 @@ func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
 	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
 	_, err := p.Auth.SignUp(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
 	if errors.Is(err, identity.ErrEmailTaken) {
-		form.Violations.Add("email", "taken", "belongs to a user already: log in instead")
+		form.Violations.Add("email", "taken", "is already registered: log in instead")
 		err = form.Violations
 	}
 	if errors.As(err, &form.Violations) {
-		show(p, w, r, http.StatusUnprocessableEntity, "signup", frame{Title: "Sign up"}, form)
+		render(p, w, r, http.StatusUnprocessableEntity, "signup", layout{Title: "Sign up"}, form)
 		return
 	}
 	if errors.Is(err, auth.ErrSignupClosed) {
 		p.signupClosed(w, r)
 		return
 	}
-	p.loggedIn(w, r, "signup", "Sign up", form, err)
+	p.finishLogin(w, r, "signup", "Sign up", form, err)
 }
 
 func (p *Pages) signupClosed(w http.ResponseWriter, r *http.Request) {
-	p.showError(w, r, http.StatusForbidden, "Sign-up is closed", "Please ask the operator of this installation to add you as a user.")
+	p.renderError(w, r, http.StatusForbidden, "Sign-up is closed", "Ask the operator of this installation to create an account for you.")
 }
 
-// loggedIn goes on to where the user wanted to go, or says why not.
-func (p *Pages) loggedIn(w http.ResponseWriter, r *http.Request, name, title string, form credentials, err error) {
+// finishLogin redirects a user who has logged in or signed up, or shows the form
+// with the error.
+func (p *Pages) finishLogin(w http.ResponseWriter, r *http.Request, name, title string, form credentials, err error) {
 	var tooMany auth.TooManyAttemptsError
 	switch {
 	case err == nil:
@@ -130,34 +132,35 @@ func (p *Pages) loggedIn(w http.ResponseWriter, r *http.Request, name, title str
 		seconds := int(math.Ceil(tooMany.RetryAfter.Seconds()))
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
 		minutes := int(math.Ceil(float64(seconds) / 60))
-		form.Error = fmt.Sprintf("Too many attempts. Please try again in %s.", mms.Counted(minutes, "minute"))
-		show(p, w, r, http.StatusTooManyRequests, name, frame{Title: title}, form)
+		form.Error = fmt.Sprintf("Too many attempts. Try again in %s.", mms.Counted(minutes, "minute"))
+		render(p, w, r, http.StatusTooManyRequests, name, layout{Title: title}, form)
 	default:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 	}
 }
 
 func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
 	if err := p.Auth.Logout(r.Context()); err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 }
 
-// maxForm bounds the body of a form, in bytes.
+// maxForm is the maximum size of a form's body, in bytes.
 const maxForm = 64 << 10
 
-// readForm reads a form, or answers why not.
+// readForm parses the form. If that fails, it answers the request and returns
+// false.
 func (p *Pages) readForm(w http.ResponseWriter, r *http.Request) bool {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	err := r.ParseForm()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		p.showError(w, r, http.StatusRequestEntityTooLarge, "Too long", "The form may hold 64 KiB at most. Nothing was sent.")
+		p.renderError(w, r, http.StatusRequestEntityTooLarge, "Form too large", "The form is larger than 64 KiB. Nothing was changed. Go back and shorten your input.")
 	case err != nil:
-		p.showError(w, r, http.StatusBadRequest, "Not understood", "The form could not be read. Nothing was sent.")
+		p.renderError(w, r, http.StatusBadRequest, "Invalid form", "The form could not be read. Nothing was changed. Go back and submit it again.")
 	}
 	return err == nil
 }

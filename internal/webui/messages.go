@@ -20,28 +20,29 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// pageSize is the number of rows on a page of a list.
 const pageSize = 25
 
-// listPage is a page of the user's messages.
+// listPage is a page of the user's messages. Empty filters match everything.
 type listPage struct {
-	Messages []mms.Message
-	Status   mms.Status // the filters; empty for all
-	To       string     // as it was typed
-	Text     string
-	Batch    string
-	NoMatch  string // why the recipient cannot be searched for
-	Query    template.URL
-	Statuses []mms.Status
-	Older    string // the address of the page behind; empty at the end
-	First    bool   // nothing newer is left out
-	Waiting  bool   // some wait for their turn, or for the end of a pause
+	Messages    []mms.Message
+	Status      mms.Status
+	To          string // as the user typed it
+	Text        string
+	Batch       string
+	SearchError string       // why To is not a phone number
+	Query       template.URL // the filters
+	Statuses    []mms.Status // to choose from
+	Older       string       // URL of the next page; empty on the last
+	First       bool         // this is the first page
+	Waiting     bool         // some messages are queued, so their positions change
 }
 
-func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	query := r.URL.Query()
 	body := listPage{Status: mms.Status(query.Get("status")), To: query.Get("to"), Text: query.Get("text"), Statuses: mms.Statuses()}
-	before, err := idIn(query, "before")
-	batch, batchErr := idIn(query, "batch")
+	before, err := queryID(query, "before")
+	batch, batchErr := queryID(query, "batch")
 	if (body.Status != "" && !body.Status.Known()) || err != nil || batchErr != nil || !searchable(body.Text) {
 		p.NotFound(w, r)
 		return
@@ -60,16 +61,16 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 	}
 	if body.To != "" {
 		if filter.Recipient, err = mms.ParseTypedPhoneNumber(body.To); err != nil {
-			body.NoMatch = err.Error()
-			show(p, w, r, http.StatusOK, "list", frame{Title: "Messages"}, body)
+			body.SearchError = err.Error()
+			render(p, w, r, http.StatusOK, "list", layout{Title: "Messages"}, body)
 			return
 		}
 		filters.Set("to", string(filter.Recipient))
 	}
 	body.Query, body.First = template.URL(filters.Encode()), before == uuid.Nil
-	messages, next, err := p.Messages.Messages(r.Context(), who.UserID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
+	messages, next, err := p.Messages.Messages(r.Context(), principal.UserID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	body.Messages = messages
@@ -78,85 +79,103 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, who identity.Princi
 		filters.Set("before", next.String())
 		body.Older = "/messages?" + filters.Encode()
 	}
-	f := frame{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}
-	show(p, w, r, http.StatusOK, "list", f, body)
+	l := layout{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}
+	render(p, w, r, http.StatusOK, "list", l, body)
 }
 
-func idIn(query url.Values, name string) (uuid.UUID, error) {
+// queryID returns uuid.Nil if the parameter is missing.
+func queryID(query url.Values, name string) (uuid.UUID, error) {
 	if query.Get(name) == "" {
 		return uuid.Nil, nil
 	}
 	return uuid.Parse(query.Get(name))
 }
 
+// searchable reports whether Postgres can search for text.
 func searchable(text string) bool {
 	return len(text) <= 200 && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
 }
 
-// messagePage is a message with its whole story, newest first.
+// messagePage shows a message and its history.
 type messagePage struct {
 	mms.History
-	QueuePosition string        // in its sender's line; empty when it stands in none
-	Replies       []mms.Inbound // newest first
-	Steps         []step        // the events, newest first
-	Once          string        // makes sending it again the same request, until something happens to it
-	NextAttempt   *time.Time    // of a message that was tried before; nil where it stands in line
-	Responsible   string        // whose matter a failure at Plivo is; empty where there was none
+	QueuePosition  string          // empty unless the message is waiting
+	Replies        []mms.Inbound   // newest first
+	Timeline       []timelineEntry // newest first
+	IdempotencyKey string          // of a resend; changes with the message's version
+	NextAttempt    *time.Time      // of a retry; nil while the message is waiting
+	Responsible    string          // who is responsible for a failure at Plivo; empty if there was none
 }
 
-// step is an event and how long after the one before it came.
-type step struct {
+// timelineEntry is an event with the time since the previous one, 0 for the first.
+type timelineEntry struct {
 	mms.Event
-	After time.Duration // 0 for the first
+	After time.Duration
 }
 
-func stepsOf(events []mms.Event) []step {
-	steps := make([]step, len(events))
+// newTimeline takes the events oldest first.
+func newTimeline(events []mms.Event) []timelineEntry {
+	timeline := make([]timelineEntry, len(events))
 	for i, e := range events {
-		steps[i].Event = e
+		timeline[i].Event = e
 		if i > 0 {
-			steps[i].After = max(0, e.At.Sub(events[i-1].At))
+			timeline[i].After = max(0, e.At.Sub(events[i-1].At))
 		}
 	}
-	slices.Reverse(steps)
-	return steps
+	slices.Reverse(timeline)
+	return timeline
 }
 
-func (p *Pages) message(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) message(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
 		return
 	}
-	history, err := p.Messages.Message(r.Context(), who.UserID, id)
+	history, err := p.Messages.Message(r.Context(), principal.UserID, id)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	place, waiting, err := p.Messages.QueuePosition(r.Context(), who.UserID, id)
+	position, waiting, err := p.Messages.QueuePosition(r.Context(), principal.UserID, id)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	replies, err := p.Messages.Replies(r.Context(), who.UserID, id)
+	replies, err := p.Messages.Replies(r.Context(), principal.UserID, id)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	body := messagePage{History: history, Replies: replies, Steps: stepsOf(history.Events), Once: fmt.Sprintf("%s-%d", history.ID, history.Version)}
+	body := messagePage{
+		History: history, Replies: replies, Timeline: newTimeline(history.Events),
+		IdempotencyKey: fmt.Sprintf("%s-%d", history.ID, history.Version),
+	}
 	if history.PlivoCode != "" {
 		body.Responsible = mms.ExplainPlivoCode(history.PlivoCode).Responsible.Description()
 	}
 	if waiting {
-		body.QueuePosition = place.Description()
+		body.QueuePosition = position.Description()
 	} else if history.Attempts > 0 {
 		body.NextAttempt = history.NextAttemptAt
 	}
-	f := frame{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
-	show(p, w, r, http.StatusOK, "message", f, body)
+	l := layout{Title: "Message to " + history.Recipient.International(), Refresh: !history.Final()}
+	render(p, w, r, http.StatusOK, "message", l, body)
 }
 
-func (p *Pages) decide(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+// Cancelable reports whether the message can still be canceled.
+func (m messagePage) Cancelable() bool { return m.Status == mms.Queued || m.Status == mms.Scheduled }
+
+// Resendable reports whether the message can be resent as a new one.
+func (m messagePage) Resendable() bool { return m.Final() || m.Status == mms.Sent }
+
+// HasBatch reports whether the message belongs to a batch.
+func (m messagePage) HasBatch() bool { return m.BatchID != uuid.Nil }
+
+// IsResend reports whether the message repeats an earlier one.
+func (m messagePage) IsResend() bool { return m.ResendOf != uuid.Nil }
+
+func (p *Pages) decide(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
@@ -167,38 +186,32 @@ func (p *Pages) decide(w http.ResponseWriter, r *http.Request, who identity.Prin
 	}
 	decision := mms.Decision(r.PostForm.Get("decision"))
 	if !slices.Contains(mms.Decisions(), decision) {
-		p.showError(w, r, http.StatusBadRequest, "Not understood", "There is no such decision.")
+		p.renderError(w, r, http.StatusBadRequest, "Invalid decision", "The form contains an unknown decision. Nothing was changed. Go back and choose one of the buttons.")
 		return
 	}
-	err = p.Messages.Decide(r.Context(), who.UserID, id, decision)
+	err = p.Messages.Decide(r.Context(), principal.UserID, id, decision)
 	switch {
 	case errors.Is(err, mms.ErrNotHeld):
-		p.Auth.Flash(r.Context(), "There was nothing to decide any more.")
+		p.Auth.Flash(r.Context(), "Nothing was changed: the message no longer needs a decision.")
 	case err != nil:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
 }
 
-// Cancelable reports whether the message can be taken back.
-func (m messagePage) Cancelable() bool { return m.Status == mms.Queued || m.Status == mms.Scheduled }
-
-// Repeatable reports whether the message can be sent again.
-func (m messagePage) Repeatable() bool { return m.Final() || m.Status == mms.Sent }
-
-func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Messages.Cancel(r.Context(), who.UserID, id)
+	err = p.Messages.Cancel(r.Context(), principal.UserID, id)
 	switch {
 	case errors.Is(err, mms.ErrTooLate):
-		p.Auth.Flash(r.Context(), "It was too late to cancel the message.")
+		p.Auth.Flash(r.Context(), "The message was not canceled: sending has already started or finished.")
 	case err != nil:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	default:
 		p.Auth.Flash(r.Context(), "The message is canceled.")
@@ -206,7 +219,7 @@ func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, who identity.Prin
 	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
 }
 
-func (p *Pages) resend(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) resend(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
@@ -215,35 +228,35 @@ func (p *Pages) resend(w http.ResponseWriter, r *http.Request, who identity.Prin
 	if !p.readForm(w, r) {
 		return
 	}
-	once := mms.Idempotency{Key: onceKey(r), Fingerprint: intake.Fingerprint("resend", mms.CreateParams{}, id.String())}
-	again, err := p.Intake.Resend(r.Context(), submitterOf(who), id, once)
-	var faults invalid.Fields
-	var full mms.CapError
+	idempotency := mms.Idempotency{Key: formKey(r), Fingerprint: intake.Fingerprint("resend", mms.CreateParams{}, id.String())}
+	result, err := p.Intake.Resend(r.Context(), submitterOf(principal), id, idempotency)
+	var violations invalid.Fields
+	var capped mms.CapError
 	switch {
 	case err == nil:
-		p.Auth.Flash(r.Context(), "This is the new message; the old one is as it was.")
-		http.Redirect(w, r, "/messages/"+again.ID.String(), http.StatusSeeOther)
+		p.Auth.Flash(r.Context(), "The message was resent. This is the new message; the original is unchanged.")
+		http.Redirect(w, r, "/messages/"+result.ID.String(), http.StatusSeeOther)
 		return
-	case errors.Is(err, mms.ErrNotFinal), errors.Is(err, mms.ErrInFlight), errors.As(err, &faults), errors.As(err, &full):
-		p.Auth.Flash(r.Context(), "It was not sent again: "+err.Error()+".")
+	case errors.Is(err, mms.ErrNotFinal), errors.Is(err, mms.ErrInFlight), errors.As(err, &violations), errors.As(err, &capped):
+		p.Auth.Flash(r.Context(), "The message was not resent: "+err.Error()+".")
 		http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
 	default:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 	}
 }
 
-// resume ends a pause by an admin's word.
+// resume ends a pause of all sending.
 func (p *Pages) resume(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}
 	ended, err := p.Pauses.Resume(r.Context(), mms.Reason(r.PostForm.Get("cause")))
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	if ended {
-		p.Auth.Flash(r.Context(), "That pause is over.")
+		p.Auth.Flash(r.Context(), "Sending has resumed.")
 	}
 	http.Redirect(w, r, "/messages", http.StatusSeeOther)
 }

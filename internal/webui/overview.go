@@ -10,45 +10,49 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// overviewPage shows what became of the messages of some days.
+// overviewPage shows the statistics of the last days.
 type overviewPage struct {
 	mms.Overview
-	Days     int
-	Choices  []int
-	Everyone bool
+	Period   int   // days
+	Choices  []int // periods to choose from
+	AllUsers bool
 	Chart    chart
 	Rows     []overviewRow
-	Percent  float64
-	Rated    bool // some have ended
+	Percent  float64 // of the messages that ended
+	Rated    bool    // Percent is known
 	Failures int
 	Open     int
-	Sample   int // messages that medians are taken of
+	Sample   int // messages from which medians are computed
 }
 
-// overviewRow is a day in numbers, in the three ways that the chart shows.
+// overviewRow counts the messages of one day. Open are those that neither reached
+// the carrier nor failed.
 type overviewRow struct {
 	Date                         string
 	Total, Reached, Failed, Open int
 }
 
-// overviewDays are the spans to choose from, the first by default.
-var overviewDays = []int{7, 30, 90}
+// overviewPeriods are in days; the first is the default.
+var overviewPeriods = []int{7, 30, 90}
 
-func (p *Pages) overview(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) overview(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	query := r.URL.Query()
-	body := overviewPage{Days: overviewDays[0], Choices: overviewDays, Sample: mms.MedianSample, Everyone: who.IsAdmin() && query.Get("whose") == "everyone"}
-	for _, days := range overviewDays {
+	body := overviewPage{
+		Period: overviewPeriods[0], Choices: overviewPeriods, Sample: mms.MedianSample,
+		AllUsers: principal.IsAdmin() && query.Get("users") == "all",
+	}
+	for _, days := range overviewPeriods {
 		if query.Get("days") == strconv.Itoa(days) {
-			body.Days = days
+			body.Period = days
 		}
 	}
-	owner := who.UserID
-	if body.Everyone {
+	owner := principal.UserID
+	if body.AllUsers {
 		owner = uuid.Nil
 	}
-	overview, err := p.Messages.Overview(r.Context(), owner, body.Days)
+	overview, err := p.Messages.Overview(r.Context(), owner, body.Period)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	body.Overview = overview
@@ -56,60 +60,65 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request, who identity.Pr
 	body.Failures = overview.Ended() - overview.Reached()
 	body.Open = overview.Total() - overview.Ended()
 	for _, day := range overview.Days {
-		row := overviewRow{Date: day.Date.Format("2 Jan"), Total: day.Total()}
-		row.Reached = day.Counts[mms.Sent] + day.Counts[mms.Delivered]
-		row.Failed = day.Counts[mms.Failed] + day.Counts[mms.Undelivered]
-		row.Open = row.Total - row.Reached - row.Failed
-		body.Rows = append(body.Rows, row)
+		body.Rows = append(body.Rows, newOverviewRow(day))
 	}
-	body.Chart = draw(body.Rows)
-	show(p, w, r, http.StatusOK, "overview", frame{Title: "Overview"}, body)
+	body.Chart = newChart(body.Rows)
+	render(p, w, r, http.StatusOK, "overview", layout{Title: "Overview"}, body)
 }
 
-// chart is a row of stacked bars, in the units of its SVG.
+func newOverviewRow(day mms.Day) overviewRow {
+	row := overviewRow{Date: day.Date.Format("2 Jan"), Total: day.Total()}
+	row.Reached = day.Counts[mms.Sent] + day.Counts[mms.Delivered]
+	row.Failed = day.Counts[mms.Failed] + day.Counts[mms.Undelivered]
+	row.Open = row.Total - row.Reached - row.Failed
+	return row
+}
+
+// chart is a stacked bar chart with one bar a day, in units of its SVG.
 type chart struct {
 	Width, Height int
-	Most          int // messages of the highest bar
+	Max           int // messages of the highest bar
 	Bars          []bar
 }
 
 type bar struct {
 	X, Width int
-	Label    string // empty where labels would touch
-	Parts    []part
+	Label    string // empty if it would overlap the next one
+	Segments []segment
 }
 
-type part struct {
+type segment struct {
 	Class     string
 	Y, Height int
 }
 
 const (
 	chartWidth  = 720
-	chartHeight = 160 // of the bars; labels stand below
+	chartHeight = 160 // of the bars, without the labels
+	chartLabels = 7   // at most
 )
 
-func draw(rows []overviewRow) chart {
-	c := chart{Width: chartWidth, Height: chartHeight, Most: 1}
+func newChart(rows []overviewRow) chart {
+	c := chart{Width: chartWidth, Height: chartHeight, Max: 1}
 	for _, row := range rows {
-		c.Most = max(c.Most, row.Total)
+		c.Max = max(c.Max, row.Total)
 	}
 	slot := chartWidth / max(len(rows), 1)
 	for i, row := range rows {
 		b := bar{X: i*slot + slot/8, Width: max(slot*3/4, 1)}
-		if every := (len(rows) + 6) / 7; (len(rows)-1-i)%every == 0 {
+		if every := (len(rows) + chartLabels - 1) / chartLabels; (len(rows)-1-i)%every == 0 {
 			b.Label = row.Date
 		}
 		y := chartHeight
-		for _, p := range []struct {
+		for _, s := range []struct {
 			class string
 			n     int
 		}{{"good", row.Reached}, {"bad", row.Failed}, {"open", row.Open}} {
-			height := p.n * chartHeight / c.Most
-			if p.n > 0 {
-				height = max(height, 2) // few among many are still to be seen
+			height := s.n * chartHeight / c.Max
+			if s.n > 0 {
+				height = max(height, 2) // keeps small counts visible
 				y -= height
-				b.Parts = append(b.Parts, part{Class: p.class, Y: max(y, 0), Height: height})
+				b.Segments = append(b.Segments, segment{Class: s.class, Y: max(y, 0), Height: height})
 			}
 		}
 		c.Bars = append(c.Bars, b)

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postcard-mms/postcard/internal/httpkit"
@@ -21,82 +24,97 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// templates are the pages by name, each with the layout around it.
+const layoutFile = "templates/layout.html"
+
+// templates maps the name of each page to its template, which includes the
+// layout.
 type templates map[string]*template.Template
 
-var pageNames = []string{"login", "signup", "list", "compose", "message", "suppressions", "overview", "keys", "webhooks", "webhook", "batches", "newbatch", "batch", "error"}
-
-func (p *Pages) parse() (templates, error) {
-	functions := template.FuncMap{
-		"static": p.static.url,
-		"when":   when,
-		"since":  func(from time.Time, to *time.Time) string { return duration(to.Sub(from)) },
-		"took":   duration,
-		"add":    func(a, b int) int { return a + b },
-		"units":  func(n *int) string { return mms.Counted(*n, "unit") },
-		"number": func(n mms.PhoneNumber) string { return n.International() },
+func (p *Pages) parseTemplates() (templates, error) {
+	files, err := fs.Glob(templateFiles, "templates/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("listing templates: %w", err)
 	}
 	parsed := templates{}
-	for _, name := range pageNames {
-		t, err := template.New("layout.html").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html")
-		if err != nil {
-			return nil, fmt.Errorf("reading the template %s: %w", name, err)
+	for _, file := range files {
+		if file == layoutFile {
+			continue
 		}
-		parsed[name] = t
+		t, err := template.New(path.Base(layoutFile)).Funcs(p.functions()).ParseFS(templateFiles, layoutFile, file)
+		if err != nil {
+			return nil, fmt.Errorf("parsing %s: %w", file, err)
+		}
+		parsed[strings.TrimSuffix(path.Base(file), ".html")] = t
 	}
 	return parsed, nil
 }
 
-// frame is what the layout shows around every page.
-type frame struct {
-	Title     string
-	User      *identity.Principal // nil for strangers
-	Simulated bool
-	Signup    bool   // strangers may sign up
-	Flash     string // a notice of the page before
-	Pauses    []mms.Pause
-	Failing   []webhook.Endpoint // the user's, that were switched off
-	Refresh   bool               // without JavaScript, load again in a few seconds
+// functions are available in every template.
+func (p *Pages) functions() template.FuncMap {
+	return template.FuncMap{
+		"static":   p.static.url,
+		"when":     when,
+		"since":    func(from time.Time, to *time.Time) string { return duration(to.Sub(from)) },
+		"duration": duration,
+		"add":      func(a, b int) int { return a + b },
+		"units":    func(n *int) string { return mms.Counted(*n, "unit") },
+		"number":   func(n mms.PhoneNumber) string { return n.International() },
+		"label":    fieldLabel,
+	}
 }
 
-// page is a frame with what stands in it.
+// layout is the data of layout.html, which surrounds every page. Handlers set
+// Title and Refresh; fillLayout sets the rest.
+type layout struct {
+	Title            string
+	Refresh          bool                // reload every few seconds if there is no JavaScript
+	User             *identity.Principal // nil for visitors
+	Simulated        bool
+	Signup           bool   // sign-up is open
+	Flash            string // notice set by the previous request
+	Pauses           []mms.Pause
+	DisabledWebhooks []webhook.Endpoint // of the user
+}
+
+// page is the data of a whole page.
 type page[T any] struct {
-	frame
+	layout
 	Body T
 }
 
-// show renders a page to the end before anything is written.
-func show[T any](p *Pages, w http.ResponseWriter, r *http.Request, status int, name string, f frame, body T) {
-	p.fill(r.Context(), &f)
+// render writes the page only after the template has succeeded, so that an
+// error never follows half a page.
+func render[T any](p *Pages, w http.ResponseWriter, r *http.Request, status int, name string, l layout, body T) {
+	p.fillLayout(r.Context(), &l)
 	var out bytes.Buffer
-	if err := p.templates[name].Execute(&out, page[T]{f, body}); err != nil {
-		p.Logger.ErrorContext(r.Context(), "rendering a page", slog.String("page", name), slog.Any("error", err))
-		http.Error(w, "The page could not be made.", http.StatusInternalServerError)
+	if err := p.templates[name].Execute(&out, page[T]{l, body}); err != nil {
+		p.Logger.ErrorContext(r.Context(), "page not rendered", slog.String("page", name), slog.Any("error", err))
+		http.Error(w, "Postcard could not render this page. Please try again.", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(out.Bytes()) // the browser may be gone
+	_, _ = w.Write(out.Bytes()) // fails only if the browser has disconnected
 }
 
-// fill completes the frame. What cannot be read is left out: the page itself
-// matters more.
-func (p *Pages) fill(ctx context.Context, f *frame) {
-	f.Simulated, f.Signup = p.Simulated, p.Auth.SignupOpen()
-	who, ok := identity.PrincipalFrom(ctx)
+// fillLayout leaves out what cannot be read: the page itself matters more than
+// the notices above it.
+func (p *Pages) fillLayout(ctx context.Context, l *layout) {
+	l.Simulated, l.Signup = p.Simulated, p.Auth.SignupOpen()
+	principal, ok := identity.PrincipalFrom(ctx)
 	if !ok {
 		return
 	}
-	f.User = &who
-	f.Flash = p.Auth.PopFlash(ctx)
-	webhooks, err := p.Webhooks.Webhooks(ctx, who.UserID)
+	l.User = &principal
+	l.Flash = p.Auth.PopFlash(ctx)
+	webhooks, err := p.Webhooks.Webhooks(ctx, principal.UserID)
 	if err != nil {
-		p.Logger.WarnContext(ctx, "webhooks cannot be shown", slog.Any("error", err))
+		p.Logger.WarnContext(ctx, "disabled webhooks left out of a page", slog.Any("error", err))
 	}
-	f.Failing = slices.DeleteFunc(webhooks, func(w webhook.Endpoint) bool { return w.DisabledAt == nil })
-	if f.Pauses, err = p.Pauses.Pauses(ctx); err != nil {
-		p.Logger.WarnContext(ctx, "pauses cannot be shown", slog.Any("error", err))
+	l.DisabledWebhooks = slices.DeleteFunc(webhooks, func(w webhook.Endpoint) bool { return w.DisabledAt == nil })
+	if l.Pauses, err = p.Pauses.Pauses(ctx); err != nil {
+		p.Logger.WarnContext(ctx, "pauses left out of a page", slog.Any("error", err))
 	}
 }
 
@@ -105,62 +123,66 @@ type errorPage struct {
 	RequestID string
 }
 
-// showError is the one page for everything that goes wrong; it reveals nothing
-// of the inside.
-func (p *Pages) showError(w http.ResponseWriter, r *http.Request, status int, title, words string) {
-	show(p, w, r, status, "error", frame{Title: title}, errorPage{Message: words, RequestID: httpkit.RequestID(r.Context())})
+func (p *Pages) renderError(w http.ResponseWriter, r *http.Request, status int, title, message string) {
+	render(p, w, r, status, "error", layout{Title: title}, errorPage{Message: message, RequestID: httpkit.RequestID(r.Context())})
 }
 
-// NotFound says that there is no such page.
+// Texts of errors that are not the user's.
+const (
+	internalErrorText = "An internal error occurred. Please try again."
+	unavailableText   = "Postcard cannot reach its database at the moment. Please try again in a minute."
+)
+
+// NotFound answers 404. It does not tell a missing object from another user's.
 func (p *Pages) NotFound(w http.ResponseWriter, r *http.Request) {
-	p.showError(w, r, http.StatusNotFound, "Not found", "There is no such page, or it is not yours to see.")
+	p.renderError(w, r, http.StatusNotFound, "Not found", "This page does not exist, or you do not have access to it.")
 }
 
-// Forbidden says that a form came from another site.
+// Forbidden answers 403 to a form from another site. It runs before the session
+// is loaded and therefore has no layout.
 func (p *Pages) Forbidden(w http.ResponseWriter, _ *http.Request) {
-	// It stands before the session, so the frame cannot be filled.
-	http.Error(w, "The form comes from another site's page.", http.StatusForbidden)
+	http.Error(w, "The form was submitted from another site and was rejected.", http.StatusForbidden)
 }
 
-// Broken says that something went wrong on our side. It may stand where no
-// session has been loaded.
+// Broken answers 500 where the session may not have been loaded.
 func (p *Pages) Broken(w http.ResponseWriter, r *http.Request) {
-	bare(w, r, http.StatusInternalServerError, "Something went wrong on our side.")
+	plainError(w, r, http.StatusInternalServerError, internalErrorText)
 }
 
-// Unavailable answers when a session cannot be loaded, and logs why.
+// Unavailable logs err and answers a request whose session cannot be loaded.
 func (p *Pages) Unavailable(w http.ResponseWriter, r *http.Request, err error) {
-	p.Logger.ErrorContext(r.Context(), "a session cannot be loaded", slog.Any("error", err))
+	p.Logger.ErrorContext(r.Context(), "session not loaded", slog.Any("error", err))
 	status := http.StatusInternalServerError
 	if errors.Is(err, mms.ErrUnavailable) {
 		status = http.StatusServiceUnavailable
 	}
-	bare(w, r, status, "Postcard cannot reach its database at present. Please try again in a moment.")
+	plainError(w, r, status, unavailableText)
 }
 
-// bare is an error without a frame, for where there is no session to fill it.
-func bare(w http.ResponseWriter, r *http.Request, status int, words string) {
-	http.Error(w, fmt.Sprintf("%s\nRequest %s", words, httpkit.RequestID(r.Context())), status)
+// plainError answers without the layout, which needs a session.
+func plainError(w http.ResponseWriter, r *http.Request, status int, message string) {
+	http.Error(w, fmt.Sprintf("%s\nRequest ID: %s", message, httpkit.RequestID(r.Context())), status)
 }
 
-// failed answers for an error of the store: logged once, told in general.
-func (p *Pages) failed(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers 404, 503 or 500 for an error of the store. It shows nothing of
+// err, which it logs.
+func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, mms.ErrNotFound) || errors.Is(err, mms.ErrBatchNotFound) || errors.Is(err, webhook.ErrNotFound) {
 		p.NotFound(w, r)
 		return
 	}
 	if p.logFailure(r, err) == http.StatusServiceUnavailable {
-		p.showError(w, r, http.StatusServiceUnavailable, "Not available", "Postcard cannot reach its database at present. Please try again in a moment.")
+		p.renderError(w, r, http.StatusServiceUnavailable, "Not available", unavailableText)
 		return
 	}
-	p.showError(w, r, http.StatusInternalServerError, "Something went wrong", "It is on our side, and has been noted. Please try again.")
+	p.renderError(w, r, http.StatusInternalServerError, "Internal error", internalErrorText)
 }
 
-// logFailure logs an error of the store, unless the client has gone, which is then most
-// likely the cause, and returns the status to answer with.
+// logFailure logs an error of the store and returns the status to answer with.
+// It logs nothing if the client has disconnected, which is then the likely cause.
 func (p *Pages) logFailure(r *http.Request, err error) int {
 	if !errors.Is(r.Context().Err(), context.Canceled) {
-		p.Logger.ErrorContext(r.Context(), "a page failed", slog.String("request_id", httpkit.RequestID(r.Context())), slog.Any("error", err))
+		p.Logger.ErrorContext(r.Context(), "page failed", slog.String("request_id", httpkit.RequestID(r.Context())), slog.Any("error", err))
 	}
 	if errors.Is(err, mms.ErrUnavailable) {
 		return http.StatusServiceUnavailable
@@ -169,18 +191,18 @@ func (p *Pages) logFailure(r *http.Request, err error) int {
 }
 
 func (p *Pages) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	p.showError(w, r, http.StatusMethodNotAllowed, "Not possible", "This page cannot be used in that way.")
+	p.renderError(w, r, http.StatusMethodNotAllowed, "Method not allowed", "This page does not support the method "+r.Method+".")
 }
 
-// stamp is a time for people and for the script that rewrites it to their zone.
-type stamp struct{ Machine, Text string }
+// timestamp is a time in UTC. The script replaces Text with the browser's zone.
+type timestamp struct{ Machine, Text string }
 
-func when(t time.Time) stamp {
+func when(t time.Time) timestamp {
 	t = t.UTC()
-	return stamp{Machine: t.Format(time.RFC3339Nano), Text: t.Format("2 Jan 2006, 15:04:05 UTC")}
+	return timestamp{Machine: t.Format(time.RFC3339Nano), Text: t.Format("2 Jan 2006, 15:04:05 UTC")}
 }
 
-// duration is rounded to what people care about.
+// duration formats d with less precision the longer it is.
 func duration(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -190,4 +212,33 @@ func duration(d time.Duration) string {
 	default:
 		return d.Round(time.Second).String()
 	}
+}
+
+// fieldLabels are the labels of the forms by the field of the API.
+var fieldLabels = map[string]string{
+	"dailyCap":      "Maximum messages a day",
+	"description":   "Description",
+	"expiresInDays": "Expiry in days",
+	"file":          "File",
+	"from":          "Sender",
+	"mediaUrl":      "Picture",
+	"mediaUrls":     "Picture",
+	"name":          "Name",
+	"numbers":       "Recipients",
+	"scopes":        "Permission",
+	"sender":        "Sender",
+	"statuses":      "Event",
+	"text":          "Text",
+	"to":            "Recipient",
+	"url":           "URL",
+}
+
+// fieldLabel returns the label of a field such as "statuses[2]", or the name
+// itself if the forms have none.
+func fieldLabel(field string) string {
+	name, _, _ := strings.Cut(field, "[")
+	if label, ok := fieldLabels[name]; ok {
+		return label
+	}
+	return field
 }

@@ -13,9 +13,11 @@ import (
 //go:embed static/*
 var staticFiles embed.FS
 
-// static serves the embedded files under addresses that change with their
-// content, so that browsers may keep them for ever.
-type static struct{ versions map[string]string }
+// static serves the embedded files. Each URL contains a hash of the file's
+// content, so that browsers may cache it forever.
+type static struct {
+	versions map[string]string // content hash by file name
+}
 
 func loadStatic() (static, error) {
 	s := static{versions: map[string]string{}}

@@ -13,39 +13,40 @@ import (
 
 const suppressionsPath = "/admin/suppressions"
 
-// suppressionsPage lists the pairs of numbers between which nothing is sent.
+// suppressionsPage lists the opt-outs, with a search form and a form that adds
+// more. Form fields hold what the user typed.
 type suppressionsPage struct {
-	List       []mms.Suppression
-	Search     string // as it was typed
-	NoMatch    string // why the search could not be made
-	More       string // the address of the page behind; empty at the end
-	Senders    []mms.PhoneNumber
-	Numbers    string // as they were typed
-	Sender     string
-	Violations invalid.Fields
+	List        []mms.Suppression
+	Search      string
+	SearchError string // why Search is not a phone number
+	More        string // URL of the next page; empty on the last
+	Senders     []mms.PhoneNumber
+	Numbers     string
+	Sender      string
+	Violations  invalid.Fields
 }
 
 func (p *Pages) suppressions(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
-	p.showSuppressions(w, r, http.StatusOK, suppressionsPage{})
+	p.renderSuppressions(w, r, http.StatusOK, suppressionsPage{})
 }
 
-// showSuppressions completes the page with the list that the address asks for.
-func (p *Pages) showSuppressions(w http.ResponseWriter, r *http.Request, status int, body suppressionsPage) {
+// renderSuppressions adds the list that the URL selects.
+func (p *Pages) renderSuppressions(w http.ResponseWriter, r *http.Request, status int, body suppressionsPage) {
 	query := r.URL.Query()
 	body.Senders, body.Search = p.Senders, query.Get("recipient")
 	var recipient mms.PhoneNumber
 	if body.Search != "" {
 		var err error
 		if recipient, err = mms.ParseTypedPhoneNumber(body.Search); err != nil {
-			body.NoMatch = err.Error()
-			show(p, w, r, status, "suppressions", frame{Title: "Suppressed numbers"}, body)
+			body.SearchError = err.Error()
+			render(p, w, r, status, "suppressions", layout{Title: "Opt-outs"}, body)
 			return
 		}
 	}
 	after := mms.Suppression{Recipient: mms.PhoneNumber(query.Get("after")), Sender: mms.PhoneNumber(query.Get("sender"))}
 	list, more, err := p.Suppressions.Suppressions(r.Context(), recipient, after, pageSize)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	body.List = list
@@ -53,7 +54,7 @@ func (p *Pages) showSuppressions(w http.ResponseWriter, r *http.Request, status 
 		last := list[len(list)-1]
 		body.More = suppressionsPath + "?" + url.Values{"recipient": {body.Search}, "after": {string(last.Recipient)}, "sender": {string(last.Sender)}}.Encode()
 	}
-	show(p, w, r, status, "suppressions", frame{Title: "Suppressed numbers"}, body)
+	render(p, w, r, status, "suppressions", layout{Title: "Opt-outs"}, body)
 }
 
 func (p *Pages) addSuppressions(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
@@ -63,16 +64,24 @@ func (p *Pages) addSuppressions(w http.ResponseWriter, r *http.Request, _ identi
 	body := suppressionsPage{Numbers: r.PostForm.Get("numbers"), Sender: r.PostForm.Get("sender")}
 	list, err := mms.ParseSuppressions(body.Numbers, body.Sender, p.Senders)
 	if errors.As(err, &body.Violations) {
-		p.showSuppressions(w, r, http.StatusUnprocessableEntity, body)
+		p.renderSuppressions(w, r, http.StatusUnprocessableEntity, body)
 		return
 	}
 	added, err := p.Suppressions.AddSuppressions(r.Context(), list)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	p.Auth.Flash(r.Context(), fmt.Sprintf("%s added, %d had been there.", mms.Counted(added, "pair"), len(list)-added))
+	p.Auth.Flash(r.Context(), optOutsAddedNotice(added, len(list)-added))
 	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
+}
+
+func optOutsAddedNotice(added, existing int) string {
+	notice := fmt.Sprintf("Added %s.", mms.Counted(added, "opt-out"))
+	if existing > 0 {
+		notice += fmt.Sprintf(" %d existed already.", existing)
+	}
+	return notice
 }
 
 func (p *Pages) removeSuppression(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
@@ -80,13 +89,13 @@ func (p *Pages) removeSuppression(w http.ResponseWriter, r *http.Request, _ iden
 		return
 	}
 	sender, recipient := mms.PhoneNumber(r.PostForm.Get("sender")), mms.PhoneNumber(r.PostForm.Get("recipient"))
-	lifted, err := p.Suppressions.RemoveSuppression(r.Context(), sender, recipient)
+	removed, err := p.Suppressions.RemoveSuppression(r.Context(), sender, recipient)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	if lifted {
-		p.Auth.Flash(r.Context(), fmt.Sprintf("Messages from %s to %s are sent again. If the recipient opted out at Plivo, only their START ends that.", sender.International(), recipient.International()))
+	if removed {
+		p.Auth.Flash(r.Context(), fmt.Sprintf("Removed the opt-out of %s for sender %s. If the recipient texted STOP, Plivo keeps rejecting messages until they text START.", recipient.International(), sender.International()))
 	}
 	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
 }

@@ -18,7 +18,9 @@ import (
 
 const webhooksPath = "/settings/webhooks"
 
-// Webhooks keeps users' webhooks, which only they see: mms.ErrNoWebhook.
+// Webhooks stores users' webhooks and their events. It returns
+// webhook.ErrNotFound for those of other users, and CreateWebhook
+// webhook.ErrTooMany.
 type Webhooks interface {
 	CreateWebhook(ctx context.Context, e webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error)
 	Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error)
@@ -31,10 +33,11 @@ type Webhooks interface {
 	ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error)
 }
 
-// webhooksPage lists the user's webhooks, with a form for another.
+// webhooksPage lists the user's webhooks, with a form that adds one. Form fields
+// hold what the user typed.
 type webhooksPage struct {
 	Webhooks    []webhook.Endpoint
-	URL         string // as it was typed
+	URL         string
 	Description string
 	Chosen      map[mms.Status]bool
 	Statuses    []mms.Status
@@ -42,21 +45,21 @@ type webhooksPage struct {
 	Error       string
 }
 
-func (p *Pages) webhooks(w http.ResponseWriter, r *http.Request, who identity.Principal) {
-	p.showWebhooks(w, r, http.StatusOK, who, webhooksPage{})
+func (p *Pages) webhooks(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	p.renderWebhooks(w, r, http.StatusOK, principal, webhooksPage{})
 }
 
-func (p *Pages) showWebhooks(w http.ResponseWriter, r *http.Request, status int, who identity.Principal, body webhooksPage) {
+func (p *Pages) renderWebhooks(w http.ResponseWriter, r *http.Request, status int, principal identity.Principal, body webhooksPage) {
 	var err error
 	body.Statuses = mms.Statuses()
-	if body.Webhooks, err = p.Webhooks.Webhooks(r.Context(), who.UserID); err != nil {
-		p.failed(w, r, err)
+	if body.Webhooks, err = p.Webhooks.Webhooks(r.Context(), principal.UserID); err != nil {
+		p.fail(w, r, err)
 		return
 	}
-	show(p, w, r, status, "webhooks", frame{Title: "Webhooks"}, body)
+	render(p, w, r, status, "webhooks", layout{Title: "Webhooks"}, body)
 }
 
-func (p *Pages) createWebhook(w http.ResponseWriter, r *http.Request, who identity.Principal) {
+func (p *Pages) createWebhook(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	if !p.readForm(w, r) {
 		return
 	}
@@ -65,91 +68,94 @@ func (p *Pages) createWebhook(w http.ResponseWriter, r *http.Request, who identi
 		body.Chosen[mms.Status(status)] = true
 	}
 	params := webhook.Params{URL: body.URL, Description: body.Description, Statuses: r.PostForm["status"]}
-	endpoint, secret, err := webhook.Create(r.Context(), p.Webhooks, who.UserID, params, p.PrivateWebhooks)
+	endpoint, secret, err := webhook.Create(r.Context(), p.Webhooks, principal.UserID, params, p.PrivateWebhooks)
 	switch {
 	case errors.As(err, &body.Violations):
-		p.showWebhooks(w, r, http.StatusUnprocessableEntity, who, body)
+		p.renderWebhooks(w, r, http.StatusUnprocessableEntity, principal, body)
 	case errors.Is(err, webhook.ErrTooMany):
-		body.Error = fmt.Sprintf("You have %d webhooks, which is the most that there can be.", webhook.MaxEndpoints)
-		p.showWebhooks(w, r, http.StatusConflict, who, body)
+		body.Error = fmt.Sprintf("The webhook was not added: you already have %d, the maximum. Remove one that you no longer use.", webhook.MaxEndpoints)
+		p.renderWebhooks(w, r, http.StatusConflict, principal, body)
 	case err != nil:
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 	default:
-		p.showWebhook(w, r, who, endpoint, secret)
+		p.renderWebhook(w, r, principal, endpoint, secret)
 	}
 }
 
-// webhookPage is a webhook with what it was told, newest first.
+// webhookPage shows a webhook and its newest events.
 type webhookPage struct {
 	webhook.Endpoint
-	Secret webhook.Secret // shown when it is new
-	Events []webhook.Event
+	Secret webhook.Secret  // set only when it is new
+	Events []webhook.Event // newest first
 }
 
-func (p *Pages) webhook(w http.ResponseWriter, r *http.Request, who identity.Principal) {
-	endpoint, ok := p.findWebhook(w, r, who)
+func (p *Pages) webhook(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	endpoint, ok := p.findWebhook(w, r, principal)
 	if ok {
-		p.showWebhook(w, r, who, endpoint, "")
+		p.renderWebhook(w, r, principal, endpoint, "")
 	}
 }
 
-func (p *Pages) findWebhook(w http.ResponseWriter, r *http.Request, who identity.Principal) (webhook.Endpoint, bool) {
+// findWebhook returns the webhook in the URL. If it cannot, it answers the request
+// and returns false.
+func (p *Pages) findWebhook(w http.ResponseWriter, r *http.Request, principal identity.Principal) (webhook.Endpoint, bool) {
 	id, err := uuid.Parse(chi.URLParam(r, "id"))
 	if err != nil {
 		p.NotFound(w, r)
 		return webhook.Endpoint{}, false
 	}
-	endpoint, err := p.Webhooks.Webhook(r.Context(), who.UserID, id)
+	endpoint, err := p.Webhooks.Webhook(r.Context(), principal.UserID, id)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 	}
 	return endpoint, err == nil
 }
 
-func (p *Pages) showWebhook(w http.ResponseWriter, r *http.Request, who identity.Principal, endpoint webhook.Endpoint, secret webhook.Secret) {
-	events, _, err := p.Webhooks.WebhookEvents(r.Context(), who.UserID, endpoint.ID, 0, mms.MaxPage)
+func (p *Pages) renderWebhook(w http.ResponseWriter, r *http.Request, principal identity.Principal, endpoint webhook.Endpoint, secret webhook.Secret) {
+	events, _, err := p.Webhooks.WebhookEvents(r.Context(), principal.UserID, endpoint.ID, 0, mms.MaxPage)
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
-	show(p, w, r, http.StatusOK, "webhook", frame{Title: "Webhook"}, webhookPage{Endpoint: endpoint, Secret: secret, Events: events})
+	render(p, w, r, http.StatusOK, "webhook", layout{Title: "Webhook"}, webhookPage{Endpoint: endpoint, Secret: secret, Events: events})
 }
 
-// webhookAction does one thing with a webhook; replay names the event in the form.
-func (p *Pages) webhookAction(w http.ResponseWriter, r *http.Request, who identity.Principal) {
-	endpoint, ok := p.findWebhook(w, r, who)
+// webhookAction carries out the action in the URL. For replay, the form holds the
+// event's id.
+func (p *Pages) webhookAction(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	endpoint, ok := p.findWebhook(w, r, principal)
 	if !ok || !p.readForm(w, r) {
 		return
 	}
 	notice, to, err := "", webhooksPath+"/"+endpoint.ID.String(), error(nil)
-	switch chi.URLParam(r, "act") {
+	switch chi.URLParam(r, "action") {
 	case "rotate-secret":
 		secret := webhook.NewSecret()
-		if err = p.Webhooks.RotateSecret(r.Context(), who.UserID, endpoint.ID, secret); err == nil {
-			p.showWebhook(w, r, who, endpoint, secret)
+		if err = p.Webhooks.RotateSecret(r.Context(), principal.UserID, endpoint.ID, secret); err == nil {
+			p.renderWebhook(w, r, principal, endpoint, secret)
 			return
 		}
 	case "enable":
-		notice, err = "The webhook is switched on.", p.Webhooks.EnableWebhook(r.Context(), who.UserID, endpoint.ID)
+		notice, err = "The webhook is enabled.", p.Webhooks.EnableWebhook(r.Context(), principal.UserID, endpoint.ID)
 	case "test":
-		notice = "A test event is on its way."
-		_, err = p.Webhooks.CreateTestEvent(r.Context(), who.UserID, endpoint.ID)
+		notice = "A test event is being sent."
+		_, err = p.Webhooks.CreateTestEvent(r.Context(), principal.UserID, endpoint.ID)
 	case "replay":
 		event, parseErr := uuid.Parse(r.PostForm.Get("event"))
 		if parseErr != nil {
 			p.NotFound(w, r)
 			return
 		}
-		notice = "The event is on its way again."
-		_, err = p.Webhooks.ReplayEvent(r.Context(), who.UserID, endpoint.ID, event)
+		notice = "The event is being sent again."
+		_, err = p.Webhooks.ReplayEvent(r.Context(), principal.UserID, endpoint.ID, event)
 	case "delete":
-		notice, to, err = "The webhook is removed.", webhooksPath, p.Webhooks.DeleteWebhook(r.Context(), who.UserID, endpoint.ID)
+		notice, to, err = "The webhook is removed.", webhooksPath, p.Webhooks.DeleteWebhook(r.Context(), principal.UserID, endpoint.ID)
 	default:
 		p.NotFound(w, r)
 		return
 	}
 	if err != nil {
-		p.failed(w, r, err)
+		p.fail(w, r, err)
 		return
 	}
 	p.Auth.Flash(r.Context(), notice)

@@ -1,6 +1,6 @@
-// Package webui is the web face: pages rendered on the server that work without
-// JavaScript. It decides nothing about messages or people; it shows what the
-// heart says and hands on what was typed.
+// Package webui serves the HTML pages. They are rendered on the server and work
+// without JavaScript. It holds no rules about messages or users: it renders what
+// the domain returns and passes form input on.
 package webui
 
 import (
@@ -17,14 +17,17 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Intake takes messages on; faults of a draft come back as invalid.Fields.
+// Intake creates messages. It returns violations as invalid.Fields and rejected
+// rows of a batch as mms.RowErrors.
 type Intake interface {
-	CreateMessage(ctx context.Context, by mms.Submitter, d mms.CreateParams) (mms.CreateResult, error)
+	CreateMessage(ctx context.Context, by mms.Submitter, p mms.CreateParams) (mms.CreateResult, error)
 	Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error)
-	CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
+	CreateBatch(ctx context.Context, by mms.Submitter, p mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
 }
 
-// Messages reads an owner's messages, and carries out decisions about them.
+// Messages reads and changes the messages of one owner. It returns
+// mms.ErrNotFound for those of others. Decide returns mms.ErrNotHeld, Cancel
+// mms.ErrTooLate.
 type Messages interface {
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
@@ -35,20 +38,22 @@ type Messages interface {
 	Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error)
 }
 
-// Pauses tells why nothing is sent at present, and ends that by an admin's word.
+// Pauses lists the reasons for which all sending is paused, and ends one. Resume
+// reports whether there was such a pause.
 type Pauses interface {
 	Pauses(ctx context.Context) ([]mms.Pause, error)
 	Resume(ctx context.Context, cause mms.Reason) (bool, error)
 }
 
-// Suppressions keeps the pairs of numbers between which nothing is sent.
+// Suppressions stores the pairs of numbers between which nothing is sent. They
+// are ordered by recipient and sender; after is the last one of the previous page.
 type Suppressions interface {
 	Suppressions(ctx context.Context, recipient mms.PhoneNumber, after mms.Suppression, limit int) (list []mms.Suppression, more bool, err error)
 	AddSuppressions(ctx context.Context, list []mms.Suppression) (added int, err error)
 	RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error)
 }
 
-// Options wire the pages.
+// Options are the dependencies and settings of the pages.
 type Options struct {
 	Auth     *auth.Service
 	Intake   Intake
@@ -57,17 +62,17 @@ type Options struct {
 	Keys     *auth.KeyService
 	Webhooks Webhooks
 
-	PrivateWebhooks bool // webhooks may be on private and local hosts
+	PrivateWebhooks bool // allow webhooks on private and local hosts
 
 	Pauses       Pauses
 	Suppressions Suppressions
 	Senders      []mms.PhoneNumber
-	Simulated    bool // messages go to a simulator, and every page says so
+	Simulated    bool // messages go to a simulator; every page says so
 	Logger       *slog.Logger
 }
 
-// Pages serves the web face. Whoever mounts it has put the door's middleware,
-// the check against foreign sites and the security headers in front.
+// Pages serves the HTML pages. It must be mounted behind the session middleware
+// of internal/auth, a check against cross-origin requests and security headers.
 type Pages struct {
 	Options
 	router    chi.Router
@@ -75,93 +80,93 @@ type Pages struct {
 	static    static
 }
 
-// New makes the pages.
+// New parses the templates and returns the pages.
 func New(o Options) (*Pages, error) {
 	p := &Pages{Options: o}
 	var err error
 	if p.static, err = loadStatic(); err != nil {
 		return nil, err
 	}
-	if p.templates, err = p.parse(); err != nil {
+	if p.templates, err = p.parseTemplates(); err != nil {
 		return nil, err
 	}
 	p.router = p.routes()
 	return p, nil
 }
 
-// ServeHTTP answers for all paths of the pages.
+// ServeHTTP routes the request to its page.
 func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.router.ServeHTTP(w, r) }
 
 func (p *Pages) routes() chi.Router {
 	r := chi.NewRouter()
 	r.NotFound(p.NotFound)
 	r.MethodNotAllowed(p.methodNotAllowed)
-	both := func(path string, handler http.HandlerFunc) {
+	get := func(path string, handler http.HandlerFunc) {
 		r.Get(path, handler)
 		r.Head(path, handler)
 	}
-	both("/", p.home)
-	both("/static/*", p.static.ServeHTTP)
-	both("/favicon.ico", p.favicon)
-	both("/login", p.loginForm)
+	get("/", p.home)
+	get("/static/*", p.static.ServeHTTP)
+	get("/favicon.ico", p.favicon)
+	get("/login", p.loginForm)
 	r.Post("/login", p.login)
-	both("/signup", p.signupForm)
+	get("/signup", p.signupForm)
 	r.Post("/signup", p.signup)
 	r.Post("/logout", p.logout)
-	both("/messages", p.forUsers(p.list))
-	both("/overview", p.forUsers(p.overview))
-	both("/messages/new", p.forUsers(p.composeForm))
-	r.Post("/messages/new", p.forUsersElse(p.composeAgain, p.compose))
-	both("/messages/{id}", p.forUsers(p.message))
-	r.Post("/messages/{id}/decision", p.forUsers(p.decide))
-	r.Post("/messages/{id}/cancel", p.forUsers(p.cancel))
-	r.Post("/messages/{id}/resend", p.forUsers(p.resend))
-	both("/batches", p.forUsers(p.batches))
-	both("/batches/new", p.forUsers(p.batchForm))
-	r.Post("/batches/new", p.forUsers(p.createBatch))
-	both("/batches/{id}", p.forUsers(p.batch))
-	r.Post("/batches/{id}/{act}", p.forUsers(p.batchAction))
+	get("/messages", p.requireUser(p.list))
+	get("/overview", p.requireUser(p.overview))
+	get("/messages/new", p.requireUser(p.composeForm))
+	r.Post("/messages/new", p.requireUserOr(p.composeLoggedOut, p.compose))
+	get("/messages/{id}", p.requireUser(p.message))
+	r.Post("/messages/{id}/decision", p.requireUser(p.decide))
+	r.Post("/messages/{id}/cancel", p.requireUser(p.cancel))
+	r.Post("/messages/{id}/resend", p.requireUser(p.resend))
+	get("/batches", p.requireUser(p.batches))
+	get("/batches/new", p.requireUser(p.batchForm))
+	r.Post("/batches/new", p.requireUser(p.createBatch))
+	get("/batches/{id}", p.requireUser(p.batch))
+	r.Post("/batches/{id}/{action}", p.requireUser(p.batchAction))
 	r.Handle("/settings", http.RedirectHandler(keysPath, http.StatusSeeOther))
-	both(keysPath, p.forUsers(p.keys))
-	r.Post(keysPath, p.forUsers(p.createKey))
-	r.Post(keysPath+"/{id}/revoke", p.forUsers(p.revokeKey))
-	both(webhooksPath, p.forUsers(p.webhooks))
-	r.Post(webhooksPath, p.forUsers(p.createWebhook))
-	both(webhooksPath+"/{id}", p.forUsers(p.webhook))
-	r.Post(webhooksPath+"/{id}/{act}", p.forUsers(p.webhookAction))
-	r.Post("/admin/resume", p.forAdmins(p.resume))
-	both(suppressionsPath, p.forAdmins(p.suppressions))
-	r.Post(suppressionsPath, p.forAdmins(p.addSuppressions))
-	r.Post(suppressionsPath+"/lift", p.forAdmins(p.removeSuppression))
+	get(keysPath, p.requireUser(p.keys))
+	r.Post(keysPath, p.requireUser(p.createKey))
+	r.Post(keysPath+"/{id}/revoke", p.requireUser(p.revokeKey))
+	get(webhooksPath, p.requireUser(p.webhooks))
+	r.Post(webhooksPath, p.requireUser(p.createWebhook))
+	get(webhooksPath+"/{id}", p.requireUser(p.webhook))
+	r.Post(webhooksPath+"/{id}/{action}", p.requireUser(p.webhookAction))
+	r.Post("/admin/resume", p.requireAdmin(p.resume))
+	get(suppressionsPath, p.requireAdmin(p.suppressions))
+	r.Post(suppressionsPath, p.requireAdmin(p.addSuppressions))
+	r.Post(suppressionsPath+"/remove", p.requireAdmin(p.removeSuppression))
 	return r
 }
 
-// handler answers for somebody who is logged in.
-type handler func(w http.ResponseWriter, r *http.Request, who identity.Principal)
+// handler handles a request of a logged-in user.
+type handler func(w http.ResponseWriter, r *http.Request, principal identity.Principal)
 
-// forUsers sends others to the login, from where they come back.
-func (p *Pages) forUsers(h handler) http.HandlerFunc { return p.forUsersElse(toLogin, h) }
+// requireUser redirects visitors to the login page, which leads back.
+func (p *Pages) requireUser(h handler) http.HandlerFunc { return p.requireUserOr(redirectToLogin, h) }
 
-// forUsersElse has others answered for otherwise.
-func (p *Pages) forUsersElse(others http.HandlerFunc, h handler) http.HandlerFunc {
+// requireUserOr calls otherwise for visitors who are not logged in.
+func (p *Pages) requireUserOr(otherwise http.HandlerFunc, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		who, ok := identity.PrincipalFrom(r.Context())
+		principal, ok := identity.PrincipalFrom(r.Context())
 		if !ok {
-			others(w, r)
+			otherwise(w, r)
 			return
 		}
-		h(w, r, who)
+		h(w, r, principal)
 	}
 }
 
-// forAdmins tells other users that there is no such page.
-func (p *Pages) forAdmins(h handler) http.HandlerFunc {
-	return p.forUsers(func(w http.ResponseWriter, r *http.Request, who identity.Principal) {
-		if !who.IsAdmin() {
+// requireAdmin answers 404 to users who are not admins.
+func (p *Pages) requireAdmin(h handler) http.HandlerFunc {
+	return p.requireUser(func(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+		if !principal.IsAdmin() {
 			p.NotFound(w, r)
 			return
 		}
-		h(w, r, who)
+		h(w, r, principal)
 	})
 }
 

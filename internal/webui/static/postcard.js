@@ -1,6 +1,6 @@
 "use strict";
 
-// Everything here makes a page nicer that works without it.
+// Every page works without this script, which only improves it.
 
 function localTimes(root) {
   const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -17,7 +17,7 @@ function counters() {
     const show = () => {
       const left = max - Array.from(area.value).length;
       count.textContent = left >= 0 ? left + " left." : -left + " too many.";
-      count.classList.toggle("over", left < 0);
+      count.classList.toggle("too-long", left < 0);
     };
     area.addEventListener("input", show);
     show();
@@ -36,7 +36,7 @@ function previews() {
     const hint = document.createElement("p");
     hint.className = "hint";
     hint.hidden = true;
-    hint.textContent = "The picture cannot be shown here. Is the link open to everybody?";
+    hint.textContent = "The picture cannot be loaded. Check that anyone can open the link.";
     input.after(image, hint);
     image.addEventListener("load", () => { image.hidden = false; hint.hidden = true; });
     image.addEventListener("error", () => { image.hidden = true; hint.hidden = false; });
@@ -73,31 +73,32 @@ function previews() {
   pictures.append(more);
 }
 
-// live follows one message, or all: the server tells when something has
-// happened, and the new rendering comes from the page itself. While nobody looks
-// at the page it asks for nothing, and keeps no connection that others need.
+// live keeps the region #live current. A server-sent event triggers a fetch of
+// the page itself, whose #live then replaces the old one. With data-version the
+// page shows one message, otherwise a list. A hidden tab closes its stream,
+// because each user may have only a few.
 function live() {
   const region = document.getElementById("live");
   if (!region || "final" in region.dataset) return;
-  const words = document.getElementById("live-status");
+  const notice = document.getElementById("live-status");
   const one = "version" in region.dataset;
   const pauses = document.getElementById("pauses");
   let paused = pauses.innerHTML;
-  let shown = region.innerHTML; // as the server sent it
+  let shown = region.innerHTML; // as the server sent it, before localTimes
   let status = one && document.getElementById("status").textContent;
   let source = null;
-  let over = false;
-  let renewing = false;
-  let again = false;
+  let done = false; // no further updates
+  let refreshing = false;
+  let again = false; // refresh once more afterwards
 
   function say(text, bad) {
-    words.className = bad ? "notice bad" : "sr";
-    words.textContent = text;
+    notice.className = bad ? "notice bad" : "sr";
+    notice.textContent = text;
   }
 
-  async function renew() {
-    if (renewing) { again = true; return; }
-    renewing = true;
+  async function refresh() {
+    if (refreshing) { again = true; return; }
+    refreshing = true;
     try {
       const response = await fetch(location.href, { headers: { Accept: "text/html" } });
       const text = await response.text();
@@ -109,17 +110,18 @@ function live() {
       }
       else {
         again = true;
-        await failed(); // who has been logged out gets another page
+        await checkConnection(); // a logged-out user gets the login page instead
       }
     } catch {
       again = true;
     }
-    renewing = false;
-    if (again && !over) setTimeout(() => { again = false; renew(); }, 1000);
+    refreshing = false;
+    if (again && !done) setTimeout(() => { again = false; refresh(); }, 1000);
   }
 
-  // place finds an element again after the region was renewed.
-  function place(element) {
+  // selectorFor returns a selector that finds the element again after a refresh,
+  // or "".
+  function selectorFor(element) {
     if (element.id) return "#" + CSS.escape(element.id);
     const name = element.localName;
     for (const attribute of ["value", "href"]) {
@@ -130,17 +132,17 @@ function live() {
 
   function show(fresh) {
     shown = fresh.innerHTML;
-    const focused = region.contains(document.activeElement) ? place(document.activeElement) : "";
+    const focused = region.contains(document.activeElement) ? selectorFor(document.activeElement) : "";
     region.replaceChildren(...fresh.childNodes);
     localTimes(region);
     if (focused) region.querySelector(focused)?.focus();
     region.toggleAttribute("data-waiting", "waiting" in fresh.dataset);
     if (!one) return;
     region.dataset.version = fresh.dataset.version;
-    const fresher = document.getElementById("status").textContent;
-    if (fresher !== status) say("Status: " + fresher, false);
-    status = fresher;
-    if ("final" in fresh.dataset) { over = true; close(); }
+    const newStatus = document.getElementById("status").textContent;
+    if (newStatus !== status) say("Status: " + newStatus, false);
+    status = newStatus;
+    if ("final" in fresh.dataset) { done = true; close(); }
   }
 
   function showPauses(fresh) {
@@ -156,36 +158,37 @@ function live() {
   }
 
   function open() {
-    if (source || over || document.hidden) return;
+    if (source || done || document.hidden) return;
     source = new EventSource(region.dataset.stream);
     source.onopen = () => {
-      if (words.className !== "sr") say("", false);
-      if (!one) renew();
+      if (notice.className !== "sr") say("", false);
+      if (!one) refresh();
     };
-    source.addEventListener("message", (event) => { if (event.lastEventId !== region.dataset.version) renew(); });
-    source.addEventListener("news", renew);
-    source.onerror = failed;
+    source.addEventListener("message", (event) => { if (event.lastEventId !== region.dataset.version) refresh(); });
+    source.addEventListener("news", refresh);
+    source.onerror = checkConnection;
   }
 
-  // failed is called also each time a stream ends after its few minutes; the
-  // browser then opens the next by itself.
-  async function failed() {
-    const ended = source?.readyState === EventSource.CLOSED;
-    const who = await fetch("/api/me", { cache: "no-store" }).catch(() => null);
-    if (who?.status === 401) {
+  // checkConnection finds out why the stream failed. It also runs whenever the
+  // server ends a stream after a few minutes; the browser then reconnects by
+  // itself.
+  async function checkConnection() {
+    const closed = source?.readyState === EventSource.CLOSED;
+    const me = await fetch("/api/me", { cache: "no-store" }).catch(() => null);
+    if (me?.status === 401) {
       close();
-      over = true;
-      say("You have been logged out. Reload the page to go on.", true);
+      done = true;
+      say("Your session has ended. Reload this page to log in again.", true);
       return;
     }
-    if (!who?.ok) say("Postcard cannot be reached at present. This page keeps trying.", true);
-    if (!ended) return;
+    if (!me?.ok) say("Postcard cannot be reached. This page keeps trying to reconnect.", true);
+    if (!closed) return;
     close();
     setTimeout(open, 2000);
   }
 
-  // Of others that leave the line, and of pauses, nobody tells.
-  setInterval(() => { if (source && "waiting" in region.dataset) renew(); }, 15000);
+  // No event announces a new queue position or a pause.
+  setInterval(() => { if (source && "waiting" in region.dataset) refresh(); }, 15000);
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", open);
@@ -194,6 +197,6 @@ function live() {
 
 counters();
 previews();
-live(); // before times are rewritten: it compares with what the server sends
+live(); // before localTimes, because it compares with what the server sent
 localTimes(document);
 document.getElementById("summary")?.focus();
