@@ -1,0 +1,297 @@
+package webui
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	texttemplate "text/template"
+	"text/template/parse"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webhook"
+)
+
+var (
+	aTime   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	anID    = uuid.MustParse("0195530a-0000-7000-8000-000000000001")
+	units   = 2
+	senders = []mms.PhoneNumber{"+14155550100", "+14155550101"}
+)
+
+// violationsOf returns a violation of each field.
+func violationsOf(fields ...string) (violations invalid.Fields) {
+	for _, field := range fields {
+		violations.Add(field, "rule", "is invalid")
+	}
+	return violations
+}
+
+// layouts are those of a visitor, a user and an admin.
+var layouts = struct{ visitor, user, admin layout }{
+	visitor: layout{Title: "Title", Signup: true},
+	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
+	admin: layout{
+		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin}, Simulated: true, Flash: "Done.",
+		Pauses:           []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}},
+		DisabledWebhooks: []webhook.Endpoint{{ID: anID, URL: "https://example.com", DisabledAt: &aTime}},
+	},
+}
+
+// pageData has the data with which each page is executed. Together they must
+// take every branch of its template.
+var pageData = map[string][]any{
+	"batch": {
+		page[batchPage]{layouts.user, batchPage{}},
+		page[batchPage]{layouts.user, batchPage{
+			Batch:      mms.Batch{ID: anID, Name: "Spring", State: mms.BatchRunning, Created: 3, Rejected: 1, Counts: map[mms.Status]int{mms.Queued: 2, mms.Sent: 1}},
+			Open:       2,
+			Percent:    33,
+			Statuses:   mms.Statuses(),
+			Errors:     []mms.RowError{{Row: 2, Field: invalid.Field{Name: "to", Message: "is invalid"}}},
+			MoreErrors: true,
+		}},
+		page[batchPage]{layouts.user, batchPage{Batch: mms.Batch{State: mms.BatchPaused, Rejected: 1}, Open: 1}},
+	},
+	"batches": {
+		page[batchesPage]{layouts.user, batchesPage{}},
+		page[batchesPage]{layouts.user, batchesPage{Batches: []mms.Batch{{ID: anID, Name: "Spring", CreatedAt: aTime}, {}}, Older: "/batches?before=1"}},
+	},
+	"compose": {
+		page[composePage]{layouts.user, composePage{}},
+		page[composePage]{layouts.visitor, composePage{LoggedOut: true, From: string(senders[0])}},
+		page[composePage]{layouts.user, composePage{
+			To: "1", From: string(senders[1]), Text: "Hi", Senders: senders, Error: "Not sent.",
+			Media:   []mediaInput{{ID: "media-0", Label: "Picture"}, {ID: "media-1", Label: "Picture 2", Value: "x", Error: "Picture 2 is invalid"}},
+			Summary: []inputError{{ID: "to", Message: "Recipient is invalid"}},
+			Errors:  map[string]string{"to": "Recipient is invalid", "from": "Sender is invalid", "text": "Text is invalid"},
+		}},
+		page[composePage]{layouts.user, composePage{Senders: senders}},
+	},
+	"error": {
+		page[errorPage]{layouts.visitor, errorPage{}},
+		page[errorPage]{layouts.admin, errorPage{Message: "An error.", RequestID: "1"}},
+	},
+	"keys": {
+		page[keysPage]{layouts.user, keysPage{}},
+		page[keysPage]{layouts.user, keysPage{
+			Keys: []identity.Key{
+				{ID: anID, Name: "Shop", Scopes: identity.Scopes(), DailyCap: 10, LastUsedAt: &aTime, ExpiresAt: &aTime},
+				{RevokedAt: &aTime}, {Expired: true}, {},
+			},
+			Secret: "pc_1", Name: "Shop", Send: true, Read: true, Violations: violationsOf("name"), Error: "Not created.",
+		}},
+	},
+	"list": {
+		page[listPage]{layouts.user, listPage{}},
+		page[listPage]{layouts.user, listPage{First: true}},
+		page[listPage]{layouts.user, listPage{Query: "status=sent", Older: "/messages?before=1", SearchError: "is invalid"}},
+		page[listPage]{layouts.user, listPage{
+			Messages: []mms.Message{{ID: anID, Recipient: senders[0], Text: "Hi", Status: mms.Sent, CreatedAt: aTime}, {}},
+			Status:   mms.Sent, Statuses: mms.Statuses(), Batch: anID.String(), Waiting: true,
+		}},
+	},
+	"login": {
+		page[credentials]{layout{}, credentials{}},
+		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true}},
+	},
+	"message": {
+		page[messagePage]{layouts.user, messagePage{}},
+		page[messagePage]{layouts.user, messagePage{
+			History: mms.History{
+				Message: mms.Message{
+					ID: anID, Sender: senders[0], Recipient: senders[1], Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"},
+					Status: mms.Undelivered, PlivoUUID: "1", PlivoCode: "30", Held: true, Priority: mms.Normal, SendAt: &aTime,
+					Metadata: map[string]string{"order": "1"}, ResendOf: anID, BatchID: anID, CreatedAt: aTime, FinalAt: &aTime,
+					Details: mms.Details{Units: &units, Cost: "0.032", SentAt: &aTime, ReportedAt: &aTime},
+				},
+				AttemptList: []mms.Attempt{{Ordinal: 1, StartedAt: aTime, FinishedAt: &aTime, Outcome: mms.Accepted, HTTPStatus: 202, Detail: "ok"}, {}},
+			},
+			QueuePosition: "Next.", NextAttempt: &aTime, Responsible: "Plivo",
+			Replies: []mms.Inbound{{Text: "STOP", Keyword: mms.KeywordStop, MediaURLs: []string{"https://example.com/b.jpg"}}, {Text: "START", Keyword: mms.KeywordStart}, {}},
+			Timeline: []timelineEntry{
+				{Event: mms.Event{At: aTime, Kind: mms.EventResent, Detail: anID.String()}, After: time.Second},
+				{Event: mms.Event{At: aTime, Kind: mms.EventHeld, Attempt: 1, Detail: string(mms.ReasonAmbiguous)}},
+				{Event: mms.Event{At: aTime, Kind: mms.EventCreated}},
+			},
+		}},
+		page[messagePage]{layouts.user, messagePage{History: mms.History{Message: mms.Message{Status: mms.Scheduled, SendAt: &aTime, PlivoCode: "x", Details: mms.Details{Cost: "0"}}}}},
+	},
+	"newbatch": {
+		page[newBatchPage]{layouts.user, newBatchPage{}},
+		page[newBatchPage]{layouts.user, newBatchPage{From: string(senders[1]), CreateValid: true, Senders: senders, Errors: []string{"Row 2: to is invalid"}, Rejected: 1}},
+		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"File is missing"}}},
+	},
+	"overview": {
+		page[overviewPage]{layouts.user, overviewPage{}},
+		page[overviewPage]{layouts.admin, overviewPage{Choices: overviewPeriods, Overview: mms.Overview{Totals: map[mms.Status]int{mms.Queued: 1}}}},
+		page[overviewPage]{layouts.admin, overviewPage{
+			Overview: mms.Overview{
+				Totals:  map[mms.Status]int{mms.Sent: 1},
+				Medians: []mms.Median{{Status: mms.Sent, Took: time.Second, Messages: 1}},
+				Reasons: []mms.ReasonCount{{Reason: mms.ReasonExpired, Messages: 1}},
+			},
+			Period: 7, Choices: overviewPeriods, AllUsers: true, Rated: true, Percent: 100,
+			Rows:  []overviewRow{{Date: "1 Mar", Total: 1, Reached: 1}},
+			Chart: newChart(make([]overviewRow, 30)),
+		}},
+		page[overviewPage]{layouts.user, overviewPage{
+			Overview: mms.Overview{Totals: map[mms.Status]int{mms.Sent: 1}},
+			Chart:    newChart([]overviewRow{{Date: "1 Mar", Total: 3, Reached: 1, Failed: 1, Open: 1}}),
+		}},
+	},
+	"signup": {
+		page[credentials]{layout{}, credentials{}},
+		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", Violations: violationsOf("email", "password")}},
+	},
+	"suppressions": {
+		page[suppressionsPage]{layouts.admin, suppressionsPage{}},
+		page[suppressionsPage]{layouts.admin, suppressionsPage{Search: "x", SearchError: "is invalid"}},
+		page[suppressionsPage]{layouts.admin, suppressionsPage{Search: string(senders[0])}},
+		page[suppressionsPage]{layouts.admin, suppressionsPage{
+			List: []mms.Suppression{{Sender: senders[0], Recipient: senders[1], Reason: mms.SuppressedByAdmin, CreatedAt: aTime}},
+			More: "/admin/suppressions?after=1", Senders: senders, Sender: string(senders[1]), Violations: violationsOf("numbers", "sender"),
+		}},
+	},
+	"webhook": {
+		page[webhookPage]{layouts.user, webhookPage{}},
+		page[webhookPage]{layouts.user, webhookPage{
+			Endpoint: webhook.Endpoint{ID: anID, URL: "https://example.com", Description: "Shop", Statuses: []mms.Status{mms.Sent, mms.Failed}, DisabledAt: &aTime, OldSecretUntil: &aTime},
+			Secret:   "whsec_1",
+			Events: []webhook.Event{
+				{ID: anID, WebhookID: anID, MessageID: anID, Status: mms.Sent, Version: 1, State: webhook.Failed, Attempts: 1, HTTPStatus: 500, Error: "an error"},
+				{State: webhook.Pending, Attempts: 1, DueAt: aTime},
+			},
+		}},
+	},
+	"webhooks": {
+		page[webhooksPage]{layouts.user, webhooksPage{}},
+		page[webhooksPage]{layouts.user, webhooksPage{
+			Webhooks: []webhook.Endpoint{{ID: anID, URL: "https://example.com", Description: "Shop", Statuses: []mms.Status{mms.Sent, mms.Failed}}, {}},
+			Chosen:   map[mms.Status]bool{mms.Sent: true}, Statuses: mms.Statuses(), Violations: violationsOf("url", "statuses[0]"), Error: "Not added.",
+		}},
+	},
+}
+
+func newTestPages(t *testing.T) *Pages {
+	t.Helper()
+	pages, err := New(Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages
+}
+
+func TestEveryPageHasData(t *testing.T) {
+	t.Parallel()
+	got := slices.Sorted(maps.Keys(pageData))
+	want := slices.Sorted(maps.Keys(newTestPages(t).templates))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("pages with data (-embedded templates +pageData):\n%s", diff)
+	}
+}
+
+func TestEveryPageExecutes(t *testing.T) {
+	t.Parallel()
+	pages := newTestPages(t)
+	for name, list := range pageData {
+		for i, data := range list {
+			var out strings.Builder
+			if err := pages.templates[name].Execute(&out, data); err != nil {
+				t.Errorf("%s with data %d: %v", name, i, err)
+			}
+			if strings.Contains(out.String(), "ZgotmplZ") { // what html/template writes instead of an unsafe value
+				t.Errorf("%s with data %d: html/template rejected a value", name, i)
+			}
+		}
+	}
+}
+
+// TestEveryBranchExecutes checks that pageData takes every branch of every
+// template, and makes every if both true and false. To see which branches are
+// taken, it parses the templates with text/template, which has the same syntax
+// but no escaping, and puts a marker at the start of each branch.
+func TestEveryBranchExecutes(t *testing.T) {
+	t.Parallel()
+	functions := texttemplate.FuncMap(newTestPages(t).functions())
+	taken := map[string]bool{} // by name of the branch
+	for name, list := range pageData {
+		tmpl, err := texttemplate.New(path.Base(layoutFile)).Funcs(functions).ParseFS(templateFiles, layoutFile, "templates/"+name+".html")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range tmpl.Templates() {
+			for _, branch := range markBranches(part.Tree, part.Tree.Root) {
+				taken[branch] = taken[branch] // the layout's may have been taken by another page
+			}
+		}
+		for i, data := range list {
+			var out strings.Builder
+			if err := tmpl.Execute(&out, data); err != nil {
+				t.Errorf("%s with data %d: %v", name, i, err)
+			}
+			for _, marker := range branchMarker.FindAllStringSubmatch(out.String(), -1) {
+				taken[marker[1]] = true
+			}
+		}
+	}
+	if len(taken) < 100 {
+		t.Errorf("got %d branches, want those of all templates", len(taken))
+	}
+	for _, branch := range slices.Sorted(maps.Keys(taken)) {
+		if !taken[branch] {
+			t.Errorf("no data takes the branch %s", branch)
+		}
+	}
+}
+
+// branchMarker matches what mark inserts.
+var branchMarker = regexp.MustCompile(`\x00([^\x00]*)\x00`)
+
+// markBranches marks all branches below node and returns their names.
+func markBranches(tree *parse.Tree, node parse.Node) (names []string) {
+	var branch *parse.BranchNode
+	switch n := node.(type) {
+	case *parse.ListNode:
+		for _, child := range n.Nodes {
+			names = append(names, markBranches(tree, child)...)
+		}
+		return names
+	case *parse.IfNode:
+		branch = &n.BranchNode
+		if n.ElseList == nil {
+			n.ElseList = &parse.ListNode{NodeType: parse.NodeList}
+		}
+	case *parse.WithNode:
+		branch = &n.BranchNode
+	case *parse.RangeNode:
+		branch = &n.BranchNode
+	default:
+		return nil
+	}
+	location, _ := tree.ErrorContext(node)
+	name := fmt.Sprintf("%s %s", location, branch.Pipe)
+	names = append(names, mark(tree, branch.List, name)...)
+	if branch.ElseList != nil {
+		names = append(names, mark(tree, branch.ElseList, name+", else")...)
+	}
+	return names
+}
+
+// mark inserts a marker with the name at the start of a branch, and marks the
+// branches in it.
+func mark(tree *parse.Tree, list *parse.ListNode, name string) []string {
+	names := append(markBranches(tree, list), name)
+	list.Nodes = slices.Insert(list.Nodes, 0, parse.Node(&parse.TextNode{NodeType: parse.NodeText, Text: []byte("\x00" + name + "\x00")}))
+	return names
+}
