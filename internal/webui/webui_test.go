@@ -401,7 +401,7 @@ func TestOverviewPage(t *testing.T) {
 		Reasons: []mms.ReasonCount{reason},
 	}
 	got := b.get("/overview?days=30&users=all")
-	b.want("own messages", got, http.StatusOK, "100.0 %", "<td>3004</td><td>3001</td><td>1</td><td>2</td>", "2 Mar", "2.5s", escaped(reason.Description()),
+	b.want("own messages", got, http.StatusOK, "100.0%", "<td>3004</td><td>3001</td><td>1</td><td>2</td>", "2 Mar", "2.5s", escaped(reason.Description()),
 		`<rect class="good"`, `<rect class="bad"`, `<rect class="open"`)
 	if strings.Contains(strings.ToLower(got.body), "all users") {
 		t.Error("a user is offered the overview of all users")
