@@ -7,11 +7,11 @@ import (
 )
 
 // dieWithParent makes the kernel kill the child when the thread that started it
-// ends; see onStableThread.
+// exits; see onStableThread.
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
 
-// starter is a thread that lives as long as the process: the death signal of
-// Linux follows the starting thread, and Go ends threads as it likes.
+// starter is a thread that lives as long as the process. Linux sends the parent
+// death signal when the starting thread exits, and Go exits threads at will.
 var starter = sync.OnceValue(func() chan func() {
 	work := make(chan func())
 	go func() {

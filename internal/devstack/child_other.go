@@ -4,8 +4,8 @@ package devstack
 
 import "syscall"
 
-// dieWithParent does nothing where the kernel offers nothing: a server that
-// outlives a killed launcher is found and stopped at the next start.
+// dieWithParent does nothing: this kernel has no parent death signal. The next
+// start finds and stops a server that outlived a killed launcher.
 func dieWithParent(*syscall.SysProcAttr) {}
 
 func onStableThread(f func() error) error { return f() }

@@ -1,6 +1,6 @@
-// Package devstack finds or starts the servers that Postcard needs, Postgres
-// and Redis, on a machine where nothing is prepared. It serves the launcher and
-// the tests; the api and the worker must not link it.
+// Package devstack finds, installs or starts what development and tests need:
+// Postgres, Redis, Chromium and a C compiler. The api and the worker must not
+// link it, and it must not import other packages of the project.
 package devstack
 
 import (
@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// readyTimeout bounds the wait for a server that has just been started.
+// readyTimeout limits the wait for a server that has just been started.
 const readyTimeout = time.Minute
 
-// FreePort returns a port of the loopback interface that nobody listens on at
-// the moment. Whoever uses it may find it taken, and asks again.
+// FreePort returns a free TCP port of the loopback interface. Another process may
+// take it before the caller listens; callers retry with a new port.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,22 +31,22 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// StateDir returns the folder in which the servers of a project keep their
-// data. Servers of root run as another user, who may not be able to reach the
-// project's folder, so root's data lives elsewhere.
+// StateDir returns the directory in which the servers of a project keep their
+// data: .postcard in the project. For root it is below /var/lib, because servers
+// then run as another user, who may not be able to reach the project.
 func StateDir(projectDir string) (string, error) {
 	if os.Geteuid() != 0 {
 		return filepath.Join(projectDir, ".postcard"), nil
 	}
 	absolute, err := filepath.Abs(projectDir)
 	if err != nil {
-		return "", fmt.Errorf("finding the project's folder: %w", err)
+		return "", fmt.Errorf("finding the project's directory: %w", err)
 	}
 	sum := sha256.Sum256([]byte(absolute))
 	return fmt.Sprintf("/var/lib/postcard-dev/%x", sum[:4]), nil
 }
 
-// TempStateDir makes a state folder for one run, to be removed by the caller.
+// TempStateDir creates a state directory for one run. The caller removes it.
 func TempStateDir() (string, error) {
 	base := ""
 	if os.Geteuid() == 0 {
@@ -54,21 +54,21 @@ func TempStateDir() (string, error) {
 	}
 	dir, err := os.MkdirTemp(base, "postcard-")
 	if err != nil {
-		return "", fmt.Errorf("making a temporary folder: %w", err)
+		return "", fmt.Errorf("creating a temporary directory: %w", err)
 	}
 	return dir, nil
 }
 
-// find returns the first program of that name in the folders, in their order,
-// then on the PATH; "" when there is none.
-func find(name string, folders ...string) string {
-	for _, pattern := range folders {
+// find returns the path of a program: the first match in the directories (glob
+// patterns), else the one on PATH, else "".
+func find(name string, dirs ...string) string {
+	for _, pattern := range dirs {
 		matches, err := filepath.Glob(filepath.Join(pattern, name))
 		if err != nil {
 			continue
 		}
 		slices.Sort(matches)
-		slices.Reverse(matches) // the newest version first
+		slices.Reverse(matches) // newest version first
 		for _, path := range matches {
 			if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 && !info.IsDir() {
 				return path
@@ -82,18 +82,18 @@ func find(name string, folders ...string) string {
 	return path
 }
 
-// usualFolders are those in which macOS and Linux keep programs that are not
-// always on the PATH.
-var usualFolders = []string{"/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/usr/sbin"}
+// programDirs are the directories in which macOS and Linux keep programs that are
+// not always on PATH.
+var programDirs = []string{"/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/usr/sbin"}
 
-// FindChromium returns the path of a Chromium or Chrome: CHROME_PATH if set,
-// else one in a usual place.
+// FindChromium returns the path of a Chromium or Chrome: CHROME_PATH if set, else
+// the first one installed.
 func FindChromium() (string, error) {
 	if path := os.Getenv("CHROME_PATH"); path != "" {
 		return path, nil
 	}
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path := find(name, usualFolders...); path != "" {
+		if path := find(name, programDirs...); path != "" {
 			return path, nil
 		}
 	}
@@ -105,16 +105,16 @@ func FindChromium() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("no Chromium was found; " + advice("chromium", "--cask chromium"))
+	return "", errors.New("Chromium is not installed; " + advice("chromium", "--cask chromium"))
 }
 
-// advice is the command that installs a package.
+// advice returns the command that installs a package.
 func advice(apt, brew string) string {
 	return fmt.Sprintf("install it with: sudo apt-get install %s   (or: brew install %s)", apt, brew)
 }
 
-// await calls ready until it succeeds, ctx ends, or readyTimeout is over.
-func await(ctx context.Context, what string, ready func(context.Context) error) error {
+// await calls ready until it succeeds, ctx ends, or readyTimeout expires.
+func await(ctx context.Context, name string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
@@ -125,13 +125,12 @@ func await(ctx context.Context, what string, ready func(context.Context) error) 
 		select {
 		case <-time.After(25 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", what, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("waiting for %s: %w", name, errors.Join(err, ctx.Err()))
 		}
 	}
 }
 
-// tail returns the end of a server's log, for the error of a server that did
-// not start.
+// tail returns the last lines of a server's log, for an error message.
 func tail(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,7 @@ func stateDir(t *testing.T) string {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// startPostgres starts a server, which is ended with the test.
+// startPostgres starts a server that stops at the end of the test.
 func startPostgres(t *testing.T, dir string) *devstack.Postgres {
 	t.Helper()
 	p, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{StateDir: dir, Logger: quiet()})
@@ -56,7 +57,7 @@ func execute(t *testing.T, url, statement string) {
 	}
 }
 
-func TestPostgresKeepsItsDataWhateverEndsIt(t *testing.T) {
+func TestPostgresKeepsDataAfterKillAndStop(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	p := startPostgres(t, dir)
@@ -75,17 +76,50 @@ func TestPostgresKeepsItsDataWhateverEndsIt(t *testing.T) {
 	execute(t, again.URL, `SELECT n FROM kept`)
 }
 
-func TestOnlyOneStackPerFolder(t *testing.T) {
+// TestOlderDatabaseIsKept starts on the data of an older layout, whose database
+// has another name.
+func TestOlderDatabaseIsKept(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	first := startPostgres(t, dir)
+	current, err := url.Parse(first.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := *current
+	older.Path = "/postcard"
+	execute(t, first.URL, `CREATE DATABASE postcard`)
+	execute(t, older.String(), `CREATE TABLE kept (n int)`)
+	execute(t, older.String(), `DROP DATABASE `+strings.TrimPrefix(current.Path, "/")+` WITH (FORCE)`)
+	if err := first.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	second := startPostgres(t, dir)
+	if second.Older != "postcard" {
+		t.Errorf("got older database %q, want postcard", second.Older)
+	}
+	execute(t, strings.Replace(second.URL, current.Path, "/postcard", 1), `SELECT n FROM kept`)
+	execute(t, second.URL, `CREATE TABLE kept (n int)`) // the new database is empty
+	if err := second.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if third := startPostgres(t, dir); third.Older != "" {
+		t.Errorf("got older database %q with a current one, want none", third.Older)
+	}
+}
+
+func TestStateDirIsLocked(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	startPostgres(t, dir)
 	_, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{StateDir: dir, Logger: quiet()})
 	if err == nil || !strings.Contains(err.Error(), "stop it first") {
-		t.Errorf("a second start on the same folder: %v, want a clear refusal", err)
+		t.Errorf("second start in the same directory: got %v, want an error that says \"stop it first\"", err)
 	}
 }
 
-func TestTheErrorOfAServerThatDoesNotStartHasItsLog(t *testing.T) {
+func TestStartErrorContainsServerLog(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	p := startPostgres(t, dir)
@@ -98,11 +132,11 @@ func TestTheErrorOfAServerThatDoesNotStartHasItsLog(t *testing.T) {
 	}
 	_, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{StateDir: dir, Logger: quiet()})
 	if err == nil || !strings.Contains(err.Error(), "syntax error") {
-		t.Errorf("StartPostgres() = %v, want the server's own words", err)
+		t.Errorf("got error %v, want the server's syntax error", err)
 	}
 }
 
-func TestRedisForgetsOnlyWhenTold(t *testing.T) {
+func TestRedisRestartKeepsDataUnlessToldOtherwise(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t, stateDir(t))
 	o, err := redis.ParseURL(r.URL)
@@ -114,12 +148,15 @@ func TestRedisForgetsOnlyWhenTold(t *testing.T) {
 	if err := client.Set(t.Context(), "kept", 1, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for keep, want := range []int64{0, 1} { // first with, then without its data
-		if err := r.Restart(t.Context(), keep == 0); err != nil {
+	for _, restart := range []struct {
+		keepData bool
+		want     int64
+	}{{true, 1}, {false, 0}} {
+		if err := r.Restart(t.Context(), restart.keepData); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := client.Exists(t.Context(), "kept").Result(); err != nil || n != 1-want {
-			t.Errorf("restart %d: %d keys, %v, want %d", keep, n, err, 1-want)
+		if n, err := client.Exists(t.Context(), "kept").Result(); err != nil || n != restart.want {
+			t.Errorf("restart with keepData=%v: got %d keys (error %v), want %d", restart.keepData, n, err, restart.want)
 		}
 	}
 }
@@ -149,22 +186,22 @@ func pingRedis(t *testing.T, url string) error {
 	return client.Ping(t.Context()).Err()
 }
 
-// TestServersLeftBehindAreStopped plays a launcher that was killed: its servers
-// run on, on the same files.
-func TestServersLeftBehindAreStopped(t *testing.T) {
+// TestLeftoverServersAreStopped simulates a killed launcher, whose servers are
+// still running on the same files.
+func TestLeftoverServersAreStopped(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
-	left := startRedis(t, dir)
-	leftPostgres := startPostgres(t, dir)
-	left.Abandon()
-	leftPostgres.Abandon()
+	oldRedis := startRedis(t, dir)
+	oldPostgres := startPostgres(t, dir)
+	oldRedis.Abandon()
+	oldPostgres.Abandon()
 	startRedis(t, dir)
 	startPostgres(t, dir)
-	if pingRedis(t, left.URL) == nil {
-		t.Error("the Redis left behind still runs")
+	if pingRedis(t, oldRedis.URL) == nil {
+		t.Error("the leftover Redis is still running")
 	}
-	if pingPostgres(t, leftPostgres.URL) == nil {
-		t.Error("the Postgres left behind still runs")
+	if pingPostgres(t, oldPostgres.URL) == nil {
+		t.Error("the leftover Postgres is still running")
 	}
 }
 
@@ -178,24 +215,24 @@ func pingPostgres(t *testing.T, url string) error {
 	return db.PingContext(t.Context())
 }
 
-// TestAnotherLaunchersRedisIsLeftAlone has one that uses a Postgres of its
-// owner's, so that only Redis stands in the folder.
-func TestAnotherLaunchersRedisIsLeftAlone(t *testing.T) {
+// TestRedisOfRunningLauncherIsNotStopped covers a launcher with DATABASE_URL set,
+// which has only Redis in its state directory.
+func TestRedisOfRunningLauncherIsNotStopped(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	first := startRedis(t, dir)
 	_, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{StateDir: dir, AOF: true, RequireReal: true, Logger: quiet()})
 	if err == nil || !strings.Contains(err.Error(), "stop it first") {
-		t.Errorf("a second start on the same folder: %v, want a clear refusal", err)
+		t.Errorf("second start in the same directory: got %v, want an error that says \"stop it first\"", err)
 	}
 	if err := pingRedis(t, first.URL); err != nil {
-		t.Errorf("the first launcher's Redis: %v", err)
+		t.Errorf("the first launcher's Redis does not answer: %v", err)
 	}
 }
 
-// TestAProcessThatInheritedTheNumberIsLeftAlone has stale files that name a
-// process of somebody else's.
-func TestAProcessThatInheritedTheNumberIsLeftAlone(t *testing.T) {
+// TestStalePidFileOfOtherProcess has pid files whose process id belongs to an
+// unrelated process by now.
+func TestStalePidFileOfOtherProcess(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	other := exec.Command("sleep", "600")
@@ -231,7 +268,7 @@ func TestAProcessThatInheritedTheNumberIsLeftAlone(t *testing.T) {
 	startPostgres(t, dir)
 	select {
 	case <-ended:
-		t.Fatal("a process of somebody else's was ended")
+		t.Fatal("the unrelated process was killed")
 	default:
 	}
 }

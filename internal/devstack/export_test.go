@@ -1,8 +1,9 @@
 package devstack
 
-// Abandon releases the state folder as the end of a killed launcher would: its
-// server runs on.
+// Abandon unlocks the state directory but leaves the server running, as a killed
+// launcher does.
 func (p *Postgres) Abandon() { p.unlock() }
 
-// Abandon releases the state folder as the end of a killed launcher would.
+// Abandon unlocks the state directory but leaves the server running, as a killed
+// launcher does.
 func (r *Redis) Abandon() { r.unlock() }

@@ -22,44 +22,57 @@ import (
 	"github.com/lib/pq"
 )
 
-// PostgresOptions say where Postgres comes from.
+// database is the name of the development database. Its number is that of the
+// layout: when a new baseline migration cannot upgrade the databases of the one
+// before, it gets a new number, and the old database stays as it is.
+const database = "postcard_2"
+
+// olderDatabases are the names of databases of older layouts.
+var olderDatabases = []string{"postcard"}
+
+// PostgresOptions configure StartPostgres.
 type PostgresOptions struct {
-	URL          string // of a server that is there already; empty: bring one
-	StateDir     string // where a server of our own keeps its data
+	URL          string // of an existing server; empty: start a private one
+	StateDir     string // where a private server keeps its data
 	Throwaway    bool   // trade durability for speed
-	DieWithUs    bool   // let the server end when this process does
-	AllowInstall bool   // install or download server programs where there are none
-	Statistics   bool   // have the server count statements, where it can (pg_stat_statements)
+	DieWithUs    bool   // kill the server when this process exits (Linux)
+	AllowInstall bool   // install or download the server programs if missing
+	Statistics   bool   // load pg_stat_statements if it is installed
 	Logger       *slog.Logger
 }
 
-// Postgres is a running Postgres with an empty or older database postcard.
+// Postgres is a running Postgres. A private one has the development database,
+// which is empty at first.
 type Postgres struct {
 	URL    string
-	Source string // in plain words, for the greeting
+	Source string // where it comes from, for display
+
+	// Older names the database of an older layout in the same server, and is
+	// empty when there is none or the current one existed already.
+	Older string
 
 	options PostgresOptions
 	account *account
-	bin     string // folder of the server programs
+	bin     string // directory of the server programs
 	data    string
 	port    int
-	server  *server // nil where the server is not ours
+	server  *server // nil unless the server is private
 	unlock  func()
 }
 
-// postgresFolders are where Debian, Homebrew and Fedora keep server programs.
-var postgresFolders = []string{
+// postgresDirs are where Debian, Homebrew and Fedora keep the server programs.
+var postgresDirs = []string{
 	"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
 	"/opt/homebrew/bin", "/usr/local/bin", "/usr/pgsql-*/bin",
 }
 
-// StartPostgres waits for the server at options.URL, or starts a private one: on
-// a free loopback port, with a password of its own, on data that a later start
-// finds again.
+// StartPostgres waits for the server at o.URL. Without a URL it starts a private
+// server on a free loopback port with a random password. A later start with the
+// same o.StateDir finds the data again.
 func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 	if o.URL != "" {
-		p := &Postgres{URL: o.URL, Source: "the one that DATABASE_URL names"}
-		return p, await(ctx, "the Postgres of DATABASE_URL", p.ping)
+		p := &Postgres{URL: o.URL, Source: "the server at DATABASE_URL"}
+		return p, await(ctx, "the Postgres at DATABASE_URL", p.ping)
 	}
 	p := &Postgres{options: o}
 	if err := p.prepare(ctx); err != nil {
@@ -69,12 +82,12 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 		p.unlock()
 		return nil, err
 	}
-	p.Source = fmt.Sprintf("a private one in %s, port %d", p.data, p.port)
+	p.Source = fmt.Sprintf("a private server in %s, port %d", p.data, p.port)
 	return p, nil
 }
 
-// prepare finds the programs, takes the state folder and makes a cluster in it
-// unless there is one.
+// prepare finds the server programs, locks the state directory and creates a
+// cluster in it unless one exists.
 func (p *Postgres) prepare(ctx context.Context) (err error) {
 	if p.account, err = serverAccount(); err != nil {
 		return err
@@ -83,7 +96,7 @@ func (p *Postgres) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	if err := os.MkdirAll(p.options.StateDir, 0o711); err != nil {
-		return fmt.Errorf("making the state folder: %w", err)
+		return fmt.Errorf("creating the state directory: %w", err)
 	}
 	if p.unlock, err = lock(filepath.Join(p.options.StateDir, "postgres.lock")); err != nil {
 		return err
@@ -99,46 +112,46 @@ func (p *Postgres) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-// postgresPrograms returns the folder of initdb and postgres.
+// postgresPrograms returns the directory of initdb and postgres.
 func postgresPrograms(ctx context.Context, o PostgresOptions) (string, error) {
-	if path := find("initdb", postgresFolders...); path != "" {
+	if path := find("initdb", postgresDirs...); path != "" {
 		return realDir(path)
 	}
 	if !o.AllowInstall {
-		return "", errors.New("no Postgres server was found; " + advice("postgresql", "postgresql@17"))
+		return "", errors.New("Postgres is not installed; " + advice("postgresql", "postgresql@17"))
 	}
 	if canInstall() {
 		o.Logger.InfoContext(ctx, "installing Postgres")
 		if err := installPackages(ctx, io.Discard, "postgresql"); err != nil {
 			return "", err
 		}
-		return realDir(find("initdb", postgresFolders...))
+		return realDir(find("initdb", postgresDirs...))
 	}
 	if os.Geteuid() == 0 {
-		return "", errors.New("no Postgres server was found; " + advice("postgresql", "postgresql@17"))
+		return "", errors.New("Postgres is not installed; " + advice("postgresql", "postgresql@17"))
 	}
 	o.Logger.InfoContext(ctx, "downloading Postgres")
 	return downloadPostgres(o.StateDir)
 }
 
-// realDir is the folder a program really stands in: Debian's and Homebrew's
-// links point to where its siblings are.
+// realDir returns a program's directory with links resolved: Debian's and
+// Homebrew's links point to the directory with all server programs.
 func realDir(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return "", fmt.Errorf("finding Postgres' programs: %w", err)
+		return "", fmt.Errorf("finding the Postgres programs: %w", err)
 	}
 	return filepath.Dir(real), nil
 }
 
-// initialize makes the cluster. It is made aside and moved into place, so that
-// one that was interrupted is not taken for a whole one.
+// initialize creates the cluster in a temporary directory and renames it, so that
+// an interrupted initdb leaves no partial cluster.
 func (p *Postgres) initialize(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(p.data, "PG_VERSION")); err == nil {
 		return p.checkVersion()
 	}
-	making := p.data + ".new"
-	if err := os.RemoveAll(making); err != nil {
+	unfinished := p.data + ".new"
+	if err := os.RemoveAll(unfinished); err != nil {
 		return fmt.Errorf("removing an unfinished cluster: %w", err)
 	}
 	password := rand.Text()
@@ -146,37 +159,38 @@ func (p *Postgres) initialize(ctx context.Context) error {
 	if err := p.writeOwned(passwordFile, password); err != nil {
 		return err
 	}
-	args := []string{"-D", making, "-U", "postcard", "-A", "scram-sha-256", "--pwfile", passwordFile, "-E", "UTF8", "--locale=C"}
+	args := []string{"-D", unfinished, "-U", "postcard", "-A", "scram-sha-256", "--pwfile", passwordFile, "-E", "UTF8", "--locale=C"}
 	if p.options.Throwaway {
 		args = append(args, "--no-sync")
 	}
 	if out, err := p.run(ctx, "initdb", args...); err != nil {
-		return fmt.Errorf("making a Postgres cluster: %w\n%s", err, out)
+		return fmt.Errorf("creating a Postgres cluster: %w\n%s", err, out)
 	}
-	if err := os.Rename(making, p.data); err != nil {
-		return fmt.Errorf("making a Postgres cluster: %w", err)
+	if err := os.Rename(unfinished, p.data); err != nil {
+		return fmt.Errorf("creating a Postgres cluster: %w", err)
 	}
 	return nil
 }
 
-// checkVersion says clearly what Postgres itself would only log.
+// checkVersion returns an error if the cluster belongs to another major version,
+// which Postgres would only log.
 func (p *Postgres) checkVersion() error {
-	had, err := os.ReadFile(filepath.Join(p.data, "PG_VERSION"))
+	content, err := os.ReadFile(filepath.Join(p.data, "PG_VERSION"))
 	if err != nil {
 		return fmt.Errorf("reading the cluster's version: %w", err)
 	}
 	out, err := exec.Command(filepath.Join(p.bin, "postgres"), "--version").Output()
 	if err != nil {
-		return fmt.Errorf("asking for Postgres' version: %w", err)
+		return fmt.Errorf("reading the version of Postgres: %w", err)
 	}
-	if version := strings.TrimSpace(string(had)); !strings.Contains(string(out), " "+version+".") {
-		return fmt.Errorf("the data in %s is of Postgres %s, and this is %s; install that version, or remove the folder to begin anew",
+	if version := strings.TrimSpace(string(content)); !strings.Contains(string(out), " "+version+".") {
+		return fmt.Errorf("the data in %s is from Postgres %s, and the installed version is %s; install Postgres %[2]s, or remove the directory to start with an empty database",
 			p.data, version, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
 
-// writeOwned writes a file that only the account can read.
+// writeOwned writes a file that only the account may read.
 func (p *Postgres) writeOwned(path, content string) error {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
@@ -185,12 +199,12 @@ func (p *Postgres) writeOwned(path, content string) error {
 		return nil
 	}
 	if err := os.Chown(path, p.account.uid, p.account.gid); err != nil {
-		return fmt.Errorf("handing over %s: %w", filepath.Base(path), err)
+		return fmt.Errorf("changing the owner of %s: %w", filepath.Base(path), err)
 	}
 	return nil
 }
 
-// run runs one of Postgres' programs to its end.
+// run runs one of the Postgres programs and returns its output.
 func (p *Postgres) run(ctx context.Context, name string, args ...string) (string, error) {
 	command := p.account.command(p.options.DieWithUs, filepath.Join(p.bin, name), args...)
 	var out strings.Builder
@@ -205,7 +219,7 @@ func (p *Postgres) run(ctx context.Context, name string, args ...string) (string
 	return out.String(), err
 }
 
-// stopLeftover stops a server that a killed launcher left behind on our data.
+// stopLeftover stops a server that a killed launcher left running on this data.
 func (p *Postgres) stopLeftover(ctx context.Context) error {
 	path := filepath.Join(p.data, "postmaster.pid")
 	content, err := os.ReadFile(path)
@@ -213,29 +227,30 @@ func (p *Postgres) stopLeftover(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("looking for a server left behind: %w", err)
+		return fmt.Errorf("looking for a leftover Postgres: %w", err)
 	}
 	first, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return nil // dead: Postgres clears its file away
+		return nil // it has exited; Postgres removes the stale file
 	}
 	if !runs(pid, "postgres", p.data) {
-		// Postgres would take the heir of the number for its own and not start.
+		// Another process has this id now. Postgres would take it for a running
+		// server and refuse to start.
 		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("removing the trace of a dead server: %w", err)
+			return fmt.Errorf("removing a stale pid file: %w", err)
 		}
 		return nil
 	}
-	p.options.Logger.InfoContext(ctx, "stopping a Postgres that an earlier run left behind")
+	p.options.Logger.InfoContext(ctx, "stopping a Postgres that an earlier run left running")
 	if out, err := p.run(ctx, "pg_ctl", "stop", "-D", p.data, "-m", "fast", "-w"); err != nil {
-		return fmt.Errorf("stopping a Postgres left behind: %w\n%s", err, out)
+		return fmt.Errorf("stopping a leftover Postgres: %w\n%s", err, out)
 	}
 	return nil
 }
 
-// start starts the server on a free port; a port that was taken meanwhile is
-// tried again with another.
+// start starts the server on a free port, and retries with another if that port
+// has been taken in the meantime.
 func (p *Postgres) start(ctx context.Context) error {
 	var err error
 	for range 3 {
@@ -256,13 +271,13 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 	}
 	p.URL = (&url.URL{
 		Scheme: "postgres", User: url.UserPassword("postcard", strings.TrimSpace(string(password))),
-		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), Path: "/postcard", RawQuery: "sslmode=disable",
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), Path: "/" + database, RawQuery: "sslmode=disable",
 	}).String()
 	args := []string{"-D", p.data, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"}
 	if p.options.Throwaway {
 		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 	}
-	if p.options.Statistics && p.canCount() {
+	if p.options.Statistics && p.hasStatistics() {
 		args = append(args, "-c", "shared_preload_libraries=pg_stat_statements")
 	}
 	logPath := filepath.Join(p.options.StateDir, "postgres.log")
@@ -276,30 +291,39 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 	return nil
 }
 
-// canCount reports whether pg_stat_statements stands beside the programs, as it does
-// with Debian's.
-func (p *Postgres) canCount() bool {
-	for _, folder := range []string{"lib", filepath.Join("lib", "postgresql")} {
-		if found, _ := filepath.Glob(filepath.Join(filepath.Dir(p.bin), folder, "pg_stat_statements.*")); len(found) > 0 {
+// hasStatistics reports whether pg_stat_statements is installed, as it is with Debian's
+// Postgres.
+func (p *Postgres) hasStatistics() bool {
+	for _, dir := range []string{"lib", filepath.Join("lib", "postgresql")} {
+		if found, _ := filepath.Glob(filepath.Join(filepath.Dir(p.bin), dir, "pg_stat_statements.*")); len(found) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// createDatabase succeeds once the server answers and has the database.
+// createDatabase creates the development database unless it exists. It fails until
+// the server accepts connections.
 func (p *Postgres) createDatabase(ctx context.Context) error {
-	db, err := sql.Open("postgres", strings.Replace(p.URL, "/postcard?", "/postgres?", 1))
+	db, err := sql.Open("postgres", strings.Replace(p.URL, "/"+database+"?", "/postgres?", 1))
 	if err != nil {
 		return fmt.Errorf("opening the database: %w", err)
 	}
 	defer db.Close()
-	_, err = db.ExecContext(ctx, "CREATE DATABASE postcard")
-	var pqErr *pq.Error
-	if errors.As(err, &pqErr) && pqErr.Code == "42P04" { // it exists
+	var older []string
+	err = db.QueryRowContext(ctx, "SELECT array(SELECT datname::text FROM pg_database WHERE datname = ANY($1))", pq.Array(olderDatabases)).Scan(pq.Array(&older))
+	if err != nil {
+		return fmt.Errorf("looking for an older database: %w", err)
+	}
+	_, err = db.ExecContext(ctx, "CREATE DATABASE "+database)
+	if pqErr, ok := errors.AsType[*pq.Error](err); ok && pqErr.Code == "42P04" { // it exists
 		return nil
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("creating the database: %w", err)
+	}
+	p.Older = strings.Join(older, ", ")
+	return nil
 }
 
 func (p *Postgres) ping(ctx context.Context) error {
@@ -311,21 +335,21 @@ func (p *Postgres) ping(ctx context.Context) error {
 	return db.PingContext(ctx)
 }
 
-// Stop stops a server of ours and releases its state folder; another's is left
-// alone.
+// Stop stops a private server and unlocks its state directory. It does nothing to
+// the server at options.URL.
 func (p *Postgres) Stop(ctx context.Context) error {
 	if p.server == nil {
 		return nil
 	}
 	defer p.unlock()
-	return p.server.stop(ctx, syscall.SIGINT) // Postgres' fast shutdown
+	return p.server.stop(ctx, syscall.SIGINT) // fast shutdown
 }
 
-// Kill ends the server as a power cut would, for tests of faults.
+// Kill sends SIGKILL to the server and its children, for fault tests.
 func (p *Postgres) Kill() error { return p.server.kill() }
 
-// Restart starts a server that was stopped or killed, or stops it first, on the
-// same port and data, for tests of faults.
+// Restart restarts the server, which may have been stopped or killed, on the same
+// port and data, for fault tests.
 func (p *Postgres) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -334,8 +358,8 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	}
 	for {
 		err := p.startOnPort(ctx)
-		// The shared memory of a killed server goes only with the last of its
-		// children.
+		// The shared memory of a killed server remains until its last child has
+		// exited.
 		if err == nil || !strings.Contains(err.Error(), "shared memory block") && !strings.Contains(err.Error(), "ddress already in use") {
 			return err
 		}

@@ -17,52 +17,57 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisOptions say where Redis comes from.
+// redisDatabase is the path of the Redis URL. Like database, its number is the
+// layout's, so that no worker picks up tasks of an older layout.
+const redisDatabase = "/2"
+
+// RedisOptions configure StartRedis.
 type RedisOptions struct {
-	URL         string // of a server that is there already; empty: bring one
-	StateDir    string // where a server of our own keeps its data
-	AOF         bool   // keep data over a restart
-	RequireReal bool   // fail rather than stand in with miniredis
-	Databases   int    // how many logical ones; 0 for the usual 16
-	DieWithUs   bool   // let the server end when this process does
+	URL         string // of an existing server; empty: start a private one
+	StateDir    string // where a private server keeps its data
+	AOF         bool   // keep the data across restarts
+	RequireReal bool   // fail instead of falling back to miniredis
+	Databases   int    // number of logical databases; 0: 16
+	DieWithUs   bool   // kill the server when this process exits (Linux)
 	Logger      *slog.Logger
 }
 
 // Redis is a running Redis.
 type Redis struct {
 	URL     string
-	Source  string // in plain words, for the greeting
-	Durable bool   // its data survives a restart
+	Source  string // where it comes from, for display
+	Durable bool   // whether its data survives a restart
 
 	options RedisOptions
 	account *account
 	dir     string
 	port    int
-	server  *server // nil where the server is not ours
+	server  *server // nil unless the server is private
 	unlock  func()
-	mini    *miniredis.Miniredis // nil where Redis is real
+	mini    *miniredis.Miniredis // nil unless it replaces a real Redis
 }
 
 func redisProgram() string {
 	for _, name := range []string{"redis-server", "valkey-server"} {
-		if path := find(name, usualFolders...); path != "" {
+		if path := find(name, programDirs...); path != "" {
 			return path
 		}
 	}
 	return ""
 }
 
-// StartRedis waits for the server at options.URL, or starts a private one on a
-// free loopback port, or stands in for it in this process.
+// StartRedis waits for the server at o.URL. Without a URL it starts a private
+// server on a free loopback port, or miniredis in this process if no Redis is
+// installed.
 func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 	r := &Redis{URL: o.URL, options: o}
 	if o.URL != "" {
-		r.Source, r.Durable = "the one that REDIS_URL names", true
-		return r, await(ctx, "the Redis of REDIS_URL", r.ping)
+		r.Source, r.Durable = "the server at REDIS_URL", true
+		return r, await(ctx, "the Redis at REDIS_URL", r.ping)
 	}
 	if redisProgram() == "" {
 		if o.RequireReal {
-			return nil, errors.New("no Redis server was found; " + advice("redis-server", "redis"))
+			return nil, errors.New("Redis is not installed; " + advice("redis-server", "redis"))
 		}
 		return r, r.startMini()
 	}
@@ -74,11 +79,11 @@ func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 		return nil, err
 	}
 	r.Durable = o.AOF
-	r.Source = fmt.Sprintf("a private one in %s, port %d", r.dir, r.port)
+	r.Source = fmt.Sprintf("a private server in %s, port %d", r.dir, r.port)
 	return r, nil
 }
 
-// prepare takes the state folder and chooses a port.
+// prepare locks the state directory and chooses a port.
 func (r *Redis) prepare(ctx context.Context) (err error) {
 	if r.account, err = serverAccount(); err != nil {
 		return err
@@ -104,16 +109,16 @@ func (r *Redis) startMini() error {
 	if err := r.mini.Start(); err != nil {
 		return fmt.Errorf("starting miniredis: %w", err)
 	}
-	r.URL = "redis://" + r.mini.Addr() + "/0"
-	r.Source = "an in-process stand-in (no redis-server was found): good for trying things out, and it forgets everything at the end"
+	r.URL = "redis://" + r.mini.Addr() + redisDatabase
+	r.Source = "miniredis in this process, because redis-server is not installed; its data is lost on exit"
 	return nil
 }
 
 func (r *Redis) startOnPort(ctx context.Context) error {
-	r.URL = "redis://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) + "/0"
+	r.URL = "redis://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) + redisDatabase
 	args := []string{
 		"--pidfile", r.pidFile(), "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--protected-mode", "yes", "--dir", r.dir, "--save", "",
-		"--set-proc-title", "no", // so that stopLeftover knows it by its folder
+		"--set-proc-title", "no", // stopLeftover recognizes the server by its directory
 		"--appendonly", yesNo(r.options.AOF), "--appendfsync", "everysec", "--databases", strconv.Itoa(cmp.Or(r.options.Databases, 16)),
 	}
 	command := r.account.command(r.options.DieWithUs, redisProgram(), args...)
@@ -129,28 +134,28 @@ func (r *Redis) startOnPort(ctx context.Context) error {
 
 func (r *Redis) pidFile() string { return filepath.Join(r.dir, "redis.pid") }
 
-// stopLeftover stops a server that a killed launcher left behind on our data:
-// two must not write to the same files.
+// stopLeftover stops a server that a killed launcher left running: two servers
+// must not write to the same files.
 func (r *Redis) stopLeftover(ctx context.Context) error {
 	content, err := os.ReadFile(r.pidFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("looking for a Redis left behind: %w", err)
+		return fmt.Errorf("looking for a leftover Redis: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	left := func() bool { return runs(pid, filepath.Base(redisProgram()), r.dir) }
-	if err != nil || !left() {
-		return nil // long gone
+	running := func() bool { return runs(pid, filepath.Base(redisProgram()), r.dir) }
+	if err != nil || !running() {
+		return nil // it has exited
 	}
-	r.options.Logger.InfoContext(ctx, "stopping a Redis that an earlier run left behind")
+	r.options.Logger.InfoContext(ctx, "stopping a Redis that an earlier run left running")
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stopping a Redis left behind: %w", err)
+		return fmt.Errorf("stopping a leftover Redis: %w", err)
 	}
-	return await(ctx, "the end of a Redis left behind", func(context.Context) error {
-		if left() {
-			return errors.New("it still runs")
+	return await(ctx, "a leftover Redis to exit", func(context.Context) error {
+		if running() {
+			return errors.New("it is still running")
 		}
 		return nil
 	})
@@ -166,15 +171,15 @@ func yesNo(b bool) string {
 func (r *Redis) ping(ctx context.Context) error {
 	o, err := redis.ParseURL(r.URL)
 	if err != nil {
-		return errors.New("the URL of Redis cannot be read")
+		return errors.New("the Redis URL is not valid; want redis://host:port/database")
 	}
 	client := redis.NewClient(o)
 	defer client.Close()
 	return client.Ping(ctx).Err()
 }
 
-// Stop stops a server of ours and releases its state folder; another's is left
-// alone.
+// Stop stops a private server and unlocks its state directory. It does nothing to
+// the server at options.URL.
 func (r *Redis) Stop(ctx context.Context) error {
 	if r.mini != nil {
 		r.mini.Close()
@@ -186,11 +191,11 @@ func (r *Redis) Stop(ctx context.Context) error {
 	return r.server.stop(ctx, syscall.SIGTERM)
 }
 
-// Kill ends the server as a power cut would, for tests of faults.
+// Kill sends SIGKILL to the server, for fault tests.
 func (r *Redis) Kill() error { return r.server.kill() }
 
-// Restart starts the server again on the same port, with its data or without,
-// for tests of faults.
+// Restart restarts the server on the same port, with or without its data, for
+// fault tests.
 func (r *Redis) Restart(ctx context.Context, keepData bool) error {
 	if err := r.server.stop(ctx, syscall.SIGTERM); err != nil {
 		return err
@@ -203,8 +208,8 @@ func (r *Redis) Restart(ctx context.Context, keepData bool) error {
 	return r.startOnPort(ctx)
 }
 
-// Pause stops the server's process without ending it; Resume lets it go on.
+// Pause suspends the server's process (SIGSTOP) until Resume.
 func (r *Redis) Pause() error { return r.server.signal(syscall.SIGSTOP) }
 
-// Resume lets a paused server go on.
+// Resume continues a paused server.
 func (r *Redis) Resume() error { return r.server.signal(syscall.SIGCONT) }

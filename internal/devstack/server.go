@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// server is a child process that is a server.
+// server is a server running as a child process.
 type server struct {
 	command *exec.Cmd
-	ended   chan struct{} // closed when the process has ended
+	ended   chan struct{} // closed when the process has exited
 	logPath string
 }
 
-// account is the unprivileged user that servers of root run as; nil where the
-// launcher itself is unprivileged.
+// account is the unprivileged user that servers run as when the launcher is root;
+// nil when the launcher itself is unprivileged.
 type account struct{ uid, gid int }
 
-// serverAccount chooses the account. Postgres refuses to run as root.
+// serverAccount returns the account for servers. Postgres refuses to run as root.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -45,30 +45,29 @@ func serverAccount() (*account, error) {
 		}
 		return &account{uid, gid}, nil
 	}
-	return nil, errors.New("running as root, and there is no user postgres or nobody to run servers as")
+	return nil, errors.New("servers cannot run as root, and this machine has neither a user postgres nor a user nobody to run them as")
 }
 
-// ownDir makes a folder that belongs to the account.
+// ownDir creates a directory that belongs to the account.
 func (a *account) ownDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("making the state folder: %w", err)
+		return fmt.Errorf("creating the state directory: %w", err)
 	}
 	if a == nil {
 		return nil
 	}
-	// The account has to pass through the folder above, which is ours.
+	// The account must be able to traverse the parent, which belongs to root.
 	if err := os.Chmod(filepath.Dir(path), 0o711); err != nil {
-		return fmt.Errorf("opening the state folder: %w", err)
+		return fmt.Errorf("making the state directory traversable: %w", err)
 	}
 	if err := os.Chown(path, a.uid, a.gid); err != nil {
-		return fmt.Errorf("handing over the state folder: %w", err)
+		return fmt.Errorf("changing the owner of the state directory: %w", err)
 	}
 	return nil
 }
 
-// command prepares a program of the account, in a process group of its own: a
-// Ctrl-C for the launcher must not end the servers before the processes that
-// use them.
+// command prepares a program to run as the account, in a process group of its
+// own: Ctrl-C must not stop the servers before the processes that use them.
 func (a *account) command(dieWithUs bool, path string, args ...string) *exec.Cmd {
 	command := exec.Command(path, args...)
 	command.Dir = "/"
@@ -82,8 +81,8 @@ func (a *account) command(dieWithUs bool, path string, args ...string) *exec.Cmd
 	return command
 }
 
-// StartBound starts a program that ends when this process does, where the kernel
-// offers that.
+// StartBound starts a program that is killed when this process exits (on Linux
+// only; elsewhere it is a plain start).
 func StartBound(command *exec.Cmd) error {
 	if command.SysProcAttr == nil {
 		command.SysProcAttr = &syscall.SysProcAttr{}
@@ -92,7 +91,7 @@ func StartBound(command *exec.Cmd) error {
 	return onStableThread(command.Start)
 }
 
-// launch starts a server that writes to the log file.
+// launch starts a server and appends its output to the log file.
 func launch(command *exec.Cmd, logPath string) (*server, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -105,14 +104,14 @@ func launch(command *exec.Cmd, logPath string) (*server, error) {
 		return nil, fmt.Errorf("starting %s: %w", filepath.Base(command.Path), err)
 	}
 	go func() {
-		_ = command.Wait() // how it ended is in its log
+		_ = command.Wait() // the log says why it exited
 		close(s.ended)
 	}()
 	return s, nil
 }
 
-// awaitReady waits until ready succeeds or the server has ended.
-func (s *server) awaitReady(ctx context.Context, what string, ready func(context.Context) error) error {
+// awaitReady waits until ready succeeds or the server has exited.
+func (s *server) awaitReady(ctx context.Context, name string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -122,13 +121,14 @@ func (s *server) awaitReady(ctx context.Context, what string, ready func(context
 		case <-ctx.Done():
 		}
 	}()
-	if err := await(ctx, what, ready); err != nil {
+	if err := await(ctx, name, ready); err != nil {
 		return fmt.Errorf("%w; its log ends:\n%s", err, tail(s.logPath))
 	}
 	return nil
 }
 
-// stop sends the signal and waits, at last with SIGKILL.
+// stop sends the signal and waits for the server to exit. It kills the server when
+// ctx ends first.
 func (s *server) stop(ctx context.Context, signal syscall.Signal) error {
 	if err := s.signal(signal); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *server) stop(ctx context.Context, signal syscall.Signal) error {
 	}
 }
 
-// kill ends the whole group at once and waits for the process to be gone.
+// kill sends SIGKILL to the server's process group and waits for it to exit.
 func (s *server) kill() error {
 	err := syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL)
 	if err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -151,7 +151,7 @@ func (s *server) kill() error {
 	case <-s.ended:
 		return nil
 	case <-time.After(10 * time.Second):
-		return fmt.Errorf("killing %s: it lives on", filepath.Base(s.command.Path))
+		return fmt.Errorf("killing %s: the process is still running", filepath.Base(s.command.Path))
 	}
 }
 
@@ -163,10 +163,10 @@ func (s *server) signal(signal syscall.Signal) error {
 	return nil
 }
 
-// runs reports whether the process is the program working in the folder. It
-// asks ps, which Linux and macOS have: the number of a process that has ended
-// may be another's by now.
-func runs(pid int, program, folder string) bool {
+// runs reports whether the process with this id is the program with the directory
+// in its command line. The id in an old pid file may belong to another process by
+// now. It uses ps, which Linux and macOS have.
+func runs(pid int, program, dir string) bool {
 	out, err := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
-	return err == nil && strings.Contains(string(out), program) && strings.Contains(string(out), folder)
+	return err == nil && strings.Contains(string(out), program) && strings.Contains(string(out), dir)
 }

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -169,8 +168,7 @@ func Redis(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	number := servers.made.Add(1)
-	u := strings.TrimSuffix(server.URL, "/0") + fmt.Sprintf("/%d", number)
+	u := withDatabase(server.URL, fmt.Sprint(servers.made.Add(1)))
 	o, err := redis.ParseURL(u)
 	if err != nil {
 		t.Fatal(err)
