@@ -1,19 +1,20 @@
-# What people type. `make help` lists it.
+# The project's commands. `make help` lists them.
 
 .PHONY: help run smoke test check build faults bench
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
-run: ## run all of Postcard here, until Ctrl-C
-	@go run ./cmd/dev
+# `go run` exits with 1 when interrupted, so build first.
+run: ## run all of Postcard on this machine, until Ctrl-C
+	@go build -o bin/dev ./cmd/dev && exec bin/dev
 
-smoke: ## bring everything up on free ports, send one simulated message, stop
+smoke: ## start everything on free ports, send one simulated message, stop
 	@go run ./cmd/dev -smoke
 
-test: ## run every test, with servers and browser of its own
+test: ## run every test, on its own servers and browser; installs them if missing
 	@go run ./cmd/dev -install
-	go test -race -shuffle=on -timeout 12m ./...
+	race=$$(go run ./cmd/dev -race-flag) && go test $$race -shuffle=on -timeout 12m ./...
 
 check: ## formatting, vet, static analysis, tidy modules
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }

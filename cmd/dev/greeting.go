@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// greet says what runs and where to look.
+// greet prints what is running and how to use it.
 func (s *stack) greet(w io.Writer) {
 	url := s.api.PublicURL
 	fmt.Fprintf(w, `
@@ -34,7 +34,7 @@ func (s *stack) greet(w io.Writer) {
     curl -s -b /tmp/postcard-cookies -H 'Content-Type: application/json' \
       -d '{"to":"+14155550123","text":"Greetings!","mediaUrl":"https://example.com/picture.jpg"}' %[1]s/api/send-mms
 
-  Check that every promise is kept:
+  Check the invariants (see ARCHITECTURE.md):
 
     DATABASE_URL='%[4]s' go run ./cmd/postcard verify
 

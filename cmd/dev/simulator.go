@@ -13,20 +13,20 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-// The simulated account. Its number is from the block that is kept for fiction.
+// The simulated account. Its number is from the block reserved for fiction.
 const (
 	simulatedAuthID = "MAPOSTCARDSIMULATOR0"
 	simulatedSender = "+14155550100"
 )
 
-// simulator is Plivo's stand-in on a free port.
+// simulator is a plivosim server on a free port.
 type simulator struct {
 	handler *plivosim.Simulator
 	server  *http.Server
 	url     string
 }
 
-// startSimulator starts the stand-in and points the environment at it.
+// startSimulator starts the simulator and sets the PLIVO_ variables to it.
 func startSimulator(vars map[string]string, logger *slog.Logger) (*simulator, error) {
 	setDefault(vars, "PLIVO_SENDER_NUMBER", simulatedSender)
 	vars["PLIVO_AUTH_ID"], vars["PLIVO_AUTH_TOKEN"] = simulatedAuthID, rand.Text()
@@ -41,11 +41,11 @@ func startSimulator(vars map[string]string, logger *slog.Logger) (*simulator, er
 	s.server = &http.Server{Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	go func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			logger.Error("the simulator has ended", slog.Any("error", err))
+			logger.Error("the simulator has stopped", slog.Any("error", err))
 		}
 	}()
 	vars["PLIVO_BASE_URL"] = s.url
-	setDefault(vars, "ALLOW_PRIVATE_WEBHOOKS", "true") // for receivers on this machine
+	setDefault(vars, "ALLOW_PRIVATE_WEBHOOKS", "true") // so that webhooks can be received on this machine
 	return s, nil
 }
 

@@ -15,12 +15,12 @@ import (
 	"github.com/postcard-mms/postcard/internal/devstack"
 )
 
-// smokeTimeout bounds the way of the one message, which takes seconds.
+// smokeTimeout limits the delivery of one message, which takes seconds.
 const smokeTimeout = time.Minute
 
-// runSmoke shows that everything works together: it brings all up, sends one
-// message over the API and follows it to its final status. It leaves servers that the
-// environment names alone: its worker would hand their messages to a simulator.
+// runSmoke starts everything, sends one message over the API and waits for its
+// final status. It ignores the environment: with the servers of DATABASE_URL and
+// REDIS_URL, its worker would send their messages to the simulator.
 func runSmoke(ctx context.Context) error {
 	state, err := devstack.TempStateDir()
 	if err != nil {
@@ -28,14 +28,11 @@ func runSmoke(ctx context.Context) error {
 	}
 	defer os.RemoveAll(state)
 	s, err := start(ctx, options{vars: map[string]string{}, stateDir: state, throwaway: true})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("up: %s; %s\n", s.postgres.Source, s.redis.Source)
-	ctx, cancel := context.WithTimeout(ctx, smokeTimeout)
-	defer cancel()
-	err = errors.Join(s.sendOne(ctx), s.stop())
 	if err == nil {
+		fmt.Printf("started: %s; %s\n", s.postgres.Source, s.redis.Source)
+		err = s.sendOne(ctx)
+	}
+	if err = errors.Join(err, s.stop()); err == nil {
 		fmt.Println("smoke test passed")
 	}
 	return err
@@ -48,45 +45,47 @@ type message struct {
 }
 
 func (s *stack) sendOne(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, smokeTimeout)
+	defer cancel()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
-		return fmt.Errorf("making a cookie jar: %w", err)
+		return fmt.Errorf("creating a cookie jar: %w", err)
 	}
 	c := &client{base: s.api.PublicURL, http: &http.Client{Jar: jar, Timeout: 10 * time.Second}}
 	login := map[string]string{"email": s.api.AdminEmail, "password": string(s.api.AdminPassword)}
 	if err := c.call(ctx, http.MethodPost, "/api/login", login, nil); err != nil {
 		return err
 	}
-	var sent message
+	var m message
 	mms := map[string]string{"to": "+14155550123", "text": "Smoke", "mediaUrl": "https://example.com/smoke.jpg"}
-	if err := c.call(ctx, http.MethodPost, "/api/send-mms", mms, &sent); err != nil {
+	if err := c.call(ctx, http.MethodPost, "/api/send-mms", mms, &m); err != nil {
 		return err
 	}
 	last := ""
 	for {
-		if err := c.call(ctx, http.MethodGet, "/api/messages/"+sent.ID, nil, &sent); err != nil {
+		if err := c.call(ctx, http.MethodGet, "/api/messages/"+m.ID, nil, &m); err != nil {
 			return err
 		}
-		if sent.Status != last {
-			fmt.Println("message is", sent.Status)
-			last = sent.Status
+		if m.Status != last {
+			fmt.Println("message is", m.Status)
+			last = m.Status
 		}
-		if sent.Final {
+		if m.Final {
 			break
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("the message is still %s: %w", sent.Status, ctx.Err())
+			return fmt.Errorf("the message is still %s: %w", m.Status, ctx.Err())
 		}
 	}
-	if messages := s.simulator.handler.Ledger(); sent.Status != "delivered" || len(messages) != 1 {
-		return fmt.Errorf("the message ended as %s and the simulator has %d messages; want delivered and 1", sent.Status, len(messages))
+	if messages := s.simulator.handler.Ledger(); m.Status != "delivered" || len(messages) != 1 {
+		return fmt.Errorf("got a message that is %s and %d messages in the simulator, want delivered and 1", m.Status, len(messages))
 	}
 	return nil
 }
 
-// client calls the API with a session.
+// client calls the API with a session cookie.
 type client struct {
 	base string
 	http *http.Client
@@ -96,28 +95,28 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	var body bytes.Buffer
 	if in != nil {
 		if err := json.NewEncoder(&body).Encode(in); err != nil {
-			return fmt.Errorf("writing the body of %s: %w", path, err)
+			return fmt.Errorf("encoding the request to %s: %w", path, err)
 		}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, &body)
 	if err != nil {
-		return fmt.Errorf("asking for %s: %w", path, err)
+		return fmt.Errorf("requesting %s: %w", path, err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := c.http.Do(request)
 	if err != nil {
-		return fmt.Errorf("asking for %s: %w", path, err)
+		return fmt.Errorf("requesting %s: %w", path, err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
+	text, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode/100 != 2 {
-		return errors.Join(fmt.Errorf("%s answered %s: %s", path, response.Status, answer), err)
+		return errors.Join(fmt.Errorf("%s answered %s: %s", path, response.Status, text), err)
 	}
 	if out == nil {
 		return nil
 	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", path, err)
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("decoding the response of %s: %w", path, err)
 	}
 	return nil
 }

@@ -18,44 +18,42 @@ import (
 	"github.com/postcard-mms/postcard/internal/devstack"
 )
 
-// The login that is made for trying things out. Everything listens on the
-// loopback interface only.
+// The first admin, unless ADMIN_EMAIL is set. Everything listens on the loopback
+// interface only.
 const (
 	demoEmail    = "demo@example.com"
 	demoPassword = "postcard-demo"
 )
 
 const (
-	startTimeout = 3 * time.Minute // an install of Postgres may be part of it
+	startTimeout = 3 * time.Minute // may include an installation of Postgres
 	stopTimeout  = time.Minute     // for each server
 )
 
 type options struct {
 	vars      map[string]string // the environment
 	stateDir  string
-	throwaway bool // keep nothing, take only free ports, and never leave the simulator
+	throwaway bool // keep no data, use only free ports and the simulator
 }
 
-// stack is all that runs.
+// stack is everything that dev runs.
 type stack struct {
 	postgres  *devstack.Postgres
 	redis     *devstack.Redis
-	simulator *simulator // nil where Plivo is real
+	simulator *simulator // nil if Plivo is real
 	api       config.API
 	processes *errgroup.Group
-	cancel    context.CancelFunc // ends the processes
-	ended     <-chan struct{}    // closed when one of them has ended
+	cancel    context.CancelFunc // stops the processes
+	exited    <-chan struct{}    // closed when one of them has exited
 }
 
-// start brings everything up in order, or takes back what it started.
+// start starts everything in order. The caller stops the returned stack even if
+// there is an error.
 func start(ctx context.Context, o options) (*stack, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	s := &stack{}
-	if err := s.up(ctx, o); err != nil {
-		return nil, errors.Join(err, s.stop())
-	}
-	return s, nil
+	return s, s.up(ctx, o)
 }
 
 func (s *stack) up(ctx context.Context, o options) error {
@@ -66,6 +64,9 @@ func (s *stack) up(ctx context.Context, o options) error {
 	})
 	if err != nil {
 		return err
+	}
+	if s.postgres.Older != "" {
+		fmt.Printf("Found a development database of an older version (database %s in %s); it is left as it is. Starting with a new one.\n", s.postgres.Older, o.stateDir)
 	}
 	s.redis, err = devstack.StartRedis(ctx, devstack.RedisOptions{
 		URL: o.vars["REDIS_URL"], StateDir: o.stateDir, AOF: !o.throwaway, DieWithUs: o.throwaway, Logger: logger,
@@ -80,27 +81,26 @@ func (s *stack) up(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	if err := fillIn(vars, o.throwaway); err != nil {
+	if err := setDefaults(vars, o.throwaway); err != nil {
 		return err
 	}
 	return s.runProcesses(ctx, vars, o.throwaway)
 }
 
-// fillIn chooses what the environment leaves open, so that it can be tried at
-// once on one machine.
-func fillIn(vars map[string]string, throwaway bool) error {
+// setDefaults sets the variables that the environment leaves open.
+func setDefaults(vars map[string]string, throwaway bool) error {
 	setDefault(vars, "LOG_FORMAT", "text")
 	setDefault(vars, "SIGNUP", "open")
 	if vars["ADMIN_EMAIL"] == "" {
 		vars["ADMIN_EMAIL"], vars["ADMIN_PASSWORD"] = demoEmail, demoPassword
 	}
-	for name, wish := range map[string]string{
+	for name, preferred := range map[string]string{
 		"API_ADDR": "127.0.0.1:8080", "API_METRICS_ADDR": "127.0.0.1:9464", "WORKER_METRICS_ADDR": "127.0.0.1:9465",
 	} {
 		if vars[name] != "" && !throwaway {
 			continue
 		}
-		addr, err := freeAddr(wish, throwaway)
+		addr, err := freeAddr(preferred, throwaway)
 		if err != nil {
 			return err
 		}
@@ -123,11 +123,11 @@ func setDefault(vars map[string]string, name, value string) {
 	}
 }
 
-// freeAddr is the wished address, or one with a free port where that is taken
-// or any will do.
-func freeAddr(wish string, anyPort bool) (string, error) {
-	if l, err := net.Listen("tcp", wish); err == nil && !anyPort {
-		return wish, l.Close()
+// freeAddr returns the preferred address, or one with another port if it is in use
+// or anyPort is set.
+func freeAddr(preferred string, anyPort bool) (string, error) {
+	if l, err := net.Listen("tcp", preferred); err == nil && !anyPort {
+		return preferred, l.Close()
 	} else if err == nil {
 		l.Close()
 	}
@@ -138,18 +138,18 @@ func freeAddr(wish string, anyPort bool) (string, error) {
 	return fmt.Sprintf("127.0.0.1:%d", port), nil
 }
 
-// runProcesses runs the api and a worker, and returns when both are ready.
+// runProcesses starts the api and a worker and waits until both are ready.
 func (s *stack) runProcesses(ctx context.Context, vars map[string]string, quiet bool) error {
 	api, err := config.ReadAPI(vars)
 	if err != nil {
 		return err
 	}
-	work, err := config.ReadWorker(vars)
+	worker, err := config.ReadWorker(vars)
 	if err != nil {
 		return err
 	}
 	if quiet {
-		api.LogLevel, work.LogLevel = slog.LevelWarn, slog.LevelWarn
+		api.LogLevel, worker.LogLevel = slog.LevelWarn, slog.LevelWarn
 	}
 	s.api = api
 	run, cancel := context.WithCancel(context.Background())
@@ -159,20 +159,20 @@ func (s *stack) runProcesses(ctx context.Context, vars map[string]string, quiet 
 		return app.RunAPI(run, api, app.NewLogger(os.Stderr, api.LogLevel, api.LogFormat).With("process", "api"))
 	})
 	group.Go(func() error {
-		return app.RunWorker(run, work, app.NewLogger(os.Stderr, work.LogLevel, work.LogFormat).With("process", "worker"))
+		return app.RunWorker(run, worker, app.NewLogger(os.Stderr, worker.LogLevel, worker.LogFormat).With("process", "worker"))
 	})
-	s.processes, s.ended = group, run.Done()
+	s.processes, s.exited = group, run.Done()
 	return errors.Join(
 		s.awaitReady(ctx, "the api", "http://"+api.Addr+"/readyz"),
-		s.awaitReady(ctx, "the worker", "http://"+work.MetricsAddr+"/readyz"))
+		s.awaitReady(ctx, "the worker", "http://"+worker.MetricsAddr+"/readyz"))
 }
 
-// awaitReady asks until the URL answers 200, a process has ended, or ctx is over.
-func (s *stack) awaitReady(ctx context.Context, what, url string) error {
+// awaitReady polls the URL until it answers 200, a process exits, or ctx ends.
+func (s *stack) awaitReady(ctx context.Context, name, url string) error {
 	for {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
-			return fmt.Errorf("asking whether %s is ready: %w", what, err)
+			return fmt.Errorf("checking whether %s is ready: %w", name, err)
 		}
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
@@ -183,31 +183,34 @@ func (s *stack) awaitReady(ctx context.Context, what, url string) error {
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
-		case <-s.ended:
-			return fmt.Errorf("%s did not start", what) // why is what the processes return
+		case <-s.exited:
+			return fmt.Errorf("%s did not start", name) // stop returns the reason
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+			return fmt.Errorf("waiting for %s: %w", name, ctx.Err())
 		}
 	}
 }
 
-// wait returns when ctx is over or a process has ended by itself.
+// wait returns when ctx ends (nil) or a process has exited.
 func (s *stack) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-s.ended:
-		return errors.New("a process has ended by itself")
+	case <-s.exited:
+		return errors.New("the api or the worker has stopped unexpectedly")
 	}
 }
 
-// stop ends what was started, in the opposite order, and returns why a process
-// ended where that was by itself.
+// stop stops everything in the opposite order. Its error includes the one with
+// which a process exited.
 func (s *stack) stop() error {
 	var errs []error
 	if s.processes != nil {
 		s.cancel()
-		errs = append(errs, s.processes.Wait())
+		// A process that is stopped while it starts returns context.Canceled.
+		if err := s.processes.Wait(); !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
 	}
 	if s.simulator != nil {
 		errs = append(errs, s.simulator.stop())
