@@ -94,7 +94,7 @@ func (h apiHandlers) respondAfterPanic(w http.ResponseWriter, r *http.Request) {
 func recordUser(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if principal, ok := identity.PrincipalFrom(r.Context()); ok {
-			httpkit.NoteUser(r.Context(), principal.UserID.String())
+			httpkit.LogUser(r.Context(), principal.UserID.String())
 		}
 		next.ServeHTTP(w, r)
 	})

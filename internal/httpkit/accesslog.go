@@ -6,48 +6,49 @@ import (
 	"net/http"
 )
 
-// notes collects what is learnt further in and logged further out.
-type notes struct{ user string }
+// logFields are attributes that inner handlers add to the access log.
+type logFields struct{ userID string }
 
-type notesKey struct{}
+type logFieldsKey struct{}
 
-// NoteUser tells the access log whom the request acts for. The id must be no
-// personal data. Outside AccessLog it does nothing.
-func NoteUser(ctx context.Context, id string) {
-	if n, ok := ctx.Value(notesKey{}).(*notes); ok {
-		n.user = id
+// LogUser adds the user's id to the access log of the request. The id must not be
+// personal data. Outside of AccessLog it does nothing.
+func LogUser(ctx context.Context, id string) {
+	if fields, ok := ctx.Value(logFieldsKey{}).(*logFields); ok {
+		fields.userID = id
 	}
 }
 
-// AccessLog writes one line per request: what was asked by its route pattern,
-// and what was answered. It logs no path, query, header or address, since
-// those carry tokens and personal data.
+// AccessLog logs one record per request, with its route pattern and status. It
+// logs no path, query, header or address, which may contain tokens and personal
+// data.
 func AccessLog(logger *slog.Logger) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		logged := watch(next, func(r *http.Request, o outcome) {
-			logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes(r, o)...)
+		logged := observe(next, func(r *http.Request, res result) {
+			logger.LogAttrs(r.Context(), slog.LevelInfo, "request", logAttrs(r, res)...)
 		})
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			logged.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), notesKey{}, &notes{})))
+			logged.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), logFieldsKey{}, &logFields{})))
 		})
 	}
 }
 
-func attributes(r *http.Request, o outcome) []slog.Attr {
+func logAttrs(r *http.Request, res result) []slog.Attr {
 	attrs := []slog.Attr{
-		slog.String("method", knownMethod(r.Method)), slog.String("route", o.route), slog.Int("status", o.status),
-		slog.Int("bytes", o.bytes), slog.Duration("took", o.took), slog.String("request_id", RequestID(r.Context())),
+		slog.String("method", knownMethod(r.Method)), slog.String("route", res.route), slog.Int("status", res.status),
+		slog.Int("bytes", res.bytes), slog.Duration("took", res.took), slog.String("request_id", RequestID(r.Context())),
 	}
-	if n, ok := r.Context().Value(notesKey{}).(*notes); ok && n.user != "" {
-		attrs = append(attrs, slog.String("user_id", n.user))
+	if fields, ok := r.Context().Value(logFieldsKey{}).(*logFields); ok && fields.userID != "" {
+		attrs = append(attrs, slog.String("user_id", fields.userID))
 	}
-	if o.aborted {
+	if res.aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))
 	}
 	return attrs
 }
 
-// knownMethod keeps made-up methods out of logs and metrics.
+// knownMethod returns "other" for methods that clients may invent, so that they
+// stay out of logs and metrics.
 func knownMethod(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,

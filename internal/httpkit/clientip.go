@@ -7,9 +7,8 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 )
 
-// TrustClientIP takes the client's address from a header that the proxy in
-// front always sets or overwrites. With header "" it does nothing: then the
-// connection's address counts.
+// TrustClientIP makes ClientIP return the address in a header, which a trusted
+// proxy must always set or overwrite. If header is empty, it does nothing.
 func TrustClientIP(header string) func(http.Handler) http.Handler {
 	if header == "" {
 		return func(next http.Handler) http.Handler { return next }
@@ -17,9 +16,9 @@ func TrustClientIP(header string) func(http.Handler) http.Handler {
 	return middleware.ClientIPFromHeader(header)
 }
 
-// ClientIP is the client's address for counting tries: the one found by
-// TrustClientIP, else the connection's. IPv4 inside IPv6 is written as IPv4,
-// and zones are dropped, so that one client has one spelling.
+// ClientIP returns the client's address: the one found by TrustClientIP, or the
+// connection's. IPv4-mapped IPv6 addresses become IPv4 and zones are removed, so
+// that an address has one form and can be the key of a rate limit.
 func ClientIP(r *http.Request) string {
 	if ip := middleware.GetClientIP(r.Context()); ip != "" {
 		return ip

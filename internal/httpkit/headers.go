@@ -2,17 +2,15 @@ package httpkit
 
 import "net/http"
 
-// hstsYear binds browsers to https for a year, for this host alone: nothing is
-// known about its neighbours.
-const hstsYear = "max-age=31536000"
+// hstsOneYear makes browsers use https for a year. It leaves subdomains out, since
+// they may not be ours.
+const hstsOneYear = "max-age=31536000"
 
-// SecurityHeaders sets what browsers need to know before they trust an answer.
-// csp is the Content-Security-Policy; https says whether people reach us by
-// https, so that browsers may insist on it.
+// SecurityHeaders sets response headers that restrict what browsers do with a
+// page. csp is the Content-Security-Policy. https adds Strict-Transport-Security.
 //
-// Referrer-Policy is same-origin rather than no-referrer: under the latter
-// browsers send "Origin: null" with forms, which the check against cross-site
-// requests could not tell from a foreign page.
+// Referrer-Policy is same-origin: with no-referrer, browsers send "Origin: null"
+// with forms, and the protection against cross-origin requests would reject them.
 func SecurityHeaders(csp string, https bool) func(http.Handler) http.Handler {
 	headers := map[string]string{
 		"Content-Security-Policy":    csp,
@@ -23,7 +21,7 @@ func SecurityHeaders(csp string, https bool) func(http.Handler) http.Handler {
 		"Permissions-Policy":         "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 	}
 	if https {
-		headers["Strict-Transport-Security"] = hstsYear
+		headers["Strict-Transport-Security"] = hstsOneYear
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

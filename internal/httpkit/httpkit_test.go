@@ -19,37 +19,37 @@ import (
 	"github.com/postcard-mms/postcard/internal/httpkit"
 )
 
-// journal is a log that tests read as maps.
-type journal struct {
+// logBuffer keeps log records, for tests to read as maps.
+type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
 }
 
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
+func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
 
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
+func (b *logBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
-func (j *journal) lines(t *testing.T) []map[string]any {
+func (b *logBuffer) records(t *testing.T) []map[string]any {
 	t.Helper()
-	var lines []map[string]any
-	for line := range strings.Lines(j.text()) {
-		var v map[string]any
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
+	var records []map[string]any
+	for line := range strings.Lines(b.text()) {
+		var record map[string]any
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
 			t.Fatal(err)
 		}
-		lines = append(lines, v)
+		records = append(records, record)
 	}
-	return lines
+	return records
 }
 
 func get(h http.Handler, path string, headers ...string) *httptest.ResponseRecorder {
@@ -62,15 +62,15 @@ func get(h http.Handler, path string, headers ...string) *httptest.ResponseRecor
 	return w
 }
 
-func TestRequestID(t *testing.T) {
+func TestInvalidRequestIDsAreReplaced(t *testing.T) {
 	t.Parallel()
-	fresh := regexp.MustCompile(`^[A-Z2-7]{26}$`)
+	generated := regexp.MustCompile(`^[A-Z2-7]{26}$`)
 	cases := map[string]struct {
-		given string
-		kept  bool
+		id   string
+		kept bool
 	}{
 		"none":       {"", false},
-		"a token":    {"0198c7f2-aaaa_Z", true},
+		"valid":      {"0198c7f2-aaaa_Z", true},
 		"shortest":   {"12345678", true},
 		"too short":  {"1234567", false},
 		"longest":    {strings.Repeat("x", 64), true},
@@ -84,72 +84,72 @@ func TestRequestID(t *testing.T) {
 			t.Parallel()
 			var seen string
 			h := httpkit.AssignRequestID(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = httpkit.RequestID(r.Context()) }))
-			got := get(h, "/", "X-Request-Id", c.given).Header().Get("X-Request-Id")
-			if got != seen || c.kept != (got == c.given) || !c.kept && !fresh.MatchString(got) {
-				t.Errorf("given %q: answered %q, in context %q", c.given, got, seen)
+			got := get(h, "/", "X-Request-Id", c.id).Header().Get("X-Request-Id")
+			if got != seen || c.kept != (got == c.id) || !c.kept && !generated.MatchString(got) {
+				t.Errorf("got %q in the response and %q in the context, want equal ids, kept: %v", got, seen, c.kept)
 			}
 		})
 	}
 	if got := httpkit.RequestID(t.Context()); got != "" {
-		t.Errorf("got %q outside a request", got)
+		t.Errorf("RequestID() outside a request = %q, want \"\"", got)
 	}
 }
 
-// sites routes requests in each of the ways that an app may be put together.
-func sites(inner func() http.Handler) map[string]http.Handler {
+// waysToMount returns inner behind each kind of router.
+func waysToMount(inner func() http.Handler) map[string]http.Handler {
 	mounted := chi.NewRouter()
 	mounted.Mount("/", inner())
-	below := chi.NewRouter()
-	below.Mount("/hooks", httpkit.WholePath(inner()))
+	prefixed := chi.NewRouter()
+	prefixed.Mount("/hooks", httpkit.WholePath(inner()))
 	handled := chi.NewRouter()
 	handled.Handle("/hooks/*", inner())
 	mux := http.NewServeMux()
 	mux.Handle("/hooks/", inner())
-	return map[string]http.Handler{"bare": httpkit.WholePath(inner()), "mounted": mounted, "mounted below": below, "handled": handled, "behind a ServeMux": mux}
+	return map[string]http.Handler{"not mounted": httpkit.WholePath(inner()), "mounted": mounted, "mounted at a prefix": prefixed, "handled": handled, "behind a ServeMux": mux}
 }
 
-func TestAccessLog(t *testing.T) {
+func TestAccessLogHasRouteAndUserButNoSecrets(t *testing.T) {
 	t.Parallel()
 	inner := func() http.Handler {
 		r := chi.NewRouter()
 		r.Get("/hooks/{token}/status", func(w http.ResponseWriter, r *http.Request) {
-			httpkit.NoteUser(r.Context(), "user-1")
+			httpkit.LogUser(r.Context(), "user-1")
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = w.Write([]byte("thanks"))
 		})
 		return r
 	}
-	for name, site := range sites(inner) {
+	for name, handler := range waysToMount(inner) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var j journal
-			get(httpkit.AssignRequestID(httpkit.AccessLog(j.logger())(site)), "/hooks/SECRET/status?phone=HIDDEN", "X-Request-Id", "test-request", "Cookie", "session=HUSH")
-			lines := j.lines(t)
-			if len(lines) != 1 {
-				t.Fatalf("got %d lines", len(lines))
+			var log logBuffer
+			get(httpkit.AssignRequestID(httpkit.AccessLog(log.logger())(handler)), "/hooks/SECRET/status?phone=HIDDEN", "X-Request-Id", "test-request", "Cookie", "session=HUSH")
+			records := log.records(t)
+			if len(records) != 1 {
+				t.Fatalf("got %d records, want 1", len(records))
 			}
-			delete(lines[0], "time")
-			if took, ok := lines[0]["took"].(float64); !ok || took < 0 {
-				t.Errorf("took %v", lines[0]["took"])
+			delete(records[0], "time")
+			if took, ok := records[0]["took"].(float64); !ok || took < 0 {
+				t.Errorf("got took %v, want a duration", records[0]["took"])
 			}
-			delete(lines[0], "took")
+			delete(records[0], "took")
 			want := map[string]any{
 				"level": "INFO", "msg": "request", "method": "GET", "route": "/hooks/{token}/status", "status": 202.0, "bytes": 6.0,
 				"request_id": "test-request", "user_id": "user-1",
 			}
-			if diff := cmp.Diff(want, lines[0]); diff != "" {
+			if diff := cmp.Diff(want, records[0]); diff != "" {
 				t.Error(diff)
 			}
 			for _, secret := range []string{"SECRET", "HIDDEN", "HUSH", "192.0.2.1"} {
-				if strings.Contains(j.text(), secret) {
-					t.Errorf("logged %s: %s", secret, j.text())
+				if strings.Contains(log.text(), secret) {
+					t.Errorf("got %s in the log: %s", secret, log.text())
 				}
 			}
 		})
 	}
 }
 
-func TestAccessLogOddities(t *testing.T) {
+func TestAccessLogOfUnusualRequests(t *testing.T) {
 	t.Parallel()
 	r := chi.NewRouter()
 	r.Get("/silent", func(http.ResponseWriter, *http.Request) {})
@@ -161,91 +161,90 @@ func TestAccessLogOddities(t *testing.T) {
 		method, path string
 		want         map[string]any
 	}{
-		"silent handler": {r, "GET", "/silent", map[string]any{"method": "GET", "route": "/silent", "status": 200.0}},
-		"no route":       {r, "GET", "/SECRET", map[string]any{"method": "GET", "route": "unmatched", "status": 404.0}},
-		"odd method":     {r, "SECRET", "/silent", map[string]any{"method": "other", "route": "unmatched", "status": 405.0}},
-		"aborted":        {r, "GET", "/abort", map[string]any{"method": "GET", "route": "/abort", "status": 200.0, "aborted": true}},
-		"ServeMux alone": {mux, "GET", "/plain/SECRET", map[string]any{"method": "GET", "route": "GET /plain/{id}", "status": 200.0}},
+		"handler writes nothing": {r, "GET", "/silent", map[string]any{"method": "GET", "route": "/silent", "status": 200.0}},
+		"no route":               {r, "GET", "/SECRET", map[string]any{"method": "GET", "route": "unmatched", "status": 404.0}},
+		"unknown method":         {r, "SECRET", "/silent", map[string]any{"method": "other", "route": "unmatched", "status": 405.0}},
+		"aborted":                {r, "GET", "/abort", map[string]any{"method": "GET", "route": "/abort", "status": 200.0, "aborted": true}},
+		"ServeMux alone":         {mux, "GET", "/plain/SECRET", map[string]any{"method": "GET", "route": "GET /plain/{id}", "status": 200.0}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var j journal
+			var log logBuffer
 			func() {
 				defer func() { _ = recover() }()
-				httpkit.AccessLog(j.logger())(c.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(c.method, c.path, nil))
+				httpkit.AccessLog(log.logger())(c.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(c.method, c.path, nil))
 			}()
-			line := j.lines(t)[0]
+			record := log.records(t)[0]
 			for _, name := range []string{"time", "took", "level", "msg", "bytes", "request_id"} {
-				delete(line, name)
+				delete(record, name)
 			}
-			if diff := cmp.Diff(c.want, line); diff != "" {
+			if diff := cmp.Diff(c.want, record); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-// TestAClientThatIsGone is no failure of ours.
-func TestAClientThatIsGone(t *testing.T) {
+func TestErrorAfterClientDisconnectedIsLoggedAs499(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]float64{"gone": 499, "there": 503} {
-		ctx, leave := context.WithCancel(t.Context())
-		defer leave()
-		if name == "gone" {
-			leave()
+	for name, want := range map[string]float64{"disconnected": 499, "connected": 503} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if name == "disconnected" {
+			cancel()
 		}
-		var j journal
+		var log logBuffer
 		failing := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-		httpkit.AccessLog(j.logger())(failing).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/", nil))
-		if got := j.lines(t)[0]["status"]; got != want {
-			t.Errorf("%s: logged as %v, want %v", name, got, want)
+		httpkit.AccessLog(log.logger())(failing).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/", nil))
+		if got := log.records(t)[0]["status"]; got != want {
+			t.Errorf("%s: got status %v, want %v", name, got, want)
 		}
 	}
 }
 
-func TestNoteUserOutsideIsHarmless(t *testing.T) {
+func TestLogUserOutsideAccessLogDoesNothing(t *testing.T) {
 	t.Parallel()
-	httpkit.NoteUser(t.Context(), "user-1")
+	httpkit.LogUser(t.Context(), "user-1")
 }
 
-func TestRecover(t *testing.T) {
+func TestRecoverRespondsAndLogsStack(t *testing.T) {
 	t.Parallel()
-	var j journal
+	var log logBuffer
 	sorry := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "sorry", http.StatusInternalServerError) }
-	recovering := httpkit.Recover(j.logger(), sorry)
+	recovering := httpkit.Recover(log.logger(), sorry)
 	h := httpkit.AssignRequestID(recovering(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("boom") })))
 	got := get(h, "/", "X-Request-Id", "test-request")
 	if got.Code != 500 || got.Body.String() != "sorry\n" {
-		t.Errorf("got %d %q", got.Code, got.Body)
+		t.Errorf("got %d %q, want 500 \"sorry\\n\"", got.Code, got.Body)
 	}
-	lines := j.lines(t)
-	if len(lines) != 1 || lines[0]["panic"] != "boom" || lines[0]["request_id"] != "test-request" ||
-		!strings.Contains(lines[0]["stack"].(string), "httpkit_test.go") {
-		t.Errorf("logged: %s", j.text())
+	records := log.records(t)
+	if len(records) != 1 || records[0]["panic"] != "boom" || records[0]["request_id"] != "test-request" ||
+		!strings.Contains(records[0]["stack"].(string), "httpkit_test.go") {
+		t.Errorf("got log %s, want the panic, its stack and the request id", log.text())
 	}
 }
 
-func TestRecoverCutsHalfAnAnswer(t *testing.T) {
+func TestRecoverClosesConnectionOfPartialResponse(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		handler http.HandlerFunc
-		logs    int
+		records int
 	}{
-		"begun to answer": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200); panic("boom") }, 1},
-		"aborts itself":   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0},
+		"response started": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200); panic("boom") }, 1},
+		"handler aborts":   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var j journal
-			h := httpkit.Recover(j.logger(), func(http.ResponseWriter, *http.Request) { t.Error("answered") })(c.handler)
+			var log logBuffer
+			h := httpkit.Recover(log.logger(), func(http.ResponseWriter, *http.Request) { t.Error("Recover responded") })(c.handler)
 			defer func() {
 				if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // a panic value
-					t.Errorf("panicked with %v, want http.ErrAbortHandler", p)
+					t.Errorf("got panic %v, want http.ErrAbortHandler", p)
 				}
-				if lines := j.lines(t); len(lines) != c.logs {
-					t.Errorf("logged %d lines, want %d", len(lines), c.logs)
+				if records := log.records(t); len(records) != c.records {
+					t.Errorf("got %d log records, want %d", len(records), c.records)
 				}
 			}()
 			get(h, "/")
@@ -263,12 +262,12 @@ func TestSecurityHeaders(t *testing.T) {
 		"Cross-Origin-Opener-Policy": {"same-origin"},
 		"Permissions-Policy":         {"camera=(), geolocation=(), microphone=(), payment=(), usb=()"},
 	}
-	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	if diff := cmp.Diff(want, get(httpkit.SecurityHeaders("default-src 'none'", false)(nothing), "/").Header()); diff != "" {
+	noop := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	if diff := cmp.Diff(want, get(httpkit.SecurityHeaders("default-src 'none'", false)(noop), "/").Header()); diff != "" {
 		t.Error(diff)
 	}
 	want["Strict-Transport-Security"] = []string{"max-age=31536000"}
-	if diff := cmp.Diff(want, get(httpkit.SecurityHeaders("default-src 'none'", true)(nothing), "/").Header()); diff != "" {
+	if diff := cmp.Diff(want, get(httpkit.SecurityHeaders("default-src 'none'", true)(noop), "/").Header()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -281,14 +280,14 @@ func TestClientIP(t *testing.T) {
 		want            string
 	}{
 		"connection":               {"", "192.0.2.1:1234", nil, "192.0.2.1"},
-		"header nobody trusts":     {"", "192.0.2.1:1234", []string{"X-Real-Ip", "203.0.113.9"}, "192.0.2.1"},
+		"untrusted header":         {"", "192.0.2.1:1234", []string{"X-Real-Ip", "203.0.113.9"}, "192.0.2.1"},
 		"trusted header":           {"X-Real-IP", "10.0.0.1:1234", []string{"X-Real-Ip", "203.0.113.9"}, "203.0.113.9"},
-		"the nearest proxy's":      {"X-Real-IP", "10.0.0.1:1234", []string{"X-Real-Ip", "6.6.6.6", "X-Real-Ip", "203.0.113.9"}, "203.0.113.9"},
-		"trusted header missing":   {"X-Real-IP", "10.0.0.1:1234", nil, "10.0.0.1"},
-		"trusted header, nonsense": {"X-Real-IP", "10.0.0.1:1234", []string{"X-Real-Ip", "me"}, "10.0.0.1"},
+		"repeated trusted header":  {"X-Real-IP", "10.0.0.1:1234", []string{"X-Real-Ip", "6.6.6.6", "X-Real-Ip", "203.0.113.9"}, "203.0.113.9"},
+		"missing trusted header":   {"X-Real-IP", "10.0.0.1:1234", nil, "10.0.0.1"},
+		"malformed trusted header": {"X-Real-IP", "10.0.0.1:1234", []string{"X-Real-Ip", "me"}, "10.0.0.1"},
 		"IPv6":                     {"", "[2001:db8::1]:1234", nil, "2001:db8::1"},
 		"IPv6 with a zone":         {"", "[fe80::1%eth0]:1234", nil, "fe80::1"},
-		"IPv4 inside IPv6":         {"", "[::ffff:192.0.2.1]:1234", nil, "192.0.2.1"},
+		"IPv4-mapped IPv6":         {"", "[::ffff:192.0.2.1]:1234", nil, "192.0.2.1"},
 		"no address":               {"", "@", nil, "@"},
 	}
 	for name, c := range cases {
@@ -309,7 +308,7 @@ func TestClientIP(t *testing.T) {
 	}
 }
 
-func TestMetrics(t *testing.T) {
+func TestMetricsCountByRoutePattern(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
 	r := chi.NewRouter()
@@ -327,27 +326,27 @@ func TestMetrics(t *testing.T) {
 		"GET unmatched 404":      1,
 		"GET /abort aborted":     1,
 	}
-	counts, timed := gather(t, registry)
+	counts, observed := gather(t, registry)
 	if diff := cmp.Diff(want, counts); diff != "" {
 		t.Error(diff)
 	}
-	if timed != 4 {
-		t.Errorf("%d requests were timed, want 4", timed)
+	if observed != 4 {
+		t.Errorf("got %d durations, want 4", observed)
 	}
 }
 
-// gather reads the counter by its labels, and how many requests were timed.
+// gather returns the counts by their labels, and the number of durations.
 func gather(t *testing.T, registry *prometheus.Registry) (map[string]float64, uint64) {
 	t.Helper()
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	counts, timed := map[string]float64{}, uint64(0)
+	counts, observed := map[string]float64{}, uint64(0)
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			if m.GetHistogram() != nil {
-				timed += m.GetHistogram().GetSampleCount()
+				observed += m.GetHistogram().GetSampleCount()
 				continue
 			}
 			var labels []string
@@ -357,19 +356,18 @@ func gather(t *testing.T, registry *prometheus.Registry) (map[string]float64, ui
 			counts[strings.Join(labels, " ")] = m.GetCounter().GetValue()
 		}
 	}
-	return counts, timed
+	return counts, observed
 }
 
-// Log and metrics stand in one chain, and both see the route.
-func TestAccessLogInsideMetrics(t *testing.T) {
+func TestAccessLogAndMetricsBothSeeTheRoute(t *testing.T) {
 	t.Parallel()
-	var j journal
+	var log logBuffer
 	registry := prometheus.NewRegistry()
 	r := chi.NewRouter()
 	r.Get("/hooks/{token}", func(http.ResponseWriter, *http.Request) {})
-	get(httpkit.NewMetrics(registry).Middleware(httpkit.AccessLog(j.logger())(r)), "/hooks/SECRET")
+	get(httpkit.NewMetrics(registry).Middleware(httpkit.AccessLog(log.logger())(r)), "/hooks/SECRET")
 	counts, _ := gather(t, registry)
-	if diff := cmp.Diff(map[string]float64{"GET /hooks/{token} 200": 1}, counts); diff != "" || j.lines(t)[0]["route"] != "/hooks/{token}" {
-		t.Errorf("%s; logged %s", diff, j.text())
+	if diff := cmp.Diff(map[string]float64{"GET /hooks/{token} 200": 1}, counts); diff != "" || log.records(t)[0]["route"] != "/hooks/{token}" {
+		t.Errorf("counts (-want +got):\n%s\nlog: %s", diff, log.text())
 	}
 }

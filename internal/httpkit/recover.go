@@ -9,10 +9,10 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 )
 
-// Recover turns a panic into one log line with its stack and the given answer.
-// Where the handler has begun to answer, the connection is cut instead, so
-// that the client does not take half an answer for a whole one.
-func Recover(logger *slog.Logger, answer http.HandlerFunc) func(http.Handler) http.Handler {
+// Recover logs a panic with its stack and responds with respond. If the handler
+// has written a part of its response, Recover closes the connection instead, so
+// that the client does not take it for complete.
+func Recover(logger *slog.Logger, respond http.HandlerFunc) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wrapped := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
@@ -21,7 +21,7 @@ func Recover(logger *slog.Logger, answer http.HandlerFunc) func(http.Handler) ht
 				if p == nil {
 					return
 				}
-				if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it this way too
+				if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it the same way
 					panic(p)
 				}
 				logger.ErrorContext(r.Context(), "handler panicked", slog.String("request_id", RequestID(r.Context())),
@@ -29,7 +29,7 @@ func Recover(logger *slog.Logger, answer http.HandlerFunc) func(http.Handler) ht
 				if wrapped.Status() != 0 {
 					panic(http.ErrAbortHandler)
 				}
-				answer(w, r)
+				respond(w, r)
 			}()
 			next.ServeHTTP(wrapped, r)
 		})

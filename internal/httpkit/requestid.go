@@ -1,7 +1,6 @@
-// Package httpkit holds the HTTP machinery that every face of Postcard shares:
-// request ids, the access log, recovery, security headers, the client's
-// address, metrics, and a server with time-outs. It knows nothing of messages
-// or users, and decides on no answer but the headers it is told to set.
+// Package httpkit has the middleware and the server that the API, the pages and
+// the callbacks share: request ids, access log, panic recovery, security headers,
+// client address, metrics and timeouts. It knows nothing about messages and users.
 package httpkit
 
 import (
@@ -11,21 +10,21 @@ import (
 	"regexp"
 )
 
-// RequestIDHeader carries the request id, in both directions.
+// RequestIDHeader is the header of the request id, in requests and responses.
 const RequestIDHeader = "X-Request-Id"
 
-// wellFormed is what a proxy's request id may look like. Anything else could
-// forge log lines or fill them, and is replaced.
-var wellFormed = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
+// validRequestID is the form of ids that are accepted from clients. Other ids could
+// forge or flood the log.
+var validRequestID = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
 
 type requestIDKey struct{}
 
-// AssignRequestID gives each request an id: the caller's where it is a short
-// plain token, else a fresh one. The answer repeats it.
+// AssignRequestID assigns an id to each request and sets it in the response. It
+// keeps the client's id if that is valid, and otherwise generates one.
 func AssignRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(RequestIDHeader)
-		if !wellFormed.MatchString(id) {
+		if !validRequestID.MatchString(id) {
 			id = rand.Text()
 		}
 		w.Header().Set(RequestIDHeader, id)
@@ -33,7 +32,7 @@ func AssignRequestID(next http.Handler) http.Handler {
 	})
 }
 
-// RequestID is the id of the request that ctx belongs to, or "".
+// RequestID returns the id of the request that ctx belongs to, or "".
 func RequestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id

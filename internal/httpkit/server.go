@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Limits of every server. WriteTimeout counts from the end of the request's
-// header, so it leaves room for a client that waits 30 seconds for news.
+// Limits of every server. writeTimeout counts from the end of the request's
+// header and must exceed the 30 seconds of a long poll.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
@@ -19,14 +19,14 @@ const (
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 32 << 10
 
-	// stopTimeout is what requests under way get to finish. It stays below the
-	// ten seconds after which container runtimes kill.
-	stopTimeout = 8 * time.Second
+	// shutdownTimeout is how long running requests may take to finish. It is below
+	// the ten seconds after which container runtimes kill a process.
+	shutdownTimeout = 8 * time.Second
 )
 
-// Serve listens on addr and answers with handler until ctx ends. Then it takes
-// no new requests, lets those under way finish for a few seconds, cuts what is
-// left, and returns nil. It returns an error when it cannot listen or serve.
+// Serve listens on addr and serves handler until ctx ends. Then it accepts no new
+// requests, waits up to shutdownTimeout for running ones, closes the remaining
+// connections and returns nil. It returns an error if it cannot listen or serve.
 func Serve(ctx context.Context, addr string, handler http.Handler, logger *slog.Logger) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -36,12 +36,12 @@ func Serve(ctx context.Context, addr string, handler http.Handler, logger *slog.
 	return ServeListener(ctx, l, handler, logger)
 }
 
-// ServeListener is Serve on a listener that is open already; it closes it.
+// ServeListener is like Serve, with an open listener, which it closes.
 func ServeListener(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
-	return serve(ctx, l, handler, logger, stopTimeout)
+	return serve(ctx, l, handler, logger, shutdownTimeout)
 }
 
-func serve(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger, stop time.Duration) error {
+func serve(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger, timeout time.Duration) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -58,21 +58,21 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler, logger *sl
 	case err := <-failed:
 		return fmt.Errorf("serving on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
-		return shutDown(ctx, server, logger, stop)
+		return shutDown(ctx, server, logger, timeout)
 	}
 }
 
-// shutDown stops the server within the given time and a moment.
-func shutDown(ctx context.Context, server *http.Server, logger *slog.Logger, stop time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop)
+// shutDown waits up to timeout for running requests and closes the server.
+func shutDown(ctx context.Context, server *http.Server, logger *slog.Logger, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		logger.WarnContext(ctx, "requests were still under way and are cut off", slog.Duration("waited", stop))
+		logger.WarnContext(ctx, "closing connections of requests that did not finish", slog.Duration("timeout", timeout))
 		err = server.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("stopping the server: %w", err)
+		return fmt.Errorf("shutting down the server: %w", err)
 	}
 	return nil
 }

@@ -12,106 +12,107 @@ import (
 	"time"
 )
 
-// running is a server under test.
-type running struct {
+// testServer is a running server.
+type testServer struct {
 	url     string
 	stop    context.CancelFunc
 	stopped chan error
 }
 
-func run(t *testing.T, handler http.Handler, patience time.Duration) *running {
+func startServer(t *testing.T, handler http.Handler, shutdownTimeout time.Duration) *testServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &running{url: "http://" + l.Addr().String(), stop: cancel, stopped: make(chan error, 1)}
-	go func() { s.stopped <- serve(ctx, l, handler, slog.New(slog.DiscardHandler), patience) }()
+	s := &testServer{url: "http://" + l.Addr().String(), stop: cancel, stopped: make(chan error, 1)}
+	go func() { s.stopped <- serve(ctx, l, handler, slog.New(slog.DiscardHandler), shutdownTimeout) }()
 	return s
 }
 
-// end waits until the server has stopped.
-func (s *running) end(t *testing.T) error {
+// wait returns the server's error when it has stopped.
+func (s *testServer) wait(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-s.stopped:
 		return err
 	case <-time.After(10 * time.Second):
-		t.Fatal("the server does not stop")
+		t.Fatal("the server did not stop within 10 s")
 		return nil
 	}
 }
 
-// fetch gets the URL in the background.
-func (s *running) fetch() chan string {
-	got := make(chan string, 1)
+// fetch requests the URL in the background. The channel receives the body, or
+// "error".
+func (s *testServer) fetch() <-chan string {
+	body := make(chan string, 1)
 	go func() {
 		response, err := http.Get(s.url)
 		if err != nil {
-			got <- "error"
+			body <- "error"
 			return
 		}
 		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
+		data, err := io.ReadAll(response.Body)
 		if err != nil {
-			got <- "error"
+			body <- "error"
 			return
 		}
-		got <- string(body)
+		body <- string(data)
 	}()
-	return got
+	return body
 }
 
-func TestServeLetsRequestsFinish(t *testing.T) {
+func TestServeWaitsForRunningRequests(t *testing.T) {
 	t.Parallel()
-	begun, goOn := make(chan struct{}), make(chan struct{})
-	s := run(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		close(begun)
-		<-goOn
+	started, release := make(chan struct{}), make(chan struct{})
+	s := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(started)
+		<-release
 		if r.Context().Err() != nil {
-			t.Error("the request under way was canceled")
+			t.Error("the running request was canceled")
 		}
 		_, _ = w.Write([]byte("done"))
 	}), 10*time.Second)
-	got := s.fetch()
-	<-begun
+	body := s.fetch()
+	<-started
 	s.stop()
-	close(goOn)
-	if got := <-got; got != "done" {
-		t.Errorf("got %q", got)
+	close(release)
+	if got := <-body; got != "done" {
+		t.Errorf("got %q, want %q", got, "done")
 	}
-	if err := s.end(t); err != nil {
+	if err := s.wait(t); err != nil {
 		t.Error(err)
 	}
 	if _, err := http.Get(s.url); err == nil {
-		t.Error("the server still answers")
+		t.Error("the server still accepts requests")
 	}
 }
 
-func TestServeCutsWhatDoesNotFinish(t *testing.T) {
+func TestServeClosesRequestsAfterTimeout(t *testing.T) {
 	t.Parallel()
-	begun, canceled := make(chan struct{}), make(chan struct{})
-	s := run(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		close(begun)
+	started, canceled := make(chan struct{}), make(chan struct{})
+	s := startServer(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(started)
 		<-r.Context().Done()
 		close(canceled)
 	}), 10*time.Millisecond)
-	got := s.fetch()
-	<-begun
+	body := s.fetch()
+	<-started
 	s.stop()
-	if err := s.end(t); err != nil {
+	if err := s.wait(t); err != nil {
 		t.Error(err)
 	}
 	<-canceled
-	if got := <-got; got != "error" {
-		t.Errorf("got %q", got)
+	if got := <-body; got != "error" {
+		t.Errorf("got %q, want an error", got)
 	}
 }
 
-func TestServeLimitsHeaders(t *testing.T) {
+func TestServeLimitsHeaderSize(t *testing.T) {
 	t.Parallel()
-	s := run(t, http.NotFoundHandler(), time.Second)
+	s := startServer(t, http.NotFoundHandler(), time.Second)
 	defer s.stop()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url, nil)
 	if err != nil {
@@ -124,11 +125,11 @@ func TestServeLimitsHeaders(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("got %d", response.StatusCode)
+		t.Errorf("got %d, want %d", response.StatusCode, http.StatusRequestHeaderFieldsTooLarge)
 	}
 }
 
-func TestServeCannotListen(t *testing.T) {
+func TestServeFailsWhenAddressIsInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -136,11 +137,11 @@ func TestServeCannotListen(t *testing.T) {
 	}
 	defer l.Close()
 	if err := Serve(t.Context(), l.Addr().String(), nil, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("no error for an address in use")
+		t.Error("Serve() = nil, want an error")
 	}
 }
 
-func TestServeFails(t *testing.T) {
+func TestServeListenerFailsOnClosedListener(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
