@@ -162,14 +162,14 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 var readsClock = map[string]string{
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
 	"internal/groupcommit/groupcommit.go": "how long a commit took, and so how long the next batch is delayed",
-	"internal/queue/empty.go":             "how long it is remembered that a queue was empty",
+	"internal/queue/empty_queue_cache.go": "how long a queue counts as empty",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/dispatcher.go":       "how long a call took",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",
 	"internal/httpapi/stream.go":          "how long a client may take to read",
 	"internal/httpapi/upload.go":          "how long a client may take to write",
 	"internal/webui/batches.go":           "how long a browser may take to upload",
-	"internal/httpkit/watch.go":           "how long a request took",
+	"internal/httpkit/observe.go":         "how long a request took",
 	"internal/plivo/client.go":            "a Retry-After that is a date",
 	"internal/testkit/wait.go":            "deadlines of tests",
 }

@@ -21,8 +21,8 @@ type ReportApplier interface {
 	Apply(ctx context.Context, r mms.Report) error
 }
 
-// Inbox stores inbound messages. Unless mayLift, the keyword START does not end
-// an opt-out.
+// Inbox stores inbound messages. RecordInbound reports whether the message is new.
+// Unless mayLift, the keyword START does not end an opt-out.
 type Inbox interface {
 	RecordInbound(ctx context.Context, in mms.Inbound, mayLift bool) (bool, error)
 }
