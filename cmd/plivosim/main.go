@@ -1,16 +1,15 @@
-// Command plivosim serves the Plivo simulator alone, for staging and compose.
+// Command plivosim serves the Plivo simulator, for staging and docker compose.
 //
-// Settings come from flags or, as their defaults, from the environment:
+// Settings come from flags, which default to the environment:
 //
-//	-addr     PLIVOSIM_ADDR        where to listen, 127.0.0.1:8085
-//	-scale    PLIVOSIM_TIME_SCALE  factor on every waiting time, 1
+//	-addr     PLIVOSIM_ADDR        address to listen on, default 127.0.0.1:8085
+//	-scale    PLIVOSIM_TIME_SCALE  factor for all delays, default 1
 //	          PLIVO_AUTH_ID        the account's id, required
 //	          PLIVO_AUTH_TOKEN     the account's token, required
 //	          PLIVO_SENDER_NUMBER  its MMS-enabled numbers, comma separated;
 //	                               empty: any US or Canadian number
 //
-// With -healthcheck it asks a simulator running at that address for its health
-// and exits 0 or 1.
+// With -healthcheck it checks a simulator running at that address and exits 0 or 1.
 package main
 
 import (
@@ -32,7 +31,7 @@ import (
 
 const (
 	readTimeout = 10 * time.Second
-	// writeTimeout is long enough for scenarios that outlast a client's patience.
+	// writeTimeout exceeds the client timeouts that stalling scenarios test.
 	writeTimeout  = 5 * time.Minute
 	idleTimeout   = 2 * time.Minute
 	stopTimeout   = 5 * time.Second
@@ -65,13 +64,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	set.sim.Logger = slog.New(slog.NewTextHandler(out, nil))
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", set.addr)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listening: %w", err)
 	}
 	return serve(ctx, listener, set.sim)
 }
 
-// serve runs until ctx ends, then stops the simulator, so that stalled requests
-// end, and the server after it.
+// serve runs until ctx ends. It stops the simulator first, which ends stalled requests,
+// and then the server.
 func serve(ctx context.Context, listener net.Listener, cfg plivosim.Config) error {
 	sim := plivosim.New(cfg)
 	defer sim.Close()
@@ -87,14 +86,14 @@ func serve(ctx context.Context, listener net.Listener, cfg plivosim.Config) erro
 
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serve: %w", err)
+		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
 	sim.Close()
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := server.Shutdown(stopCtx); err != nil {
-		return fmt.Errorf("stop: %w", err)
+		return fmt.Errorf("stopping the server: %w", err)
 	}
 	return nil
 }

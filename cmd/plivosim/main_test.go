@@ -60,7 +60,7 @@ func TestReadSettings(t *testing.T) {
 	}
 }
 
-func TestRunNamesEveryFault(t *testing.T) {
+func TestRunReportsAllConfigurationErrors(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
@@ -68,8 +68,8 @@ func TestRunNamesEveryFault(t *testing.T) {
 		want string
 	}{
 		{
-			"all at once", map[string]string{"PLIVOSIM_TIME_SCALE": "0"},
-			"PLIVO_AUTH_ID is not set\nPLIVO_AUTH_TOKEN is not set\nthe time scale must be greater than 0",
+			"several errors", map[string]string{"PLIVOSIM_TIME_SCALE": "0"},
+			"PLIVO_AUTH_ID is missing\nPLIVO_AUTH_TOKEN is missing\nPLIVOSIM_TIME_SCALE or -scale must be greater than 0",
 		},
 		{"scale", map[string]string{"PLIVOSIM_TIME_SCALE": "fast"}, `PLIVOSIM_TIME_SCALE must be a number, got "fast"`},
 	}
@@ -83,7 +83,7 @@ func TestRunNamesEveryFault(t *testing.T) {
 	}
 }
 
-func TestServeHealthAndStop(t *testing.T) {
+func TestServeAnswersHealthChecksUntilStopped(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -97,18 +97,18 @@ func TestServeHealthAndStop(t *testing.T) {
 	}()
 	healthy := []string{"-healthcheck", "-addr", ":" + addr[len("127.0.0.1:"):]}
 	if err := run(t.Context(), healthy, env(nil), io.Discard); err != nil {
-		t.Errorf("health while it runs: %v", err)
+		t.Errorf("health check while running: got error %v, want none", err)
 	}
 	cancel()
 	if err := <-ended; err != nil {
-		t.Errorf("serve: %v", err)
+		t.Errorf("serve: got error %v, want none", err)
 	}
 	if err := run(t.Context(), healthy, env(nil), io.Discard); err == nil {
-		t.Error("healthy after it was stopped")
+		t.Error("health check after stopping: got no error")
 	}
 }
 
-func TestRunServesUntilItIsStopped(t *testing.T) {
+func TestRunServesUntilCanceled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	credentials := env(map[string]string{"PLIVO_AUTH_ID": "MA", "PLIVO_AUTH_TOKEN": "t"})
@@ -116,6 +116,6 @@ func TestRunServesUntilItIsStopped(t *testing.T) {
 	cancel()
 	err := run(ctx, []string{"-addr", "127.0.0.1:0"}, credentials, &out)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("run: got error %v, want none", err)
 	}
 }

@@ -40,8 +40,8 @@ func readSettings(args []string, getenv func(string) string, out io.Writer) (set
 	flags := flag.NewFlagSet("plivosim", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.StringVar(&set.addr, "addr", addr, "address to listen on")
-	flags.Float64Var(&set.sim.TimeScale, "scale", scale, "factor on every waiting time")
-	flags.BoolVar(&set.healthcheck, "healthcheck", false, "ask a running simulator for its health and exit 0 or 1")
+	flags.Float64Var(&set.sim.TimeScale, "scale", scale, "factor for all delays")
+	flags.BoolVar(&set.healthcheck, "healthcheck", false, "check a running simulator and exit 0 or 1")
 	return set, flags.Parse(args)
 }
 
@@ -56,33 +56,33 @@ func parseScale(s string) (float64, error) {
 	return scale, nil
 }
 
-// splitList parts a list at its commas; a number may hold spaces.
+// splitList splits a list at its commas; numbers may contain spaces.
 func splitList(s string) []string {
 	return slices.DeleteFunc(strings.Split(s, ","), func(part string) bool {
 		return strings.TrimSpace(part) == ""
 	})
 }
 
-// check returns every fault at once.
+// check returns all errors at once.
 func (s settings) check() error {
-	var faults []error
+	var errs []error
 	if s.sim.AuthID == "" {
-		faults = append(faults, errors.New("PLIVO_AUTH_ID is not set"))
+		errs = append(errs, errors.New("PLIVO_AUTH_ID is missing"))
 	}
 	if s.sim.AuthToken == "" {
-		faults = append(faults, errors.New("PLIVO_AUTH_TOKEN is not set"))
+		errs = append(errs, errors.New("PLIVO_AUTH_TOKEN is missing"))
 	}
 	if !(s.sim.TimeScale > 0) {
-		faults = append(faults, errors.New("the time scale must be greater than 0"))
+		errs = append(errs, errors.New("PLIVOSIM_TIME_SCALE or -scale must be greater than 0"))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// checkHealth asks the simulator at addr, which may lack a host, as in ":8085".
+// checkHealth checks the simulator at addr, which may have no host, as in ":8085".
 func checkHealth(ctx context.Context, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("address: %w", err)
+		return fmt.Errorf("parsing the address: %w", err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -92,15 +92,15 @@ func checkHealth(ctx context.Context, addr string) error {
 	url := "http://" + net.JoinHostPort(host, port) + "/sim/health"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("health: %w", err)
+		return fmt.Errorf("checking health: %w", err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("health: %w", err)
+		return fmt.Errorf("checking health: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("health: status %d", resp.StatusCode)
+		return fmt.Errorf("checking health: got status %d, want 200", resp.StatusCode)
 	}
 	return nil
 }

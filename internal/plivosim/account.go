@@ -8,17 +8,17 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// exchange is one API request on its way through the simulator.
+// exchange is one API request and its response.
 type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
-	era      *era
-	record   *Request // what Requests will show; nil for reads
+	epoch    *epoch
+	record   *Request // shown by Requests; nil for reads
 	scenario Scenario // empty until chosen, and for reads
 }
 
-// routes lists everything that is served. Plivo's paths end in a slash; without
-// it they are not found.
+// routes returns the handler of all endpoints. Plivo's paths end in a slash; without it
+// they are not found.
 func (s *Simulator) routes() http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
@@ -30,7 +30,7 @@ func (s *Simulator) routes() http.Handler {
 	const messages = "/v1/Account/{authID}/Message/"
 	r.Post(messages, func(w http.ResponseWriter, r *http.Request) {
 		x := s.open(w, r)
-		x.record = x.era.recordRequest(s.cfg.Now())
+		x.record = x.epoch.recordRequest(s.cfg.Now())
 		s.guarded(x, s.send)
 	})
 	r.Get(messages, func(w http.ResponseWriter, r *http.Request) {
@@ -44,36 +44,36 @@ func (s *Simulator) routes() http.Handler {
 }
 
 func (s *Simulator) open(w http.ResponseWriter, r *http.Request) *exchange {
-	return &exchange{w: w, r: r, era: s.current()}
+	return &exchange{w: w, r: r, epoch: s.current()}
 }
 
 func (s *Simulator) refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	s.answer(s.open(w, r), refusal(status, text), reply{})
 }
 
-// guarded lets a request of the account through to next: credentials first,
-// then the concurrency cap and the request rate.
+// guarded checks credentials, the concurrency limit and the request rate, in this order,
+// and then calls next.
 func (s *Simulator) guarded(x *exchange, next func(*exchange)) {
-	if x.era.ctx.Err() != nil {
+	if x.epoch.ctx.Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
 	if !s.authentic(x.r) {
 		s.answer(x, refusal(http.StatusUnauthorized, unauthorizedText), reply{})
 		return
 	}
-	if !x.era.enter(s.cfg.MaxConcurrent) {
+	if !x.epoch.enter(s.cfg.MaxConcurrent) {
 		s.answer(x, refusal(http.StatusTooManyRequests, "too many simultaneous requests"), reply{})
 		return
 	}
-	defer x.era.leave()
-	if !x.era.admit(s.cfg.Now()) {
+	defer x.epoch.leave()
+	if !x.epoch.admit(s.cfg.Now()) {
 		s.answer(x, refusal(http.StatusTooManyRequests, tooManyText), reply{})
 		return
 	}
 	next(x)
 }
 
-// authentic checks HTTP Basic against the account and the id in the path.
+// authentic checks the HTTP Basic credentials and the account id in the path.
 func (s *Simulator) authentic(r *http.Request) bool {
 	if s.cfg.AuthID == "" || s.cfg.AuthToken == "" {
 		return false
@@ -87,23 +87,23 @@ func same(a, b string) bool {
 	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
 
-func (e *era) enter(limit int) bool {
+func (e *epoch) enter(limit int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if limit >= 0 && e.underWay >= limit {
+	if limit >= 0 && e.inFlight >= limit {
 		return false
 	}
-	e.underWay++
+	e.inFlight++
 	return true
 }
 
-func (e *era) leave() {
+func (e *epoch) leave() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.underWay--
+	e.inFlight--
 }
 
-func (e *era) admit(now time.Time) bool {
+func (e *epoch) admit(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.requestLog.allow(now)

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// wire says how an answer travels.
+// wire is how an answer is written to the connection.
 type wire int
 
 const (
@@ -21,7 +21,7 @@ const (
 	stalledAfterHeaders
 )
 
-// answer is a response, as data.
+// answer describes a response.
 type answer struct {
 	status      int // 0 when nothing is sent
 	contentType string
@@ -30,7 +30,7 @@ type answer struct {
 	wire        wire
 }
 
-// reply is what a body may mention.
+// reply holds the values that a body may contain.
 type reply struct {
 	apiID   string
 	uuids   []string
@@ -43,8 +43,8 @@ const (
 	textType = "text/plain; charset=utf-8"
 )
 
-// retryAfterSeconds is the hint of 429 answers that carry one. Plivo does not document
-// the header; clients should honour it when it comes.
+// retryAfterSeconds is the Retry-After header of 429 answers that have one. Plivo does
+// not document the header; clients should honour it.
 const retryAfterSeconds = "1"
 
 const (
@@ -53,7 +53,7 @@ const (
 	creditText       = "Insufficient credit. Please recharge your account."
 )
 
-// hugeBody is the size in bytes of the answers that try a client's patience.
+// hugeBody is the size in bytes of oversized answers.
 const hugeBody = 1 << 20
 
 func queued() answer {
@@ -68,7 +68,7 @@ func queuedBody(r reply) string {
 	return jsonText(body)
 }
 
-// refusal has the documented shape of errors: api_id and error.
+// refusal has the documented form of errors: api_id and error.
 func refusal(status int, text string) answer {
 	return answer{status: status, contentType: jsonType, body: func(r reply) string {
 		return jsonText(map[string]string{"api_id": r.apiID, "error": text})
@@ -91,14 +91,13 @@ func (a answer) over(w wire) answer {
 	return a
 }
 
-// noAnswer closes the connection without a byte; a handler cannot refuse it.
+// noAnswer closes the connection without sending a byte.
 func noAnswer() answer { return answer{wire: dropped} }
 
-// silence sends nothing and keeps the connection open until the client leaves.
+// silence sends nothing and keeps the connection open until the client closes it.
 func silence() answer { return answer{wire: stalledBeforeHeaders} }
 
-// redirect points back at the same path, so that a client that follows shows
-// up as a further request.
+// redirect points to the same path, so that following it is recorded as another request.
 func redirect(status int) answer {
 	return empty(status).with("Location", "?redirected=1")
 }
@@ -116,14 +115,14 @@ func padded(prefix string) string {
 	return prefix + strings.Repeat(" ", hugeBody-len(prefix))
 }
 
-// answer notes the status in the record of the request, then writes. It does not
-// return when the answer is a broken one.
+// answer records the status and writes the answer. It does not return when the answer
+// breaks off.
 func (s *Simulator) answer(x *exchange, a answer, r reply) {
 	if r.apiID == "" {
 		r.apiID = uuid.NewString()
 	}
 	if x.record != nil {
-		x.era.recordStatus(x.record, a.status)
+		x.epoch.recordStatus(x.record, a.status)
 	}
 	s.log.Info("plivosim: answered", "method", x.r.Method, "scenario", x.scenario, "status", a.status)
 	body := ""
@@ -169,11 +168,11 @@ func (a answer) writeHeader(w http.ResponseWriter, length int) {
 	w.WriteHeader(a.status)
 }
 
-// hold keeps the client waiting until it leaves, or Reset or Close.
+// hold keeps the connection open until the client closes it, or Reset or Close.
 func hold(x *exchange) {
 	select {
 	case <-x.r.Context().Done():
-	case <-x.era.ctx.Done():
+	case <-x.epoch.ctx.Done():
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -181,7 +180,7 @@ func hold(x *exchange) {
 func jsonText(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic("plivosim: own answer cannot be encoded: " + err.Error())
+		panic("plivosim: encoding an answer: " + err.Error())
 	}
 	return string(b)
 }

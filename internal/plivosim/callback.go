@@ -10,47 +10,47 @@ import (
 	"time"
 )
 
-// Callback rules from the Plivo support article on callback retries: an answer
-// within 8 seconds, else up to three more attempts.
+// Plivo expects an answer within 8 seconds and makes up to three more attempts (Plivo
+// support, callback retries).
 const (
 	callbackTimeout    = 8 * time.Second
-	minCallbackTimeout = time.Second // however small TimeScale is
+	minCallbackTimeout = time.Second // at any TimeScale
 )
 
 func retryGaps() []time.Duration {
 	return []time.Duration{60 * time.Second, 120 * time.Second, 240 * time.Second}
 }
 
-// lateBy is how late the callbacks of CallbacksLate are, at TimeScale 1.
+// lateBy is the delay of callbacks in scenario CallbacksLate, at TimeScale 1.
 const lateBy = 10 * time.Minute
 
-// maxCallbacksAtOnce bounds the connections that callbacks take.
-const maxCallbacksAtOnce = 128
+// maxConcurrentCallbacks bounds the connections used by callbacks.
+const maxConcurrentCallbacks = 128
 
-// reporting says how the reports of a message are delivered.
+// reporting is how the reports of a message are delivered.
 type reporting int
 
 const (
 	reportNormally reporting = iota
-	reportEarly              // the first before the request is answered
+	reportEarly              // the first one before the response
 	reportTwice
 	reportReversed
 	reportNever
 	reportLate
 )
 
-// report is one delivery report. Its fields are fixed when it is made.
+// report is one delivery report. Its fields do not change after its creation.
 type report struct {
 	state    State
 	sequence int
 	fields   url.Values
 }
 
-// newCallbackClient follows no redirects: nothing counts but the status.
+// newCallbackClient returns a client that does not follow redirects.
 func newCallbackClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			MaxIdleConnsPerHost: maxCallbacksAtOnce,
+			MaxIdleConnsPerHost: maxConcurrentCallbacks,
 			IdleConnTimeout:     30 * time.Second,
 			DisableCompression:  true,
 		},
@@ -58,14 +58,14 @@ func newCallbackClient() *http.Client {
 	}
 }
 
-// report makes the report of the message's present state and has it delivered
-// as the scenario says.
+// report creates a report of the message's current state and delivers it as the scenario
+// specifies.
 func (s *Simulator) report(m *message) {
 	if m.entry.CallbackURL == "" || m.script.reporting == reportNever {
 		return
 	}
 	m.sequence++
-	rep := m.era.newReport(m, m.sequence)
+	rep := m.epoch.newReport(m, m.sequence)
 	switch m.script.reporting {
 	case reportTwice:
 		s.dispatch(m, rep, 0)
@@ -79,21 +79,20 @@ func (s *Simulator) report(m *message) {
 	}
 }
 
-// releaseHeld delivers the reports kept back, the latest first.
+// releaseHeld delivers the held reports, latest first.
 func (s *Simulator) releaseHeld(m *message) {
 	for i := len(m.held) - 1; i >= 0; i-- {
 		s.dispatch(m, m.held[i], 0)
 	}
 }
 
-// dispatch delivers a report in the background. Its first attempt waits for
-// that of the report before it, so that order is lost only by retries or by a
-// scenario.
+// dispatch delivers a report in the background. Its first attempt waits for the first
+// attempt of the previous report, so that only retries and scenarios change the order.
 func (s *Simulator) dispatch(m *message, rep report, delay time.Duration) {
 	before, done := m.tail, make(chan struct{})
 	m.tail = done
 	s.spawn(func() {
-		ctx := m.era.ctx
+		ctx := m.epoch.ctx
 		ok := pause(ctx, delay) && await(ctx, ctx, before) && s.call(m, rep, 1)
 		close(done)
 		for i, gap := range retryGaps() {
@@ -105,32 +104,32 @@ func (s *Simulator) dispatch(m *message, rep report, delay time.Duration) {
 	})
 }
 
-// call makes one attempt, notes it, and reports whether it succeeded. An
-// attempt that Reset or Close interrupts is not noted.
+// call makes one attempt, records it, and reports whether it succeeded. An attempt that
+// Reset or Close interrupts is not recorded.
 func (s *Simulator) call(m *message, rep report, attempt int) bool {
 	select {
 	case s.callSlots <- struct{}{}:
 		defer func() { <-s.callSlots }()
-	case <-m.era.ctx.Done():
+	case <-m.epoch.ctx.Done():
 		return false
 	}
 	c := CallbackCall{Status: rep.state, Sequence: rep.sequence, Attempt: attempt, StartedAt: s.cfg.Now()}
 	status, err := s.post(m, rep)
-	if m.era.ctx.Err() != nil {
+	if m.epoch.ctx.Err() != nil {
 		return false
 	}
 	c.HTTPStatus, c.EndedAt = status, s.cfg.Now()
 	if err != nil {
 		c.Error = plainError(err)
 	}
-	m.era.recordCall(m, c)
+	m.epoch.recordCall(m, c)
 	s.log.Info("plivosim: called back", "message", m.entry.UUID, "state", rep.state, "attempt", attempt, "status", status)
 	return status >= 200 && status < 300
 }
 
 // post makes the HTTP request of an attempt; the answer's body is ignored.
 func (s *Simulator) post(m *message, rep report) (status int, err error) {
-	ctx, cancel := context.WithTimeout(m.era.ctx, max(s.scaled(callbackTimeout), minCallbackTimeout))
+	ctx, cancel := context.WithTimeout(m.epoch.ctx, max(s.scaled(callbackTimeout), minCallbackTimeout))
 	defer cancel()
 	req, err := newCall(ctx, m.entry.Method, m.entry.CallbackURL, rep.fields)
 	if err != nil {
@@ -146,7 +145,7 @@ func (s *Simulator) post(m *message, rep report) (status int, err error) {
 	return resp.StatusCode, nil
 }
 
-// newCall puts the fields into the form of a POST or the query of a GET.
+// newCall creates the request: fields are the form of a POST or the query of a GET.
 func newCall(ctx context.Context, method, rawURL string, fields url.Values) (*http.Request, error) {
 	if method == http.MethodGet {
 		return http.NewRequestWithContext(ctx, method, withQuery(rawURL, fields), nil)
@@ -168,7 +167,7 @@ func withQuery(rawURL string, fields url.Values) string {
 	return rawURL + separator + fields.Encode()
 }
 
-// plainError leaves out the callback URL, which holds a secret of the client.
+// plainError removes the callback URL, which contains a secret of the client.
 func plainError(err error) string {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err.Error()

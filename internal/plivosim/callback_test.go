@@ -13,7 +13,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-func TestCallbacksOfADeliveredMessage(t *testing.T) {
+func TestDeliveredMessageCallbacks(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	b, h := start(t, func(c *plivosim.Config) { c.Now = clock.now }), listen(t)
@@ -29,17 +29,17 @@ func TestCallbacksOfADeliveredMessage(t *testing.T) {
 		"requester_ip": "127.0.0.1", "PowerpackUUID": "",
 	})
 	if diff := cmp.Diff(want, calls[2].fields); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	want.Set("Status", "queued")
 	want.Set("Sequence", "1")
 	want.Set("SentTime", "")
 	want.Set("DeliveryReportTime", "")
 	if diff := cmp.Diff(want, calls[0].fields); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	if calls[0].method != http.MethodPost {
-		t.Errorf("method %s", calls[0].method)
+		t.Errorf("got method %s, want POST", calls[0].method)
 	}
 }
 
@@ -66,24 +66,24 @@ func TestCallbacksByScenario(t *testing.T) {
 			b.send(params(plain, h.url()))
 			h.waitFor(t, len(want))
 			if diff := cmp.Diff(want, h.statuses()); diff != "" {
-				t.Error(diff)
+				t.Errorf("mismatch (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestErrorCodesInCallbacks(t *testing.T) {
+func TestFailedCallbackHasErrorCode(t *testing.T) {
 	t.Parallel()
 	b, h := start(t), listen(t)
 	b.send(params("14155550114", h.url()))
 	last := h.waitFor(t, 2)[1].fields
 	got := []string{last.Get("Status"), last.Get("ErrorCode"), last.Get("TotalAmount"), last.Get("DeliveryReportTime")}
 	if diff := cmp.Diff([]string{"failed", "120", "0.00000", ""}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestLostCallbacks(t *testing.T) {
+func TestNoCallbacksWhenLost(t *testing.T) {
 	t.Parallel()
 	for _, name := range []plivosim.Scenario{plivosim.CallbacksLost, plivosim.AcceptThenDropSilently} {
 		b, h := start(t), listen(t)
@@ -93,13 +93,13 @@ func TestLostCallbacks(t *testing.T) {
 		b.send(params(plain, h.url())) // its callbacks show that the way is clear
 		for _, c := range h.waitFor(t, 3) {
 			if c.fields.Get("MessageUUID") != b.sim.Ledger()[1].UUID {
-				t.Errorf("%s: callback %v", name, c.fields)
+				t.Errorf("%s: got callback %v, want none", name, c.fields)
 			}
 		}
 	}
 }
 
-func TestCallbackBeforeResponseWaitsForItsEnd(t *testing.T) {
+func TestResponseWaitsForEarlyCallback(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	called, release := make(chan struct{}), make(chan struct{})
@@ -114,11 +114,11 @@ func TestCallbackBeforeResponseWaitsForItsEnd(t *testing.T) {
 	go func() { answered <- b.send(params("14155550170", map[string]any{"url": hook.URL})) }()
 	<-called
 	if status := b.sim.Requests()[0].Status; status != 0 {
-		t.Errorf("already answered %d", status)
+		t.Errorf("got status %d before the callback ended, want no response yet", status)
 	}
 	close(release)
 	if got := <-answered; got.status != http.StatusAccepted {
-		t.Errorf("status %d", got.status)
+		t.Errorf("got status %d, want 202", got.status)
 	}
 }
 
@@ -132,8 +132,8 @@ func TestCallbackRetries(t *testing.T) {
 		statuses []int
 		want     []attempt
 	}{
-		{"success at last", []int{500, 404, 302, 204}, []attempt{{1, 500}, {2, 404}, {3, 302}, {4, 204}}},
-		{"given up", []int{503}, []attempt{{1, 503}, {2, 503}, {3, 503}, {4, 503}}},
+		{"success on the last attempt", []int{500, 404, 302, 204}, []attempt{{1, 500}, {2, 404}, {3, 302}, {4, 204}}},
+		{"four failures", []int{503}, []attempt{{1, 503}, {2, 503}, {3, 503}, {4, 503}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -145,45 +145,45 @@ func TestCallbackRetries(t *testing.T) {
 			for _, c := range b.sim.Ledger()[0].Callbacks {
 				got = append(got, attempt{c.Attempt, c.HTTPStatus})
 				if c.Status != plivosim.StateQueued || c.Sequence != 1 || c.Error != "" {
-					t.Errorf("unexpected call %+v", c)
+					t.Errorf("got unexpected call %+v", c)
 				}
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
+				t.Errorf("mismatch (-want +got):\n%s", diff)
 			}
 			if len(h.all()) != len(tt.want) {
-				t.Errorf("%d requests arrived", len(h.all()))
+				t.Errorf("got %d requests, want %d", len(h.all()), len(tt.want))
 			}
 		})
 	}
 }
 
-func TestRetriesHaveFreshNoncesAndTheSameFields(t *testing.T) {
+func TestRetryHasNewNonceAndSameFields(t *testing.T) {
 	t.Parallel()
 	b, h := start(t), listen(t, 500, 200)
 	b.send(params("14155550119", h.url()))
 	calls := h.waitFor(t, 2)
 	const nonce = "X-Plivo-Signature-V3-Nonce"
 	if calls[0].header.Get(nonce) == calls[1].header.Get(nonce) {
-		t.Error("the nonce was used twice")
+		t.Error("the retry reused the nonce, want a new one")
 	}
 	if diff := cmp.Diff(calls[0].fields, calls[1].fields); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestUnreachableHookIsRecordedWithoutItsURL(t *testing.T) {
+func TestUnreachableHookIsRecordedWithoutURL(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	b.send(params("14155550119", map[string]any{"url": "http://127.0.0.1:1/secret-token"}))
 	eventually(t, "an attempt", func() bool { return len(b.sim.Ledger()[0].Callbacks) > 0 })
 	c := b.sim.Ledger()[0].Callbacks[0]
 	if c.HTTPStatus != 0 || c.Error == "" || strings.Contains(c.Error, "secret-token") {
-		t.Errorf("unexpected call %+v", c)
+		t.Errorf("got unexpected call %+v", c)
 	}
 }
 
-func TestSlowHookTimesOutAndIsRetried(t *testing.T) {
+func TestSlowHookIsRetried(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -196,11 +196,11 @@ func TestSlowHookTimesOutAndIsRetried(t *testing.T) {
 	want := plivosim.CallbackCall{Status: plivosim.StateQueued, Sequence: 1, Attempt: 1, Error: "context deadline exceeded"}
 	got := b.sim.Ledger()[0].Callbacks[0]
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreTypes(time.Time{})); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestGetCallbacksAndURLsAsGiven(t *testing.T) {
+func TestCallbackUsesURLAndMethodAsGiven(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"GET", "POST"} {
 		b, h := start(t), listen(t)
@@ -208,7 +208,7 @@ func TestGetCallbacksAndURLsAsGiven(t *testing.T) {
 		b.send(params("14155550119", map[string]any{"url": given, "method": method}))
 		c := h.waitFor(t, 1)[0]
 		if c.method != method || !strings.HasPrefix(c.url, given) || c.fields.Get("Status") != "queued" {
-			t.Errorf("unexpected call %s %s %v", c.method, c.url, c.fields)
+			t.Errorf("got unexpected call %s %s %v", c.method, c.url, c.fields)
 		}
 		fields := c.fields
 		if method == http.MethodGet {
@@ -217,12 +217,12 @@ func TestGetCallbacksAndURLsAsGiven(t *testing.T) {
 		}
 		want := plivosim.SignV3(authToken, method, given, c.header.Get("X-Plivo-Signature-V3-Nonce"), fields)
 		if got := c.header.Get("X-Plivo-Signature-V3"); got != want {
-			t.Errorf("%s: signature %s, want %s", method, got, want)
+			t.Errorf("%s: got signature %s, want %s", method, got, want)
 		}
 	}
 }
 
-func TestMaskedNumber(t *testing.T) {
+func TestLogParameterMasksRecipient(t *testing.T) {
 	t.Parallel()
 	for log, want := range map[string]string{
 		"false": "14155550XXX", "content_only": "14155550XXX", "true": "14155550101", "number_only": "14155550101",
@@ -230,13 +230,13 @@ func TestMaskedNumber(t *testing.T) {
 		b, h := start(t), listen(t)
 		b.send(params(plain, h.url(), map[string]any{"log": log}))
 		if got := h.waitFor(t, 1)[0].fields.Get("To"); got != want {
-			t.Errorf("log=%s: To %s, want %s", log, got, want)
+			t.Errorf("log=%s: got To %s, want %s", log, got, want)
 		}
 		if got := b.listed("")[0].To; got != want {
-			t.Errorf("log=%s: to_number %s, want %s", log, got, want)
+			t.Errorf("log=%s: got to_number %s, want %s", log, got, want)
 		}
 		if got := b.sim.Ledger()[0].To; got != "14155550101" {
-			t.Errorf("log=%s: the ledger hides the number: %s", log, got)
+			t.Errorf("log=%s: got %s in the ledger, want the full number", log, got)
 		}
 	}
 }
@@ -244,13 +244,13 @@ func TestMaskedNumber(t *testing.T) {
 func TestSignatureHeaders(t *testing.T) {
 	t.Parallel()
 	tests := map[plivosim.Scenario]map[string]string{
-		plivosim.Delivered:               {"V3": "good", "Ma-V3": "good"},
-		plivosim.SignatureWrong:          {"V3": "bad", "Ma-V3": "bad"},
-		plivosim.SignatureV2Only:         {"V2": "good", "Ma-V2": "good"},
-		plivosim.SignatureBoth:           {"V3": "good", "Ma-V3": "good", "V2": "good", "Ma-V2": "good"},
-		plivosim.SignatureSeveral:        {"V3": "bad, good", "Ma-V3": "bad, good"},
-		plivosim.SignatureSubaccount:     {"V3": "bad", "Ma-V3": "good"},
-		plivosim.SignatureWrongV3RightV2: {"V3": "bad", "Ma-V3": "bad", "V2": "good", "Ma-V2": "good"},
+		plivosim.Delivered:               {"V3": "valid", "Ma-V3": "valid"},
+		plivosim.SignatureWrong:          {"V3": "invalid", "Ma-V3": "invalid"},
+		plivosim.SignatureV2Only:         {"V2": "valid", "Ma-V2": "valid"},
+		plivosim.SignatureBoth:           {"V3": "valid", "Ma-V3": "valid", "V2": "valid", "Ma-V2": "valid"},
+		plivosim.SignatureSeveral:        {"V3": "invalid, valid", "Ma-V3": "invalid, valid"},
+		plivosim.SignatureSubaccount:     {"V3": "invalid", "Ma-V3": "valid"},
+		plivosim.SignatureWrongV3RightV2: {"V3": "invalid", "Ma-V3": "invalid", "V2": "valid", "Ma-V2": "valid"},
 	}
 	for name, want := range tests {
 		t.Run(string(name), func(t *testing.T) {
@@ -259,7 +259,7 @@ func TestSignatureHeaders(t *testing.T) {
 			b.setFault(plivosim.Fault{Scenario: name})
 			b.send(params(plain, h.url()))
 			if diff := cmp.Diff(want, judge(h.waitFor(t, 1)[0])); diff != "" {
-				t.Error(diff)
+				t.Errorf("mismatch (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -267,7 +267,7 @@ func TestSignatureHeaders(t *testing.T) {
 
 // judge checks every signature header of a call against the account's token.
 func judge(c call) map[string]string {
-	right := map[string]string{
+	want := map[string]string{
 		"V3": plivosim.SignV3(authToken, c.method, c.url, c.header.Get("X-Plivo-Signature-V3-Nonce"), c.fields),
 		"V2": plivosim.SignV2(authToken, c.url, c.header.Get("X-Plivo-Signature-V2-Nonce")),
 	}
@@ -279,9 +279,9 @@ func judge(c call) map[string]string {
 		}
 		var verdicts []string
 		for signature := range strings.SplitSeq(header, ", ") {
-			verdict := "bad"
-			if signature == right[strings.TrimPrefix(name, "Ma-")] {
-				verdict = "good"
+			verdict := "invalid"
+			if signature == want[strings.TrimPrefix(name, "Ma-")] {
+				verdict = "valid"
 			}
 			verdicts = append(verdicts, verdict)
 		}
@@ -290,7 +290,7 @@ func judge(c call) map[string]string {
 	return got
 }
 
-func TestCloseEndsCallbacks(t *testing.T) {
+func TestCloseInterruptsCallbacks(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	called := make(chan struct{}, 10)
@@ -304,6 +304,6 @@ func TestCloseEndsCallbacks(t *testing.T) {
 	<-called
 	b.sim.Close()
 	if got := b.sim.Ledger()[0].Callbacks; len(got) != 0 {
-		t.Errorf("an interrupted attempt was recorded: %+v", got)
+		t.Errorf("got recorded attempts %+v, want none", got)
 	}
 }

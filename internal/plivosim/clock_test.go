@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// clock stands still until it is advanced.
+// clock is a clock that only advance moves.
 type clock struct {
 	mu sync.Mutex
 	at time.Time

@@ -16,55 +16,55 @@ const (
 
 // Config describes the one account that the simulator serves.
 type Config struct {
-	// AuthID and AuthToken are the account's credentials. While either is
-	// empty every request is answered 401.
+	// AuthID and AuthToken are the account's credentials. If either is empty,
+	// every request is answered with 401.
 	AuthID, AuthToken string
 
-	// Numbers are the MMS-enabled numbers of the account, in any spelling,
-	// compared as digits. Empty: any US or Canadian number may send.
+	// Numbers are the MMS-enabled numbers of the account, in any format;
+	// only digits are compared. Empty: any US or Canadian number may send.
 	Numbers []string
 
-	// TimeScale multiplies every waiting time of the simulator: state changes,
-	// callback time-outs and retries, queue, expiry, visibility lag. 0 means 1;
-	// 0.001 turns seconds into milliseconds. Rate-limit windows and the value
-	// of Retry-After are not scaled.
+	// TimeScale multiplies all delays of the simulator: state changes, callback
+	// timeouts and retries, queues, expiry, visibility lag. 0 means 1; 0.001
+	// turns seconds into milliseconds. Rate-limit windows and Retry-After are
+	// not scaled.
 	TimeScale float64
 
-	// RequestRate is how many API requests are let through in 5 seconds before
+	// RequestRate is how many API requests are admitted in 5 seconds before
 	// 429. 0: the documented 300; negative: unlimited.
 	RequestRate int
 
-	// ListRate is how many LIST requests are let through in a minute before
+	// ListRate is how many LIST requests are admitted in a minute before
 	// 429. 0: the documented 20; negative: unlimited.
 	ListRate int
 
-	// MaxConcurrent is how many requests may be under way at once before 429
-	// (the limit is documented, the status is our choice). 0: the documented
-	// 100; negative: unlimited.
+	// MaxConcurrent is how many requests may be in flight before 429 (the limit
+	// is documented, the status is our choice). 0: the documented 100;
+	// negative: unlimited.
 	MaxConcurrent int
 
 	// AccountRate and NumberRate are the messages per second (at TimeScale 1)
-	// that leave the account's queue, and then each sender number's queue.
-	// Plivo's default for MMS is 0.25 for the account. 0: no queueing.
+	// that leave the account's queue, and then the queue of each sender number.
+	// Plivo's default for MMS is 0.25 per account. 0: no queue.
 	AccountRate, NumberRate float64
 
 	// VisibilityLag is how long an accepted message stays invisible to GET and
-	// LIST. Plivo documents no figure. 0: visible at once.
+	// LIST. Plivo documents no value. 0: visible immediately.
 	VisibilityLag time.Duration
 
-	// IgnoreNumberFilters makes LIST ignore from_number and to_number, which
-	// are known to Plivo's Python SDK but not to its documentation.
+	// IgnoreNumberFilters makes LIST ignore from_number and to_number. Plivo's
+	// Python SDK supports them; its documentation does not mention them.
 	IgnoreNumberFilters bool
 
-	// Seed makes the faults that have a probability repeatable.
+	// Seed makes faults with a probability reproducible.
 	Seed uint64
 
-	// Now is the clock that stamps messages and limits rates; timers always run
-	// in real time. Nil: time.Now.
+	// Now is the clock for timestamps and rate limits; timers always run in
+	// real time. Nil: time.Now.
 	Now func() time.Time
 
-	// Logger receives one line per request and per callback. It never gets a
-	// number, a text, a media or callback URL, or a token. Nil: discard.
+	// Logger receives one line per request and callback, without phone numbers,
+	// texts, URLs or tokens. Nil: discard.
 	Logger *slog.Logger
 }
 

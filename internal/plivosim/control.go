@@ -7,12 +7,11 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// maxControlBody is the size in bytes of what the control endpoints read.
+// maxControlBody bounds the request bodies of the control endpoints, in bytes.
 const maxControlBody = 64 << 10
 
-// controlRoutes serves /sim/. These endpoints exist only in the simulator,
-// never at Plivo, and need no credentials: do not let the simulator be reached
-// from outside.
+// controlRoutes serves /sim/. These endpoints exist only in the simulator and need no
+// credentials: never expose the simulator to the internet.
 //
 //	GET    /sim/health     {"status":"ok"}
 //	GET    /sim/ledger     []Entry

@@ -5,26 +5,24 @@ import (
 	"slices"
 )
 
-// Fault applies a scenario to message requests, whatever their recipient's
-// magic suffix says. Requests that fail authentication, limits or validation
-// are answered before any fault is looked at.
+// Fault applies a scenario to message requests regardless of their recipient's suffix.
+// Requests that fail authentication, limits or validation never reach a fault.
 type Fault struct {
 	Scenario    Scenario `json:"scenario"`
 	Count       int      `json:"count"`       // how many requests it applies to; 0: until cleared
 	Probability float64  `json:"probability"` // chance per request, up to 1; 0: always
-	Recipient   string   `json:"recipient"`   // the one recipient concerned, any spelling; empty: all
+	Recipient   string   `json:"recipient"`   // applies only to this recipient, in any format; empty: to all
 }
 
-// onceKey remembers a recipient that has had the first request of a scenario
-// that applies only once.
+// onceKey identifies a recipient whose first request met a scenario that applies once.
 type onceKey struct {
 	scenario  Scenario
 	recipient string
 }
 
-// SetFault adds a fault. Faults are tried in the order in which they were set,
-// and the first that applies is used; one with the same scenario and recipient
-// as an earlier one replaces it. The error names what is wrong with the fault.
+// SetFault adds a fault, or replaces the one with the same scenario and recipient. The
+// first fault that applies is used, in the order in which they were set. It returns an
+// error if a field is invalid.
 func (s *Simulator) SetFault(f Fault) error {
 	if _, known := s.scripts[f.Scenario]; !known {
 		return fmt.Errorf("unknown scenario %q", f.Scenario)
@@ -40,8 +38,7 @@ func (s *Simulator) SetFault(f Fault) error {
 	return nil
 }
 
-// ClearFaults removes all faults, and forgets which recipients have had the
-// first request of a "once" scenario.
+// ClearFaults removes all faults, and lets scenarios that apply once apply again.
 func (s *Simulator) ClearFaults() {
 	e := s.current()
 	e.mu.Lock()
@@ -50,7 +47,7 @@ func (s *Simulator) ClearFaults() {
 	clear(e.onceSeen)
 }
 
-func (e *era) setFault(f Fault) {
+func (e *epoch) setFault(f Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := slices.IndexFunc(e.faults, func(old Fault) bool {
@@ -63,8 +60,8 @@ func (e *era) setFault(f Fault) {
 	e.faults = append(e.faults, f)
 }
 
-// choose returns the script for a request, using up counts.
-func (s *Simulator) choose(e *era, from, recipient string) script {
+// choose returns the script for a request and decrements the count of its fault.
+func (s *Simulator) choose(e *epoch, from, recipient string) script {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	name, hit := e.useFault(recipient)
@@ -86,7 +83,7 @@ func (s *Simulator) choose(e *era, from, recipient string) script {
 	return chosen
 }
 
-func (e *era) useFault(recipient string) (Scenario, bool) {
+func (e *epoch) useFault(recipient string) (Scenario, bool) {
 	for i, f := range e.faults {
 		if f.Recipient != "" && f.Recipient != recipient {
 			continue
@@ -104,7 +101,7 @@ func (e *era) useFault(recipient string) (Scenario, bool) {
 	return "", false
 }
 
-// magicScenario reads the recipient 1 AAA 555 01NN.
+// magicScenario returns the scenario of a recipient 1 AAA 555 01NN.
 func (s *Simulator) magicScenario(recipient string) Scenario {
 	if len(recipient) == 11 && recipient[4:9] == "55501" {
 		if name, ok := s.magic[recipient[9:]]; ok {

@@ -25,18 +25,18 @@ func (b *bench) statuses(recipients ...string) []int {
 	return got
 }
 
-func TestFaultCountAndRecipient(t *testing.T) {
+func TestFaultAppliesByCountAndRecipient(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	b.setFault(plivosim.Fault{Scenario: plivosim.ServerError, Count: 2})
 	b.setFault(plivosim.Fault{Scenario: plivosim.RateLimited, Recipient: "+1 613 555 0101"})
 	got := b.statuses(plain, "16135550101", "16135550101", plain)
 	if diff := cmp.Diff([]int{500, 500, 429, 202}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestFaultReplacedAndCleared(t *testing.T) {
+func TestFaultIsReplacedAndCleared(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	b.setFault(plivosim.Fault{Scenario: plivosim.ServerError})
@@ -47,20 +47,20 @@ func TestFaultReplacedAndCleared(t *testing.T) {
 	b.sim.ClearFaults()
 	got = append(got, b.statuses(plain, "14155550126")...)
 	if diff := cmp.Diff([]int{500, 202, 429, 202, 202, 429}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestFaultOverridesMagicNumber(t *testing.T) {
+func TestFaultOverridesRecipientSuffix(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	b.setFault(plivosim.Fault{Scenario: plivosim.Delivered})
 	if diff := cmp.Diff([]int{202}, b.statuses("14155550131")); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestFaultProbabilityFollowsTheSeed(t *testing.T) {
+func TestFaultProbabilityIsReproducible(t *testing.T) {
 	t.Parallel()
 	run := func() []int {
 		b := start(t, func(c *plivosim.Config) { c.Seed = 7 })
@@ -73,18 +73,18 @@ func TestFaultProbabilityFollowsTheSeed(t *testing.T) {
 	}
 	first := run()
 	if diff := cmp.Diff(first, run()); diff != "" {
-		t.Errorf("the same seed gave different faults: %s", diff)
+		t.Errorf("faults with the same seed differ:\n%s", diff)
 	}
 	seen := map[int]bool{}
 	for _, status := range first {
 		seen[status] = true
 	}
 	if diff := cmp.Diff(map[int]bool{202: true, 500: true}, seen); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestFaultRefused(t *testing.T) {
+func TestInvalidFaultIsRejected(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		fault plivosim.Fault

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// filter makes a predicate of LIST's documented filters, from_number and
-// to_number included. Filters that the simulator does not know are ignored.
+// filter turns LIST's documented filters, and from_number and to_number, into a predicate.
+// Unknown filters are ignored.
 func (s *Simulator) filter(query url.Values, now time.Time) (func(*message, mdr) bool, error) {
 	inTime, err := timeFilter(query, now)
 	if err != nil {
@@ -23,7 +23,7 @@ func (s *Simulator) filter(query url.Values, now time.Time) (func(*message, mdr)
 	}, nil
 }
 
-// filterable names what LIST compares for equality.
+// filterable returns the fields that LIST compares for equality.
 func (s *Simulator) filterable(record mdr) map[string]string {
 	values := map[string]string{
 		"message_state":     string(record.State),
@@ -46,8 +46,8 @@ func deref(s *string) string {
 	return *s
 }
 
-// timeFilter reads message_time and its comparisons, which are UTC. Without any
-// of them only the last 24 hours are listed.
+// timeFilter parses message_time and its comparisons, which are in UTC. Without any of
+// them, only the last 24 hours are listed.
 func timeFilter(query url.Values, now time.Time) (func(time.Time) bool, error) {
 	comparisons := map[string]func(t, bound time.Time) bool{
 		"message_time":      func(t, bound time.Time) bool { return t.Equal(bound) },
@@ -71,7 +71,7 @@ func timeFilter(query url.Values, now time.Time) (func(time.Time) bool, error) {
 		return func(t time.Time) bool { return now.Sub(t) <= defaultWindow }, nil
 	}
 	return func(t time.Time) bool {
-		t = t.UTC().Truncate(time.Microsecond) // as precise as a filter can be
+		t = t.UTC().Truncate(time.Microsecond) // the precision of filters
 		for _, check := range checks {
 			if !check(t) {
 				return false
@@ -82,7 +82,7 @@ func timeFilter(query url.Values, now time.Time) (func(time.Time) bool, error) {
 }
 
 func filterTime(s string) (time.Time, error) {
-	t, err := time.Parse("2006-01-02 15:04:05", s) // takes a fraction, too
+	t, err := time.Parse("2006-01-02 15:04:05", s) // also parses fractions of a second
 	if err != nil {
 		t, err = time.Parse("2006-01-02 15:04", s)
 	}

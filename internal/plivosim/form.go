@@ -9,8 +9,8 @@ import (
 // pricePerMMS in US dollars, as Plivo's MMS FAQ gives it.
 const pricePerMMS = "0.01600"
 
-// newReport fills the documented fields of a delivery report.
-func (e *era) newReport(m *message, sequence int) report {
+// newReport returns the documented fields of a delivery report.
+func (e *epoch) newReport(m *message, sequence int) report {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	entry := m.entry
@@ -20,7 +20,7 @@ func (e *era) newReport(m *message, sequence int) report {
 		"ParentMessageUUID":  entry.UUID,
 		"From":               entry.From,
 		"To":                 m.shownTo(),
-		"Type":               m.order.kind,
+		"Type":               m.request.kind,
 		"Status":             string(entry.State),
 		"Units":              "1",
 		"TotalRate":          pricePerMMS,
@@ -35,23 +35,24 @@ func (e *era) newReport(m *message, sequence int) report {
 		"SentTime":           callbackTime(entry.reached(StateSent)),
 		"DeliveryReportTime": callbackTime(entry.reached(StateDelivered, StateUndelivered)),
 		"requester_ip":       m.requester,
-		"PowerpackUUID":      m.order.powerpack,
+		"PowerpackUUID":      m.request.powerpack,
 	} {
 		f.Set(name, value)
 	}
 	return report{state: entry.State, sequence: sequence, fields: f}
 }
 
-// shownTo masks the last three digits when the request asked for it with log.
+// shownTo returns the recipient. Its last three digits are masked if the request's log
+// parameter asks for that.
 func (m *message) shownTo() string {
 	to := m.entry.To
-	if m.order.masked {
+	if m.request.masked {
 		return to[:len(to)-3] + "XXX"
 	}
 	return to
 }
 
-// amount is what the message costs: failed messages are not charged.
+// amount returns the price of the message: failed messages are free.
 func (m *message) amount() string {
 	if m.entry.State == StateFailed {
 		return "0.00000"
@@ -71,8 +72,8 @@ func (e Entry) reached(states ...State) time.Time {
 	return time.Time{}
 }
 
-// callbackTime is the format of times in callbacks: no zone, taken to be UTC.
-// The zero time is empty.
+// callbackTime formats a time for callbacks: without a zone, assumed to be UTC. The zero
+// time is empty.
 func callbackTime(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -7,14 +7,13 @@ import (
 	"strings"
 )
 
-// signing says which signatures a callback carries.
+// signing is which signatures a callback has.
 type signing int
 
 const (
-	// signV3 sends V3 and Ma-V3. It is the default because live messaging
-	// traffic reportedly carries V3 (reported by integrations of a Plivo
-	// employee), although Plivo's messaging documentation describes V2; with V2
-	// by default a client could pass here that never looks at V3.
+	// signV3 sends V3 and Ma-V3. Plivo's messaging documentation describes V2, but
+	// live traffic reportedly has V3 (integrations of a Plivo employee). With V2 as
+	// the default, a client that never checks V3 would pass here.
 	signV3 signing = iota
 	signV2
 	signBoth
@@ -24,8 +23,8 @@ const (
 	signWrongV3RightV2
 )
 
-// foreignToken stands for a token that the client does not have: a wrong one, a
-// retired one, or a sub-account's.
+// foreignToken is a token that the client does not know: wrong, retired, or of a
+// subaccount.
 const foreignToken = "not-the-token-of-this-account"
 
 const headerStem = "X-Plivo-Signature-"
@@ -66,7 +65,7 @@ func setSignatures(h http.Header, version, nonce, sender, main string) {
 	h.Set(headerStem+version+"-Nonce", nonce)
 }
 
-// newNonce is 20 digits, unique per request for all that matters here.
+// newNonce returns 20 random digits.
 func newNonce() string {
 	digits := make([]byte, 20)
 	for i := range digits {

@@ -16,7 +16,7 @@ import (
 
 // Text is a message that a phone sends to a number of the account.
 type Text struct {
-	From      string   `json:"from"` // the phone, in any spelling
+	From      string   `json:"from"` // the phone, in any format
 	To        string   `json:"to"`   // the account's number
 	Text      string   `json:"text"`
 	MediaURLs []string `json:"mediaUrls"`
@@ -26,12 +26,12 @@ type Text struct {
 // pair is a sender and a recipient, as digits.
 type pair struct{ from, to string }
 
-// Receive plays a phone that sends a message: the account's message URL is
-// called once, signed with V3, and its status is returned. STOP and START are
-// acted on as Plivo does for long codes (Plivo docs, DND service): after STOP,
-// what is sent to that phone from that number ends failed with code 200.
+// Receive simulates a message from a phone: it calls the account's message URL once,
+// signed with V3, and returns the HTTP status. STOP and START work as at Plivo for long
+// codes (Plivo docs, DND service): after STOP, messages from that number to that phone
+// fail with code 200.
 func (s *Simulator) Receive(ctx context.Context, t Text) (int, error) {
-	s.current().heed(t)
+	s.current().applyKeyword(t)
 	fields := url.Values{
 		"MessageUUID": {uuid.NewString()}, "From": {digitsOf(t.From)}, "To": {digitsOf(t.To)}, "Text": {t.Text}, "Type": {"sms"},
 		"Units": {"1"}, "TotalRate": {"0"}, "TotalAmount": {"0"},
@@ -44,19 +44,19 @@ func (s *Simulator) Receive(ctx context.Context, t Text) (int, error) {
 	defer cancel()
 	req, err := newCall(ctx, http.MethodPost, t.URL, fields)
 	if err != nil {
-		return 0, fmt.Errorf("the message URL cannot be called: %w", err)
+		return 0, fmt.Errorf("creating the request to the message URL: %w", err)
 	}
 	s.signCall(req.Header, signV3, http.MethodPost, t.URL, fields)
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, errors.New("the message URL cannot be reached: " + plainError(err))
+		return 0, errors.New("calling the message URL: " + plainError(err))
 	}
 	defer resp.Body.Close()
 	return resp.StatusCode, nil
 }
 
-// heed notes an opt-out or ends it.
-func (e *era) heed(t Text) {
+// applyKeyword opts the phone out or in.
+func (e *epoch) applyKeyword(t Text) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := pair{digitsOf(t.To), digitsOf(t.From)}
@@ -90,7 +90,7 @@ func decodeOne(body io.Reader, dest any) error {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return errors.New("one JSON object is expected")
+		return errors.New("the body must be a single JSON object")
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-func TestReceive(t *testing.T) {
+func TestReceiveCallsMessageURL(t *testing.T) {
 	t.Parallel()
 	sim := plivosim.New(plivosim.Config{AuthID: "MATESTTESTTESTTEST01", AuthToken: "token"})
 	t.Cleanup(sim.Close)
@@ -27,10 +27,10 @@ func TestReceive(t *testing.T) {
 	t.Cleanup(server.Close)
 	text := plivosim.Text{From: "+1 415 555 0123", To: "+14155550100", Text: "Hi", MediaURLs: []string{"https://example.com/1"}, URL: server.URL + "/inbound"}
 	if status, err := sim.Receive(t.Context(), text); err != nil || status != http.StatusAccepted || !signed {
-		t.Fatalf("Receive() = %d, %v, signed %v", status, err, signed)
+		t.Fatalf("Receive = %d, %v, signed %v; want a signed call without error", status, err, signed)
 	}
 	if form.Get("MessageUUID") == "" {
-		t.Error("the message has no UUID")
+		t.Error("got no MessageUUID")
 	}
 	form.Del("MessageUUID")
 	want := url.Values{
@@ -42,6 +42,6 @@ func TestReceive(t *testing.T) {
 	}
 	text.URL = "http://127.0.0.1:1/"
 	if _, err := sim.Receive(t.Context(), text); err == nil {
-		t.Error("a message URL that nobody answers at is no error")
+		t.Error("Receive with an unreachable URL: got no error")
 	}
 }

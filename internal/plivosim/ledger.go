@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Entry is a message that was truly accepted, whatever the client was told.
+// Entry is a message that was accepted, whatever the response said.
 type Entry struct {
 	UUID        string         `json:"uuid"`
 	Scenario    Scenario       `json:"scenario"`
@@ -33,33 +33,33 @@ type CallbackCall struct {
 	Status     State     `json:"status"`     // the state reported
 	Sequence   int       `json:"sequence"`   // the report's number within the message, from 1
 	Attempt    int       `json:"attempt"`    // from 1 to 4
-	HTTPStatus int       `json:"httpStatus"` // 0: no answer
+	HTTPStatus int       `json:"httpStatus"` // 0: no response
 	Error      string    `json:"error"`      // empty when answered
 	StartedAt  time.Time `json:"startedAt"`
 	EndedAt    time.Time `json:"endedAt"`
 }
 
-// Request is one message POST, refused ones included.
+// Request is one message POST, accepted or refused.
 type Request struct {
 	At       time.Time `json:"at"`
-	Scenario Scenario  `json:"scenario"` // empty: refused before one was chosen
-	From     string    `json:"from"`     // digits; empty while the body is not understood
+	Scenario Scenario  `json:"scenario"` // empty: refused before a scenario was chosen
+	From     string    `json:"from"`     // digits; empty until the body is parsed
 	To       []string  `json:"to"`       // digits
 	Accepted bool      `json:"accepted"`
 	UUIDs    []string  `json:"uuids"`  // of the messages in the ledger
 	Status   int       `json:"status"` // HTTP status written; 0: none yet, or the connection was dropped
 }
 
-// message is an Entry with what the simulator needs besides. entry is guarded by
-// the era's mutex; sequence, tail and held belong to whoever drives the message
-// (the request first, then its life); the rest never changes.
+// message is an Entry and its internal state. entry is guarded by the epoch's mutex.
+// sequence, tail and held belong to the goroutine that drives the message: first the
+// request's, then the one of run. The other fields never change.
 type message struct {
-	era       *era
+	epoch     *epoch
 	script    script
-	order     order
+	request   sendRequest
 	requester string        // IP address that sent the request
-	queueWait time.Duration // until its turn in Plivo's queue
-	expired   bool          // waits longer than its expiry
+	queueWait time.Duration // in Plivo's queue
+	expired   bool          // queueWait exceeds its expiry
 	entry     Entry
 
 	sequence int
@@ -67,8 +67,8 @@ type message struct {
 	held     []report        // reports kept back to be reversed
 }
 
-// Ledger returns a deep copy of every accepted message in the order of
-// acceptance. A message is in it before its request is answered.
+// Ledger returns a deep copy of all accepted messages in the order of acceptance. A
+// message is added before the response is written.
 func (s *Simulator) Ledger() []Entry {
 	e := s.current()
 	e.mu.Lock()
@@ -80,8 +80,8 @@ func (s *Simulator) Ledger() []Entry {
 	return entries
 }
 
-// Requests returns every message POST seen, in the order of arrival. A request
-// is in it from its arrival, with Status 0 until an answer is written.
+// Requests returns all message POSTs in the order of arrival. A request is added on
+// arrival, with Status 0 until a response is written.
 func (s *Simulator) Requests() []Request {
 	e := s.current()
 	e.mu.Lock()
@@ -102,7 +102,7 @@ func (e Entry) clone() Entry {
 	return e
 }
 
-func (e *era) recordRequest(now time.Time) *Request {
+func (e *epoch) recordRequest(now time.Time) *Request {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := &Request{At: now}
@@ -110,19 +110,19 @@ func (e *era) recordRequest(now time.Time) *Request {
 	return r
 }
 
-func (e *era) recordStatus(r *Request, status int) {
+func (e *epoch) recordStatus(r *Request, status int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Status = status
 }
 
-func (e *era) recordOrder(r *Request, o order, name Scenario) {
+func (e *epoch) recordSendRequest(r *Request, o sendRequest, name Scenario) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Scenario, r.From, r.To = name, o.from, o.to
 }
 
-func (e *era) recordCall(m *message, c CallbackCall) {
+func (e *epoch) recordCall(m *message, c CallbackCall) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m.entry.Callbacks = append(m.entry.Callbacks, c)

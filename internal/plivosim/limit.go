@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// window lets limit events through in any span of time. A negative limit lets
-// everything through.
+// window admits up to limit events in any period of length span. A negative limit admits
+// all events.
 type window struct {
 	limit  int
 	span   time.Duration
 	passed []time.Time // oldest first, none older than span at the last call
 }
 
-// allow reports whether an event at now may pass, and counts it if so.
+// allow reports whether an event at now is admitted, and counts it if so.
 func (w *window) allow(now time.Time) bool {
 	if w.limit < 0 {
 		return true

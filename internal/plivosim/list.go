@@ -12,10 +12,10 @@ import (
 // Documented bounds of LIST.
 const (
 	maxPage       = 20             // largest, and default, limit
-	defaultWindow = 24 * time.Hour // what is listed without a time filter
+	defaultWindow = 24 * time.Hour // the period listed without a time filter
 )
 
-// page is one answer of LIST.
+// page is one page of LIST.
 type page struct {
 	APIID   string `json:"api_id"`
 	Meta    meta   `json:"meta"`
@@ -33,7 +33,7 @@ type meta struct {
 // list serves GET /v1/Account/{id}/Message/, newest first.
 func (s *Simulator) list(x *exchange) {
 	now := s.cfg.Now()
-	if !x.era.admitList(now) {
+	if !x.epoch.admitList(now) {
 		s.answer(x, refusal(http.StatusTooManyRequests, tooManyText), reply{})
 		return
 	}
@@ -48,7 +48,7 @@ func (s *Simulator) list(x *exchange) {
 		s.answer(x, refusal(http.StatusBadRequest, err.Error()), reply{})
 		return
 	}
-	found := s.search(x.era, wanted)
+	found := s.search(x.epoch, wanted)
 	p := page{
 		Meta:    newMeta(x.r.URL, limit, offset, len(found)),
 		Objects: found[min(offset, len(found)):min(offset+limit, len(found))],
@@ -59,14 +59,14 @@ func (s *Simulator) list(x *exchange) {
 	}}, reply{})
 }
 
-func (e *era) admitList(now time.Time) bool {
+func (e *epoch) admitList(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.listLog.allow(now)
 }
 
-// paging reads limit and offset. What Plivo does with values out of bounds is
-// not documented; refusing them shows the mistake.
+// paging parses limit and offset. Plivo's behaviour for values out of bounds is not
+// documented; we refuse them so that mistakes are noticed.
 func paging(query url.Values) (limit, offset int, err error) {
 	limit, err = number(query, "limit", maxPage)
 	if err != nil || limit < 1 || limit > maxPage {
@@ -86,8 +86,8 @@ func number(query url.Values, name string, fallback int) (int, error) {
 	return strconv.Atoi(query.Get(name))
 }
 
-// search returns what may be seen and is wanted, newest first.
-func (s *Simulator) search(e *era, wanted func(*message, mdr) bool) []mdr {
+// search returns the visible messages that match, newest first.
+func (s *Simulator) search(e *epoch, wanted func(*message, mdr) bool) []mdr {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	found := []mdr{}

@@ -2,21 +2,19 @@ package plivosim
 
 import "strings"
 
-// digitsOf keeps the ASCII digits of a spelling of a number.
+// digitsOf returns the ASCII digits of a number in any format.
 func digitsOf(s string) string {
 	return keep(s, func(r rune) bool { return '0' <= r && r <= '9' })
 }
 
-// cleanSource does what Plivo documents for src: everything but ASCII letters
-// and digits is removed.
+// cleanSource removes everything but ASCII letters and digits, as documented for src.
 func cleanSource(s string) string {
 	return keep(s, func(r rune) bool {
 		return '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 	})
 }
 
-// cleanDestination does what Plivo documents for dst: / - . + ( ) and white
-// space are removed.
+// cleanDestination removes / - . + ( ) and white space, as documented for dst.
 func cleanDestination(s string) string {
 	return keep(s, func(r rune) bool { return !strings.ContainsRune("/-.+() \t\r\n", r) })
 }

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	authID    = "MAXXXXXXXXXXXXXXXXXX"
-	authToken = "test_auth_token_0001"
-	sender    = "14155550199"
-	plain     = "+14155550101" // a recipient without a scenario
-	patience  = 20 * time.Second
+	authID      = "MAXXXXXXXXXXXXXXXXXX"
+	authToken   = "test_auth_token_0001"
+	sender      = "14155550199"
+	plain       = "+14155550101" // a recipient without a scenario
+	waitTimeout = 20 * time.Second
 )
 
-// bench is a simulator behind a real server on loopback, a thousand times
-// faster than life.
+// bench is a simulator behind a server on loopback, a thousand times faster than real
+// time.
 type bench struct {
 	t      *testing.T
 	sim    *plivosim.Simulator
@@ -47,7 +47,7 @@ func start(t *testing.T, adjust ...func(*plivosim.Config)) *bench {
 	return &bench{t: t, sim: sim, server: server}
 }
 
-// params is a message request; changes are laid over it.
+// params returns a message request with the given changes; nil removes a parameter.
 func params(to string, changes ...map[string]any) map[string]any {
 	p := map[string]any{
 		"src": "+" + sender, "dst": to, "type": "mms", "text": "hello",
@@ -65,7 +65,7 @@ func params(to string, changes ...map[string]any) map[string]any {
 	return p
 }
 
-// response is what a client got; err is about the response as a whole.
+// response is what a client received; err is set if it is incomplete.
 type response struct {
 	status int
 	header http.Header
@@ -107,7 +107,7 @@ func (b *bench) roundTrip(req *http.Request) response {
 	return response{status: resp.StatusCode, header: resp.Header, body: string(raw), err: err}
 }
 
-// uuids reads message_uuid of a good answer.
+// uuids returns message_uuid of a 202 response.
 func (r response) uuids() []string {
 	var body struct {
 		UUIDs []string `json:"message_uuid"`
@@ -136,24 +136,24 @@ func decode[T any](t *testing.T, body string) T {
 	return v
 }
 
-// eventually waits until cond holds, looking often, and fails after patience;
-// it may be used outside the test's goroutine.
+// eventually waits until cond holds, and fails the test after waitTimeout. It may be called
+// from any goroutine.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for !cond() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Errorf("waited in vain for: %s", what)
+			t.Errorf("timed out waiting for %s", what)
 			return
 		}
 	}
 }
 
-// call is a delivery report as the client's server got it.
+// call is a callback as the client's server received it.
 type call struct {
 	method string
 	url    string // as the client gave it, plus what Plivo added to the query
@@ -161,20 +161,20 @@ type call struct {
 	fields url.Values // form of a POST, query of a GET
 }
 
-// hook is the client's server for delivery reports.
+// hook is the client's server for callbacks.
 type hook struct {
 	server *httptest.Server
 	mu     sync.Mutex
 	calls  []call
 }
 
-// listen starts a hook that answers each call with the statuses in turn, and
-// the last one for ever.
+// listen starts a hook that answers calls with the given statuses in turn, and repeats the
+// last one.
 func listen(t *testing.T, statuses ...int) *hook {
 	t.Helper()
 	h := &hook{}
 	h.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := h.keep(r)
+		n := h.record(r)
 		status := http.StatusOK
 		if len(statuses) > 0 {
 			status = statuses[min(n, len(statuses))-1]
@@ -186,7 +186,7 @@ func listen(t *testing.T, statuses ...int) *hook {
 	return h
 }
 
-func (h *hook) keep(r *http.Request) int {
+func (h *hook) record(r *http.Request) int {
 	_ = r.ParseForm()
 	c := call{method: r.Method, url: h.server.URL + r.URL.RequestURI(), header: r.Header, fields: r.PostForm}
 	if r.Method == http.MethodGet {

@@ -9,7 +9,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-func TestQueueIsFirstInFirstOut(t *testing.T) {
+func TestQueueIsFIFO(t *testing.T) {
 	t.Parallel()
 	b, h := start(t, func(c *plivosim.Config) { c.AccountRate = 0.05 }), listen(t) // one in 20 ms
 	var want []string
@@ -26,13 +26,13 @@ func TestQueueIsFirstInFirstOut(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(want, sent); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-// The first message takes its turn at once and the next would have to wait for
-// 100 s, longer than the expiry of some.
-func TestQueueExpiry(t *testing.T) {
+// The first message leaves the queue immediately; the next would wait 100 s, longer than
+// the expiry of some.
+func TestQueuedMessageExpires(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(*plivosim.Config){
 		"account": func(c *plivosim.Config) { c.AccountRate = 0.01 },
@@ -59,13 +59,13 @@ func TestQueueExpiry(t *testing.T) {
 				got = append(got, string(e.State)+e.ErrorCode)
 			}
 			if diff := cmp.Diff([]string{"delivered", "failed420", "delivered"}, got); diff != "" {
-				t.Error(diff)
+				t.Errorf("mismatch (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestNumbersQueueApart(t *testing.T) {
+func TestNumbersHaveSeparateQueues(t *testing.T) {
 	t.Parallel()
 	b := start(t, func(c *plivosim.Config) { c.NumberRate = 1e-6 })
 	b.send(params(plain))

@@ -7,9 +7,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// mdr is a message as GET and LIST show it. As in Plivo's own answers there is
-// no text, media URL, callback URL or anything else by which a client could
-// recognise its request.
+// mdr is a message as GET and LIST return it. As at Plivo, it contains no text, media URL,
+// callback URL or anything else that identifies the request.
 type mdr struct {
 	APIID       string  `json:"api_id,omitempty"` // GET only
 	MessageUUID string  `json:"message_uuid"`
@@ -30,15 +29,15 @@ type mdr struct {
 	ResourceURI string  `json:"resource_uri"`
 }
 
-// accountZone is the offset of times in reads. Plivo's examples show +05:30,
-// which tells clients apart that ignore it.
+// accountZone is the UTC offset of times in GET and LIST. Plivo's examples show +05:30,
+// which exposes clients that ignore the offset.
 func accountZone() *time.Location {
 	return time.FixedZone("", int((5*time.Hour + 30*time.Minute).Seconds()))
 }
 
 // get serves GET /v1/Account/{id}/Message/{uuid}/.
 func (s *Simulator) get(x *exchange) {
-	record, ok := s.find(x.era, chi.URLParam(x.r, "uuid"))
+	record, ok := s.find(x.epoch, chi.URLParam(x.r, "uuid"))
 	if !ok {
 		s.answer(x, refusal(http.StatusNotFound, "not found"), reply{})
 		return
@@ -49,7 +48,7 @@ func (s *Simulator) get(x *exchange) {
 	}}, reply{})
 }
 
-func (s *Simulator) find(e *era, uuid string) (mdr, bool) {
+func (s *Simulator) find(e *epoch, uuid string) (mdr, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, m := range e.messages {
@@ -60,12 +59,12 @@ func (s *Simulator) find(e *era, uuid string) (mdr, bool) {
 	return mdr{}, false
 }
 
-// visible reports whether the message has appeared in reads.
+// visible reports whether GET and LIST return the message yet.
 func (s *Simulator) visible(m *message) bool {
 	return s.cfg.Now().Sub(m.entry.AcceptedAt) >= s.scaled(s.cfg.VisibilityLag)
 }
 
-// mdr needs the era's mutex.
+// mdr must be called with the epoch's mutex held.
 func (s *Simulator) mdr(m *message) mdr {
 	e := m.entry
 	return mdr{
@@ -75,20 +74,20 @@ func (s *Simulator) mdr(m *message) mdr {
 		UpdatedTime: readTime(e.History[len(e.History)-1].At),
 		Direction:   "outbound",
 		State:       e.State,
-		Type:        m.order.kind,
+		Type:        m.request.kind,
 		From:        e.From,
 		To:          m.shownTo(),
 		Units:       1,
 		TotalRate:   pricePerMMS,
 		TotalAmount: m.amount(),
 		ErrorCode:   optional(m.readCode()),
-		PowerpackID: optional(m.order.powerpack),
+		PowerpackID: optional(m.request.powerpack),
 		RequesterIP: m.requester,
 		ResourceURI: "/v1/Account/" + s.cfg.AuthID + "/Message/" + e.UUID + "/",
 	}
 }
 
-// readCode is the error code in reads, which unlike callbacks have "000".
+// readCode returns the error code for GET and LIST, which use "000" where callbacks have none.
 func (m *message) readCode() string {
 	if m.entry.State == StateQueued {
 		return ""
@@ -96,8 +95,7 @@ func (m *message) readCode() string {
 	return orElse(m.entry.ErrorCode, "000")
 }
 
-// readTime is the format of times in reads, with an offset. The zero time is
-// empty.
+// readTime formats a time for GET and LIST, with a UTC offset. The zero time is empty.
 func readTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -105,7 +103,7 @@ func readTime(t time.Time) string {
 	return t.In(accountZone()).Format("2006-01-02 15:04:05.000000-07:00")
 }
 
-// optional turns an empty string into JSON's null.
+// optional returns nil, JSON's null, for an empty string.
 func optional(s string) *string {
 	if s == "" {
 		return nil

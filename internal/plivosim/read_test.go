@@ -58,7 +58,7 @@ func TestGetMessage(t *testing.T) {
 
 	got := decode[map[string]any](t, b.do(t.Context(), http.MethodGet, messagesPath+uuid+"/", "").body)
 	if got["api_id"] == "" {
-		t.Error("no api_id")
+		t.Error("got no api_id")
 	}
 	delete(got, "api_id")
 	const stamp = "2026-01-15 15:50:30.123456+05:30"
@@ -70,11 +70,11 @@ func TestGetMessage(t *testing.T) {
 		"requester_ip": "127.0.0.1", "resource_uri": messagesPath + uuid + "/",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestErrorCodeInReads(t *testing.T) {
+func TestGetErrorCode(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	for to, want := range map[string]any{"14155550119": nil, "14155550111": "000", "14155550113": "30"} {
@@ -131,12 +131,12 @@ func TestListFilters(t *testing.T) {
 	}
 }
 
-func TestListIgnoresNumbersIfToldSo(t *testing.T) {
+func TestListIgnoresNumberFiltersWhenConfigured(t *testing.T) {
 	t.Parallel()
 	b := start(t, func(c *plivosim.Config) { c.IgnoreNumberFilters = true })
 	b.send(params("14155550111"))
 	if got := recipients(b.listed("to_number=14155550199&from_number=1")); got != "11" {
-		t.Errorf("got %q", got)
+		t.Errorf("got recipients %q, want all", got)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestListPages(t *testing.T) {
 	}
 	first := decode[listPage](t, b.list("").body)
 	if got := len(first.Objects); got != 20 || first.Meta.Previous != nil || first.Meta.Next == nil {
-		t.Fatalf("first page: %d objects, meta %+v", got, first.Meta)
+		t.Fatalf("first page: got %d objects and meta %+v", got, first.Meta)
 	}
 	second := decode[listPage](t, b.do(t.Context(), http.MethodGet, *first.Meta.Next, "").body)
 	want := listPage{Objects: second.Objects}
@@ -156,17 +156,17 @@ func TestListPages(t *testing.T) {
 	want.Meta.Limit, want.Meta.Offset, want.Meta.Previous = 20, 20, &previous
 	want.Meta.TotalCount = len(b.sim.Ledger())
 	if diff := cmp.Diff(want, second); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	if got := len(first.Objects) + len(second.Objects); got != len(b.sim.Ledger()) {
-		t.Errorf("%d objects on both pages, %d messages", got, len(b.sim.Ledger()))
+		t.Errorf("got %d objects on both pages, want %d", got, len(b.sim.Ledger()))
 	}
 	if got := decode[listPage](t, b.list("offset=500&limit=3").body).Objects; len(got) != 0 {
-		t.Errorf("%d objects beyond the end", len(got))
+		t.Errorf("got %d objects beyond the last page, want 0", len(got))
 	}
 }
 
-func TestListRefusesBadQueries(t *testing.T) {
+func TestListRejectsInvalidQueries(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	for query, want := range map[string]string{
@@ -190,7 +190,7 @@ func TestListRate(t *testing.T) {
 	b := start(t, func(c *plivosim.Config) { c.Now = clock.now })
 	for range 20 {
 		if got := b.list(""); got.status != http.StatusOK {
-			t.Fatalf("status %d", got.status)
+			t.Fatalf("got status %d, want 200", got.status)
 		}
 	}
 	got := b.list("")
@@ -199,7 +199,7 @@ func TestListRate(t *testing.T) {
 	}
 	clock.advance(time.Minute)
 	if got := b.list(""); got.status != http.StatusOK {
-		t.Errorf("status %d after a minute", got.status)
+		t.Errorf("after a minute: got status %d, want 200", got.status)
 	}
 }
 
@@ -215,15 +215,15 @@ func TestVisibilityLag(t *testing.T) {
 	}
 	clock.advance(6*time.Second - time.Millisecond)
 	if status, listed := look(); status != http.StatusNotFound || listed != 0 {
-		t.Errorf("too early: status %d, %d listed", status, listed)
+		t.Errorf("before the lag: got status %d and %d listed, want 404 and 0", status, listed)
 	}
 	clock.advance(time.Millisecond)
 	if status, listed := look(); status != http.StatusOK || listed != 1 {
-		t.Errorf("too late: status %d, %d listed", status, listed)
+		t.Errorf("after the lag: got status %d and %d listed, want 200 and 1", status, listed)
 	}
 }
 
-func TestReadsTellNothingOfTheRequest(t *testing.T) {
+func TestReadsContainNothingOfTheRequest(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	uuid := b.send(params(plain, map[string]any{"url": "https://example.com/token-in-url"})).uuids()[0]
@@ -231,7 +231,7 @@ func TestReadsTellNothingOfTheRequest(t *testing.T) {
 		body := b.do(t.Context(), http.MethodGet, path, "").body
 		for _, secret := range []string{"token-in-url", "hello", "cat.jpg"} {
 			if strings.Contains(body, secret) {
-				t.Errorf("%s shows %s", path, secret)
+				t.Errorf("GET %s contains %q", path, secret)
 			}
 		}
 	}

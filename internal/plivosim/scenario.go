@@ -1,15 +1,14 @@
 package plivosim
 
-// Scenario names one way in which the simulator treats a message request. The
-// set is closed; Scenarios describes each.
+// Scenario names one behaviour of the simulator for a message request. Scenarios lists
+// and describes all of them.
 //
-// A scenario is chosen by a fault (SetFault), else by the recipient: +1, any
-// area code, 555-01NN, where NN is the scenario's suffix, as in +1 415 555 0152.
-// Any other recipient, and any NN without a scenario, is treated as Delivered.
-// When a request names several recipients, the first decides for all.
+// A fault (SetFault) chooses the scenario, or else the recipient does: +1, any area code,
+// 555-01NN, where NN is the scenario's suffix, as in +1 415 555 0152. Every other
+// recipient gets Delivered. The first of several recipients decides for the request.
 type Scenario string
 
-// How an accepted message ends; the request itself is answered 202.
+// The final states of messages that were accepted with 202.
 const (
 	Delivered           Scenario = "delivered"
 	StaysSent           Scenario = "stays-sent"
@@ -23,7 +22,7 @@ const (
 	StaysQueued         Scenario = "stays-queued"
 )
 
-// Requests that are refused: no message exists afterwards.
+// Requests that are refused: no message is created.
 const (
 	RefusedDestination   Scenario = "refused-destination"
 	RefusedUnauthorized  Scenario = "refused-unauthorized"
@@ -37,7 +36,7 @@ const (
 	RateLimitedEmptyBody Scenario = "rate-limited-empty-body"
 )
 
-// Requests that break or get an unclear answer although no message exists.
+// Requests that fail, or get an unclear response, although no message is created.
 const (
 	ServerError            Scenario = "server-error"
 	ServerErrorEmptyBody   Scenario = "server-error-empty-body"
@@ -60,8 +59,8 @@ const (
 	UnavailableOnce        Scenario = "unavailable-once"
 )
 
-// Requests that are accepted (the message exists and runs its course) although
-// the answer does not say so, or says it badly.
+// Requests that are accepted (the message exists and goes through its states) although the
+// response is lost, wrong or malformed.
 const (
 	AcceptThen500               Scenario = "accept-then-500"
 	AcceptThen502               Scenario = "accept-then-502"
@@ -80,7 +79,7 @@ const (
 	AcceptedHuge                Scenario = "accepted-huge"
 )
 
-// Accepted and answered as usual; the delivery reports misbehave.
+// Accepted with 202; the delivery reports or their signatures are faulty.
 const (
 	CallbackBeforeResponse  Scenario = "callback-before-response"
 	CallbacksDuplicated     Scenario = "callbacks-duplicated"
@@ -95,7 +94,7 @@ const (
 	SignatureWrongV3RightV2 Scenario = "signature-wrong-v3-right-v2"
 )
 
-// ScenarioInfo describes a scenario to people.
+// ScenarioInfo describes a scenario for people.
 type ScenarioInfo struct {
 	Name        Scenario `json:"name"`
 	Suffix      string   `json:"suffix"` // NN of the recipient +1 <area> 555-01NN
@@ -112,14 +111,14 @@ func Scenarios() []ScenarioInfo {
 	return infos
 }
 
-// script is a scenario as the simulator plays it.
+// script is how the simulator carries out a scenario.
 type script struct {
 	ScenarioInfo
-	once      bool   // applies to a recipient's first request only
-	accept    bool   // the message exists
-	answer    answer // what the client sees
-	fate      []step // what happens to the message after it left the queue
-	broke     bool   // accepting this message uses up the account's credit
-	reporting reporting
-	signing   signing
+	once       bool   // applies to a recipient's first request only
+	accept     bool   // the message exists
+	answer     answer // what the client sees
+	steps      []step // the message's states after it left the queue
+	lastCredit bool   // accepting this message uses up the account's credit
+	reporting  reporting
+	signing    signing
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-// outcome is what a scenario did, seen from the client and from the ledger.
+// outcome is a scenario's effect as seen by the client and in the ledger.
 type outcome struct {
 	Status   int    // 0: no answer
 	Body     string // see bodyKind
-	Broken   bool   // the answer failed or broke off
+	Broken   bool   // the response failed or was incomplete
 	Accepted bool
 	State    plivosim.State
 	Code     string
 }
 
-// bodyKind sorts answers into the kinds that matter to a client.
+// bodyKind classifies response bodies as a client does.
 func bodyKind(r response) string {
 	var fields map[string]any
 	switch {
@@ -134,12 +134,12 @@ func TestScenarios(t *testing.T) {
 	var last string
 	for _, info := range plivosim.Scenarios() {
 		if info.Suffix <= last || info.Description == "" {
-			t.Errorf("%s: suffix %q after %q, description %q", info.Name, info.Suffix, last, info.Description)
+			t.Errorf("%s: got suffix %q after %q and description %q, want ascending suffixes and a description", info.Name, info.Suffix, last, info.Description)
 		}
 		last = info.Suffix
 		expected, ok := want[info.Name]
 		if !ok {
-			t.Errorf("%s has no expectation", info.Name)
+			t.Errorf("%s is missing from the expected outcomes", info.Name)
 		}
 		delete(want, info.Name)
 		t.Run(string(info.Name), func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestScenarios(t *testing.T) {
 		})
 	}
 	if len(want) > 0 {
-		t.Errorf("scenarios not listed: %v", slices.Collect(maps.Keys(want)))
+		t.Errorf("Scenarios lacks %v", slices.Collect(maps.Keys(want)))
 	}
 }
 
@@ -172,22 +172,22 @@ func testScenario(t *testing.T, info plivosim.ScenarioInfo, want outcome) {
 
 	if entries := b.sim.Ledger(); len(entries) > 0 {
 		if len(entries) > 1 || entries[0].To != to || entries[0].Scenario != info.Name {
-			t.Errorf("unexpected ledger: %+v", entries)
+			t.Errorf("got unexpected ledger %+v", entries)
 		}
 		got.Accepted = true
 		eventually(t, string(want.State), func() bool { return b.sim.Ledger()[0].State == want.State })
 		got.State, got.Code = b.sim.Ledger()[0].State, b.sim.Ledger()[0].ErrorCode
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	request := b.sim.Requests()[0]
 	if request.Scenario != info.Name || request.Accepted != want.Accepted || request.Status != want.Status {
-		t.Errorf("unexpected record: %+v", request)
+		t.Errorf("got unexpected request %+v", request)
 	}
 }
 
-// leaveStall gives up as a client does, once the request has been dealt with.
+// leaveStall cancels a stalled request, like a client, once it has been recorded.
 func (b *bench) leaveStall(cancel context.CancelFunc, accepted bool) {
 	defer cancel()
 	eventually(b.t, "the stalled request", func() bool {
@@ -196,7 +196,7 @@ func (b *bench) leaveStall(cancel context.CancelFunc, accepted bool) {
 	})
 }
 
-func TestOnceScenariosLetTheSecondRequestPass(t *testing.T) {
+func TestOnceScenariosApplyOnce(t *testing.T) {
 	t.Parallel()
 	tests := map[plivosim.Scenario]int{
 		plivosim.RateLimitedOnce:      429,
@@ -214,7 +214,7 @@ func TestOnceScenariosLetTheSecondRequestPass(t *testing.T) {
 				got = append(got, b.send(params(to)).status)
 			}
 			if diff := cmp.Diff([]int{first, 202, first, 202}, got); diff != "" {
-				t.Error(diff)
+				t.Errorf("mismatch (-want +got):\n%s", diff)
 			}
 			if n := len(b.sim.Ledger()); n != 2 {
 				t.Errorf("%d messages", n)
@@ -228,18 +228,18 @@ func TestRetryAfter(t *testing.T) {
 	b := start(t)
 	for suffix, want := range map[string]string{"26": "1", "27": "1", "28": "", "29": ""} {
 		if got := b.send(params("141555501" + suffix)).header.Get("Retry-After"); got != want {
-			t.Errorf("suffix %s: Retry-After %q, want %q", suffix, got, want)
+			t.Errorf("suffix %s: got Retry-After %q, want %q", suffix, got, want)
 		}
 	}
 }
 
-func TestFollowedRedirectShowsAsASecondRequest(t *testing.T) {
+func TestFollowedRedirectIsRecordedAsRequest(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	first := b.send(params("14155550145"))
 	const path = "/v1/Account/" + authID + "/Message/"
 	if got := first.header.Get("Location"); got != "?redirected=1" {
-		t.Fatalf("Location %q", got)
+		t.Fatalf("got Location %q", got)
 	}
 	raw, err := json.Marshal(params("14155550145"))
 	if err != nil {
@@ -247,11 +247,11 @@ func TestFollowedRedirectShowsAsASecondRequest(t *testing.T) {
 	}
 	b.do(t.Context(), http.MethodPost, path+first.header.Get("Location"), string(raw))
 	if n := len(b.sim.Requests()); n != 2 {
-		t.Errorf("%d requests", n)
+		t.Errorf("got %d requests, want 2", n)
 	}
 }
 
-func TestCreditRunsOut(t *testing.T) {
+func TestNoCreditRefusesAndFailsMessages(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	b := start(t, func(c *plivosim.Config) {
@@ -265,11 +265,11 @@ func TestCreditRunsOut(t *testing.T) {
 	clock.advance(2 * time.Minute)
 	got = append(got, b.send(params(plain)).status)
 	if diff := cmp.Diff([]int{202, 400, 202}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestStalledRequestsEndWithClose(t *testing.T) {
+func TestCloseEndsStalledRequests(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	ended := make(chan response)
@@ -279,13 +279,13 @@ func TestStalledRequestsEndWithClose(t *testing.T) {
 	select {
 	case got := <-ended:
 		if got.err == nil {
-			t.Errorf("got an answer: %+v", got)
+			t.Errorf("got response %+v, want none", got)
 		}
-	case <-time.After(patience):
-		t.Fatal("the request did not end")
+	case <-time.After(waitTimeout):
+		t.Fatal("the stalled request did not end after Close")
 	}
 	if got := b.send(params(plain)); got.err == nil {
-		t.Errorf("served after Close: %+v", got)
+		t.Errorf("after Close: got response %+v, want a closed connection", got)
 	}
 	if n := len(b.sim.Ledger()); n != 1 {
 		t.Errorf("%d messages in the ledger", n)

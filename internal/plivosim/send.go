@@ -12,21 +12,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxRequestBody is the size in bytes up to which a request is read; our choice.
+// maxRequestBody bounds the size of a request in bytes; our choice.
 const maxRequestBody = 1 << 20
 
-// send serves POST /v1/Account/{id}/Message/. The same request twice makes two
-// messages: Plivo knows no idempotency key, and neither does this.
+// send serves POST /v1/Account/{id}/Message/. Sending the same request twice creates two
+// messages, because Plivo has no idempotency key.
 func (s *Simulator) send(x *exchange) {
-	o, fault := s.readOrder(x.r)
-	if fault != "" {
-		s.answer(x, refusal(http.StatusBadRequest, fault), reply{})
+	o, violation := s.readSendRequest(x.r)
+	if violation != "" {
+		s.answer(x, refusal(http.StatusBadRequest, violation), reply{})
 		return
 	}
-	sc := s.choose(x.era, o.from, o.to[0])
+	sc := s.choose(x.epoch, o.from, o.to[0])
 	x.scenario = sc.Name
-	x.era.recordOrder(x.record, o, sc.Name)
-	if sc.accept && x.era.broke(s.cfg.Now()) {
+	x.epoch.recordSendRequest(x.record, o, sc.Name)
+	if sc.accept && x.epoch.isOutOfCredit(s.cfg.Now()) {
 		s.answer(x, refusal(http.StatusBadRequest, creditText), reply{})
 		return
 	}
@@ -34,30 +34,30 @@ func (s *Simulator) send(x *exchange) {
 		s.answer(x, sc.answer, reply{uuids: []string{uuid.NewString()}})
 		return
 	}
-	s.fulfil(x, o, sc)
+	s.respond(x, o, sc)
 }
 
-func (s *Simulator) readOrder(r *http.Request) (order, string) {
+func (s *Simulator) readSendRequest(r *http.Request) (sendRequest, string) {
 	const malformed = "invalid json data sent in raw POST"
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxRequestBody+1))
 	if err != nil || len(raw) > maxRequestBody {
-		return order{}, malformed
+		return sendRequest{}, malformed
 	}
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != jsonType {
-		return order{}, "Content-Type must be application/json"
+		return sendRequest{}, "Content-Type must be application/json"
 	}
 	var b sendBody
 	if json.Unmarshal(raw, &b) != nil {
-		return order{}, malformed
+		return sendRequest{}, malformed
 	}
 	return s.validate(b)
 }
 
-// fulfil accepts the order and answers as the scenario says. A whole answer is
-// on its way before the first callback is made, unless the scenario wants it
-// the other way round; a broken answer does not hold the message up.
-func (s *Simulator) fulfil(x *exchange, o order, sc script) {
+// respond accepts the request and writes the scenario's answer. A complete answer is
+// written before the first callback, except in scenario CallbackBeforeResponse. An answer
+// that breaks off does not delay the message.
+func (s *Simulator) respond(x *exchange, o sendRequest, sc script) {
 	messages := s.accept(x, o, sc)
 	r := reply{invalid: o.invalid}
 	for _, m := range messages {
@@ -71,8 +71,8 @@ func (s *Simulator) fulfil(x *exchange, o order, sc script) {
 	case sc.reporting == reportEarly:
 		for _, m := range messages {
 			s.report(m)
-			await(x.r.Context(), x.era.ctx, m.tail)
-			s.live(m)
+			await(x.r.Context(), x.epoch.ctx, m.tail)
+			s.run(m)
 		}
 		s.answer(x, a, r)
 	case a.wire == whole:
@@ -84,38 +84,38 @@ func (s *Simulator) fulfil(x *exchange, o order, sc script) {
 	}
 }
 
-// spawned is the documented answer to a request with callback_url: it names no
-// message. The message exists all the same.
+// spawned is the documented answer to a request with callback_url: it has no UUID,
+// although the message exists.
 func spawned() answer {
 	return answer{status: http.StatusAccepted, contentType: jsonType, body: func(r reply) string {
 		return jsonText(map[string]string{"api_id": r.apiID, "message": "async api spawned"})
 	}}
 }
 
-// accept enters one message per destination in the ledger.
-func (s *Simulator) accept(x *exchange, o order, sc script) []*message {
+// accept adds one message per destination to the ledger.
+func (s *Simulator) accept(x *exchange, o sendRequest, sc script) []*message {
 	now := s.cfg.Now()
-	x.era.mu.Lock()
-	defer x.era.mu.Unlock()
-	var made []*message
+	x.epoch.mu.Lock()
+	defer x.epoch.mu.Unlock()
+	var accepted []*message
 	for _, to := range o.to {
 		m := &message{
-			era: x.era, script: sc, order: o, requester: hostOf(x.r.RemoteAddr), tail: closedChannel(),
+			epoch: x.epoch, script: sc, request: o, requester: hostOf(x.r.RemoteAddr), tail: closedChannel(),
 			entry: newEntry(o, to, sc.Name, now),
 		}
-		m.queueWait, m.expired = x.era.queue.join(now, o.from, s.scaled(o.expiry))
+		m.queueWait, m.expired = x.epoch.queue.join(now, o.from, s.scaled(o.expiry))
 		x.record.UUIDs = append(x.record.UUIDs, m.entry.UUID)
-		made = append(made, m)
+		accepted = append(accepted, m)
 	}
-	x.era.messages = append(x.era.messages, made...)
+	x.epoch.messages = append(x.epoch.messages, accepted...)
 	x.record.Accepted = true
-	if sc.broke {
-		x.era.brokeUntil = now.Add(s.scaled(brokeFor))
+	if sc.lastCredit {
+		x.epoch.noCreditUntil = now.Add(s.scaled(noCreditFor))
 	}
-	return made
+	return accepted
 }
 
-func newEntry(o order, to string, name Scenario, now time.Time) Entry {
+func newEntry(o sendRequest, to string, name Scenario, now time.Time) Entry {
 	return Entry{
 		UUID: uuid.NewString(), Scenario: name, From: o.from, To: to,
 		Text: o.text, MediaURLs: slices.Clone(o.mediaURLs), CallbackURL: o.callbackURL, Method: o.method,

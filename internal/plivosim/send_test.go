@@ -14,7 +14,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-func TestSendAccepted(t *testing.T) {
+func TestSendReturnsUUID(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 15, 10, 20, 30, 0, time.UTC)
 	b := start(t, func(c *plivosim.Config) { c.Now = func() time.Time { return now } })
@@ -22,7 +22,7 @@ func TestSendAccepted(t *testing.T) {
 
 	body := decode[map[string]any](t, got.body)
 	if got.status != http.StatusAccepted || body["message"] != "message(s) queued" || body["api_id"] == "" || len(got.uuids()) != 1 {
-		t.Fatalf("unexpected answer: %+v", got)
+		t.Fatalf("got unexpected response %+v", got)
 	}
 	want := []plivosim.Entry{{
 		UUID: got.uuids()[0], Scenario: plivosim.Delivered, From: sender, To: "14155550101",
@@ -34,23 +34,23 @@ func TestSendAccepted(t *testing.T) {
 	}}
 	eventually(t, "delivered", func() bool { return b.sim.Ledger()[0].State == plivosim.StateDelivered })
 	if diff := cmp.Diff(want, b.sim.Ledger()); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	wantRequests := []plivosim.Request{{
 		At: now, Scenario: plivosim.Delivered, From: sender, To: []string{"14155550101"},
 		Accepted: true, UUIDs: got.uuids(), Status: http.StatusAccepted,
 	}}
 	if diff := cmp.Diff(wantRequests, b.sim.Requests()); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestSendTwiceMakesTwoMessages(t *testing.T) {
+func TestSendingTwiceCreatesTwoMessages(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	first, second := b.send(params(plain)), b.send(params(plain))
 	if n := len(b.sim.Ledger()); n != 2 || first.uuids()[0] == second.uuids()[0] {
-		t.Errorf("got %d messages, UUIDs %v and %v", n, first.uuids(), second.uuids())
+		t.Errorf("got %d messages with UUIDs %v and %v, want two different ones", n, first.uuids(), second.uuids())
 	}
 }
 
@@ -68,23 +68,23 @@ func TestSendSeveralDestinations(t *testing.T) {
 	}
 	want := result{UUIDs: b.sim.Requests()[0].UUIDs, Invalid: []string{"123"}}
 	if diff := cmp.Diff(want, decode[result](t, got.body)); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"14155550101", "16135550102"}, to); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestSendWithCallbackURLNamesNoMessage(t *testing.T) {
+func TestSendWithCallbackURLReturnsNoUUID(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	got := b.send(params(plain, map[string]any{"callback_url": "https://example.com/answer"}))
 	if got.status != http.StatusAccepted || got.uuids() != nil || len(b.sim.Ledger()) != 1 {
-		t.Errorf("unexpected: %+v, %d messages", got, len(b.sim.Ledger()))
+		t.Errorf("got unexpected response %+v and %d messages", got, len(b.sim.Ledger()))
 	}
 }
 
-func TestSendRefusesBadRequests(t *testing.T) {
+func TestSendRejectsInvalidParameters(t *testing.T) {
 	t.Parallel()
 	manyMedia := slices.Repeat([]string{"https://media.example.com/a.png"}, 11)
 	tests := []struct {
@@ -94,24 +94,24 @@ func TestSendRefusesBadRequests(t *testing.T) {
 	}{
 		{"no source", map[string]any{"src": nil}, "exactly one of src and powerpack_uuid is required"},
 		{"both sources", map[string]any{"powerpack_uuid": "p"}, "exactly one of src and powerpack_uuid is required"},
-		{"foreign source", map[string]any{"src": "14155550198"}, "src is not an MMS-enabled number of this account"},
+		{"source of another account", map[string]any{"src": "14155550198"}, "src is not an MMS-enabled number of this account"},
 		{"alphanumeric source", map[string]any{"src": "ACME"}, "src is not an MMS-enabled number of this account"},
 		{"no destination", map[string]any{"dst": nil}, "dst is required"},
-		{"bad destination", map[string]any{"dst": "1111111"}, "'1111111' is not a valid phone number."},
-		{"letters", map[string]any{"dst": "+1415CALLME"}, "'1415CALLME' is not a valid phone number."},
+		{"invalid destination", map[string]any{"dst": "1111111"}, "'1111111' is not a valid phone number."},
+		{"destination with letters", map[string]any{"dst": "+1415CALLME"}, "'1415CALLME' is not a valid phone number."},
 		{"same number", map[string]any{"dst": sender}, "src and dst must not be the same"},
 		{"other country", map[string]any{"dst": "+442071838750"}, "MMS is not supported for destination country"},
 		{"Jamaica", map[string]any{"dst": "+18765550123"}, "MMS is not supported for destination country"},
 		{"too many media", map[string]any{"media_urls": manyMedia}, "a message can have at most 10 attachments"},
 		{"media ids", map[string]any{"media_ids": []string{"x"}}, "media_ids not found"},
-		{"bad media", map[string]any{"media_urls": []string{"cat.jpg"}}, "media_urls holds an invalid URL"},
+		{"invalid media URL", map[string]any{"media_urls": []string{"cat.jpg"}}, "media_urls holds an invalid URL"},
 		{"media in an SMS", map[string]any{"type": nil}, "media needs type mms"},
-		{"nothing to say", map[string]any{"text": nil, "media_urls": nil}, "text or media is required"},
+		{"no text or media", map[string]any{"text": nil, "media_urls": nil}, "text or media is required"},
 		{"long text", map[string]any{"text": strings.Repeat("é", 1601)}, "text is longer than 1600 characters"},
 		{"unknown type", map[string]any{"type": "fax"}, "type must be sms or mms"},
-		{"bad method", map[string]any{"method": "PUT"}, "method must be POST or GET"},
-		{"bad url", map[string]any{"url": "/status"}, "url is not a valid URL"},
-		{"bad log", map[string]any{"log": "no"}, "log must be true, false, content_only or number_only"},
+		{"invalid method", map[string]any{"method": "PUT"}, "method must be POST or GET"},
+		{"invalid url", map[string]any{"url": "/status"}, "url is not a valid URL"},
+		{"invalid log", map[string]any{"log": "no"}, "log must be true, false, content_only or number_only"},
 		{"short expiry", map[string]any{"message_expiry": 4}, "message_expiry must be between 5 and 10799"},
 		{"long expiry", map[string]any{"message_expiry": 10800}, "message_expiry must be between 5 and 10799"},
 		{"wrong JSON type", map[string]any{"media_urls": "https://example.com/a.png"}, "invalid json data sent in raw POST"},
@@ -126,21 +126,21 @@ func TestSendRefusesBadRequests(t *testing.T) {
 		})
 	}
 	if n := len(b.sim.Ledger()); n != 0 {
-		t.Errorf("%d messages were accepted", n)
+		t.Errorf("got %d accepted messages, want 0", n)
 	}
 	if n := len(b.sim.Requests()); n != len(tests) {
-		t.Errorf("%d requests were recorded, want %d", n, len(tests))
+		t.Errorf("got %d recorded requests, want %d", n, len(tests))
 	}
 }
 
-func TestSendRefusesBadBodies(t *testing.T) {
+func TestSendRejectsMalformedBodies(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	const path = "/v1/Account/" + authID + "/Message/"
 	for _, body := range []string{"", "{", "{} {}", "null x", `{"text":"` + strings.Repeat("a", 1<<20) + `"}`} {
 		got := b.do(t.Context(), http.MethodPost, path, body)
 		if got.status != http.StatusBadRequest || got.errorText(t) != "invalid json data sent in raw POST" {
-			t.Errorf("got %d %s", got.status, got.body)
+			t.Errorf("got %d %s, want 400", got.status, got.body)
 		}
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL+path, strings.NewReader("src=1"))
@@ -150,11 +150,11 @@ func TestSendRefusesBadBodies(t *testing.T) {
 	req.SetBasicAuth(authID, authToken)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if got := b.roundTrip(req); got.errorText(t) != "Content-Type must be application/json" {
-		t.Errorf("got %d %s", got.status, got.body)
+		t.Errorf("got %d %s, want 400", got.status, got.body)
 	}
 }
 
-func TestSendTakesEscapesExtrasAndPowerpack(t *testing.T) {
+func TestSendAcceptsEscapesUnknownParametersAndPowerpack(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	body := `{"powerpack_uuid":"p1","dst":"14155550101\u003c14155550102","type":"sms","text":"\u003cb\u003e","trackable":false,"unheard_of":1}`
@@ -166,22 +166,22 @@ func TestSendTakesEscapesExtrasAndPowerpack(t *testing.T) {
 		got = append(got, [2]string{e.To, e.Text})
 	}
 	if diff := cmp.Diff([][2]string{{"14155550101", "<b>"}, {"14155550102", "<b>"}}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
-func TestAccess(t *testing.T) {
+func TestAuthentication(t *testing.T) {
 	t.Parallel()
 	messages := "/v1/Account/" + authID + "/Message/"
 	tests := []struct {
 		name, method, path, id, token string
 		want                          int
 	}{
-		{"right", "GET", messages, authID, authToken, 200},
+		{"valid", "GET", messages, authID, authToken, 200},
 		{"wrong token", "GET", messages, authID, "x", 401},
 		{"wrong id", "POST", messages, "MA", authToken, 401},
-		{"none", "POST", messages, "", "", 401},
-		{"other account's path", "GET", "/v1/Account/MAYYYY/Message/", authID, authToken, 401},
+		{"no credentials", "POST", messages, "", "", 401},
+		{"path of another account", "GET", "/v1/Account/MAYYYY/Message/", authID, authToken, 401},
 		{"no slash", "POST", strings.TrimSuffix(messages, "/"), authID, authToken, 404},
 		{"unknown path", "GET", "/v1/Account/" + authID + "/Call/", authID, authToken, 404},
 		{"unknown message", "GET", messages + "5b40a428/", authID, authToken, 404},
@@ -199,16 +199,16 @@ func TestAccess(t *testing.T) {
 			}
 			got := b.roundTrip(req)
 			if got.status != tt.want {
-				t.Errorf("status %d, want %d", got.status, tt.want)
+				t.Errorf("got status %d, want %d", got.status, tt.want)
 			}
 			if tt.want != http.StatusOK && got.errorText(t) == "" {
-				t.Errorf("no error text: %s", got.body)
+				t.Errorf("got no error text in %s", got.body)
 			}
 		})
 	}
 }
 
-func TestNoCredentialsConfigured(t *testing.T) {
+func TestWithoutConfiguredCredentialsAllRequestsAreUnauthorized(t *testing.T) {
 	t.Parallel()
 	b := start(t, func(c *plivosim.Config) { c.AuthToken = "" })
 	if got := b.send(params(plain)); got.status != http.StatusUnauthorized {
@@ -216,7 +216,7 @@ func TestNoCredentialsConfigured(t *testing.T) {
 	}
 	want := []plivosim.Request{{Status: http.StatusUnauthorized}}
 	if diff := cmp.Diff(want, b.sim.Requests(), cmpopts.IgnoreFields(plivosim.Request{}, "At")); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 }
 
@@ -231,7 +231,7 @@ func TestRequestRate(t *testing.T) {
 	clock.advance(5 * time.Second)
 	got = append(got, b.send(params(plain)).status)
 	if diff := cmp.Diff([]int{202, 202, 429, 202}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("mismatch (-want +got):\n%s", diff)
 	}
 	if n := len(b.sim.Ledger()); n != 3 {
 		t.Errorf("%d messages", n)
@@ -252,7 +252,7 @@ func TestDefaultRequestRate(t *testing.T) {
 	}
 }
 
-func TestConcurrencyCap(t *testing.T) {
+func TestConcurrencyLimit(t *testing.T) {
 	t.Parallel()
 	b := start(t, func(c *plivosim.Config) { c.MaxConcurrent = 1 })
 	ctx, cancel := context.WithCancel(t.Context())
@@ -265,7 +265,7 @@ func TestConcurrencyCap(t *testing.T) {
 		return len(b.sim.Requests()) == 1 && b.sim.Requests()[0].Scenario == plivosim.StallBeforeHeaders
 	})
 	if got := b.send(params(plain)); got.status != http.StatusTooManyRequests {
-		t.Errorf("status %d while another request is under way", got.status)
+		t.Errorf("got status %d while another request is in flight, want 429", got.status)
 	}
 	cancel()
 	<-stalled

@@ -18,10 +18,10 @@ func SignV2(token, rawURL, nonce string) string {
 	return mac(token, base+nonce)
 }
 
-// SignV3 returns Plivo's V3 signature of a callback to rawURL, exactly as Plivo
-// was told to call it. fields are the form of a POST, or what Plivo adds to the
-// query of a GET. It follows the Node and Python SDKs: the path is not decoded,
-// values are, and every value of a repeated name counts.
+// SignV3 returns Plivo's V3 signature of a callback to rawURL, which must be the URL given
+// to Plivo, character by character. fields are the form of a POST, or the parameters that
+// Plivo adds to the query of a GET. As in the Node and Python SDKs, values are decoded, the
+// path is not, and every value of a repeated name is signed.
 func SignV3(token, method, rawURL, nonce string, fields url.Values) string {
 	return mac(token, v3Text(method, rawURL, fields)+"."+nonce)
 }
@@ -32,7 +32,7 @@ func mac(token, text string) string {
 	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
-// v3Text is what V3 signs, without the nonce.
+// v3Text returns the text that V3 signs, without the nonce.
 func v3Text(method, rawURL string, fields url.Values) string {
 	base, query := splitURL(rawURL)
 	if method == http.MethodGet {
@@ -49,8 +49,8 @@ func v3Text(method, rawURL string, fields url.Values) string {
 	return text + strings.Join(pairs(fields, ""), "")
 }
 
-// splitURL parts a URL at its query and drops its fragment. It works on the
-// text, because parsing and printing would rewrite escapes.
+// splitURL splits a URL before its query and drops the fragment. It works on the text,
+// because parsing and formatting would change escapes.
 func splitURL(rawURL string) (base string, query url.Values) {
 	rawURL, _, _ = strings.Cut(rawURL, "#")
 	base, rawQuery, _ := strings.Cut(rawURL, "?")
@@ -65,7 +65,7 @@ func splitURL(rawURL string) (base string, query url.Values) {
 	return base, query
 }
 
-// unescape decodes a query component, or leaves it as it is when it is broken.
+// unescape decodes a query component, or returns it unchanged if it is malformed.
 func unescape(s string) string {
 	if decoded, err := url.QueryUnescape(s); err == nil {
 		return decoded
@@ -83,7 +83,7 @@ func joined(a, b url.Values) url.Values {
 	return all
 }
 
-// pairs lists every name and value, sorted by name and then by value, bytewise.
+// pairs returns every name and value, sorted bytewise by name and then by value.
 func pairs(values url.Values, separator string) []string {
 	names := make([]string, 0, len(values))
 	for name := range values {

@@ -25,7 +25,7 @@ func values(m map[string]string) url.Values {
 	return v
 }
 
-// sdkFields are those of the signature tests of Plivo's SDKs.
+// sdkFields returns the fields of the signature tests in Plivo's SDKs.
 func sdkFields() url.Values {
 	const call = "3e82ae9d-2c78-4d85-b1a4-6eae7dbafb36"
 	return values(map[string]string{
@@ -49,8 +49,8 @@ func reportFields() url.Values {
 	})
 }
 
-// The vectors were computed with Plivo's Node and Python SDKs; O1 to O5 are
-// published in the SDKs' own tests, AOS in those of a third party.
+// The vectors were computed with Plivo's Node and Python SDKs. O1 to O5 are from the SDKs'
+// own tests, AOS from those of a third party.
 func TestSignV3(t *testing.T) {
 	t.Parallel()
 	inbound := values(map[string]string{
@@ -104,8 +104,8 @@ func TestSignV2(t *testing.T) {
 	}
 }
 
-// Rules that no published vector covers, as equalities between requests that
-// must sign alike.
+// TestSignV3Rules covers rules without a published vector: pairs of requests that must
+// have the same signature.
 func TestSignV3Rules(t *testing.T) {
 	t.Parallel()
 	sign := func(method, rawURL string, fields url.Values) string {
@@ -125,20 +125,20 @@ func TestSignV3Rules(t *testing.T) {
 			sign("POST", ourHost+"/in", url.Values{"a": {"2", "1"}}),
 			sign("POST", ourHost+"/in", url.Values{"a": {"1", "2"}}),
 		},
-		{"the fragment is left out", sign("POST", ourHost+"/in#x", nil), sign("POST", ourHost+"/in", nil)},
+		{"fragment is dropped", sign("POST", ourHost+"/in#x", nil), sign("POST", ourHost+"/in", nil)},
 		{
-			"a broken escape is taken as it is",
+			"malformed escape is unchanged",
 			sign("GET", ourHost+"/in?a=%zz", nil),
 			sign("GET", ourHost+"/in", url.Values{"a": {"%zz"}}),
 		},
 	}
 	for _, tt := range tests {
 		if tt.a != tt.b {
-			t.Errorf("%s: %s and %s differ", tt.name, tt.a, tt.b)
+			t.Errorf("%s: got %s and %s, want equal", tt.name, tt.a, tt.b)
 		}
 	}
 	names := slices.Sorted(maps.Keys(reportFields()))
 	if last := names[len(names)-1]; last != "requester_ip" {
-		t.Errorf("the last name is %s: sorting is not bytewise", last)
+		t.Errorf("got last name %s, want names sorted bytewise", last)
 	}
 }

@@ -1,18 +1,16 @@
-// Package plivosim is an honest stand-in for Plivo's messaging API: an
-// http.Handler for tests, for development without an account, and for staging.
+// Package plivosim simulates Plivo's messaging API as an http.Handler, for tests,
+// development without an account, and staging.
 //
-// It accepts, refuses, loses and breaks requests on demand (see Scenario), runs
-// each accepted message through its states, calls back with signed delivery
-// reports, and keeps a ledger of what it truly accepted. "Documented" in the
-// comments means Plivo's documentation or support articles; whatever is only
-// our choice says so.
+// It accepts or refuses requests, loses responses and breaks connections on demand (see
+// Scenario), runs each accepted message through its states, sends signed delivery
+// reports, and keeps a ledger of what it accepted. In comments, "documented" means
+// Plivo's documentation or support articles; behaviour that is our choice is marked so.
 //
-// It must import nothing else of this project: it has its own wire types and
-// its own signatures, so that a mistake cannot hide by being made on both
-// sides. The production programs must not link it.
+// It must not import any other package of this project: its own wire types and signatures
+// keep one mistake from hiding on both sides. Production programs must not link it.
 //
-// Not simulated: fetching media and the Media API.
-// Memory grows with every request until Reset or the end of the process.
+// Fetching media and the Media API are not simulated. Memory grows with every request
+// until Reset.
 package plivosim
 
 import (
@@ -38,13 +36,12 @@ type Simulator struct {
 	callSlots chan struct{}
 	work      sync.WaitGroup
 
-	mu     sync.Mutex // guards era and closed
-	era    *era
+	mu     sync.Mutex // guards epoch and closed
+	epoch  *epoch
 	closed bool
 }
 
-// New returns a simulator that is ready to serve. Close must be called to stop
-// its timers and callbacks.
+// New returns a simulator. Call Close to stop its timers and callbacks.
 func New(cfg Config) *Simulator {
 	cfg = withDefaults(cfg)
 	s := &Simulator{
@@ -54,7 +51,7 @@ func New(cfg Config) *Simulator {
 		magic:     make(map[string]Scenario),
 		log:       cfg.Logger,
 		client:    newCallbackClient(),
-		callSlots: make(chan struct{}, maxCallbacksAtOnce),
+		callSlots: make(chan struct{}, maxConcurrentCallbacks),
 	}
 	for _, n := range cfg.Numbers {
 		s.numbers[digitsOf(n)] = true
@@ -63,25 +60,25 @@ func New(cfg Config) *Simulator {
 		s.scripts[sc.Name] = sc
 		s.magic[sc.Suffix] = sc.Name
 	}
-	s.era = s.newEra()
+	s.epoch = s.newEpoch()
 	s.handler = s.routes()
 	return s
 }
 
-// ServeHTTP implements http.Handler. Scenarios that break the connection panic
-// with http.ErrAbortHandler, which net/http turns into a closed connection; so
-// serve the simulator from a real server, without recovering middleware.
+// ServeHTTP implements http.Handler. Scenarios that break the connection panic with
+// http.ErrAbortHandler, which net/http turns into a closed connection: serve the
+// simulator from a real server, without middleware that recovers from panics.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
-// Close stops all timers and callbacks, ends stalled requests, and waits up to
-// five seconds for them. Later API requests find their connection closed. The
+// Close stops all timers and callbacks, ends stalled requests, and waits up to five
+// seconds for them. Connections of later API requests are closed without a response. The
 // ledger stays readable.
 func (s *Simulator) Close() {
 	s.mu.Lock()
 	s.closed = true
-	s.era.cancel()
+	s.epoch.cancel()
 	s.mu.Unlock()
 
 	done := make(chan struct{})
@@ -97,19 +94,18 @@ func (s *Simulator) Close() {
 	s.client.CloseIdleConnections()
 }
 
-// Reset forgets messages, requests, faults, limits and queues, and stops what
-// was under way, as if the simulator had just been started.
+// Reset deletes messages, requests, faults, limits and queues, and stops everything in
+// flight, as if the simulator had just been started.
 func (s *Simulator) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.era.cancel()
+	s.epoch.cancel()
 	if !s.closed {
-		s.era = s.newEra()
+		s.epoch = s.newEpoch()
 	}
 }
 
-// spawn runs f in the background and has Close wait for it. After Close it does
-// nothing.
+// spawn runs f in the background; Close waits for it. After Close it does nothing.
 func (s *Simulator) spawn(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

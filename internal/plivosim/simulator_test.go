@@ -39,19 +39,18 @@ func TestConcurrentUse(t *testing.T) {
 	})
 }
 
-// What Ledger returns is the caller's own.
-func TestLedgerIsACopy(t *testing.T) {
+func TestLedgerReturnsCopy(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	b.send(params(plain))
 	mine := b.sim.Ledger()[0]
 	mine.MediaURLs[0], mine.History[0].State = "changed", "changed"
 	if again := b.sim.Ledger()[0]; again.MediaURLs[0] == "changed" || again.History[0].State == "changed" {
-		t.Errorf("the ledger was changed: %+v", again)
+		t.Errorf("got changed ledger %+v", again)
 	}
 }
 
-func TestLogsHoldNothingPersonal(t *testing.T) {
+func TestLogsContainNoPersonalData(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer // read after Close, when nobody writes
 	b := start(t, func(c *plivosim.Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
@@ -62,11 +61,11 @@ func TestLogsHoldNothingPersonal(t *testing.T) {
 	b.sim.Close()
 	b.server.Close()
 	if !strings.Contains(out.String(), string(plivosim.RefusedDestination)) {
-		t.Errorf("the log does not name the scenario:\n%s", &out)
+		t.Errorf("the scenario is missing in the log:\n%s", &out)
 	}
 	for _, secret := range []string{"4155550", "hello", "cat.jpg", "3f1c9b7e", authToken, authID} {
 		if strings.Contains(out.String(), secret) {
-			t.Errorf("the log holds %q:\n%s", secret, &out)
+			t.Errorf("got %q in the log:\n%s", secret, &out)
 		}
 	}
 }

@@ -23,11 +23,10 @@ const (
 	untilReceipt = 2 * time.Second
 )
 
-// brokeFor is how long requests are refused after the credit ran out, as a
-// Plivo support article says.
-const brokeFor = 2 * time.Minute
+// noCreditFor is how long requests are refused after the credit ran out (Plivo support).
+const noCreditFor = 2 * time.Minute
 
-// step is a change of state some time (unscaled) after the one before.
+// step is a change of state, after a delay (unscaled) from the previous one.
 type step struct {
 	after time.Duration
 	state State
@@ -44,56 +43,56 @@ func undelivering(code string) []step {
 
 func failing(code string) []step { return []step{{untilSent, StateFailed, code}} }
 
-// startAll sets accepted messages going.
+// startAll starts accepted messages.
 func (s *Simulator) startAll(messages []*message) {
 	for _, m := range messages {
 		s.report(m)
-		s.live(m)
+		s.run(m)
 	}
 }
 
-// live takes the message through the rest of its life in the background.
-func (s *Simulator) live(m *message) {
+// run takes the message through its remaining states in the background.
+func (s *Simulator) run(m *message) {
 	s.spawn(func() {
-		if !pause(m.era.ctx, m.queueWait) {
+		if !pause(m.epoch.ctx, m.queueWait) {
 			return
 		}
-		for _, st := range s.fate(m) {
-			if !pause(m.era.ctx, s.scaled(st.after)) {
+		for _, st := range s.stepsOf(m) {
+			if !pause(m.epoch.ctx, s.scaled(st.after)) {
 				return
 			}
-			m.era.change(m, st, s.cfg.Now())
+			m.epoch.change(m, st, s.cfg.Now())
 			s.report(m)
 		}
 		s.releaseHeld(m)
 	})
 }
 
-// fate decides, when the message has its turn, what becomes of it.
-func (s *Simulator) fate(m *message) []step {
+// stepsOf returns the steps of a message that leaves the queue.
+func (s *Simulator) stepsOf(m *message) []step {
 	switch {
 	case m.expired:
 		return []step{{0, StateFailed, "420"}}
-	case m.era.broke(s.cfg.Now()):
+	case m.epoch.isOutOfCredit(s.cfg.Now()):
 		return failing("900")
 	}
-	return m.script.fate
+	return m.script.steps
 }
 
-func (e *era) broke(now time.Time) bool {
+func (e *epoch) isOutOfCredit(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return now.Before(e.brokeUntil)
+	return now.Before(e.noCreditUntil)
 }
 
-func (e *era) change(m *message, st step, now time.Time) {
+func (e *epoch) change(m *message, st step, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m.entry.State, m.entry.ErrorCode = st.state, st.code
 	m.entry.History = append(m.entry.History, StateChange{st.state, now})
 }
 
-// await waits for done and reports false if either context ended first.
+// await waits for done. It reports false if either context ended first.
 func await(a, b context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:

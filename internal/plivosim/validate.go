@@ -20,11 +20,11 @@ const (
 	defaultExpiry   = 10800
 )
 
-// poolNumber sends for a powerpack when the account has no numbers configured.
+// poolNumber is the sender of a powerpack when the account has no numbers configured.
 const poolNumber = "18005550199"
 
-// sendBody is the part of a message request that the simulator understands;
-// other parameters are ignored, as a provider does.
+// sendBody has the parameters of a message request that the simulator supports; others are
+// ignored.
 type sendBody struct {
 	Src           string   `json:"src"`
 	PowerpackUUID string   `json:"powerpack_uuid"`
@@ -40,10 +40,10 @@ type sendBody struct {
 	CallbackURL   string   `json:"callback_url"`
 }
 
-// order is a request that passed validation.
-type order struct {
+// sendRequest is a validated message request.
+type sendRequest struct {
 	from        string
-	to          []string // unique, valid, in the order given
+	to          []string // unique and valid, in the given order
 	invalid     []string // destinations left out
 	text        string
 	kind        string // sms or mms
@@ -53,13 +53,13 @@ type order struct {
 	masked      bool   // the last three digits of To are hidden from callbacks and reads
 	powerpack   string
 	expiry      time.Duration
-	spawned     bool // callback_url turns the answer into one without UUID
+	spawned     bool // callback_url was set: the answer has no UUID
 }
 
-// validate returns the order, or the text of a refusal with status 400. The
+// validate returns the request, or the error text of a response with status 400. The
 // rules are documented, the texts are ours.
-func (s *Simulator) validate(b sendBody) (order, string) {
-	o := order{
+func (s *Simulator) validate(b sendBody) (sendRequest, string) {
+	o := sendRequest{
 		text: b.Text, kind: orElse(b.Type, "sms"), mediaURLs: b.MediaURLs,
 		callbackURL: b.URL, method: orElse(b.Method, http.MethodPost),
 		masked: b.Log == "false" || b.Log == "content_only", powerpack: b.PowerpackUUID,
@@ -73,7 +73,7 @@ func (s *Simulator) validate(b sendBody) (order, string) {
 		func() string { return findDestinations(b, &o) },
 	} {
 		if fault := check(); fault != "" {
-			return order{}, fault
+			return sendRequest{}, fault
 		}
 	}
 	return o, ""
@@ -87,7 +87,7 @@ func orElse[T comparable](v, fallback T) T {
 	return v
 }
 
-func checkOptions(b sendBody, o order) string {
+func checkOptions(b sendBody, o sendRequest) string {
 	switch {
 	case o.kind != "sms" && o.kind != "mms":
 		return "type must be sms or mms"
@@ -103,10 +103,10 @@ func checkOptions(b sendBody, o order) string {
 	return ""
 }
 
-func checkContent(b sendBody, o order) string {
+func checkContent(b sendBody, o sendRequest) string {
 	switch {
 	case o.kind == "sms" && len(b.MediaURLs)+len(b.MediaIDs) > 0:
-		return "media needs type mms" // what Plivo does here is not known; ours refuses
+		return "media needs type mms" // Plivo's behaviour is not known; we refuse it
 	case len(b.MediaURLs)+len(b.MediaIDs) > maxMedia:
 		return fmt.Sprintf("a message can have at most %d attachments", maxMedia)
 	case len(b.MediaIDs) > 0:
@@ -126,7 +126,7 @@ func isWebURL(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-func (s *Simulator) findSource(b sendBody, o *order) string {
+func (s *Simulator) findSource(b sendBody, o *sendRequest) string {
 	o.from = cleanSource(b.Src)
 	switch {
 	case (b.Src == "") == (b.PowerpackUUID == ""):
@@ -142,7 +142,7 @@ func (s *Simulator) findSource(b sendBody, o *order) string {
 	return ""
 }
 
-func findDestinations(b sendBody, o *order) string {
+func findDestinations(b sendBody, o *sendRequest) string {
 	if strings.TrimSpace(b.Dst) == "" {
 		return "dst is required"
 	}
