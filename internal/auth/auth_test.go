@@ -146,6 +146,9 @@ func TestLogoutEndsTheSession(t *testing.T) {
 	if err := b.logout(); err != nil {
 		t.Fatal(err)
 	}
+	if got := len(b.harness.users.loggedOut); got != 1 {
+		t.Errorf("got %d logout notifications, want 1", got)
+	}
 	for name, cookie := range map[string]*http.Cookie{"current cookie": b.cookie, "copy from before the logout": cookieBefore} {
 		other := b.harness.browser()
 		other.cookie = cookie
