@@ -1,5 +1,5 @@
-// Package identity says who somebody is: users, their roles, their passwords,
-// and the principal that a request acts for. It stores nothing and speaks no
+// Package identity defines users, roles, passwords, API keys and the principal of
+// a request, with the rules for valid ones. It must not store anything or know
 // HTTP.
 package identity
 
@@ -17,13 +17,15 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// What can go wrong with people.
 var (
-	ErrNoUser     = errors.New("no such user")
-	ErrEmailTaken = errors.New("a user with this email exists already")
+	// ErrNoUser says that a user does not exist.
+	ErrNoUser = errors.New("no such user")
+
+	// ErrEmailTaken says that another user has the email.
+	ErrEmailTaken = errors.New("a user with this email already exists")
 )
 
-// Role is what a user may do.
+// Role determines what a user may do.
 type Role string
 
 // The roles. An admin may also see the queues and manage the installation.
@@ -38,58 +40,58 @@ type User struct {
 	Email        string // lower case
 	PasswordHash PasswordHash
 	Role         Role
-	DailyCap     int // messages a day, UTC; 0: the installation's
+	DailyCap     int // messages a day, UTC; 0: the installation's default
 	CreatedAt    time.Time
 }
 
-// Principal is the user as the one who acts.
+// Principal returns the principal of a request in the user's session.
 func (u User) Principal() Principal {
 	return Principal{UserID: u.ID, Email: u.Email, Role: u.Role, DailyCap: u.DailyCap}
 }
 
-// LogValue names the user by id alone.
+// LogValue logs the user's ID only.
 func (u User) LogValue() slog.Value { return slog.StringValue(u.ID.String()) }
 
-// Principal is the user a request acts for.
+// Principal is the user on whose behalf a request acts.
 type Principal struct {
 	UserID   uuid.UUID
 	Email    string
 	Role     Role
-	DailyCap int  // messages a day, UTC; 0: the installation's
-	Key      *Key // the API key that the request came with; nil for a person with a session
+	DailyCap int  // messages a day, UTC; 0: the installation's default
+	Key      *Key // the request's API key; nil if a person made it in a session
 }
 
-// May reports whether the principal may do what is in the scope: people may do
-// all, keys what they were made for.
+// May reports whether the principal has the scope. People have every scope, keys
+// the ones they were created with.
 func (p Principal) May(scope Scope) bool { return p.Key == nil || slices.Contains(p.Key.Scopes, scope) }
 
 // IsAdmin reports whether the principal may see and change the installation.
 func (p Principal) IsAdmin() bool { return p.Role == RoleAdmin }
 
-// LogValue names the principal by id alone.
+// LogValue logs the user's ID only.
 func (p Principal) LogValue() slog.Value { return slog.StringValue(p.UserID.String()) }
 
 type principalKey struct{}
 
-// WithPrincipal returns a context that carries who acts.
+// WithPrincipal returns a context that carries the principal.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// PrincipalFrom returns who acts, and false where nobody is logged in.
+// PrincipalFrom returns the context's principal, or false if nobody is logged in.
 func PrincipalFrom(ctx context.Context) (Principal, bool) {
 	p, ok := ctx.Value(principalKey{}).(Principal)
 	return p, ok
 }
 
-// NewUser makes a user of what somebody typed, or returns every fault as
-// invalid.Fields with the fields email and password.
+// NewUser makes a user of the submitted email and password, or returns all
+// violations of the fields email and password as invalid.Fields.
 func NewUser(id uuid.UUID, email, password string, role Role) (User, error) {
-	var faults invalid.Fields
+	var violations invalid.Fields
 	email = NormalizeEmail(email)
-	checkEmail(email, &faults)
-	checkPassword(password, &faults)
-	if err := faults.Err(); err != nil {
+	validateEmail(email, &violations)
+	validatePassword(password, &violations)
+	if err := violations.Err(); err != nil {
 		return User{}, err
 	}
 	hash, err := HashPassword(password)
@@ -99,20 +101,20 @@ func NewUser(id uuid.UUID, email, password string, role Role) (User, error) {
 	return User{ID: id, Email: email, PasswordHash: hash, Role: role}, nil
 }
 
-// NormalizeEmail brings an address to the one form it is stored and looked up
-// in. Bytes that are not UTF-8 become U+FFFD, which no user's email contains.
+// NormalizeEmail returns the form in which an address is stored and looked up.
+// Invalid UTF-8 becomes U+FFFD, which no user's email contains.
 func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-// maxEmail is the longest address that can be mailed to (RFC 5321).
+// maxEmail is the longest valid address, in bytes (RFC 5321).
 const maxEmail = 254
 
-func checkEmail(email string, faults *invalid.Fields) {
+func validateEmail(email string, violations *invalid.Fields) {
 	if email == "" {
-		faults.Add("email", "required", "is missing")
+		violations.Add("email", "required", "is missing")
 		return
 	}
 	parsed, err := mail.ParseAddress(email)
 	if err != nil || parsed.Address != email || len(email) > maxEmail || strings.ContainsAny(email, "\"\x00\uFFFD") {
-		faults.Add("email", "email", "must be an email address like ada@example.com")
+		violations.Add("email", "email", "must be an email address like ada@example.com")
 	}
 }

@@ -21,29 +21,29 @@ func TestEmails(t *testing.T) {
 	longLocal := strings.Repeat("a", 64)
 	cases := map[string]struct {
 		typed string
-		want  string // the email kept; empty: refused
+		want  string // the stored email; empty: invalid
 		rule  string
 	}{
-		"plain":             {"ada@example.com", "ada@example.com", ""},
-		"upper case, space": {"  Ada@Example.COM\n", "ada@example.com", ""},
-		"plus":              {"ada+test@example.com", "ada+test@example.com", ""},
-		"other script":      {"адa@example.com", "адa@example.com", ""},
-		"longest":           {longLocal + "@" + strings.Repeat("b", 185) + ".com", longLocal + "@" + strings.Repeat("b", 185) + ".com", ""},
-		"empty":             {"", "", "required"},
-		"blank":             {" \t ", "", "required"},
-		"too long":          {longLocal + "@" + strings.Repeat("b", 186) + ".com", "", "email"},
-		"no at":             {"ada.example.com", "", "email"},
-		"no local part":     {"@example.com", "", "email"},
-		"no domain":         {"ada@", "", "email"},
-		"two":               {"ada@example.com,bob@example.com", "", "email"},
-		"with a name":       {"Ada <ada@example.com>", "", "email"},
-		"in brackets":       {"<ada@example.com>", "", "email"},
-		"comment":           {"ada@example.com (Ada)", "", "email"},
-		"space within":      {"ada lovelace@example.com", "", "email"},
-		"line break within": {"ada@example.com\r\nBcc: bob@example.com", "", "email"},
-		"quoted":            {`"ada"@example.com`, "", "email"},
-		"NUL":               {"a\x00da@example.com", "", "email"},
-		"broken UTF-8":      {"ada\xff@example.com", "", "email"},
+		"plain":                {"ada@example.com", "ada@example.com", ""},
+		"upper case and space": {"  Ada@Example.COM\n", "ada@example.com", ""},
+		"plus sign":            {"ada+test@example.com", "ada+test@example.com", ""},
+		"Cyrillic letter":      {"адa@example.com", "адa@example.com", ""},
+		"longest":              {longLocal + "@" + strings.Repeat("b", 185) + ".com", longLocal + "@" + strings.Repeat("b", 185) + ".com", ""},
+		"empty":                {"", "", "required"},
+		"blank":                {" \t ", "", "required"},
+		"too long":             {longLocal + "@" + strings.Repeat("b", 186) + ".com", "", "email"},
+		"no at sign":           {"ada.example.com", "", "email"},
+		"no local part":        {"@example.com", "", "email"},
+		"no domain":            {"ada@", "", "email"},
+		"two addresses":        {"ada@example.com,bob@example.com", "", "email"},
+		"with a name":          {"Ada <ada@example.com>", "", "email"},
+		"in angle brackets":    {"<ada@example.com>", "", "email"},
+		"with a comment":       {"ada@example.com (Ada)", "", "email"},
+		"inner space":          {"ada lovelace@example.com", "", "email"},
+		"inner line break":     {"ada@example.com\r\nBcc: bob@example.com", "", "email"},
+		"quoted local part":    {`"ada"@example.com`, "", "email"},
+		"NUL":                  {"a\x00da@example.com", "", "email"},
+		"invalid UTF-8":        {"ada\xff@example.com", "", "email"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestEmails(t *testing.T) {
 				}
 				return
 			}
-			checkFaults(t, err, []string{"email " + c.rule})
+			wantViolations(t, err, []string{"email " + c.rule})
 		})
 	}
 }
@@ -65,16 +65,16 @@ func TestPasswords(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		password string
-		rule     string // empty: good
+		rule     string // violated rule; empty: valid
 	}{
 		"shortest":                   {strings.Repeat("x", 10), ""},
-		"shortest, of two bytes":     {strings.Repeat("é", 10), ""},
+		"shortest, two-byte letters": {strings.Repeat("é", 10), ""},
 		"longest":                    {strings.Repeat("x", 72), ""},
 		"empty":                      {"", "required"},
 		"too short":                  {strings.Repeat("x", 9), "min_length"},
-		"too short though ten bytes": {strings.Repeat("é", 5), "min_length"},
-		"a byte too long":            {strings.Repeat("x", 73), "max_length"},
-		"bytes count, not letters":   {strings.Repeat("é", 37), "max_length"},
+		"too short, but ten bytes":   {strings.Repeat("é", 5), "min_length"},
+		"one byte too long":          {strings.Repeat("x", 73), "max_length"},
+		"too long, two-byte letters": {strings.Repeat("é", 37), "max_length"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -82,38 +82,38 @@ func TestPasswords(t *testing.T) {
 			err := identity.CheckPassword(c.password)
 			if c.rule == "" {
 				if err != nil {
-					t.Errorf("refused: %v", err)
+					t.Errorf("got %v, want no error", err)
 				}
 				return
 			}
-			checkFaults(t, err, []string{"password " + c.rule})
+			wantViolations(t, err, []string{"password " + c.rule})
 		})
 	}
 }
 
-func TestNewUserListsAllFaults(t *testing.T) {
+func TestNewUserListsEveryViolation(t *testing.T) {
 	t.Parallel()
 	_, err := identity.NewUser(uuid.New(), "nobody", "short", identity.RoleUser)
-	checkFaults(t, err, []string{"email email", "password min_length"})
+	wantViolations(t, err, []string{"email email", "password min_length"})
 }
 
-func checkFaults(t *testing.T, err error, want []string) {
+func wantViolations(t *testing.T, err error, want []string) {
 	t.Helper()
-	var faults invalid.Fields
-	if !errors.As(err, &faults) {
+	var violations invalid.Fields
+	if !errors.As(err, &violations) {
 		t.Fatalf("got error %v, want invalid.Fields", err)
 	}
 	var got []string
-	for _, f := range faults {
-		got = append(got, f.Name+" "+f.Rule)
+	for _, v := range violations {
+		got = append(got, v.Name+" "+v.Rule)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("violations (-want +got):\n%s", diff)
 	}
 }
 
-// bcrypt reads 72 bytes: a password that merely begins like the right one must
-// not open the door.
+// TestMatches ensures that a longer password does not match, although bcrypt
+// compares only 72 bytes.
 func TestMatches(t *testing.T) {
 	t.Parallel()
 	longest := strings.Repeat("x", 71) + "y"
@@ -125,15 +125,15 @@ func TestMatches(t *testing.T) {
 		password string
 		want     bool
 	}{
-		"the same":           {longest, true},
-		"another":            {strings.Repeat("x", 72), false},
-		"a byte less":        {longest[:71], false},
-		"a byte more":        {longest + "z", false},
-		"NUL and a byte":     {longest + "\x00z", false},
-		"much more":          {longest + strings.Repeat("z", 1000), false},
-		"empty":              {"", false},
-		"in another case":    {strings.ToUpper(longest), false},
-		"the hash by itself": {string(hash), false},
+		"same password":         {longest, true},
+		"other password":        {strings.Repeat("x", 72), false},
+		"one byte less":         {longest[:71], false},
+		"one byte more":         {longest + "z", false},
+		"NUL and one byte more": {longest + "\x00z", false},
+		"1000 bytes more":       {longest + strings.Repeat("z", 1000), false},
+		"empty":                 {"", false},
+		"upper case":            {strings.ToUpper(longest), false},
+		"the hash itself":       {string(hash), false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -145,10 +145,10 @@ func TestMatches(t *testing.T) {
 		})
 	}
 	if _, err := identity.HashPassword(longest + "z"); err == nil {
-		t.Error("a password of 73 bytes was hashed")
+		t.Error("hashing 73 bytes: got no error, want one")
 	}
-	if _, err := identity.PasswordHash("no hash").Matches("x"); err == nil {
-		t.Error("comparing with something that is no hash gave no error")
+	if _, err := identity.PasswordHash("not a hash").Matches("x"); err == nil {
+		t.Error("comparing with an invalid hash: got no error, want one")
 	}
 }
 
@@ -156,14 +156,14 @@ func TestFingerprint(t *testing.T) {
 	t.Parallel()
 	a, b := identity.PasswordHash("$2a$10$one"), identity.PasswordHash("$2a$10$two")
 	if a.Fingerprint() == b.Fingerprint() || strings.Contains(a.Fingerprint(), "one") {
-		t.Errorf("fingerprints %q and %q", a.Fingerprint(), b.Fingerprint())
+		t.Errorf("got fingerprints %q and %q, want different ones without the hash", a.Fingerprint(), b.Fingerprint())
 	}
 }
 
 func TestPrincipal(t *testing.T) {
 	t.Parallel()
 	if _, ok := identity.PrincipalFrom(t.Context()); ok {
-		t.Error("somebody acts in an empty context")
+		t.Error("empty context: got a principal, want none")
 	}
 	want := identity.Principal{UserID: uuid.New(), Email: "ada@example.com", Role: identity.RoleAdmin}
 	got, ok := identity.PrincipalFrom(identity.WithPrincipal(t.Context(), want))
@@ -171,17 +171,17 @@ func TestPrincipal(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if (identity.Principal{Role: identity.RoleUser}).IsAdmin() {
-		t.Error("a sender counts as admin")
+		t.Error("role user: IsAdmin() = true, want false")
 	}
 }
 
-func TestLogsNameNobody(t *testing.T) {
+func TestLogsContainIDsOnly(t *testing.T) {
 	t.Parallel()
 	user := identity.User{ID: uuid.New(), Email: "ada@example.com", PasswordHash: "$2a$10$hush"}
 	var logs bytes.Buffer
 	slog.New(slog.NewJSONHandler(&logs, nil)).Info("test", slog.Any("user", user), slog.Any("hash", user.PasswordHash),
 		slog.Any("principal", identity.Principal{UserID: user.ID, Email: user.Email}))
 	if got := logs.String(); strings.Contains(got, "ada@") || strings.Contains(got, "hush") || strings.Count(got, user.ID.String()) != 2 {
-		t.Errorf("logged: %s", got)
+		t.Errorf("got log %s, want the ID twice and neither email nor hash", got)
 	}
 }

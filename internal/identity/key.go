@@ -17,48 +17,47 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// What can go wrong with API keys.
 var (
-	// ErrNoKey says that a key is not known, has expired or was revoked: the
-	// three are not told apart.
+	// ErrNoKey says that a key is unknown, expired or revoked, without telling
+	// which.
 	ErrNoKey = errors.New("no such API key")
 
-	// ErrTooManyKeys says that a user has MaxKeys that are valid.
+	// ErrTooManyKeys says that a user already has MaxKeys valid keys.
 	ErrTooManyKeys = errors.New("too many API keys")
 )
 
-// Scope is a part of what its user may do that an API key may do.
+// Scope is a permission of an API key.
 type Scope string
 
 // The scopes.
 const (
-	SendScope Scope = "send" // send messages, and act on them
+	SendScope Scope = "send" // create, cancel and resend messages, and decide on held ones
 	ReadScope Scope = "read" // read messages
 )
 
 // Scopes returns every scope.
 func Scopes() []Scope { return []Scope{SendScope, ReadScope} }
 
-// Limits of API keys; all of them ours.
+// Limits of API keys; our own.
 const (
 	MaxKeyName    = 100 // characters
 	MaxKeyDays    = 3650
-	MaxKeys       = 100 // valid ones of a user
+	MaxKeys       = 100 // valid keys per user
 	MaxDailyCap   = 10_000_000
-	keyPrefix     = "pc_" // so that scanners for leaked secrets can know one
+	keyPrefix     = "pc_" // lets secret scanners recognize a leaked key
 	keyHintLength = len(keyPrefix) + 5
 )
 
-// Key is an API key, without the secret: that is shown once and not kept.
+// Key is an API key without its secret, which is shown once and not stored.
 type Key struct {
 	ID         uuid.UUID
 	UserID     uuid.UUID
 	Name       string
-	Hint       string // how the secret begins
+	Hint       string // the beginning of the secret
 	Scopes     []Scope
-	DailyCap   int // messages a day, UTC; 0: its user's cap alone
+	DailyCap   int // messages a day, UTC; 0: only its user's cap applies
 	CreatedAt  time.Time
-	LastUsedAt *time.Time // to the minute
+	LastUsedAt *time.Time // accurate to a minute
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
 	Expired    bool
@@ -67,10 +66,10 @@ type Key struct {
 // Valid reports whether the key can be used.
 func (k Key) Valid() bool { return k.RevokedAt == nil && !k.Expired }
 
-// LogValue names the key by id alone.
+// LogValue logs the key's ID only.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.ID.String()) }
 
-// KeyParams is a key as somebody asked for it.
+// KeyParams describe a key as a user submitted it.
 type KeyParams struct {
 	Name          string
 	Scopes        []string
@@ -78,61 +77,63 @@ type KeyParams struct {
 	DailyCap      *int // nil: none of its own
 }
 
-// KeySecret is what a client shows. It must never be logged or stored.
+// KeySecret is the bearer token that a client presents. It must never be logged or
+// stored.
 type KeySecret string
 
 // LogValue keeps the secret out of logs.
 func (KeySecret) LogValue() slog.Value { return slog.StringValue("[hidden]") }
 
-// Hash is what is kept of the secret. It holds 130 random bits, so no slow
-// hash is needed.
+// Hash returns the hash under which the key is stored. The secret has 130 random
+// bits, so a fast hash is enough.
 func (s KeySecret) Hash() [32]byte { return sha256.Sum256([]byte(s)) }
 
-// NewKey makes a key and its secret, or returns every fault as invalid.Fields.
-func NewKey(id, user uuid.UUID, d KeyParams) (Key, KeySecret, error) {
-	var faults invalid.Fields
-	name := strings.TrimSpace(d.Name)
+// NewKey makes a key with a new secret, or returns all violations as
+// invalid.Fields.
+func NewKey(id, user uuid.UUID, p KeyParams) (Key, KeySecret, error) {
+	var violations invalid.Fields
+	name := strings.TrimSpace(p.Name)
 	switch {
 	case name == "":
-		faults.Add("name", "required", "is missing: something to know the key by")
+		violations.Add("name", "required", "is missing: enter a name that identifies the key")
 	case utf8.RuneCountInString(name) > MaxKeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		faults.Add("name", "max_length", fmt.Sprintf("must be at most %d characters, without line breaks", MaxKeyName))
+		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d characters long, without control characters", MaxKeyName))
 	}
-	scopes := readScopes(d.Scopes, &faults)
-	checkRange("expiresInDays", d.ExpiresInDays, MaxKeyDays, &faults)
-	checkRange("dailyCap", d.DailyCap, MaxDailyCap, &faults)
-	if err := faults.Err(); err != nil {
+	scopes := parseScopes(p.Scopes, &violations)
+	validateRange("expiresInDays", p.ExpiresInDays, MaxKeyDays, &violations)
+	validateRange("dailyCap", p.DailyCap, MaxDailyCap, &violations)
+	if err := violations.Err(); err != nil {
 		return Key{}, "", err
 	}
 	secret := keyPrefix + rand.Text()
 	key := Key{ID: id, UserID: user, Name: name, Hint: secret[:keyHintLength], Scopes: scopes}
-	if d.DailyCap != nil {
-		key.DailyCap = *d.DailyCap
+	if p.DailyCap != nil {
+		key.DailyCap = *p.DailyCap
 	}
 	return key, KeySecret(secret), nil
 }
 
-func readScopes(words []string, faults *invalid.Fields) []Scope {
-	if len(words) == 0 {
-		faults.Add("scopes", "required", "is missing: send, read or both")
+func parseScopes(names []string, violations *invalid.Fields) []Scope {
+	if len(names) == 0 {
+		violations.Add("scopes", "required", "is missing: choose send, read or both")
 	}
 	var scopes []Scope
-	for i, word := range words {
-		scope := Scope(word)
+	for i, name := range names {
+		scope := Scope(name)
 		if !slices.Contains(Scopes(), scope) {
-			faults.Add(fmt.Sprintf("scopes[%d]", i), "one_of", "must be send or read")
+			violations.Add(fmt.Sprintf("scopes[%d]", i), "one_of", "must be send or read")
 		} else if !slices.Contains(scopes, scope) {
 			scopes = append(scopes, scope)
 		}
 		if i > len(Scopes()) {
-			break
+			break // bounds the number of violations
 		}
 	}
 	return scopes
 }
 
-func checkRange(field string, n *int, most int, faults *invalid.Fields) {
-	if n != nil && (*n < 1 || *n > most) {
-		faults.Add(field, "range", fmt.Sprintf("must be from 1 to %d", most))
+func validateRange(field string, n *int, limit int, violations *invalid.Fields) {
+	if n != nil && (*n < 1 || *n > limit) {
+		violations.Add(field, "range", fmt.Sprintf("must be from 1 to %d", limit))
 	}
 }

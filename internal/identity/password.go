@@ -13,8 +13,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Limits of a password. bcrypt reads 72 bytes and no more, so a longer one is
-// refused rather than cut.
+// Limits of a password. bcrypt ignores everything after 72 bytes, so a longer
+// password is rejected.
 const (
 	MinPassword      = 10 // characters
 	MaxPasswordBytes = 72
@@ -26,7 +26,7 @@ type PasswordHash string
 // LogValue keeps the hash out of logs.
 func (PasswordHash) LogValue() slog.Value { return slog.StringValue("[hidden]") }
 
-// HashPassword hashes a password that may be at most MaxPasswordBytes long.
+// HashPassword hashes a password of at most MaxPasswordBytes.
 func HashPassword(password string) (PasswordHash, error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
 	if err != nil {
@@ -35,14 +35,14 @@ func HashPassword(password string) (PasswordHash, error) {
 	return PasswordHash(hash), nil
 }
 
-// Fingerprint tells one hash from another without giving it away.
+// Fingerprint identifies the hash without revealing it.
 func (h PasswordHash) Fingerprint() string {
 	sum := sha256.Sum256([]byte(h))
 	return hex.EncodeToString(sum[:8])
 }
 
-// Matches reports whether the password is the one that was hashed. One that is
-// too long never is: bcrypt would compare its first 72 bytes and ignore the rest.
+// Matches reports whether the password is the hashed one. A password longer than
+// MaxPasswordBytes never matches, although bcrypt would compare its beginning.
 func (h PasswordHash) Matches(password string) (bool, error) {
 	err := bcrypt.CompareHashAndPassword([]byte(h), []byte(password))
 	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
@@ -54,20 +54,20 @@ func (h PasswordHash) Matches(password string) (bool, error) {
 	return len(password) <= MaxPasswordBytes, nil
 }
 
-// CheckPassword returns the faults of a new password as invalid.Fields.
+// CheckPassword returns the violations of a new password as invalid.Fields.
 func CheckPassword(password string) error {
-	var faults invalid.Fields
-	checkPassword(password, &faults)
-	return faults.Err()
+	var violations invalid.Fields
+	validatePassword(password, &violations)
+	return violations.Err()
 }
 
-func checkPassword(password string, faults *invalid.Fields) {
+func validatePassword(password string, violations *invalid.Fields) {
 	switch {
 	case password == "":
-		faults.Add("password", "required", "is missing")
+		violations.Add("password", "required", "is missing")
 	case utf8.RuneCountInString(password) < MinPassword:
-		faults.Add("password", "min_length", fmt.Sprintf("must be at least %d characters long", MinPassword))
+		violations.Add("password", "min_length", fmt.Sprintf("must be at least %d characters long", MinPassword))
 	case len(password) > MaxPasswordBytes:
-		faults.Add("password", "max_length", fmt.Sprintf("must be at most %d bytes long", MaxPasswordBytes))
+		violations.Add("password", "max_length", fmt.Sprintf("must be at most %d bytes long", MaxPasswordBytes))
 	}
 }
