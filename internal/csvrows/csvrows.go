@@ -1,5 +1,5 @@
-// Package rows reads the rows of a batch from CSV with bounded memory. It knows
-// nothing of messages: what the values must be like is for mms to say.
+// Package csvrows reads the rows of a batch from CSV with bounded memory. It must
+// not know messages: which values are valid is for mms to decide.
 package csvrows
 
 import (
@@ -13,31 +13,31 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Limits of rows; our own.
+// Limits of a file; our own.
 const (
-	MaxRow     = 256 << 10 // bytes
+	MaxRow     = 256 << 10 // bytes per row
 	MaxColumns = 100
 )
 
-// BrokenError says in words why nothing more can be read.
+// BrokenError says why the rest of a file cannot be read, as a sentence for people.
 type BrokenError string
 
 func (e BrokenError) Error() string { return string(e) }
 
-// ErrTooLong is what a Meter returns when one row has used up what it may.
+// ErrTooLong is returned by a Meter for a row longer than MaxRow.
 var ErrTooLong = errors.New("a row is longer than 256 KiB")
 
-// Meter reads at most MaxRow bytes at a time, until Reset: that bounds the memory
-// that a reader of rows can take.
+// Meter is a reader that returns at most MaxRow bytes between two calls of Reset.
+// It bounds the memory that a parser on top of it needs for a row.
 type Meter struct {
 	in   io.Reader
 	left int
 }
 
-// NewMeter makes a meter on in.
+// NewMeter returns a meter that reads from in.
 func NewMeter(in io.Reader) *Meter { return &Meter{in: in, left: MaxRow} }
 
-// Reset is called before each row.
+// Reset allows another MaxRow bytes. It has to be called before each row.
 func (m *Meter) Reset() { m.left = MaxRow }
 
 // Read implements io.Reader.
@@ -50,16 +50,16 @@ func (m *Meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CSV reads comma-separated rows (RFC 4180) in UTF-8 behind a line of their
-// columns' names.
+// CSV reads comma-separated rows (RFC 4180) in UTF-8. The first line names the
+// columns.
 type CSV struct {
 	in      *csv.Reader
 	meter   *Meter
 	columns []string
 }
 
-// NewCSV reads the first line. A column "to" must be among those it names, or it
-// returns invalid.Fields.
+// NewCSV reads the first line. It returns violations as invalid.Fields; one of the
+// columns must be "to".
 func NewCSV(in io.Reader) (*CSV, error) {
 	meter := NewMeter(in)
 	r := &CSV{in: csv.NewReader(meter), meter: meter}
@@ -67,42 +67,42 @@ func NewCSV(in io.Reader) (*CSV, error) {
 	if err != nil {
 		return nil, invalid.Fields{{Name: "rows", Rule: "csv", Message: "must begin with a line that names the columns, separated by commas"}}
 	}
-	var faults invalid.Fields
+	var violations invalid.Fields
 	seen := map[string]bool{}
 	for i, column := range header {
 		if i == 0 {
-			column = strings.TrimPrefix(column, "\ufeff") // a byte order mark, as spreadsheets write it
+			column = strings.TrimPrefix(column, "\ufeff") // byte order mark, written by spreadsheets
 		}
 		column = strings.TrimSpace(column)
 		if seen[column] || len(r.columns) >= MaxColumns {
-			faults.Add("columns", "duplicate", fmt.Sprintf("must be different from each other, and at most %d", MaxColumns))
+			violations.Add("columns", "duplicate", fmt.Sprintf("must have different names, and there can be at most %d", MaxColumns))
 			break
 		}
 		seen[column] = true
 		r.columns = append(r.columns, column)
 	}
 	if !seen["to"] {
-		faults.Add("columns", "required", "must be named in the first line, separated by commas, and one must be to")
+		violations.Add("columns", "required", "must be named in the first line, separated by commas, and one of them must be \"to\"")
 	}
-	return r, faults.Err()
+	return r, violations.Err()
 }
 
-// Next returns the next row by its columns, or io.EOF behind the last. A row that
-// cannot be read although the next may be is invalid.Fields; nothing follows
-// after BrokenError.
+// Next returns the next row's values by column, or io.EOF after the last row. It
+// returns violations of one row as invalid.Fields; the next row can still be read.
+// After a BrokenError, nothing more can be read.
 func (r *CSV) Next() (map[string]string, error) {
 	r.meter.Reset()
 	values, err := r.in.Read()
-	var wrong *csv.ParseError
+	var parseErr *csv.ParseError
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
-	case errors.As(err, &wrong) && errors.Is(wrong.Err, csv.ErrFieldCount):
-		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, as the first line has names", len(r.columns))}}
-	case errors.As(err, &wrong):
-		return nil, BrokenError(fmt.Sprintf("The CSV cannot be read from line %d on: check its quotes.", wrong.Line))
+	case errors.As(err, &parseErr) && errors.Is(parseErr.Err, csv.ErrFieldCount):
+		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first line", len(r.columns))}}
+	case errors.As(err, &parseErr):
+		return nil, BrokenError(fmt.Sprintf("The CSV file cannot be read from line %d on: check its quotes.", parseErr.Line))
 	case errors.Is(err, ErrTooLong):
-		return nil, BrokenError("The CSV has a row that is longer than 256 KiB: check its quotes.")
+		return nil, BrokenError("The CSV file has a row longer than 256 KiB: check its quotes.")
 	case err != nil:
 		return nil, fmt.Errorf("reading rows: %w", err)
 	}
