@@ -1,25 +1,25 @@
-// Package invalid says what is wrong with somebody's input, field by field.
-// It holds no rules: those live with what they protect, in mms and identity.
+// Package invalid describes invalid input, field by field. It must not contain
+// rules: those belong to the packages whose data they protect.
 package invalid
 
 import "strings"
 
-// Field is one fault of one field.
+// Field is one violation in one field.
 type Field struct {
-	Name    string // as the sender of the input wrote it, e.g. "mediaUrls[2]"
-	Rule    string // a short, stable code of the broken rule, e.g. "e164"
-	Message string // the rule in plain words, to be shown behind or beside the name
+	Name    string // the field's name in the input, like "mediaUrls[2]"
+	Rule    string // a short, stable code of the violated rule, like "e164"
+	Message string // the rule in plain language, shown behind or beside the name: "must be ..."
 }
 
-// Fields is an error that lists every fault found, in the order of the fields.
+// Fields is an error that lists all violations, in the order of the fields.
 type Fields []Field
 
-// Add notes one more fault.
+// Add appends a violation.
 func (f *Fields) Add(name, rule, message string) {
 	*f = append(*f, Field{Name: name, Rule: rule, Message: message})
 }
 
-// Err is the list as an error, or nil where there is no fault.
+// Err returns the list as an error, or nil if it is empty.
 func (f Fields) Err() error {
 	if len(f) == 0 {
 		return nil
@@ -27,17 +27,17 @@ func (f Fields) Err() error {
 	return f
 }
 
-// Error names every field and rule. It repeats nothing of what was typed, so
-// it may be logged.
+// Error lists every field and message. It may be logged as long as messages do not
+// repeat submitted values.
 func (f Fields) Error() string {
-	faults := make([]string, len(f))
+	violations := make([]string, len(f))
 	for i, field := range f {
-		faults[i] = field.Name + " " + field.Message
+		violations[i] = field.Name + " " + field.Message
 	}
-	return "invalid input: " + strings.Join(faults, "; ")
+	return "invalid input: " + strings.Join(violations, "; ")
 }
 
-// Of returns the first message about the named field, or "".
+// Of returns the first message about the named field, or "" if there is none.
 func (f Fields) Of(name string) string {
 	for _, field := range f {
 		if field.Name == name {

@@ -12,30 +12,30 @@ import (
 
 func TestFields(t *testing.T) {
 	t.Parallel()
-	var faults invalid.Fields
-	if err := faults.Err(); err != nil {
-		t.Fatalf("no fault, but error %v", err)
+	var violations invalid.Fields
+	if err := violations.Err(); err != nil {
+		t.Fatalf("no violations: got error %v, want nil", err)
 	}
-	faults.Add("to", "e164", "must be in E.164 form")
-	faults.Add("text", "control", "must not ring a bell")
-	faults.Add("to", "country", "must be nearer")
+	violations.Add("to", "e164", "must be in E.164 form")
+	violations.Add("text", "control", "must not contain control characters")
+	violations.Add("to", "country", "must be in another country")
 
-	err := fmt.Errorf("accepting: %w", faults.Err())
+	err := fmt.Errorf("creating a message: %w", violations.Err())
 	var got invalid.Fields
 	if !errors.As(err, &got) {
-		t.Fatalf("%v is not invalid.Fields", err)
+		t.Fatalf("got error %v, want invalid.Fields", err)
 	}
-	if diff := cmp.Diff(faults, got); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff(violations, got); diff != "" {
+		t.Errorf("violations (-want +got):\n%s", diff)
 	}
-	want := "accepting: invalid input: to must be in E.164 form; text must not ring a bell; to must be nearer"
+	want := "creating a message: invalid input: to must be in E.164 form; text must not contain control characters; to must be in another country"
 	if err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if got := faults.Of("to"); got != "must be in E.164 form" {
-		t.Errorf("Of gives %q, want the first fault", got)
+	if got := violations.Of("to"); got != "must be in E.164 form" {
+		t.Errorf("Of(to): got %q, want the first message", got)
 	}
-	if got := faults.Of("from"); got != "" {
-		t.Errorf("Of gives %q for a field without fault", got)
+	if got := violations.Of("from"); got != "" {
+		t.Errorf("Of(from): got %q, want none", got)
 	}
 }
