@@ -46,7 +46,7 @@ var eventTitles = map[EventKind]string{
 	EventCreated:          "Created",
 	EventAttemptStarted:   "Sending to Plivo started",
 	EventSubmitted:        "Submitted to Plivo",
-	EventTransientFailure: "Not accepted by Plivo for now; it will be retried",
+	EventTransientFailure: "Not accepted by Plivo; it will be retried",
 	EventAccountError:     "Plivo account error; all sending is paused",
 	EventPermanentFailure: "Rejected by Plivo",
 	EventInDoubt:          "Unknown whether Plivo accepted it",
