@@ -1,17 +1,22 @@
-// Package client talks to Postcard's API: it sends picture messages (MMS), and
-// waits for what becomes of them.
+// Package client is a client of Postcard's API. It sends MMS messages and tracks
+// their delivery.
 //
 //	c := client.New("https://mms.example.com", os.Getenv("POSTCARD_API_KEY"))
 //	message, err := c.Send(ctx, client.NewMessage{To: "+14155550123", MediaURLs: []string{"https://example.com/picture.jpg"}})
 //	...
 //	message, err = c.Wait(ctx, message.ID)
 //
-// A request whose answer was lost is repeated under the same idempotency key, so
-// that it sends nothing twice.
+// Requests that may have failed temporarily are retried. All attempts of a request
+// that creates something carry the same idempotency key, so that a retry creates
+// nothing twice.
+//
+// The package uses only the standard library and must not import other packages of
+// this module.
 package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -25,68 +30,70 @@ import (
 	"time"
 )
 
-// Client is safe for concurrent use.
+// Client calls the API with one API key. It is safe for concurrent use, but its
+// fields must be set before its first use.
 type Client struct {
 	base string
 	key  string
 
-	// HTTP makes the requests. New gives it a time-out that is longer than the
-	// longest wait for news.
+	// HTTP sends the requests. Its timeout must exceed the 30 seconds of a long poll.
+	// Default: a client with a timeout of 60 seconds.
 	HTTP *http.Client
 
-	// Tries is how often a request is made that gets no answer, or one that says
-	// "later": 429, 502, 503, 504. New makes it 5.
+	// MaxAttempts is how often a request is attempted in total if there is no
+	// response, or the response is 429, 502, 503, 504, or 409 with Retry-After.
+	// Default: 5.
 	MaxAttempts int
 }
 
-// New makes a client for the Postcard at the base URL, which acts by the API key.
+// New returns a client for the Postcard installation at the base URL.
 func New(base, key string) *Client {
 	return &Client{
 		base: strings.TrimSuffix(base, "/"), key: key, MaxAttempts: 5,
-		HTTP: &http.Client{Timeout: newsWait + 30*time.Second},
+		HTTP: &http.Client{Timeout: pollWait + 30*time.Second},
 	}
 }
 
-// newsWait is how long one request waits for news; Postcard allows 60 seconds.
-const newsWait = 30 * time.Second
+// pollWait is how long one request of Wait and Watch waits for a change. The API
+// allows up to 60 seconds.
+const pollWait = 30 * time.Second
 
-// maxAnswer is the largest answer that is read, in bytes.
-const maxAnswer = 16 << 20
+// maxResponse is the maximum size of a response in bytes.
+const maxResponse = 16 << 20
 
-// Error is an answer of Postcard's that says what went wrong.
+// Error is an error response of the API. Use errors.As to get it.
 type Error struct {
-	Status    int          `json:"status"` // of HTTP
-	Detail    string       `json:"detail"` // for people
-	RequestID string       `json:"requestId"`
-	Errors    []FieldError `json:"errors"`
+	Status    int          `json:"status"`    // the HTTP status
+	Detail    string       `json:"detail"`    // a human-readable explanation
+	RequestID string       `json:"requestId"` // identifies the request to the operator
+	Errors    []FieldError `json:"errors"`    // the invalid fields
 
-	RetryAfter time.Duration `json:"-"` // 0 when it does not say
+	RetryAfter time.Duration `json:"-"` // 0 if the response has no Retry-After
 }
 
-// FieldError is one fault of the input.
+// FieldError is one violation by one field.
 type FieldError struct {
 	Field   string `json:"field"`
-	Rule    string `json:"rule"` // a stable code
-	Message string `json:"message"`
+	Rule    string `json:"rule"`    // a stable code
+	Message string `json:"message"` // to be shown after the field's name
 }
 
-// Error is the detail with every fault.
+// Error returns the detail, the status and every violation.
 func (e *Error) Error() string {
-	words := fmt.Sprintf("%s (HTTP %d", strings.TrimSuffix(e.Detail, "."), e.Status)
+	text := fmt.Sprintf("%s (HTTP %d", strings.TrimSuffix(e.Detail, "."), e.Status)
 	if e.RequestID != "" {
-		words += ", request " + e.RequestID
+		text += ", request " + e.RequestID
 	}
-	words += ")"
+	text += ")"
 	for _, f := range e.Errors {
-		words += "; " + f.Field + " " + f.Message
+		text += "; " + f.Field + " " + f.Message
 	}
-	return words
+	return text
 }
 
-// later reports whether the same request may succeed later. Of the conflicts,
-// that is one with itself: an earlier try whose answer was lost is still under
-// way.
-func (e *Error) later() bool {
+// isTemporary reports whether a retry may succeed. A conflict with Retry-After means
+// that an earlier attempt with the same idempotency key is still being processed.
+func (e *Error) isTemporary() bool {
 	switch e.Status {
 	case http.StatusConflict:
 		return e.RetryAfter > 0
@@ -96,51 +103,55 @@ func (e *Error) later() bool {
 	return false
 }
 
-// maxRetryAfter is the longest wait that is worth it. A daily cap asks for more.
+// maxRetryAfter is the longest Retry-After that is honored. A longer one, as of a
+// daily cap, is returned as an error.
 const maxRetryAfter = time.Minute
 
-// call makes a request, and again where that may help. body and result are JSON;
-// either may be nil.
+// call sends a request and retries it if that may help. It encodes body and decodes
+// the response into result; either can be nil.
 func (c *Client) call(ctx context.Context, method, path string, header http.Header, body, result any) (http.Header, error) {
-	var text []byte
+	var encoded []byte
 	if body != nil {
 		var err error
-		if text, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("postcard: writing a request: %w", err)
+		if encoded, err = json.Marshal(body); err != nil {
+			return nil, fmt.Errorf("postcard: encoding a request: %w", err)
 		}
 	}
-	wait := 200 * time.Millisecond
-	for try := 1; ; try++ {
-		got, err := c.once(ctx, method, path, header, text, result)
-		var answer *Error
-		told := errors.As(err, &answer)
-		if err == nil || try >= c.MaxAttempts || ctx.Err() != nil || told && (!answer.later() || answer.RetryAfter > maxRetryAfter) {
-			return got, err
+	backoff := 200 * time.Millisecond
+	for attempt := 1; ; attempt++ {
+		responseHeader, err := c.do(ctx, method, path, header, encoded, result)
+		if err == nil || attempt >= c.MaxAttempts || ctx.Err() != nil {
+			return responseHeader, err
 		}
-		pause := wait
-		if told && answer.RetryAfter > 0 {
-			pause = answer.RetryAfter
+		delay := backoff
+		var apiError *Error
+		if errors.As(err, &apiError) {
+			if !apiError.isTemporary() || apiError.RetryAfter > maxRetryAfter {
+				return nil, err
+			}
+			delay = cmp.Or(apiError.RetryAfter, backoff)
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return nil, err
 		}
-		wait *= 2
+		backoff *= 2
 	}
 }
 
-func (c *Client) once(ctx context.Context, method, path string, header http.Header, body []byte, result any) (http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+// do sends one request.
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, content []byte, result any) (http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(content))
 	if err != nil {
-		return nil, fmt.Errorf("postcard: making a request: %w", err)
+		return nil, fmt.Errorf("postcard: building a request: %w", err)
 	}
 	for name, values := range header {
 		request.Header[name] = values
 	}
 	request.Header.Set("Authorization", "Bearer "+c.key)
 	request.Header.Set("User-Agent", "postcard-go")
-	if len(body) > 0 {
+	if len(content) > 0 {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := c.HTTP.Do(request)
@@ -148,25 +159,26 @@ func (c *Client) once(ctx context.Context, method, path string, header http.Head
 		return nil, fmt.Errorf("postcard: %w", err)
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	if err != nil {
-		return nil, fmt.Errorf("postcard: reading an answer: %w", err)
+		return nil, fmt.Errorf("postcard: reading a response: %w", err)
 	}
 	if response.StatusCode >= 400 {
-		return nil, errorOf(response, text)
+		return nil, errorOf(response, body)
 	}
-	if result != nil && response.StatusCode != http.StatusNotModified && len(text) > 0 {
-		if err := json.Unmarshal(text, result); err != nil {
-			return nil, fmt.Errorf("postcard: reading an answer: %w", err)
+	if result != nil && response.StatusCode != http.StatusNotModified && len(body) > 0 {
+		if err := json.Unmarshal(body, result); err != nil {
+			return nil, fmt.Errorf("postcard: decoding a response: %w", err)
 		}
 	}
 	return response.Header, nil
 }
 
-// errorOf reads an error, which may come from something between us and Postcard.
-func errorOf(response *http.Response, text []byte) *Error {
+// errorOf decodes an error response. One that is no problem detail comes from a
+// proxy.
+func errorOf(response *http.Response, body []byte) *Error {
 	e := &Error{}
-	if json.Unmarshal(text, e) != nil || e.Detail == "" {
+	if json.Unmarshal(body, e) != nil || e.Detail == "" {
 		e.Detail = http.StatusText(response.StatusCode)
 	}
 	e.Status = response.StatusCode
@@ -176,16 +188,15 @@ func errorOf(response *http.Response, text []byte) *Error {
 	return e
 }
 
-// Send has a message taken on: when it returns without an error, the message is
-// stored safely and will be sent. Without an IdempotencyKey it gets one, so that a
-// repeated request sends nothing twice.
+// Send creates a message. When it returns no error, the message is stored durably
+// and will be sent. If m has no IdempotencyKey, Send generates one for its retries.
 func (c *Client) Send(ctx context.Context, m NewMessage) (Message, error) {
-	var taken Message
-	_, err := c.call(ctx, http.MethodPost, "/api/send-mms", once(m.IdempotencyKey), m, &taken)
-	return taken, err
+	var created Message
+	_, err := c.call(ctx, http.MethodPost, "/api/send-mms", idempotencyHeader(m.IdempotencyKey), m, &created)
+	return created, err
 }
 
-// Forecast says what would become of a message, and sends nothing.
+// Forecast predicts how a message would be sent, without creating it.
 func (c *Client) Forecast(ctx context.Context, m NewMessage) (Forecast, error) {
 	var f Forecast
 	_, err := c.call(ctx, http.MethodPost, "/api/send-mms", nil, struct {
@@ -195,60 +206,61 @@ func (c *Client) Forecast(ctx context.Context, m NewMessage) (Forecast, error) {
 	return f, err
 }
 
-// Resend has a new message taken on that says the same as an earlier one,
-// whose story has to be over. The key is an idempotency key; "" for a new one.
-func (c *Client) Resend(ctx context.Context, id, key string) (Message, error) {
-	var taken Message
-	_, err := c.call(ctx, http.MethodPost, messagePath(id)+"/resend", once(key), nil, &taken)
-	return taken, err
+// Resend creates a new message with the content of an earlier one, which must be
+// final. If idempotencyKey is empty, Resend generates one for its retries.
+func (c *Client) Resend(ctx context.Context, id, idempotencyKey string) (Message, error) {
+	var created Message
+	_, err := c.call(ctx, http.MethodPost, messagePath(id)+"/resend", idempotencyHeader(idempotencyKey), nil, &created)
+	return created, err
 }
 
-// Cancel takes a message back before it is handed to Plivo. An Error of status
-// 409 says that it is too late.
+// Cancel cancels a message that has not been handed to Plivo. It returns an Error
+// with status 409 if it is too late.
 func (c *Client) Cancel(ctx context.Context, id string) (Message, error) {
 	var m Message
 	_, err := c.call(ctx, http.MethodPost, messagePath(id)+"/cancel", nil, nil, &m)
 	return m, err
 }
 
-// Message reads a message.
+// Message returns a message.
 func (c *Client) Message(ctx context.Context, id string) (Message, error) {
 	var m Message
 	_, err := c.call(ctx, http.MethodGet, messagePath(id), nil, nil, &m)
 	return m, err
 }
 
-// Wait returns the message once its story is over, or when ctx ends with what is
-// known then and ctx's error.
+// Wait waits until the message is final and returns it. When ctx ends first, it
+// returns the latest known state and an error.
 func (c *Client) Wait(ctx context.Context, id string) (Message, error) {
 	return c.Watch(ctx, id, func(Message) {})
 }
 
-// Watch is Wait that tells of every news on the way, the first look included.
-func (c *Client) Watch(ctx context.Context, id string, news func(Message)) (Message, error) {
+// Watch is Wait that also calls onChange with the current state and with each
+// change. Changes in quick succession may be reported as one.
+func (c *Client) Watch(ctx context.Context, id string, onChange func(Message)) (Message, error) {
 	var m Message
 	header := http.Header{}
 	path := messagePath(id)
 	for {
-		var fresh Message // stays empty when there is no news
-		got, err := c.call(ctx, http.MethodGet, path, header, nil, &fresh)
+		var latest Message // stays empty if there is no change
+		responseHeader, err := c.call(ctx, http.MethodGet, path, header, nil, &latest)
 		if err != nil {
 			return m, err
 		}
-		if fresh.ID != "" {
-			m = fresh
-			news(m)
+		if latest.ID != "" {
+			m = latest
+			onChange(m)
 		}
 		if m.Final {
 			return m, nil
 		}
-		header.Set("If-None-Match", got.Get("ETag"))
-		path = messagePath(id) + "?wait=" + newsWait.String()
+		header.Set("If-None-Match", responseHeader.Get("ETag"))
+		path = messagePath(id) + "?wait=" + pollWait.String()
 	}
 }
 
-// List reads one page of messages, newest first. The cursor is the NextCursor of
-// the page before, "" for the first.
+// List returns one page of messages, newest first. cursor is the NextCursor of the
+// previous page, or "" for the first page.
 func (c *Client) List(ctx context.Context, f Filter, cursor string) (Page, error) {
 	query := f.query()
 	if cursor != "" {
@@ -259,47 +271,48 @@ func (c *Client) List(ctx context.Context, f Filter, cursor string) (Page, error
 	return page, err
 }
 
-// SendBatch has up to 100,000 messages taken on: all, none, or with AcceptGood
-// those that are right.
+// SendBatch creates up to 100,000 messages. If a row is invalid, it creates none, or
+// with CreateValid those of the valid rows.
 func (c *Client) SendBatch(ctx context.Context, b NewBatch) (Batch, error) {
-	var taken Batch
-	_, err := c.call(ctx, http.MethodPost, "/api/batches", once(b.IdempotencyKey), b, &taken)
-	return taken, err
+	var created Batch
+	_, err := c.call(ctx, http.MethodPost, "/api/batches", idempotencyHeader(b.IdempotencyKey), b, &created)
+	return created, err
 }
 
-// Batch reads a batch and its progress.
+// Batch returns a batch and its progress.
 func (c *Client) Batch(ctx context.Context, id string) (Batch, error) {
 	var b Batch
 	_, err := c.call(ctx, http.MethodGet, "/api/batches/"+url.PathEscape(id), nil, nil, &b)
 	return b, err
 }
 
-// PauseBatch, ResumeBatch and CancelBatch hold for all messages of the batch that
-// are not with Plivo yet.
+// PauseBatch stops sending a batch until it is resumed. Messages already handed to
+// Plivo are not affected.
 func (c *Client) PauseBatch(ctx context.Context, id string) (Batch, error) {
-	return c.actOnBatch(ctx, id, "pause")
+	return c.changeBatch(ctx, id, "pause")
 }
 
-// ResumeBatch goes on with a paused batch.
+// ResumeBatch resumes sending a paused batch.
 func (c *Client) ResumeBatch(ctx context.Context, id string) (Batch, error) {
-	return c.actOnBatch(ctx, id, "resume")
+	return c.changeBatch(ctx, id, "resume")
 }
 
-// CancelBatch ends a batch for good.
+// CancelBatch permanently cancels the messages of a batch that have not been handed
+// to Plivo.
 func (c *Client) CancelBatch(ctx context.Context, id string) (Batch, error) {
-	return c.actOnBatch(ctx, id, "cancel")
+	return c.changeBatch(ctx, id, "cancel")
 }
 
-func (c *Client) actOnBatch(ctx context.Context, id, verb string) (Batch, error) {
+func (c *Client) changeBatch(ctx context.Context, id, action string) (Batch, error) {
 	var b Batch
-	_, err := c.call(ctx, http.MethodPost, "/api/batches/"+url.PathEscape(id)+"/"+verb, nil, nil, &b)
+	_, err := c.call(ctx, http.MethodPost, "/api/batches/"+url.PathEscape(id)+"/"+action, nil, nil, &b)
 	return b, err
 }
 
 func messagePath(id string) string { return "/api/messages/" + url.PathEscape(id) }
 
-// once is the header of a request that can be repeated safely.
-func once(key string) http.Header {
+// idempotencyHeader returns the header with key, or with a new key if it is empty.
+func idempotencyHeader(key string) http.Header {
 	if key == "" {
 		key = rand.Text()
 	}

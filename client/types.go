@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// NewMessage is a picture message to be sent. Postcard's rules stand in its
-// OpenAPI description.
+// NewMessage holds the parameters of a message. The OpenAPI description documents
+// their limits.
 type NewMessage struct {
 	To        string            `json:"to"` // E.164
 	Text      string            `json:"text,omitempty"`
-	MediaURLs []string          `json:"mediaUrls"`
-	From      string            `json:"from,omitempty"`     // "" lets Postcard choose
-	SendAt    *time.Time        `json:"sendAt,omitempty"`   // nil: at once
-	ValidFor  int               `json:"validFor,omitempty"` // seconds; 0: Postcard's default
-	Priority  string            `json:"priority,omitempty"` // high, normal or bulk
+	MediaURLs []string          `json:"mediaUrls"`          // the pictures; at least one
+	From      string            `json:"from,omitempty"`     // a sender number in E.164; default: Postcard chooses
+	SendAt    *time.Time        `json:"sendAt,omitempty"`   // default: immediately
+	ValidFor  int               `json:"validFor,omitempty"` // seconds; default: 3 hours
+	Priority  string            `json:"priority,omitempty"` // high, normal or bulk; default: normal
 	Metadata  map[string]string `json:"metadata,omitempty"`
 
-	IdempotencyKey string `json:"-"`
+	IdempotencyKey string `json:"-"` // default: a new key for each call
 }
 
-// Message is where a picture message stands.
+// Message is an MMS message and its status.
 type Message struct {
 	ID            string            `json:"id"`
 	Status        string            `json:"status"`
@@ -38,7 +38,7 @@ type Message struct {
 	PlivoCode     string            `json:"plivoCode,omitempty"`
 	Units         int               `json:"units,omitempty"`
 	Cost          string            `json:"cost,omitempty"` // US dollars
-	Held          bool              `json:"held,omitempty"` // waits for a person's decision
+	Held          bool              `json:"held,omitempty"` // needs a decision
 	Priority      string            `json:"priority"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	ResendOf      string            `json:"resendOf,omitempty"`
@@ -49,18 +49,18 @@ type Message struct {
 	CreatedAt     time.Time         `json:"createdAt"`
 	UpdatedAt     time.Time         `json:"updatedAt"`
 	FinalAt       *time.Time        `json:"finalAt,omitempty"`
-	Events        []Event           `json:"events,omitempty"`        // of one message, not in lists
-	QueuePosition *QueuePosition    `json:"queuePosition,omitempty"` // of one message that waits
+	Events        []Event           `json:"events,omitempty"`        // absent in lists
+	QueuePosition *QueuePosition    `json:"queuePosition,omitempty"` // absent in lists and unless the message is waiting
 }
 
-// QueuePosition is a message's place among those that wait for their sender's turn.
+// QueuePosition is the position of a waiting message in its sender's backlog.
 type QueuePosition struct {
-	Ahead       int     `json:"ahead"`       // messages, counted up to 5000
-	WaitSeconds float64 `json:"waitSeconds"` // about; at the least where something holds it up
+	Ahead       int     `json:"ahead"`       // messages ahead, counted up to 5000
+	WaitSeconds float64 `json:"waitSeconds"` // an estimate; a lower bound while sending is paused
 	Explanation string  `json:"explanation"`
 }
 
-// Event is one thing that happened to a message.
+// Event is one entry in the history of a message.
 type Event struct {
 	At      time.Time `json:"at"`
 	Kind    string    `json:"kind"`
@@ -69,29 +69,29 @@ type Event struct {
 	Detail  string    `json:"detail,omitempty"`
 }
 
-// Forecast is what would become of a message.
+// Forecast predicts how a message would be sent.
 type Forecast struct {
-	To              string    `json:"to"`
-	From            string    `json:"from"`
-	PerMinute       float64   `json:"perMinute,omitempty"` // 0: no limit
-	Ahead           int       `json:"ahead"`
-	Paused          string    `json:"paused"` // why all sending is paused; "" while it goes on
-	EstimatedSendAt time.Time `json:"estimatedSendAt"`
-	EstimatedCost   string    `json:"estimatedCost"` // US dollars
-	Suppressed      bool      `json:"suppressed"`
+	To               string    `json:"to"`
+	From             string    `json:"from"`
+	RatePerMinute    float64   `json:"ratePerMinute,omitempty"` // the sender's rate limit; 0 means none
+	Ahead            int       `json:"ahead"`                   // messages ahead, counted up to 5000
+	PauseExplanation string    `json:"pauseExplanation"`        // why all sending is paused; "" if it is not
+	EstimatedSendAt  time.Time `json:"estimatedSendAt"`
+	EstimatedCost    string    `json:"estimatedCost"` // US dollars
+	Suppressed       bool      `json:"suppressed"`    // the recipient has opted out
 }
 
-// Filter chooses messages; its zero value takes all.
+// Filter selects messages. The zero value selects all of them.
 type Filter struct {
 	Status   string
 	To       string
 	From     string
-	Since    time.Time
-	Until    time.Time
-	Text     string
-	Batch    string
+	Since    time.Time // created at or after
+	Until    time.Time // created before
+	Text     string    // words that the text contains
+	Batch    string    // the ID of a batch
 	Metadata map[string]string
-	Limit    int // of a page; 0: Postcard's default
+	Limit    int // messages per page, up to 100; default: 25
 }
 
 func (f Filter) query() url.Values {
@@ -115,14 +115,14 @@ func (f Filter) query() url.Values {
 	return query
 }
 
-// Page is some of the messages.
+// Page is one page of messages.
 type Page struct {
 	Messages   []Message `json:"messages"`
-	NextCursor string    `json:"nextCursor"` // "" on the last
+	NextCursor string    `json:"nextCursor"` // "" on the last page
 }
 
-// NewBatch is messages to be sent together. Text, MediaURL and the values of
-// Metadata may hold {{column}} for a row's value.
+// NewBatch holds the parameters of a batch. Text, MediaURL and the values of
+// Metadata can contain {{column}}, which is replaced with the row's value.
 type NewBatch struct {
 	Name     string              `json:"name,omitempty"`
 	Text     string              `json:"text,omitempty"`
@@ -132,19 +132,19 @@ type NewBatch struct {
 	ValidFor int                 `json:"validFor,omitempty"` // seconds
 	Priority string              `json:"priority,omitempty"`
 	Metadata map[string]string   `json:"metadata,omitempty"`
-	OnError  string              `json:"onError,omitempty"` // RejectAll or AcceptGood
+	OnError  string              `json:"onError,omitempty"` // RejectAll or CreateValid; default: RejectAll
 	Rows     []map[string]string `json:"rows"`              // each with the recipient as "to"
 
-	IdempotencyKey string `json:"-"`
+	IdempotencyKey string `json:"-"` // default: a new key for each call
 }
 
-// What OnError can be.
+// The values of NewBatch.OnError.
 const (
-	RejectAll   = "reject_all"
-	CreateValid = "create_valid"
+	RejectAll   = "reject_all"   // reject the batch if a row is invalid
+	CreateValid = "create_valid" // create the messages of the valid rows
 )
 
-// Batch is messages that were taken on together.
+// Batch is a set of messages that were created with one request.
 type Batch struct {
 	ID          string         `json:"id"`
 	Name        string         `json:"name,omitempty"`
@@ -152,16 +152,16 @@ type Batch struct {
 	Explanation string         `json:"explanation,omitempty"`
 	Created     int            `json:"created"`
 	Rejected    int            `json:"rejected"`
-	Open        int            `json:"open"`
+	Remaining   int            `json:"remaining"` // messages neither submitted to Plivo nor final
 	Counts      map[string]int `json:"counts,omitempty"`
 	CreatedAt   time.Time      `json:"createdAt"`
-	Errors      []RowError     `json:"errors,omitempty"` // of a new one: the first hundred
+	Errors      []RowError     `json:"errors,omitempty"` // the first 100; only in the result of SendBatch
 }
 
-// RowError is one fault of one row.
+// RowError is one violation by one row.
 type RowError struct {
 	Row     int    `json:"row"` // from 1
 	Field   string `json:"field"`
-	Rule    string `json:"rule"`
+	Rule    string `json:"rule"` // a stable code
 	Message string `json:"message"`
 }

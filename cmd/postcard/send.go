@@ -95,8 +95,8 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 		}
 		line := fmt.Sprintf("Would be sent from %s to %s at about %s and cost about $%s. Nothing was sent.",
 			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost)
-		if forecast.Paused != "" {
-			line += " All sending is paused, so it would be later: " + forecast.Paused
+		if forecast.PauseExplanation != "" {
+			line += " All sending is paused, so it would be later: " + forecast.PauseExplanation
 		}
 		return o.print(out, forecast, line)
 	}

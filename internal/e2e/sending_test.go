@@ -183,7 +183,7 @@ func TestABatchDelaysNobody(t *testing.T) {
 		m, err := api.Message(t.Context(), single.ID)
 		return err == nil && m.PlivoUUID != ""
 	})
-	if batch, err := api.Batch(t.Context(), taken.ID); err != nil || batch.Open == 0 {
+	if batch, err := api.Batch(t.Context(), taken.ID); err != nil || batch.Remaining == 0 {
 		t.Errorf("the batch of 3000 went first: %+v, %v", batch, err)
 	}
 	r.awaitFinal()
@@ -223,7 +223,7 @@ func TestABatchIsPausedResumedAndCanceled(t *testing.T) {
 	r.awaitFinal()
 	batch, err = api.Batch(t.Context(), batch.ID)
 	sent := len(r.sim.Ledger())
-	if err != nil || batch.Open != 0 || batch.Counts["canceled"] != len(rows)-sent || sent == len(rows) {
+	if err != nil || batch.Remaining != 0 || batch.Counts["canceled"] != len(rows)-sent || sent == len(rows) {
 		t.Errorf("%+v, %v after %d were sent", batch, err, sent)
 	}
 	r.verify(sent)
