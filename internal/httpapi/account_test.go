@@ -14,6 +14,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// session is the body of a session response.
 func session(id, email string) map[string]any {
 	return map[string]any{"user": map[string]any{"id": id, "email": email, "role": "user"}}
 }
@@ -26,29 +27,29 @@ func TestLoginMeLogout(t *testing.T) {
 
 	got := c.do("POST", "/api/login", `{"email":"ADA@example.com","password":"`+password+`"}`)
 	if diff := cmp.Diff(want, decode[map[string]any](t, got)); got.status != 200 || diff != "" {
-		t.Errorf("login: %d %s", got.status, diff)
+		t.Errorf("login: got %d %s", got.status, diff)
 	}
 	if c.cookie == nil || !c.cookie.HttpOnly {
-		t.Fatalf("login set the cookie %v", c.cookie)
+		t.Fatalf("login: got cookie %v, want an HttpOnly one", c.cookie)
 	}
 	got = c.do("GET", "/api/me", "")
 	if diff := cmp.Diff(want, decode[map[string]any](t, got)); got.status != 200 || diff != "" {
-		t.Errorf("me: %d %s", got.status, diff)
+		t.Errorf("me: got %d %s", got.status, diff)
 	}
 	before := *c.cookie
 	if got := c.do("POST", "/api/logout", ""); got.status != http.StatusNoContent || got.body != "" {
-		t.Errorf("logout: %d %s", got.status, got.body)
+		t.Errorf("logout: got %d %s, want 204", got.status, got.body)
 	}
 	c.cookie = &before
 	if got := c.do("GET", "/api/me", ""); got.status != http.StatusUnauthorized {
-		t.Errorf("me after logout: %d", got.status)
+		t.Errorf("me after logout: got %d, want 401", got.status)
 	}
 	if got := s.anonymous().do("POST", "/api/logout", ""); got.status != http.StatusNoContent {
-		t.Errorf("logout without a session: %d", got.status)
+		t.Errorf("logout without a session: got %d, want 204", got.status)
 	}
 }
 
-func TestLoginRefusals(t *testing.T) {
+func TestLoginRejections(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	cases := map[string]struct {
@@ -63,8 +64,8 @@ func TestLoginRefusals(t *testing.T) {
 			`{"email":"eve@example.com","password":"` + password + `"}`,
 			problem(401, "The email or password is incorrect."),
 		},
-		"nothing": {`{}`, problem(400, "2 fields are invalid.", "email", "required", "is missing", "password", "required", "is missing")},
-		"misspelt": {
+		"empty object": {`{}`, problem(400, "2 fields are invalid.", "email", "required", "is missing", "password", "required", "is missing")},
+		"misspelled field": {
 			`{"mail":"ada@example.com","password":1}`,
 			problem(400, "2 fields are invalid.", "mail", "unknown", "is not a known field; the known fields are email, password",
 				"password", "type", "must be a string, not a number"),
@@ -81,14 +82,14 @@ func TestLoginRefusals(t *testing.T) {
 	}
 }
 
-// problem is a whole problem as it comes out of JSON.
-func problem(status int, detail string, faults ...string) map[string]any {
+// problem is a decoded problem. violations are triples of field, rule and message.
+func problem(status int, detail string, violations ...string) map[string]any {
 	p := map[string]any{
 		"title": http.StatusText(status), "status": float64(status), "detail": detail, "requestId": "test-request",
 	}
 	var list []any
-	for i := 0; i < len(faults); i += 3 {
-		list = append(list, map[string]any{"field": faults[i], "rule": faults[i+1], "message": faults[i+2]})
+	for i := 0; i < len(violations); i += 3 {
+		list = append(list, map[string]any{"field": violations[i], "rule": violations[i+1], "message": violations[i+2]})
 	}
 	if list != nil {
 		p["errors"] = list
@@ -124,11 +125,11 @@ func TestSignup(t *testing.T) {
 		t.Error(diff)
 	}
 	if got := c.do("GET", "/api/me", ""); got.status != 200 {
-		t.Errorf("me after signing up: %d", got.status)
+		t.Errorf("me after sign-up: got %d, want 200", got.status)
 	}
 }
 
-func TestSignupRefusals(t *testing.T) {
+func TestSignupRejections(t *testing.T) {
 	t.Parallel()
 	open, closed := newSystem(t), newSystem(t, func(o *httpapi.Options) { o.Auth = closedAuth(t) })
 	cases := map[string]struct {
@@ -136,17 +137,17 @@ func TestSignupRefusals(t *testing.T) {
 		body string
 		want map[string]any
 	}{
-		"closed": {closed, `{"email":"eve@example.com","password":"a long enough password"}`, problem(403, "Sign-up is closed. Ask the operator to create a user for you.")},
-		"taken": {
+		"sign-up closed": {closed, `{"email":"eve@example.com","password":"a long enough password"}`, problem(403, "Sign-up is closed. Ask the operator to create a user for you.")},
+		"email in use": {
 			open, `{"email":"ADA@example.com","password":"a long enough password"}`,
 			problem(409, "1 field is invalid.", "email", "taken", "is already in use: log in instead"),
 		},
-		"both wrong": {
+		"invalid email and password": {
 			open, `{"email":"eve","password":"short"}`,
 			problem(400, "2 fields are invalid.", "email", "email", "must be an email address like ada@example.com",
 				"password", "min_length", "must be at least 10 characters long"),
 		},
-		"nothing": {open, `{}`, problem(400, "2 fields are invalid.", "email", "required", "is missing", "password", "required", "is missing")},
+		"empty object": {open, `{}`, problem(400, "2 fields are invalid.", "email", "required", "is missing", "password", "required", "is missing")},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +188,7 @@ func TestUnauthenticated(t *testing.T) {
 					t.Error(diff)
 				}
 				if got.header.Get("WWW-Authenticate") == "" {
-					t.Error("401 without a challenge")
+					t.Error("got 401 without WWW-Authenticate")
 				}
 			}
 		})
@@ -203,11 +204,11 @@ func TestAccountFailures(t *testing.T) {
 		"me":     {"GET", "/api/me", ""},
 		"logout": {"POST", "/api/logout", ""},
 	}
-	broken := map[int]error{500: errors.New("the disk is on fire"), 503: mms.ErrUnavailable}
+	broken := map[int]error{500: errors.New("disk failure"), 503: mms.ErrUnavailable}
 	s := newSystem(t)
 	for name, r := range requests {
 		for status, err := range broken {
-			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // one after the other: they share the faults
+			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // not parallel: the cases share the injected errors
 				c := s.ada()
 				s.breakAll(err)
 				defer s.breakAll(nil)
@@ -217,8 +218,8 @@ func TestAccountFailures(t *testing.T) {
 	}
 }
 
-// A session that cannot be saved is no login, whatever the handler wrote.
-func TestLoginSessionCannotBeSaved(t *testing.T) {
+// The handler has succeeded when saving the session fails.
+func TestLoginFailsIfSessionIsNotSaved(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	s.sessions.setErr(mms.ErrUnavailable)
@@ -226,7 +227,7 @@ func TestLoginSessionCannotBeSaved(t *testing.T) {
 	got := c.do("POST", "/api/login", `{"email":"ada@example.com","password":"`+password+`"}`)
 	checkOpaqueError(t, s, got, 503)
 	if c.cookie != nil {
-		t.Errorf("the cookie %v was set", c.cookie)
+		t.Errorf("got cookie %v, want none", c.cookie)
 	}
 }
 
@@ -240,14 +241,14 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		want         map[string]any
 		allow        string
 	}{
-		"unknown path":    {"GET", "/api/nothing", problem(404, noRoute), ""},
-		"trailing slash":  {"GET", "/api/messages/", problem(404, noRoute), ""},
-		"GET of a POST":   {"GET", "/api/send-mms", problem(405, "This path supports only POST."), "POST"},
-		"POST of a GET":   {"POST", "/api/messages", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
-		"HEAD of a POST":  {"HEAD", "/api/login", problem(405, "This path supports only POST."), "POST"},
-		"OPTIONS":         {"OPTIONS", "/api/messages/x", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
-		"made-up method":  {"BREW", "/api/login", problem(405, "This path supports only POST."), "POST"},
-		"made-up, no way": {"BREW", "/api/nothing", problem(404, noRoute), ""},
+		"unknown path":            {"GET", "/api/nothing", problem(404, noRoute), ""},
+		"trailing slash":          {"GET", "/api/messages/", problem(404, noRoute), ""},
+		"GET of a POST route":     {"GET", "/api/send-mms", problem(405, "This path supports only POST."), "POST"},
+		"POST of a GET route":     {"POST", "/api/messages", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
+		"HEAD of a POST route":    {"HEAD", "/api/login", problem(405, "This path supports only POST."), "POST"},
+		"OPTIONS":                 {"OPTIONS", "/api/messages/x", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
+		"unknown method":          {"BREW", "/api/login", problem(405, "This path supports only POST."), "POST"},
+		"unknown method and path": {"BREW", "/api/nothing", problem(404, noRoute), ""},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -263,8 +264,8 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
-// The app decides how the API hangs together with the rest.
-func TestMountedAnywhere(t *testing.T) {
+// The handler works under any router that mounts it.
+func TestMountedHandler(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	c := s.ada()
@@ -277,7 +278,7 @@ func TestMountedAnywhere(t *testing.T) {
 		s.handler = handler
 		for path, want := range map[string]int{"/api/me": 200, "/api/messages/x": 404, "/api/login": 405, "/api": 404} {
 			if name != "Mount" && path == "/api" {
-				continue // the router in front answers by itself
+				continue // the outer router answers
 			}
 			if got := c.do("GET", path, ""); got.status != want {
 				t.Errorf("%s: %s: got %d, want %d: %s", name, path, got.status, want, got.body)
@@ -289,17 +290,16 @@ func TestMountedAnywhere(t *testing.T) {
 func TestHead(t *testing.T) {
 	t.Parallel()
 	if got := newSystem(t).ada().do("HEAD", "/api/me", ""); got.status != 200 {
-		t.Errorf("HEAD /api/me: %d", got.status)
+		t.Errorf("HEAD /api/me: got %d, want 200", got.status)
 	}
 }
 
-// Whatever a client says it accepts, it gets JSON, declared as such.
-func TestAccept(t *testing.T) {
+func TestAcceptIsIgnored(t *testing.T) {
 	t.Parallel()
 	c := newSystem(t).ada()
 	for _, accept := range []string{"json", "text/html", "application/cbor", "*/*;q=0"} {
 		if got := c.do("GET", "/api/me", "", "Accept", accept); got.status != 200 || got.header.Get("Content-Type") != "application/json" {
-			t.Errorf("Accept: %s: %d %s", accept, got.status, got.header.Get("Content-Type"))
+			t.Errorf("Accept: %s: got %d %s, want 200 application/json", accept, got.status, got.header.Get("Content-Type"))
 		}
 	}
 }

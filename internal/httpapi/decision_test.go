@@ -18,23 +18,23 @@ func TestDecision(t *testing.T) {
 
 	steps := []struct {
 		name   string
-		who    *client
+		client *client
 		path   string
 		body   string
 		status int
 	}{
-		{"stranger", s.anonymous(), path, `{"decision":"give_up"}`, http.StatusUnauthorized},
-		{"somebody else", s.login(bobEmail), path, `{"decision":"give_up"}`, http.StatusNotFound},
-		{"no such id", s.ada(), "/api/messages/1/decision", `{"decision":"give_up"}`, http.StatusNotFound},
-		{"no such decision", s.ada(), path, `{"decision":"perhaps"}`, http.StatusBadRequest},
-		{"no decision", s.ada(), path, `{}`, http.StatusBadRequest},
-		{"more than a decision", s.ada(), path, `{"decision":"give_up","x":1}`, http.StatusBadRequest},
-		{"the owner", s.ada(), path, `{"decision":"resend"}`, http.StatusNoContent},
-		{"the owner again", s.ada(), path, `{"decision":"give_up"}`, http.StatusConflict},
+		{"not logged in", s.anonymous(), path, `{"decision":"give_up"}`, http.StatusUnauthorized},
+		{"another user", s.login(bobEmail), path, `{"decision":"give_up"}`, http.StatusNotFound},
+		{"malformed id", s.ada(), "/api/messages/1/decision", `{"decision":"give_up"}`, http.StatusNotFound},
+		{"unknown decision", s.ada(), path, `{"decision":"perhaps"}`, http.StatusBadRequest},
+		{"missing decision", s.ada(), path, `{}`, http.StatusBadRequest},
+		{"unknown field", s.ada(), path, `{"decision":"give_up","x":1}`, http.StatusBadRequest},
+		{"first decision", s.ada(), path, `{"decision":"resend"}`, http.StatusNoContent},
+		{"second decision", s.ada(), path, `{"decision":"give_up"}`, http.StatusConflict},
 	}
 	for _, step := range steps {
-		if got := step.who.do("POST", step.path, step.body); got.status != step.status {
-			t.Errorf("%s: %d, want %d; %s", step.name, got.status, step.status, got.body)
+		if got := step.client.do("POST", step.path, step.body); got.status != step.status {
+			t.Errorf("%s: got %d, want %d: %s", step.name, got.status, step.status, got.body)
 		}
 	}
 	if s.messages.lastDecision != mms.DecideResend {
@@ -42,7 +42,7 @@ func TestDecision(t *testing.T) {
 	}
 	s.messages.err = errors.New("broken")
 	if got := s.ada().do("POST", path, `{"decision":"give_up"}`); got.status != http.StatusInternalServerError {
-		t.Errorf("a broken store: %d, want 500", got.status)
+		t.Errorf("store error: got %d, want 500", got.status)
 	}
 }
 
@@ -59,6 +59,6 @@ func TestQueuePosition(t *testing.T) {
 		}
 	}](t, s.ada().do("GET", "/api/messages/"+h.ID.String(), ""))
 	if got.QueuePosition.Ahead != 2 || got.QueuePosition.WaitSeconds != 8.5 {
-		t.Errorf("queuePosition = %+v, want 2 ahead and 8.5 s", got.QueuePosition)
+		t.Errorf("got queuePosition %+v, want 2 ahead and 8.5 s", got.QueuePosition)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// FuzzSend throws bodies at the endpoint: never a failure of ours, and nothing
-// accepted that breaks a rule or says something else than it seems to.
+// FuzzSend posts arbitrary bodies. The response must never be a 5xx, and a created
+// message must be valid and equal the request.
 func FuzzSend(f *testing.F) {
 	for _, seed := range []string{
 		validSend, `{}`, `{"to":1}`, `null`, `[`, `{"to":"+14155550123","to":"+14155550124"}`,
@@ -33,39 +33,39 @@ func FuzzSend(f *testing.F) {
 		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 		case http.StatusAccepted:
 			id := uuid.MustParse(strings.TrimPrefix(got.header.Get("Location"), "/api/messages/"))
-			checkAccepted(t, body, s.messages.take(id))
+			checkCreated(t, body, s.messages.take(id))
 		default:
 			t.Fatalf("%d %s", got.status, got.body)
 		}
 	})
 }
 
-// checkAccepted states the rules again, in other words than the heart's.
-func checkAccepted(t *testing.T, body []byte, m mms.Message) {
+// checkCreated restates the rules independently of package mms.
+func checkCreated(t *testing.T, body []byte, m mms.Message) {
 	t.Helper()
-	var plain struct {
+	var sent struct {
 		To, Text, MediaURL, From string
 		MediaURLs                []string
 	}
-	if err := json.Unmarshal(body, &plain); err != nil || !utf8.Valid(body) {
-		t.Errorf("accepted what is not JSON in UTF-8: %v", err)
+	if err := json.Unmarshal(body, &sent); err != nil || !utf8.Valid(body) {
+		t.Errorf("created a message from invalid JSON: %v", err)
 	}
-	if n, err := mms.ParsePhoneNumber(plain.To); err != nil || n != m.Recipient || m.Recipient == m.Sender {
-		t.Errorf("recipient %q of %q (%v), sender %q", m.Recipient, plain.To, err, m.Sender)
+	if n, err := mms.ParsePhoneNumber(sent.To); err != nil || n != m.Recipient || m.Recipient == m.Sender {
+		t.Errorf("got recipient %q from %q (%v) and sender %q", m.Recipient, sent.To, err, m.Sender)
 	}
-	if plain.From != "" && plain.From != string(m.Sender) || !strings.HasPrefix(string(m.Sender), "+1415555010") {
-		t.Errorf("sender %q, asked for %q", m.Sender, plain.From)
+	if sent.From != "" && sent.From != string(m.Sender) || !strings.HasPrefix(string(m.Sender), "+1415555010") {
+		t.Errorf("got sender %q, want %q", m.Sender, sent.From)
 	}
-	if m.Text != strings.ReplaceAll(plain.Text, "\r\n", "\n") || utf8.RuneCountInString(m.Text) > 1600 || strings.ContainsRune(m.Text, 0) {
-		t.Errorf("text %q of %q", m.Text, plain.Text)
+	if m.Text != strings.ReplaceAll(sent.Text, "\r\n", "\n") || utf8.RuneCountInString(m.Text) > 1600 || strings.ContainsRune(m.Text, 0) {
+		t.Errorf("got text %q, want %q", m.Text, sent.Text)
 	}
-	if asked := append(plain.MediaURLs, plain.MediaURL); len(m.MediaURLs) < 1 || len(m.MediaURLs) > 10 || m.MediaURLs[0] != asked[0] {
-		t.Errorf("pictures %q of %q", m.MediaURLs, asked)
+	if media := append(sent.MediaURLs, sent.MediaURL); len(m.MediaURLs) < 1 || len(m.MediaURLs) > 10 || m.MediaURLs[0] != media[0] {
+		t.Errorf("got pictures %q, want %q", m.MediaURLs, media)
 	}
 	for _, raw := range m.MediaURLs {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || len(raw) > 2000 {
-			t.Errorf("picture %q (%v)", raw, err)
+			t.Errorf("got invalid picture %q (%v)", raw, err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// undelivered is a message with a history that fills every field.
+// undelivered returns a message with attempts and events.
 func undelivered(owner uuid.UUID) mms.History {
 	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 	final, finished := at(3), at(2)
@@ -100,7 +100,7 @@ func TestGetQueuedMessage(t *testing.T) {
 	}
 }
 
-func TestMessagesThatAreNotThere(t *testing.T) {
+func TestGetUnknownMessage(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	bobs, own := undelivered(s.users.users[1].ID), undelivered(s.users.users[0].ID)
@@ -108,9 +108,9 @@ func TestMessagesThatAreNotThere(t *testing.T) {
 	s.messages.put(own)
 	ada := s.ada()
 	paths := map[string]string{
-		"another's":      bobs.ID.String(),
+		"another user's": bobs.ID.String(),
 		"unknown":        uuid.NewString(),
-		"no id":          "x",
+		"malformed":      "x",
 		"upper case":     strings.ToUpper(own.ID.String()),
 		"braces":         url.PathEscape("{" + own.ID.String() + "}"),
 		"without dashes": strings.ReplaceAll(own.ID.String(), "-", ""),
@@ -128,7 +128,7 @@ func TestMessagesThatAreNotThere(t *testing.T) {
 					t.Error(diff)
 				}
 				if got.header.Get("ETag") != "" {
-					t.Error("404 with an ETag")
+					t.Error("got 404 with an ETag")
 				}
 			})
 		}
@@ -141,21 +141,21 @@ func TestIfNoneMatch(t *testing.T) {
 		headers []string // values of If-None-Match
 		want    int
 	}{
-		"none":                   {nil, 200},
-		"the same":               {[]string{`W/"5"`}, 304},
-		"the same, as if strong": {[]string{`"5"`}, 304},
-		"any":                    {[]string{"*"}, 304},
-		"older":                  {[]string{`W/"4"`}, 200},
-		"longer":                 {[]string{`W/"55"`}, 200},
-		"a list with it":         {[]string{`W/"4", "x,\"y" , W/"5"`}, 200}, // a quote inside ends the tag; the rest is no list
-		"a list with commas":     {[]string{`W/"4", "x,y" ,, W/"5"`}, 304},
-		"a list without it":      {[]string{`W/"4","6"`}, 200},
-		"two lines":              {[]string{`W/"4"`, `W/"5"`}, 304},
-		"without quotes":         {[]string{"5"}, 200},
-		"lower-case w":           {[]string{`w/"5"`}, 200},
-		"quote not closed":       {[]string{`W/"5`}, 200},
-		"empty":                  {[]string{""}, 200},
-		"empty tag":              {[]string{`""`}, 200},
+		"none":                    {nil, 200},
+		"same":                    {[]string{`W/"5"`}, 304},
+		"same, strong":            {[]string{`"5"`}, 304},
+		"any":                     {[]string{"*"}, 304},
+		"older":                   {[]string{`W/"4"`}, 200},
+		"longer":                  {[]string{`W/"55"`}, 200},
+		"list with escaped quote": {[]string{`W/"4", "x,\"y" , W/"5"`}, 200}, // tags have no escapes: the quote ends the tag
+		"list with comma in tag":  {[]string{`W/"4", "x,y" ,, W/"5"`}, 304},
+		"list without it":         {[]string{`W/"4","6"`}, 200},
+		"two header lines":        {[]string{`W/"4"`, `W/"5"`}, 304},
+		"without quotes":          {[]string{"5"}, 200},
+		"lower-case w":            {[]string{`w/"5"`}, 200},
+		"unclosed quote":          {[]string{`W/"5`}, 200},
+		"empty":                   {[]string{""}, 200},
+		"empty tag":               {[]string{`""`}, 200},
 	}
 	s := newSystem(t)
 	ada := s.ada()
@@ -173,10 +173,10 @@ func TestIfNoneMatch(t *testing.T) {
 				t.Fatalf("got %d with ETag %s, want %d", got.status, got.header.Get("ETag"), c.want)
 			}
 			if reads := s.messages.readsOf(h.ID); (reads == 0) != (c.want == http.StatusNotModified) {
-				t.Errorf("the whole message was read %d times for a %d", reads, c.want)
+				t.Errorf("got %d reads of the message for a %d", reads, c.want)
 			}
 			if (got.body == "") != (c.want == http.StatusNotModified) || got.header.Get("Cache-Control") != "private, no-cache" {
-				t.Errorf("%d with body %q and Cache-Control %q", c.want, got.body, got.header.Get("Cache-Control"))
+				t.Errorf("got %d with body %q and Cache-Control %q", c.want, got.body, got.header.Get("Cache-Control"))
 			}
 		})
 	}
@@ -202,12 +202,12 @@ func TestListMessages(t *testing.T) {
 		query string
 		pages [][]string
 	}{
-		"all":              {"", [][]string{ids}},
-		"without values":   {"status=&limit=&cursor=", [][]string{ids}},
+		"no filter":        {"", [][]string{ids}},
+		"empty values":     {"status=&limit=&cursor=", [][]string{ids}},
 		"pages of three":   {"limit=3", [][]string{ids[:3], ids[3:6], ids[6:]}},
-		"a page of all":    {"limit=7", [][]string{ids}},
+		"exactly one page": {"limit=7", [][]string{ids}},
 		"failed":           {"status=failed", [][]string{ids[4:5]}},
-		"queued, in pages": {"status=queued&limit=4", [][]string{ids[:4], {ids[5], ids[6]}}},
+		"queued in pages":  {"status=queued&limit=4", [][]string{ids[:4], {ids[5], ids[6]}}},
 		"none":             {"status=delivered", [][]string{{}}},
 		"largest page":     {"limit=100", [][]string{ids}},
 	}
@@ -245,7 +245,7 @@ func TestListIsNeverNull(t *testing.T) {
 	}
 }
 
-func TestListBadQueries(t *testing.T) {
+func TestListRejectsInvalidQueries(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
 	const known = "is not a known parameter; the known parameters are limit, cursor, status, to, from, since, until, text, batch, metadata[...]"
@@ -257,22 +257,22 @@ func TestListBadQueries(t *testing.T) {
 		want  []string
 	}{
 		"limit 0":            {"limit=0", limit},
-		"limit below":        {"limit=-1", limit},
-		"limit above":        {"limit=101", limit},
+		"limit negative":     {"limit=-1", limit},
+		"limit too large":    {"limit=101", limit},
 		"limit huge":         {"limit=99999999999999999999", limit},
-		"limit a word":       {"limit=ten", limit},
-		"limit in part":      {"limit=10x", limit},
+		"limit not a number": {"limit=ten", limit},
+		"limit with suffix":  {"limit=10x", limit},
 		"status unknown":     {"status=lost", status},
 		"status upper case":  {"status=Queued", status},
-		"cursor a word":      {"cursor=next", cursor},
+		"cursor malformed":   {"cursor=next", cursor},
 		"cursor too short":   {"cursor=AAAA", cursor},
-		"cursor of nothing":  {"cursor=AAAAAAAAAAAAAAAAAAAAAA", cursor},
-		"cursor a plain id":  {"cursor=" + uuid.NewString(), cursor},
-		"cursor, stray bits": {"cursor=AZzBJZWbcpGIsbDqHRiSNT", cursor},
-		"misspelt":           {"stauts=queued", []string{"stauts", "unknown", known}},
-		"twice":              {"limit=1&limit=2", []string{"limit", "duplicate", "is given more than once"}},
-		"not a query":        {"limit=%zz", []string{"query", "syntax", "must have the form name=value&name=value with percent-encoded special characters"}},
-		"all":                {"status=x&limit=x&cursor=x&x=x", slices.Concat([]string{"x", "unknown", known}, status, limit, cursor)},
+		"cursor of nil id":   {"cursor=AAAAAAAAAAAAAAAAAAAAAA", cursor},
+		"cursor unencoded":   {"cursor=" + uuid.NewString(), cursor},
+		"cursor, extra bits": {"cursor=AZzBJZWbcpGIsbDqHRiSNT", cursor},
+		"unknown parameter":  {"stauts=queued", []string{"stauts", "unknown", known}},
+		"duplicate":          {"limit=1&limit=2", []string{"limit", "duplicate", "is given more than once"}},
+		"malformed query":    {"limit=%zz", []string{"query", "syntax", "must have the form name=value&name=value with percent-encoded special characters"}},
+		"all at once":        {"status=x&limit=x&cursor=x&x=x", slices.Concat([]string{"x", "unknown", known}, status, limit, cursor)},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -299,8 +299,8 @@ func TestReadFailures(t *testing.T) {
 	s := newSystem(t)
 	ada := s.ada()
 	for name, r := range requests {
-		for status, err := range map[int]error{500: errors.New("the disk is on fire"), 503: fmt.Errorf("reading: %w", mms.ErrUnavailable)} {
-			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // one after the other: they share the fault
+		for status, err := range map[int]error{500: errors.New("disk failure"), 503: fmt.Errorf("reading: %w", mms.ErrUnavailable)} {
+			t.Run(name+" "+http.StatusText(status), func(t *testing.T) { // not parallel: the cases share the injected error
 				s.logs.reset()
 				s.messages.err = err
 				checkOpaqueError(t, s, ada.do("GET", r[0], "", r[1:]...), status)
@@ -309,8 +309,8 @@ func TestReadFailures(t *testing.T) {
 	}
 }
 
-// A client that went away makes queries fail; that is no failure of ours.
-func TestClientGoneIsNotLogged(t *testing.T) {
+// A disconnected client makes queries fail. That is no failure of the service.
+func TestDisconnectIsNotLogged(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	c := s.ada()

@@ -14,7 +14,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// document is what the tests look at of an OpenAPI description.
+// document is the part of an OpenAPI description that the tests check.
 type document struct {
 	OpenAPI    string
 	Info       struct{ Title, Version, Description string }
@@ -74,7 +74,7 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 	}
 	routes, ok := httpapi.New(httpapi.Options{}).(chi.Routes)
 	if !ok {
-		t.Fatal("the handler is no chi router")
+		t.Fatal("the handler is not a chi router")
 	}
 	err := chi.Walk(routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if route != "/openapi.json" {
@@ -106,7 +106,7 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 	}
 }
 
-func TestDescriptionIsWhole(t *testing.T) {
+func TestDescriptionIsComplete(t *testing.T) {
 	t.Parallel()
 	doc, body := readDocument(t, func(o *httpapi.Options) {
 		o.PublicURL, o.SessionCookie = "https://postcard.example.com", "postcard_session"
@@ -122,12 +122,12 @@ func TestDescriptionIsWhole(t *testing.T) {
 	}
 	for _, ref := range references(t, body) {
 		if _, ok := doc.Components.Schemas[strings.TrimPrefix(ref, "#/components/schemas/")]; !ok {
-			t.Errorf("%s leads nowhere", ref)
+			t.Errorf("reference %s is not defined", ref)
 		}
 	}
 	for _, foreign := range []string{"ErrorModel", "ErrorDetail", "$schema", `"null"`} {
 		if strings.Contains(body, foreign) {
-			t.Errorf("the description speaks of %s", foreign)
+			t.Errorf("the description contains %s", foreign)
 		}
 	}
 }
@@ -157,7 +157,7 @@ func references(t *testing.T, body string) (refs []string) {
 	}
 	walk(all)
 	if len(refs) == 0 {
-		t.Error("no references found: the test looks at nothing")
+		t.Error("got no references")
 	}
 	return refs
 }
@@ -165,7 +165,7 @@ func references(t *testing.T, body string) (refs []string) {
 func TestDescriptionOfOperations(t *testing.T) {
 	t.Parallel()
 	doc, _ := readDocument(t)
-	open := []string{"login", "logout", "signup"}
+	public := []string{"login", "logout", "signup"}
 	ids := map[string]bool{}
 	for path, operations := range doc.Paths {
 		for method, op := range operations {
@@ -173,7 +173,7 @@ func TestDescriptionOfOperations(t *testing.T) {
 				t.Errorf("%s %s: id %q, summary %q", method, path, op.OperationID, op.Summary)
 			}
 			ids[op.OperationID] = true
-			if guarded := len(op.Security) > 0; guarded == slices.Contains(open, op.OperationID) {
+			if guarded := len(op.Security) > 0; guarded == slices.Contains(public, op.OperationID) {
 				t.Errorf("%s: security %v", op.OperationID, op.Security)
 			}
 			if _, has401 := op.Responses["401"]; has401 != (len(op.Security) > 0 || op.OperationID == "login") {
@@ -189,8 +189,7 @@ func TestDescriptionOfOperations(t *testing.T) {
 	}
 }
 
-// What the description says about a message to be sent must be what the heart
-// enforces.
+// The documented limits must be those that package mms enforces.
 func TestDescriptionOfLimits(t *testing.T) {
 	t.Parallel()
 	doc, _ := readDocument(t)
@@ -207,16 +206,16 @@ func TestDescriptionOfLimits(t *testing.T) {
 		t.Errorf("required: %s; additional properties %v", diff, send.AdditionalProperties)
 	}
 	if doc.Components.Schemas["Message"].AdditionalProperties == false {
-		t.Error("answers could never get another field")
+		t.Error("response schemas are closed: fields could not be added later")
 	}
 }
 
-func TestExampleIsAccepted(t *testing.T) {
+func TestExampleIsValid(t *testing.T) {
 	t.Parallel()
 	doc, _ := readDocument(t)
 	op := doc.Paths["/api/send-mms"]["post"]
 	if !op.RequestBody.Required {
-		t.Error("the body counts as optional")
+		t.Error("the body is optional")
 	}
 	example, err := json.Marshal(op.RequestBody.Content["application/json"].Example)
 	if err != nil {

@@ -49,7 +49,7 @@ func TestSend(t *testing.T) {
 	}
 	stored := s.messages.histories[uuid.MustParse(id)]
 	if stored.Owner != s.users.users[0].ID {
-		t.Errorf("the message belongs to %v, want Ada", stored.Owner)
+		t.Errorf("got owner %v, want Ada", stored.Owner)
 	}
 }
 
@@ -58,12 +58,12 @@ func TestSendSimulated(t *testing.T) {
 	got := newSystem(t, func(o *httpapi.Options) { o.Simulated = true }).ada().do("POST", "/api/send-mms", validSend)
 	body := decode[map[string]any](t, got)
 	if got.header.Get("Postcard-Simulated") != "true" || body["simulated"] != true {
-		t.Errorf("nothing says that it is simulated: %v %s", got.header, got.body)
+		t.Errorf("the response is not marked as simulated: %v %s", got.header, got.body)
 	}
 }
 
-// faults are the errors of a 400, in short.
-func faults(field, rule, message string, more ...string) []httpapi.FieldError {
+// violations builds the errors of a 400 from triples of field, rule and message.
+func violations(field, rule, message string, more ...string) []httpapi.FieldError {
 	list := []httpapi.FieldError{{Field: field, Rule: rule, Message: message}}
 	for i := 0; i < len(more); i += 3 {
 		list = append(list, httpapi.FieldError{Field: more[i], Rule: more[i+1], Message: more[i+2]})
@@ -80,82 +80,82 @@ const (
 	errScheme    = "must start with http:// or https://"
 )
 
-func TestSendBadBodies(t *testing.T) {
+func TestSendRejectsInvalidBodies(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
 	cases := map[string]struct {
 		body string
 		want []httpapi.FieldError
 	}{
-		"empty":           {"", faults("body", "required", "is empty: it must be a JSON object")},
-		"blank":           {" \n\t", faults("body", "required", "is empty: it must be a JSON object")},
-		"null":            {"null", faults("body", "object", "must be a JSON object, not null")},
-		"list":            {"[" + validSend + "]", faults("body", "object", "must be a JSON object, not a list")},
-		"string":          {`"hello"`, faults("body", "object", "must be a JSON object, not a string")},
-		"number":          {`-1`, faults("body", "object", "must be a JSON object, not a number")},
-		"boolean":         {`true`, faults("body", "object", "must be a JSON object, not a boolean")},
-		"a form":          {"to=1", faults("body", "json", "is not valid JSON: invalid character 'o' in literal true (expecting 'r') (byte 2)")},
-		"cut off":         {validSend[:20], faults("body", "json", "is not valid JSON: unexpected end of JSON input (byte 20)")},
-		"trailing object": {validSend + "{}", faults("body", "json", "is not valid JSON: invalid character '{' after top-level value (byte "+strconv.Itoa(len(validSend)+1)+")")},
-		"trailing comma":  {`{"to":"+14155550123",}`, faults("body", "json", "is not valid JSON: invalid character '}' looking for beginning of object key string (byte 22)")},
-		"comment":         {`{/* */}`, faults("body", "json", "is not valid JSON: invalid character '/' looking for beginning of object key string (byte 2)")},
-		"byte order mark": {"\ufeff" + validSend, faults("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
-		"deep":            {strings.Repeat("[", 20000), faults("body", "json", "is not valid JSON: invalid character '[' exceeded max depth (byte 10001)")},
-		"broken UTF-8":    {`{"to":"+14155550123","text":"` + "\xff" + `"}`, faults("body", "utf8", "must be valid UTF-8")},
-		"half characters": {
+		"empty":           {"", violations("body", "required", "is empty: it must be a JSON object")},
+		"blank":           {" \n\t", violations("body", "required", "is empty: it must be a JSON object")},
+		"null":            {"null", violations("body", "object", "must be a JSON object, not null")},
+		"array":           {"[" + validSend + "]", violations("body", "object", "must be a JSON object, not a list")},
+		"string":          {`"hello"`, violations("body", "object", "must be a JSON object, not a string")},
+		"number":          {`-1`, violations("body", "object", "must be a JSON object, not a number")},
+		"boolean":         {`true`, violations("body", "object", "must be a JSON object, not a boolean")},
+		"form":            {"to=1", violations("body", "json", "is not valid JSON: invalid character 'o' in literal true (expecting 'r') (byte 2)")},
+		"truncated":       {validSend[:20], violations("body", "json", "is not valid JSON: unexpected end of JSON input (byte 20)")},
+		"trailing object": {validSend + "{}", violations("body", "json", "is not valid JSON: invalid character '{' after top-level value (byte "+strconv.Itoa(len(validSend)+1)+")")},
+		"trailing comma":  {`{"to":"+14155550123",}`, violations("body", "json", "is not valid JSON: invalid character '}' looking for beginning of object key string (byte 22)")},
+		"comment":         {`{/* */}`, violations("body", "json", "is not valid JSON: invalid character '/' looking for beginning of object key string (byte 2)")},
+		"byte order mark": {"\ufeff" + validSend, violations("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
+		"deep":            {strings.Repeat("[", 20000), violations("body", "json", "is not valid JSON: invalid character '[' exceeded max depth (byte 10001)")},
+		"invalid UTF-8":   {`{"to":"+14155550123","text":"` + "\xff" + `"}`, violations("body", "utf8", "must be valid UTF-8")},
+		"unpaired surrogates": {
 			`{"to":"\ud83d","text":"\udc00 \ud83d\ude00","mediaUrl":"\\ud83d","from":"\ud83dx"}`,
-			faults("to", "utf8", errSurrogate, "text", "utf8", errSurrogate, "from", "utf8", errSurrogate),
+			violations("to", "utf8", errSurrogate, "text", "utf8", errSurrogate, "from", "utf8", errSurrogate),
 		},
 		"unknown names": {
 			`{"To":"+14155550123","media_url":"x","mediaUrl":"https://example.com/a.jpg","":1}`,
-			faults("To", "unknown", errUnknown, "media_url", "unknown", errUnknown, "", "unknown", errUnknown),
+			violations("To", "unknown", errUnknown, "media_url", "unknown", errUnknown, "", "unknown", errUnknown),
 		},
-		"a long unknown name": {`{"` + strings.Repeat("é", 100) + `":1}`, faults(strings.Repeat("é", 32), "unknown", errUnknown)},
-		"twice": {
+		"long unknown name": {`{"` + strings.Repeat("é", 100) + `":1}`, violations(strings.Repeat("é", 32), "unknown", errUnknown)},
+		"duplicate name": {
 			`{"to":"+14155550123","to":"+14155550124","mediaUrl":"https://example.com/a.jpg"}`,
-			faults("to", "duplicate", "is given more than once"),
+			violations("to", "duplicate", "is given more than once"),
 		},
 		"wrong types": {
 			`{"to":14155550123,"text":null,"mediaUrl":["x"],"mediaUrls":"x","from":{}}`,
-			faults("to", "type", "must be a string, not a number", "text", "type", "must be a string, not null",
+			violations("to", "type", "must be a string, not a number", "text", "type", "must be a string, not null",
 				"mediaUrl", "type", "must be a string, not a list", "mediaUrls", "type", "must be a list of strings, not a string",
 				"from", "type", "must be a string, not an object"),
 		},
-		"wrong types in the list": {
+		"wrong types in a list": {
 			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg",null,false,"\ud83d"]}`,
-			faults("mediaUrls[1]", "type", "must be a string, not null", "mediaUrls[2]", "type", "must be a string, not a boolean",
+			violations("mediaUrls[1]", "type", "must be a string, not null", "mediaUrls[2]", "type", "must be a string, not a boolean",
 				"mediaUrls[3]", "utf8", errSurrogate),
 		},
-		"numbers that are none": {`{"validFor":"60"}`, faults("validFor", "type", "must be an integer, not a string")},
-		"a number that is null": {`{"validFor":null}`, faults("validFor", "type", "must be an integer, not null")},
-		"a broken number":       {`{"validFor":60.5}`, faults("validFor", "type", "must be an integer")},
-		"a number beyond all":   {`{"validFor":1e99}`, faults("validFor", "type", "must be an integer")},
-		"a list that is null":   {`{"mediaUrls":null}`, faults("mediaUrls", "type", "must be a list of strings, not null")},
-		"nothing":               {`{}`, faults("to", "required", errNoTo, "mediaUrl", "required", errNoMedia)},
-		"each field breaks its rule": {
+		"string as number":    {`{"validFor":"60"}`, violations("validFor", "type", "must be an integer, not a string")},
+		"null as number":      {`{"validFor":null}`, violations("validFor", "type", "must be an integer, not null")},
+		"fraction":            {`{"validFor":60.5}`, violations("validFor", "type", "must be an integer")},
+		"number out of range": {`{"validFor":1e99}`, violations("validFor", "type", "must be an integer")},
+		"null as list":        {`{"mediaUrls":null}`, violations("mediaUrls", "type", "must be a list of strings, not null")},
+		"empty object":        {`{}`, violations("to", "required", errNoTo, "mediaUrl", "required", errNoMedia)},
+		"every field invalid": {
 			`{"to":"123","text":"` + strings.Repeat("x", mms.MaxText+1) + `","mediaUrl":"ftp://x"}`,
-			faults("to", "e164", errE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",
+			violations("to", "e164", errE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",
 				"mediaUrl", "media_url", errScheme),
 		},
-		"some pictures of several": {
+		"some pictures invalid": {
 			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg","ftp://x","x"]}`,
-			faults("mediaUrls[1]", "media_url", errScheme, "mediaUrls[2]", "media_url", errScheme),
+			violations("mediaUrls[1]", "media_url", errScheme, "mediaUrls[2]", "media_url", errScheme),
 		},
-		"both spellings": {
+		"mediaUrl and mediaUrls": {
 			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","mediaUrls":["https://example.com/a.jpg"]}`,
-			faults("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two"),
+			violations("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two"),
 		},
 		"eleven pictures": {
 			`{"to":"+14155550123","mediaUrls":["x"` + strings.Repeat(`,"x"`, 10) + `]}`,
-			faults("mediaUrls", "max_items", "must list at most 10 pictures"),
+			violations("mediaUrls", "max_items", "must list at most 10 pictures"),
 		},
-		"foreign sender": {
+		"unknown sender": {
 			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","from":"+14155550999"}`,
-			faults("from", "sender", "is not one of the senders of this installation"),
+			violations("from", "sender", "is not one of the senders of this installation"),
 		},
 		"NUL in the text": {
 			`{"to":"+14155550123","text":"a\u0000b","mediaUrl":"https://example.com/a.jpg"}`,
-			faults("text", "control", "must not contain control characters other than line breaks"),
+			violations("text", "control", "must not contain control characters other than line breaks"),
 		},
 	}
 	for name, c := range cases {
@@ -179,7 +179,7 @@ func TestSendBadBodies(t *testing.T) {
 	}
 }
 
-func TestSendManyFaultsStayInProportion(t *testing.T) {
+func TestSendLimitsListedViolations(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
 	names, list := `{"x0":1`, `{"mediaUrls":[1`
@@ -200,10 +200,10 @@ func TestSendBodySize(t *testing.T) {
 	ada := newSystem(t).ada()
 	pad := func(size int) string { return validSend + strings.Repeat(" ", size-len(validSend)) }
 	if got := ada.do("POST", "/api/send-mms", pad(64<<10)); got.status != http.StatusAccepted {
-		t.Errorf("64 KiB: %d %s", got.status, got.body)
+		t.Errorf("64 KiB: got %d %s, want 202", got.status, got.body)
 	}
 	if got := ada.do("POST", "/api/send-mms", pad(64<<10+1)); got.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a byte more: %d %s", got.status, got.body)
+		t.Errorf("64 KiB and 1 byte: got %d %s, want 413", got.status, got.body)
 	}
 }
 
@@ -211,14 +211,14 @@ func TestSendContentTypes(t *testing.T) {
 	t.Parallel()
 	ada := newSystem(t).ada()
 	cases := map[string]int{
-		"":                                   202, // an example without the header
+		"":                                   202, // a client that sets none
 		"application/json":                   202,
 		"application/json; charset=utf-8":    202,
 		"Application/JSON;charset=\"UTF-8\"": 202,
 		"application/json; charset=latin1":   415,
-		"application/x-www-form-urlencoded":  415, // curl -d without -H
+		"application/x-www-form-urlencoded":  415, // the default of curl -d
 		"multipart/form-data; boundary=x":    415,
-		"text/plain":                         415, // what a foreign page can send unasked
+		"text/plain":                         415, // any site can make a browser send it
 		"application/problem+json":           415,
 		"json":                               415,
 		"/;":                                 415,
@@ -241,12 +241,12 @@ func TestSendFailures(t *testing.T) {
 		status int
 	}{
 		"unknown":     {errors.New("pq: relation +14155550123 does not exist"), 500},
-		"unavailable": {fmt.Errorf("accepting a message: %w: connection refused", mms.ErrUnavailable), 503},
+		"unavailable": {fmt.Errorf("creating a message: %w: connection refused", mms.ErrUnavailable), 503},
 	}
 	s := newSystem(t)
 	ada := s.ada()
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) { // one after the other: they share the fault
+		t.Run(name, func(t *testing.T) { // not parallel: the cases share the injected error
 			s.logs.reset()
 			s.messages.err = c.err
 			got := ada.do("POST", "/api/send-mms", validSend)
@@ -255,17 +255,18 @@ func TestSendFailures(t *testing.T) {
 	}
 }
 
-// checkOpaqueError wants an response that gives nothing away, and one log line.
+// checkOpaqueError checks that the response exposes no details and that the error is
+// logged once.
 func checkOpaqueError(t *testing.T, s *system, got response, status int) {
 	t.Helper()
-	if got.status != status || strings.Contains(got.body, "pq:") || strings.Contains(got.body, "refused") || strings.Contains(got.body, "fire") {
-		t.Errorf("got %d %s, want an opaque %d", got.status, got.body, status)
+	if got.status != status || strings.Contains(got.body, "pq:") || strings.Contains(got.body, "refused") || strings.Contains(got.body, "disk") {
+		t.Errorf("got %d %s, want %d without details", got.status, got.body, status)
 	}
 	if (got.header.Get("Retry-After") != "") != (status == http.StatusServiceUnavailable) {
 		t.Errorf("Retry-After is %q with %d", got.header.Get("Retry-After"), status)
 	}
 	logs := s.logs.String()
 	if strings.Count(logs, "level=ERROR") != 1 || !strings.Contains(logs, "request_id=test-request") {
-		t.Errorf("want one error in the log that names the request, got:\n%s", logs)
+		t.Errorf("got log:\n%s\nwant one error with the request id", logs)
 	}
 }
