@@ -164,13 +164,24 @@ func TestALongLineIsNotCountedToItsEnd(t *testing.T) {
 	store, owner := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
 	first := accept(t, store, owner)
-	// Twice as many are over, and stand before those in line.
-	if _, err := store.DB().Exec(`
+	// Twice as many messages are final, and come first in the table.
+	tx, err := store.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`SET LOCAL statement_timeout = 0`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(`
 		INSERT INTO messages (id, user_id, sender, recipient, text, status, backlog_state, next_attempt_at, task_check_at, expires_at, plivo_uuid, final_at)
 		SELECT lpad(to_hex(i), 32, '0')::uuid, user_id, sender, '+1416' || (2000000 + i), '', CASE WHEN waits THEN 'queued' ELSE 'delivered' END,
 			CASE WHEN waits THEN 'waiting' END, CASE WHEN waits THEN now() END, CASE WHEN waits THEN 'infinity'::timestamptz END, expires_at,
 			CASE WHEN NOT waits THEN i::text END, CASE WHEN NOT waits THEN now() END
 		FROM messages, generate_series(1, $1::int) AS i, LATERAL (SELECT i > $1::int * 2.0 / 3 AS waits) w`, 80_000); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.AddToBacklog(t.Context(), first.ID); err != nil {

@@ -13,46 +13,100 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// claimMessage lets a message pass when it is due, in time and wanted; when its
-// sender's gate is open and nobody of its priority or a higher one waits before
-// it; and when nothing pauses sending, nor its batch. Parameters: $1 message, $2 token, $3 lease in seconds. A gate of 0
-// seconds is always open, and not written to, so that nobody waits for its row.
-// A gate that does not exist is closed; StandInLine makes it. Who passes a little
-// late, by a twentieth of the interval at most, does not delay the next; the pace
-// has room for that (mms.PaceOf).
-const claimMessage = `
-WITH target AS (
-    SELECT m.id, m.sender FROM messages m
-    WHERE m.id = $1 AND m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
+// claimable is the condition under which a message m can be claimed, apart from its
+// sender's rate limit and its pair: it is queued, due and not expired, its recipient
+// has not opted out, and its batch is running. Unless it has been released, nothing is
+// paused and no message of the same or a higher priority waits for its sender.
+const claimable = `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
       AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
       AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
       AND (m.backlog_state = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
-          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority)))
+          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority)))`
+
+// pairInFlight is true when the sender and recipient of a message m have another
+// message in flight or in doubt.
+const pairInFlight = `EXISTS (
+        SELECT FROM messages o WHERE o.sender = m.sender AND o.recipient = m.recipient
+        AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held))
+    )`
+
+// setSending changes a message that is being claimed.
+const setSending = `
+    UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, backlog_state = NULL,
+        next_attempt_at = NULL, task_check_at = NULL, version = version + 1, updated_at = now()`
+
+// returnClaimed follows a CTE claimed with the claimed messages.
+const returnClaimed = `, event AS (
+    INSERT INTO message_events (message_id, kind, status, attempt)
+    SELECT id, 'attempt_started', status, attempts FROM claimed
+)
+SELECT ` + claimColumns + `
+FROM claimed m`
+
+// claimMessage claims one message if its sender's rate limit allows a send now. It
+// does not write to the limiter of an unlimited sender, so that its messages do not
+// wait for each other. A sender without a row in rate_limits cannot send;
+// AddToBacklog adds the row.
+//
+// A send that is late by up to a twentieth of the interval does not delay the next
+// one (mms.IntervalForRate leaves a margin).
+//
+// Parameters: $1 message, $2 token, $3 lease in seconds. claimMessages claims several
+// messages of unlimited senders with the same effect.
+const claimMessage = `
+WITH target AS (
+    SELECT m.id, m.sender FROM messages m
+    WHERE m.id = $1 AND ` + claimable + `
     FOR UPDATE OF m
-), rate_limit AS (
+), limiter AS (
     UPDATE rate_limits SET released_until = '-infinity',
         next_arrival_at = greatest(next_arrival_at, clock_timestamp() - 0.05 * interval_seconds * interval '1 second') + interval_seconds * interval '1 second'
     FROM target WHERE rate_limits.name = target.sender AND interval_seconds > 0 AND rate_limits.next_arrival_at <= clock_timestamp()
-    RETURNING clock_timestamp() AS passed
-), m AS (
-    UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, backlog_state = NULL,
-        next_attempt_at = NULL, task_check_at = NULL, version = version + 1, updated_at = now()
-    FROM target WHERE messages.id = target.id AND (EXISTS (SELECT FROM rate_limit)
+    RETURNING clock_timestamp() AS allowed_at
+), claimed AS (` + setSending + `
+    FROM target WHERE messages.id = target.id AND (EXISTS (SELECT FROM limiter)
         OR EXISTS (SELECT FROM rate_limits WHERE name = target.sender AND interval_seconds = 0))
     RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until)
-    SELECT id, attempts, $2, sender, coalesce((SELECT passed FROM rate_limit), clock_timestamp()), clock_timestamp() + $3 * interval '1 second' FROM m
-), event AS (
-    INSERT INTO message_events (message_id, kind, status, attempt)
-    SELECT id, 'attempt_started', status, attempts FROM m
-)
-SELECT ` + claimColumns + `
-FROM m`
+    SELECT id, attempts, $2, sender, coalesce((SELECT allowed_at FROM limiter), clock_timestamp()), clock_timestamp() + $3 * interval '1 second' FROM claimed
+)` + returnClaimed
+
+// claimMessages claims messages of unlimited senders. It leaves out what would make it
+// wait or fail as a whole: locked messages, all but one message of a pair, and pairs in
+// flight. Those are claimed alone. Parameters: $1 messages, $2 tokens, $3 lease in
+// seconds.
+const claimMessages = `
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::text[]) AS u (id, token)
+), target AS (
+    SELECT m.id, m.sender, m.recipient FROM input JOIN messages m ON m.id = input.id JOIN rate_limits ON rate_limits.name = m.sender
+    WHERE rate_limits.interval_seconds = 0 AND ` + claimable + `
+      AND NOT ` + pairInFlight + `
+    ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+), one_per_pair AS (
+    SELECT DISTINCT ON (sender, recipient) id FROM target ORDER BY sender, recipient, id
+), claimed AS (` + setSending + `
+    FROM one_per_pair WHERE messages.id = one_per_pair.id
+    RETURNING messages.*
+), attempt AS (
+    INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until)
+    SELECT claimed.id, claimed.attempts, input.token, claimed.sender, clock_timestamp(), clock_timestamp() + $3 * interval '1 second'
+    FROM claimed JOIN input ON input.id = claimed.id
+)` + returnClaimed
 
 // claimColumns are read into a claimRow; the table is named m.
 const claimColumns = `m.id, m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts
+
+// claimCounts are the earlier attempts that the retry policy counts. A first attempt
+// has none.
+const claimCounts = `
+    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
+        WHERE t.message_id = m.id AND t.outcome = 'transient_failure' AND t.http_status IS NOT NULL) ELSE 0 END AS transient_failures,
+    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
+        WHERE t.message_id = m.id AND t.outcome = 'account_error' AND EXISTS (
+            SELECT FROM attempts b WHERE b.outcome = 'accepted' AND b.started_at > t.started_at)) ELSE 0 END AS own_account_errors`
 
 type claimRow struct {
 	ID                uuid.UUID      `db:"id"`
@@ -73,53 +127,7 @@ func (r claimRow) claim() mms.Claim {
 	}
 }
 
-// claimCounts are what the retry policy goes by. A first attempt has nothing to
-// count.
-const claimCounts = `
-    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
-        WHERE t.message_id = m.id AND t.outcome = 'transient_failure' AND t.http_status IS NOT NULL) ELSE 0 END AS transient_failures,
-    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
-        WHERE t.message_id = m.id AND t.outcome = 'account_error' AND EXISTS (
-            SELECT FROM attempts b WHERE b.outcome = 'accepted' AND b.started_at > t.started_at)) ELSE 0 END AS own_account_errors`
-
-// selectClaim finds the claim that was begun with our token.
-const selectClaim = `
-SELECT ` + claimColumns + `
-FROM messages m JOIN attempts a ON a.message_id = m.id AND a.ordinal = m.attempts
-WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
-
-// Claim takes a queued message to status sending and begins an attempt with the
-// given token, which counts as lost after lease. It reports false when the
-// message cannot be claimed now; Obstacle says why.
-//
-// It does not give up when ctx ends: a claim that nobody waits for would leave the
-// message in doubt.
-func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
-	ctx = context.WithoutCancel(ctx)
-	if c, ok := s.claimInGroup(ctx, id, token, lease); ok {
-		return c.claim, c.claimed, c.err
-	}
-	return s.claimOne(ctx, id, token, lease)
-}
-
-func (s *Store) claimOne(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
-	var row claimRow
-	err := s.db.GetContext(ctx, &row, claimMessage, id, token, lease.Seconds())
-	if errors.Is(err, sql.ErrNoRows) {
-		// database/sql repeats a statement whose connection broke: the claim may
-		// be ours already.
-		err = s.db.GetContext(ctx, &row, selectClaim, id, token)
-	}
-	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_in_flight_per_pair") {
-		return mms.Claim{}, false, nil
-	}
-	if err == nil {
-		s.noteChanged(id)
-	}
-	return row.claim(), err == nil, wrapError(err, "claiming a message")
-}
-
-// claimCall is a wish to claim a message, and the claim.
+// claimCall is one call of Claim.
 type claimCall struct {
 	id    uuid.UUID
 	token string
@@ -130,107 +138,98 @@ type claimCall struct {
 	err     error
 }
 
-// claimGroup is claimMessage for many whose senders have no pace: who has to pass a
-// gate passes it alone. So does the second between two numbers, and who has one under
-// way there: it would fail the whole group. Parameters: $1 messages, $2 tokens,
-// $3 lease in seconds.
-const claimGroup = `
-WITH i AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::text[]) AS u (id, token)
-), target AS (
-    SELECT m.id, m.sender, m.recipient FROM i JOIN messages m ON m.id = i.id JOIN rate_limits g ON g.name = m.sender
-    WHERE m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now() AND g.interval_seconds = 0
-      AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
-      AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
-      AND (m.backlog_state = 'released' OR (
-          NOT EXISTS (SELECT FROM pauses)
-          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority)))
-      AND NOT ` + pairInFlight + `
-    ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
-), first AS (
-    SELECT DISTINCT ON (sender, recipient) id FROM target ORDER BY sender, recipient, id
-), m AS (
-    UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, backlog_state = NULL,
-        next_attempt_at = NULL, task_check_at = NULL, version = version + 1, updated_at = now()
-    FROM first WHERE messages.id = first.id
-    RETURNING messages.*
-), attempt AS (
-    INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until)
-    SELECT m.id, m.attempts, i.token, m.sender, clock_timestamp(), clock_timestamp() + $3 * interval '1 second' FROM m JOIN i ON i.id = m.id
-), event AS (
-    INSERT INTO message_events (message_id, kind, status, attempt)
-    SELECT id, 'attempt_started', status, attempts FROM m
-)
-SELECT ` + claimColumns + `
-FROM m`
-
-// claimInGroup claims a message together with others.
-func (s *Store) claimInGroup(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (c claimCall, ok bool) {
-	return s.claiming.Do(ctx, claimCall{id: id, token: token, lease: lease}, id.String(), s.claimGroup)
+// Claim moves a queued message to sending and starts an attempt with the given token.
+// The attempt counts as lost when its lease is not renewed in time. Claim reports false
+// when the message cannot be claimed now; ClaimBlocker says why.
+//
+// Claim does not stop when ctx ends: a claim that was committed without its caller
+// would leave the message in doubt. Concurrent calls share a statement; what the
+// shared statement did not claim is tried alone.
+func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
+	ctx = context.WithoutCancel(ctx)
+	call := claimCall{id: id, token: token, lease: lease}
+	if call, ok := s.claiming.Do(ctx, call, id.String(), s.claimTogether); ok {
+		return call.claim, call.claimed, call.err
+	}
+	return s.claimAlone(ctx, call)
 }
 
-func (s *Store) claimGroup(ctx context.Context, group []*groupcommit.Item[claimCall]) {
-	if p := group[0]; len(group) == 1 {
-		p.Value.claim, p.Value.claimed, p.Value.err = s.claimOne(ctx, p.Value.id, p.Value.token, p.Value.lease)
-		p.OK = true
+func (s *Store) claimTogether(ctx context.Context, batch []*groupcommit.Item[claimCall]) {
+	if len(batch) == 1 {
+		call := &batch[0].Value
+		call.claim, call.claimed, call.err = s.claimAlone(ctx, *call)
+		batch[0].OK = true
 		return
 	}
-	ids, tokens := make([]string, len(group)), make([]string, len(group))
-	byID := make(map[uuid.UUID]*groupcommit.Item[claimCall], len(group))
-	lease := group[0].Value.lease
-	for i, p := range group {
-		ids[i], tokens[i] = p.Value.id.String(), p.Value.token
-		byID[p.Value.id] = p
-		lease = min(lease, p.Value.lease)
+	ids, tokens := make([]string, len(batch)), make([]string, len(batch))
+	byID := make(map[uuid.UUID]*groupcommit.Item[claimCall], len(batch))
+	lease := batch[0].Value.lease
+	for i, item := range batch {
+		ids[i], tokens[i] = item.Value.id.String(), item.Value.token
+		byID[item.Value.id] = item
+		lease = min(lease, item.Value.lease)
 	}
 	var rows []claimRow
-	if err := s.db.SelectContext(ctx, &rows, claimGroup, pq.Array(ids), pq.Array(tokens), lease.Seconds()); err != nil {
-		return // each will learn the cause alone
+	if err := s.db.SelectContext(ctx, &rows, claimMessages, pq.Array(ids), pq.Array(tokens), lease.Seconds()); err != nil {
+		return // each call is tried alone and meets the error itself
 	}
 	for _, row := range rows {
-		p := byID[row.ID]
-		p.Value.claim, p.Value.claimed, p.OK = row.claim(), true, true
+		item := byID[row.ID]
+		item.Value.claim, item.Value.claimed, item.OK = row.claim(), true, true
 		s.noteChanged(row.ID)
 	}
 }
 
-// pairInFlight is true of a message m whose sender and recipient have another
-// message under way or in doubt.
-const pairInFlight = `EXISTS (
-        SELECT FROM messages o WHERE o.sender = m.sender AND o.recipient = m.recipient
-        AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held))
-    )`
+// selectClaim finds an open attempt by its token.
+const selectClaim = `
+SELECT ` + claimColumns + `
+FROM messages m JOIN attempts a ON a.message_id = m.id AND a.ordinal = m.attempts
+WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
+
+func (s *Store) claimAlone(ctx context.Context, call claimCall) (mms.Claim, bool, error) {
+	var row claimRow
+	err := s.db.GetContext(ctx, &row, claimMessage, call.id, call.token, call.lease.Seconds())
+	if errors.Is(err, sql.ErrNoRows) {
+		// The message may be claimed with this token already: database/sql repeats a
+		// statement whose connection broke, and so does a shared statement's fallback.
+		err = s.db.GetContext(ctx, &row, selectClaim, call.id, call.token)
+	}
+	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_in_flight_per_pair") {
+		return mms.Claim{}, false, nil
+	}
+	if err == nil {
+		s.noteChanged(call.id)
+	}
+	return row.claim(), err == nil, wrapError(err, "claiming a message")
+}
 
 const selectClaimBlocker = `
-SELECT extract(epoch FROM m.next_attempt_at - now()) AS wait, m.expires_at <= now() AS expired,
+SELECT extract(epoch FROM m.next_attempt_at - now()) AS due_in, m.expires_at <= now() AS expired,
     EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient) AS suppressed,
     coalesce(m.backlog_state, '') = 'released' AS released,
     EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS parked,
-    coalesce(extract(epoch FROM g.next_arrival_at - clock_timestamp()), 0) AS rate_limit,
-    EXISTS (
-        SELECT FROM messages o WHERE o.sender = m.sender AND o.recipient = m.recipient
-        AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held))
-    ) AS pair_in_flight
-FROM messages m LEFT JOIN rate_limits g ON g.name = m.sender
+    coalesce(extract(epoch FROM rate_limits.next_arrival_at - clock_timestamp()), 0) AS rate_limited,
+    ` + pairInFlight + ` AS pair_in_flight
+FROM messages m LEFT JOIN rate_limits ON rate_limits.name = m.sender
 WHERE m.id = $1 AND m.status = 'queued'`
 
-// ClaimBlocker says what keeps a message from being claimed.
+// ClaimBlocker returns what keeps a message from being claimed.
 func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocker, error) {
 	var row struct {
-		Wait       float64 `db:"wait"`
-		Expired    bool    `db:"expired"`
-		Suppressed bool    `db:"suppressed"`
-		Released   bool    `db:"released"`
-		SetAside   bool    `db:"parked"`
-		Gate       float64 `db:"rate_limit"`
-		PairBusy   bool    `db:"pair_in_flight"`
+		DueIn        float64 `db:"due_in"`
+		Expired      bool    `db:"expired"`
+		Suppressed   bool    `db:"suppressed"`
+		Released     bool    `db:"released"`
+		Parked       bool    `db:"parked"`
+		RateLimited  float64 `db:"rate_limited"`
+		PairInFlight bool    `db:"pair_in_flight"`
 	}
 	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.ClaimBlocker{Gone: true}, nil
 	}
 	return mms.ClaimBlocker{
-		DueIn: max(0, seconds(row.Wait)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, Parked: row.SetAside,
-		RateLimited: max(0, seconds(row.Gate)), PairInFlight: row.PairBusy,
-	}, wrapError(err, "asking why a message cannot be claimed")
+		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, Parked: row.Parked,
+		RateLimited: max(0, seconds(row.RateLimited)), PairInFlight: row.PairInFlight,
+	}, wrapError(err, "reading why a message cannot be claimed")
 }

@@ -7,23 +7,27 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/groupcommit"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// ClaimTogether claims messages with one statement, and reports which of them it got.
-func (s *Store) ClaimTogether(ctx context.Context, ids ...uuid.UUID) map[uuid.UUID]bool {
-	var group []*groupcommit.Item[claimCall]
+// ClaimTogether claims messages with one shared statement, and returns the claims of
+// those it claimed.
+func (s *Store) ClaimTogether(ctx context.Context, ids ...uuid.UUID) map[uuid.UUID]mms.Claim {
+	var batch []*groupcommit.Item[claimCall]
 	for _, id := range ids {
-		group = append(group, &groupcommit.Item[claimCall]{Value: claimCall{id: id, token: uuid.NewString(), lease: time.Minute}})
+		batch = append(batch, &groupcommit.Item[claimCall]{Value: claimCall{id: id, token: uuid.NewString(), lease: time.Minute}})
 	}
-	s.claimGroup(ctx, group)
-	claimed := map[uuid.UUID]bool{}
-	for _, p := range group {
-		claimed[p.Value.id] = p.OK
+	s.claimTogether(ctx, batch)
+	claims := map[uuid.UUID]mms.Claim{}
+	for _, item := range batch {
+		if item.OK && item.Value.claimed {
+			claims[item.Value.id] = item.Value.claim
+		}
 	}
-	return claimed
+	return claims
 }
 
-// ReleaseStatement and ProbeStatement look at the lines again and again.
+// Statements whose cost must not grow with the backlog.
 const (
 	ReleaseStatement = release
 	ProbeStatement   = probe

@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"pgregory.net/rapid"
 
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
@@ -219,18 +223,141 @@ func TestALockedMessageHoldsUpNoOther(t *testing.T) {
 	group.Wait()
 }
 
-// TestOnePairDoesNotSpoilItsGroup claims two messages between the same numbers, and one
-// whose numbers have another under way, together with others.
-func TestOnePairDoesNotSpoilItsGroup(t *testing.T) {
+// TestSharedClaimLeavesOutBusyPairs claims, with one statement, two messages of a pair,
+// one of a pair in flight, and another.
+func TestSharedClaimLeavesOutBusyPairs(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	claim(t, store, acceptFor(t, store, owner, "+14165550000").ID)
-	busy := acceptFor(t, store, owner, "+14165550000")
+	inFlight := acceptFor(t, store, owner, "+14165550000")
 	first, second := acceptFor(t, store, owner, "+14165550001"), acceptFor(t, store, owner, "+14165550001")
 	other := accept(t, store, owner)
-	got := store.ClaimTogether(t.Context(), busy.ID, second.ID, first.ID, other.ID)
-	want := map[uuid.UUID]bool{busy.ID: false, first.ID: true, second.ID: false, other.ID: true}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("claimed together (-want +got):\n%s", diff)
+	got := map[uuid.UUID]bool{}
+	for id := range store.ClaimTogether(t.Context(), inFlight.ID, second.ID, first.ID, other.ID) {
+		got[id] = true
+	}
+	if diff := cmp.Diff(map[uuid.UUID]bool{first.ID: true, other.ID: true}, got); diff != "" {
+		t.Errorf("claimed (-want +got):\n%s", diff)
 	}
 }
+
+// TestBothClaimStatementsAgree claims two messages in the same random state, one alone
+// and one with a shared statement, and compares all rows of the two. Each has a sender
+// of its own without a rate limit.
+func TestBothClaimStatementsAgree(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	exec := func(t *rapid.T, statement string, args ...any) {
+		t.Helper()
+		if _, err := store.DB().Exec(statement, args...); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	senders := []mms.PhoneNumber{"+14155550111", "+14155550112", "+14155550113"}
+	for _, sender := range senders {
+		if err := store.SetRateLimit(t.Context(), sender, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recipients := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		recipients++
+		state := drawClaimState(rt)
+		exec(rt, `DELETE FROM pauses`)
+		exec(rt, `UPDATE messages SET status = 'canceled', backlog_state = NULL, next_attempt_at = NULL, task_check_at = NULL, final_at = now(), held = false
+			WHERE status IN ('queued', 'sending', 'in_doubt')`)
+		var ids []uuid.UUID
+		for _, sender := range senders {
+			request := order(owner)
+			request.Sender, request.Recipient = sender, mms.PhoneNumber(fmt.Sprintf("+1416%07d", 2000000+recipients))
+			m, err := store.CreateMessage(t.Context(), request)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			ids = append(ids, m.ID)
+		}
+		for _, id := range ids[:2] {
+			for _, statement := range state {
+				exec(rt, statement, id)
+			}
+		}
+		_, alone, err := store.Claim(t.Context(), ids[0], token(), time.Minute)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		claims := store.ClaimTogether(t.Context(), ids[1], ids[2]) // two, so that they share a statement
+		_, together := claims[ids[1]]
+		if alone != together {
+			rt.Fatalf("claimed alone: %t, claimed together: %t", alone, together)
+		}
+		if diff := cmp.Diff(rowsOf(rt, store, ids[0]), rowsOf(rt, store, ids[1])); diff != "" {
+			rt.Fatalf("rows (-alone +together):\n%s", diff)
+		}
+	})
+}
+
+// drawClaimState returns statements that put the message $1, and what can block its
+// claim, in a random state.
+func drawClaimState(t *rapid.T) []string {
+	const addOther = `INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, priority, held)
+		SELECT gen_random_uuid(), user_id, sender, `
+	statements := []string{
+		// An earlier attempt, which counts for the retry policy.
+		`WITH attempt AS (INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, http_status)
+			SELECT id, 1, repeat('t', 32) || id, sender, now(), now(), 'transient_failure', 429 FROM messages WHERE id = $1)
+			UPDATE messages SET attempts = 1 WHERE id = $1`,
+		`UPDATE messages SET reason = 'rate_limited' WHERE id = $1`,
+		`UPDATE messages SET priority = 1 WHERE id = $1`,
+		`UPDATE messages SET backlog_state = 'waiting' WHERE id = $1`,
+		`UPDATE messages SET backlog_state = 'released' WHERE id = $1`,
+		`UPDATE messages SET next_attempt_at = now() + interval '1 hour' WHERE id = $1`,
+		`UPDATE messages SET expires_at = now() WHERE id = $1`,
+		`WITH b AS (INSERT INTO batches (id, user_id, name, state) SELECT gen_random_uuid(), user_id, '', 'running' FROM messages WHERE id = $1 RETURNING id)
+			UPDATE messages SET batch_id = b.id FROM b WHERE messages.id = $1`,
+		`UPDATE batches SET state = 'paused' WHERE id = (SELECT batch_id FROM messages WHERE id = $1)`,
+		`INSERT INTO suppressions (sender, recipient, reason) SELECT sender, recipient, 'recipient' FROM messages WHERE id = $1`,
+		`INSERT INTO pauses (cause, detail, probe_at) SELECT 'plivo_credit', '', now() WHERE $1::uuid IS NOT NULL ON CONFLICT DO NOTHING`,
+		addOther + `'+14165550009', '', 'queued', now(), 'infinity', 'waiting', 2, false FROM messages WHERE id = $1`,
+		addOther + `recipient, '', 'in_doubt', NULL, NULL, NULL, 2, true FROM messages WHERE id = $1`,
+		addOther + `recipient, '', 'sending', NULL, NULL, NULL, 2, false FROM messages WHERE id = $1`,
+		`UPDATE messages SET status = 'canceled', backlog_state = NULL, next_attempt_at = NULL, task_check_at = NULL, final_at = now() WHERE id = $1`,
+	}
+	drawn := rapid.SliceOfNDistinct(rapid.IntRange(0, len(statements)-1), 0, 4, rapid.ID[int]).Draw(t, "statements")
+	slices.Sort(drawn)
+	var state []string
+	for _, i := range drawn {
+		state = append(state, statements[i])
+	}
+	return state
+}
+
+// rowsOf returns the rows of a message, its attempts and its events, without what
+// differs between any two messages, and with times as whether they are set.
+func rowsOf(t *rapid.T, store *postgres.Store, id uuid.UUID) []string {
+	t.Helper()
+	var found []string
+	for _, query := range []string{
+		`SELECT to_jsonb(m) - '{id,sender,batch_id}'::text[] FROM messages m WHERE id = $1`,
+		`SELECT to_jsonb(a) - '{message_id,token,sender}'::text[] FROM attempts a WHERE message_id = $1 ORDER BY ordinal`,
+		`SELECT to_jsonb(e) - '{id,message_id}'::text[] FROM message_events e WHERE message_id = $1 ORDER BY id`,
+	} {
+		rows, err := store.DB().Query(query, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var row string
+			if err := rows.Scan(&row); err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, timestamp.ReplaceAllString(row, `"time"`))
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return found
+}
+
+var timestamp = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"`)

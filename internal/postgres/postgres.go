@@ -33,9 +33,9 @@ import (
 type Store struct {
 	db         *preparedDB
 	notifier   changeNotifier
-	creating   *groupcommit.Committer[creation]
+	creating   *groupcommit.Committer[createCall]
 	claiming   *groupcommit.Committer[claimCall]
-	submitting *groupcommit.Committer[submission]
+	submitting *groupcommit.Committer[submitCall]
 }
 
 // StatementTimeout is how long the api and the workers wait for one statement.
@@ -56,9 +56,9 @@ func Open(url string, maxConns int, timeout time.Duration) (*Store, error) {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{
 		db:         &preparedDB{DB: db, timeout: timeout, statements: map[string]*sqlx.Stmt{}},
-		creating:   groupcommit.New[creation](groupcommit.Options{Timeout: StatementTimeout}),
+		creating:   groupcommit.New[createCall](groupcommit.Options{Timeout: StatementTimeout}),
 		claiming:   groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
-		submitting: groupcommit.New[submission](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
+		submitting: groupcommit.New[submitCall](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
 	}, nil
 }
 
