@@ -17,7 +17,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// messageColumns are read into a messageRow; the table is named m.
+// messageColumns are the columns of a messageRow. The table must be aliased as m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
     m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
@@ -54,10 +54,10 @@ type messageRow struct {
 	Media         pq.StringArray `db:"media"`
 }
 
-// metadata is a column of JSON, an object of strings.
+// metadata is a jsonb column that holds an object of strings.
 type metadata map[string]string
 
-// Scan implements sql.Scanner. An empty object is nil.
+// Scan implements sql.Scanner. An empty object becomes nil.
 func (m *metadata) Scan(value any) error {
 	text, ok := value.([]byte)
 	if !ok {
@@ -102,24 +102,26 @@ const selectMessages = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
 FROM messages m WHERE m.user_id = $1`
 
-// A search that no index answers looks through messages from the newest on, one span of
-// them with each statement, so that none takes longer because there are more; and after
-// searchTime it comes back with what it has, to be gone on with. Words stand in another
-// table, which takes ten times as long as a sender.
+// A search by words or by sender has no index that yields one owner's messages in
+// order. It reads them from the newest on, one span per statement, and returns
+// what it has after searchTime, so that the cost of a request does not grow with
+// the number of messages. Words are in another table, which makes a message about
+// ten times as expensive to check.
 const (
-	wordSpan   = 5_000 // messages
-	senderSpan = 50_000
-	searchTime = 250 * time.Millisecond
+	firstWordSpan = 1_000 // messages
+	wordSpan      = 5_000
+	senderSpan    = 50_000
+	searchTime    = 250 * time.Millisecond
 )
 
-// spanOf is how many messages a statement may look through; 0: an index finds what the
-// page asks for.
-func spanOf(p mms.Page, few []string) int {
+// firstSpan returns how many messages the first statement of a search may read;
+// 0 means that an index answers the request with a single statement.
+func firstSpan(p mms.Page) int {
 	switch {
-	case p.Recipient != "" || p.Batch != uuid.Nil || few != nil:
+	case p.Recipient != "" || p.Batch != uuid.Nil:
 		return 0
 	case p.Text != "":
-		return wordSpan
+		return firstWordSpan
 	case p.Sender != "":
 		return senderSpan
 	default:
@@ -127,45 +129,59 @@ func spanOf(p mms.Page, few []string) int {
 	}
 }
 
-// Messages returns a page of the owner's messages, newest first, and before which
-// message the page behind it begins; uuid.Nil: there is none. A search may return fewer
-// than a page, or none, although there are more behind.
+// Messages returns a page of the owner's messages, newest first, and the id to
+// use as Before for the next page; uuid.Nil means that there is none. A search
+// may return a short or empty page although more results exist: follow the id.
 func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
 	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
-	few, err := s.rareMatches(ctx, p.Text)
-	if err != nil {
-		return nil, uuid.Nil, wrapError(err, "searching messages")
+	if span := firstSpan(p); span > 0 {
+		return s.search(ctx, owner, p, span)
 	}
-	messages := spanOf(p, few)
-	if messages == 0 {
-		return s.page(ctx, owner, p, few, uuid.Nil)
-	}
-	patience, cancelPatience := context.WithTimeout(ctx, searchTime)
-	defer cancelPatience()
+	return s.page(ctx, owner, p, nil, uuid.Nil)
+}
+
+// search reads the owner's messages span by span. A frequent word fills the page
+// from the first span. For any other word the text index is used next: when it
+// has few matches, one statement answers the rest of the search.
+func (s *Store) search(ctx context.Context, owner uuid.UUID, p mms.Page, span int) ([]mms.Message, uuid.UUID, error) {
+	deadline := time.Now().Add(searchTime)
 	var found []mms.Message
 	for {
-		span, err := s.spanEnd(ctx, owner, p.Before, messages)
+		end, err := s.spanEnd(ctx, owner, p.Before, span)
 		if err != nil {
 			return nil, uuid.Nil, err
 		}
-		list, next, err := s.page(ctx, owner, p, few, span)
+		list, next, err := s.page(ctx, owner, p, nil, end)
 		found = append(found, list...)
-		if err != nil || next != uuid.Nil || span == uuid.Nil {
+		if err != nil || next != uuid.Nil || end == uuid.Nil {
 			return found, next, err
 		}
-		p.Before, p.Limit = span, p.Limit-len(list)
-		if p.Limit == 0 || patience.Err() != nil {
-			return found, span, nil
+		p.Before, p.Limit = end, p.Limit-len(list)
+		if p.Limit == 0 || time.Now().After(deadline) {
+			return found, end, nil
 		}
+		if span != firstWordSpan {
+			continue
+		}
+		matches, err := s.rareMatches(ctx, p.Text)
+		if err != nil {
+			return nil, uuid.Nil, err
+		}
+		if matches != nil {
+			list, next, err := s.page(ctx, owner, p, matches, uuid.Nil)
+			return append(found, list...), next, err
+		}
+		span = wordSpan
 	}
 }
 
-// page is Messages with one statement, among messages from a span's end on.
-func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) ([]mms.Message, uuid.UUID, error) {
-	query, args := pageQuery(owner, p, few, from)
+// page reads one page with one statement: only messages from end on unless it is
+// uuid.Nil, and only those in matches, instead of by their words, unless it is nil.
+func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, matches []string, end uuid.UUID) ([]mms.Message, uuid.UUID, error) {
+	query, args := pageQuery(owner, p, matches, end)
 	var rows []messageRow
-	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // of many forms, each planned for its values
+	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // not prepared: planned for its filters
 		return nil, uuid.Nil, wrapError(err, "listing messages")
 	}
 	next := uuid.Nil
@@ -182,57 +198,60 @@ func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, few []str
 
 const selectSpanEnd = `SELECT id FROM messages WHERE user_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1`
 
-// spanEnd is the last message of a span of so many before one; uuid.Nil: the span reaches to the
-// first message of all.
-func (s *Store) spanEnd(ctx context.Context, owner, before uuid.UUID, messages int) (uuid.UUID, error) {
+// spanEnd returns the oldest message of a span of the given size that begins
+// before a message; uuid.Nil when the span reaches the owner's first message.
+func (s *Store) spanEnd(ctx context.Context, owner, before uuid.UUID, size int) (uuid.UUID, error) {
 	if before == uuid.Nil {
 		before = uuid.Max
 	}
 	var id uuid.UUID
-	err := s.db.GetContext(ctx, &id, selectSpanEnd, owner, before, messages-1)
+	err := s.db.GetContext(ctx, &id, selectSpanEnd, owner, before, size-1)
 	if errors.Is(err, sql.ErrNoRows) {
 		return uuid.Nil, nil
 	}
-	return id, wrapError(err, "measuring a search")
+	return id, wrapError(err, "finding the end of a search span")
 }
 
-// selectRareMatches finds the messages with these words if one of the words is rare: so rare
-// that it is not among the frequent ones that Postgres' statistics know. Of rare words
-// the planner has no idea how rare they are, and would rather read all messages from
-// the newest on than look for the few. NULL: none is rare, and the planner knows best.
-const selectRareMatches = `
+// selectMatches returns up to $2 messages, of all users, that contain all words.
+// The CTE is planned as if all matches were needed, so the planner uses the text
+// index unless it knows the words to be in a large part of all messages; then a
+// scan finds $2 of them at once.
+const selectMatches = `
 WITH found AS MATERIALIZED (
     SELECT message_id FROM message_search WHERE words @@ plainto_tsquery('simple', $1)
 )
-SELECT CASE WHEN tsvector_to_array(to_tsvector('simple', $1)) <@ (
-    SELECT most_common_elems::text::text[] FROM pg_stats WHERE schemaname = current_schema AND tablename = 'message_search' AND attname = 'words'
-) THEN NULL ELSE ARRAY(SELECT message_id FROM found LIMIT $2) END`
+SELECT message_id FROM found LIMIT $2`
 
-// maxRareMatches is how many messages are few. Where there are more, they are looked for from
-// the newest on, which finds enough for a page soon.
-const maxRareMatches = 2000
+const (
+	maxRareMatches = 2000
+	// The index reads all matches of a word before it returns the first: 200,000
+	// take about 20 ms.
+	rareMatchesTime = 100 * time.Millisecond
+)
 
-// rareMatches returns the ids of the messages, anybody's, with these words, or nil if
-// they are many.
+// rareMatches returns the ids of the messages, of all users, that contain all
+// words; nil when they are more than maxRareMatches, or take too long to find.
 func (s *Store) rareMatches(ctx context.Context, words string) ([]string, error) {
-	if words == "" {
+	lookupCtx, cancel := context.WithTimeout(ctx, rareMatchesTime)
+	defer cancel()
+	matches := []string{}
+	err := s.db.DB.SelectContext(lookupCtx, &matches, selectMatches, words, maxRareMatches+1) // not prepared: planned for its words
+	switch {
+	case lookupCtx.Err() != nil && ctx.Err() == nil, len(matches) > maxRareMatches:
 		return nil, nil
+	case err != nil:
+		return nil, wrapError(err, "looking up words")
 	}
-	var few pq.StringArray
-	err := s.db.GetContext(ctx, &few, selectRareMatches, words, maxRareMatches+1)
-	if len(few) > maxRareMatches {
-		few = nil
-	}
-	return few, err
+	return matches, nil
 }
 
-// clockSkew is by how much the clock that an id was made by and the
-// database's, by which a message was taken on, may differ at most for filters of
-// time to be quick and right.
+// clockSkew bounds the difference between the clock of the process that made a
+// message's id and the database's clock, which sets created_at. Within it, filters
+// by time can use the ids and stay exact.
 const clockSkew = 10 * time.Minute
 
-// pageQuery looks for p.Text among few, unless that is nil, in messages from one on.
-func pageQuery(owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) (string, []any) {
+// pageQuery builds the statement of page.
+func pageQuery(owner uuid.UUID, p mms.Page, matches []string, end uuid.UUID) (string, []any) {
 	query, args := selectMessages, []any{owner}
 	where := func(condition string, arg any) {
 		args = append(args, arg)
@@ -259,42 +278,43 @@ func pageQuery(owner uuid.UUID, p mms.Page, few []string, from uuid.UUID) (strin
 		where("m.id < $n", minID(p.Until.Add(clockSkew)))
 	}
 	if len(p.Metadata) > 0 {
-		object, _ := metadataJSON(p.Metadata) // a map of strings can always be written
+		object, _ := metadataJSON(p.Metadata) // cannot fail for a map of strings
 		where("EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id AND s.metadata <> '{}' AND s.metadata @> $n::jsonb)", object)
 	}
 	switch {
-	case few != nil:
-		where("m.id = ANY ($n::uuid[])", pq.Array(few))
+	case matches != nil:
+		where("m.id = ANY ($n::uuid[])", pq.Array(matches))
 	case p.Text != "":
-		where("EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id AND s.words @@ plainto_tsquery('simple', $n))", p.Text)
+		// Not EXISTS, which may become a join that reads all of message_search.
+		where("(SELECT s.words @@ plainto_tsquery('simple', $n) FROM message_search s WHERE s.message_id = m.id)", p.Text)
 	}
 	if p.Before != uuid.Nil {
 		where("m.id < $n", p.Before)
 	}
-	if from != uuid.Nil {
-		where("m.id >= $n", from)
+	if end != uuid.Nil {
+		where("m.id >= $n", end)
 	}
 	args = append(args, p.Limit+1)
 	return query + fmt.Sprintf(" ORDER BY m.id DESC LIMIT $%d", len(args)), args
 }
 
-// minID is the least UUIDv7 of a moment: ids are in the order of their times.
+// minID returns the smallest UUIDv7 of a time. Ids sort by their time.
 func minID(at time.Time) uuid.UUID {
 	var id uuid.UUID
 	binary.BigEndian.PutUint64(id[:8], uint64(max(0, at.UnixMilli()))<<16)
 	return id
 }
 
-// Message returns the owner's message with its attempts and events as of one
-// moment, or mms.ErrNotFound.
+// Message returns the owner's message with its attempts and events, all from one
+// snapshot, or mms.ErrNotFound.
 func (s *Store) Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error) {
 	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
 	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return mms.History{}, wrapError(err, "beginning to read a message")
+		return mms.History{}, wrapError(err, "reading a message")
 	}
-	defer tx.Rollback() //nolint:errcheck // nothing was written
+	defer tx.Rollback() //nolint:errcheck // the transaction is read-only
 	history, err := readHistory(ctx, tx, owner, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.History{}, mms.ErrNotFound
