@@ -121,3 +121,6 @@ func violates(err error, constraint string) bool {
 	var pqErr *pq.Error
 	return errors.As(err, &pqErr) && pqErr.Constraint == constraint
 }
+
+// seconds converts a number of seconds, as the database returns them, to a duration.
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }

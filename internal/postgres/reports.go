@@ -15,33 +15,33 @@ import (
 const selectAttemptByToken = `
 SELECT message_id, ordinal, coalesce(plivo_uuid, '') AS plivo_uuid FROM attempts WHERE token = $1`
 
-// AttemptByToken returns the attempt that a callback URL names, with the UUID
-// known for it so far, or mms.ErrNotFound.
+// AttemptByToken returns the attempt whose callback URL contains the token, and its
+// Plivo UUID, empty if not known yet; or mms.ErrNotFound.
 func (s *Store) AttemptByToken(ctx context.Context, token string) (mms.AttemptRef, string, error) {
 	var row struct {
 		MessageID uuid.UUID `db:"message_id"`
-		Number    int       `db:"ordinal"`
+		Ordinal   int       `db:"ordinal"`
 		PlivoUUID string    `db:"plivo_uuid"`
 	}
 	err := s.db.GetContext(ctx, &row, selectAttemptByToken, token)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.AttemptRef{}, "", mms.ErrNotFound
 	}
-	return mms.AttemptRef{MessageID: row.MessageID, Ordinal: row.Number}, row.PlivoUUID, wrapError(err, "reading an attempt by its token")
+	return mms.AttemptRef{MessageID: row.MessageID, Ordinal: row.Ordinal}, row.PlivoUUID, wrapError(err, "reading an attempt by its token")
 }
 
-// applyReport moves the message on if its status may come before the reported
-// one, and keeps what else was told, whenever it was told. $5 lists the statuses
-// that may come before. A state that Postcard does not know ($3 is empty) moves
-// nothing and is noted once. An opt-out is remembered.
+// applyReport moves the message to the reported status $3 if its status is one of
+// $5, the statuses that may precede it. Details such as units and cost are stored in
+// any order. A state unknown to Postcard ($3 is empty) leaves the status alone and is
+// recorded as an event once. An opt-out adds a suppression.
 const applyReport = `
 WITH old AS (
     SELECT id, status = ANY ($5) AS moves, $3 = '' AND NOT EXISTS (
-        SELECT FROM message_events WHERE message_id = $1 AND kind = $6 AND detail = $7) AS notes
+        SELECT FROM message_events WHERE message_id = $1 AND kind = $6 AND detail = $7) AS new_state
     FROM messages WHERE id = $1 AND plivo_uuid = $2 FOR UPDATE
 ), m AS (
-    UPDATE messages SET version = version + (moves OR notes)::int,
-        updated_at = CASE WHEN moves OR notes THEN now() ELSE updated_at END,
+    UPDATE messages SET version = version + (moves OR new_state)::int,
+        updated_at = CASE WHEN moves OR new_state THEN now() ELSE updated_at END,
         status = CASE WHEN moves THEN $3 ELSE status END,
         plivo_code = CASE WHEN moves THEN $4 ELSE plivo_code END,
         reason = CASE WHEN NOT moves THEN reason WHEN $3 = 'failed' THEN 'reported' ELSE '' END,
@@ -49,24 +49,24 @@ WITH old AS (
         unreported_since = CASE WHEN NOT moves THEN unreported_since WHEN $3 NOT IN ('delivered', 'undelivered', 'failed') THEN now() END,
         units = coalesce($8, units), cost = coalesce($9::numeric, cost),
         carrier_sent_at = coalesce($10, carrier_sent_at), carrier_report_at = coalesce($11, carrier_report_at)
-    FROM old WHERE messages.id = old.id AND (moves OR notes
+    FROM old WHERE messages.id = old.id AND (moves OR new_state
         OR (units, cost, carrier_sent_at, carrier_report_at) IS DISTINCT FROM
            (coalesce($8, units), coalesce($9::numeric, cost), coalesce($10, carrier_sent_at), coalesce($11, carrier_report_at)))
-    RETURNING messages.id, status, sender, recipient, moves, moves OR notes AS told
+    RETURNING messages.id, status, sender, recipient, moves, moves OR new_state AS recorded
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, $6, status, $12, $7 FROM m WHERE told
+    SELECT id, $6, status, $12, $7 FROM m WHERE recorded
 ), opted_out AS (
     INSERT INTO suppressions (sender, recipient, reason) SELECT sender, recipient, 'plivo' FROM m
     WHERE moves AND $4 = '` + mms.OptedOutCode + `' AND $3 IN ('failed', 'undelivered')
     ON CONFLICT DO NOTHING
 )
-SELECT id FROM m WHERE told`
+SELECT id FROM m WHERE recorded`
 
-// ApplyReport takes the attempt's message to the reported status, unless it is
-// that far already or is another of Plivo's than the one reported on, and keeps
-// what else the report tells. The event is of the given kind. It reports whether
-// there is news.
+// ApplyReport applies a report of Plivo to the attempt's message and records an
+// event of the given kind. A report that is out of order, or about another Plivo
+// UUID than the message's, does not change the status. It returns true when it
+// recorded an event.
 func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
 	before := []mms.Status{}
 	to, known := mms.StatusFromReport(r.State)
@@ -74,7 +74,7 @@ func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Repor
 	case known:
 		before = mms.StatusesBefore(to)
 	case r.State == "queued":
-		to = mms.Submitted // which it is already, and nothing leads back to
+		to = mms.Submitted // no status precedes it here: before stays empty
 	}
 	changed, err := s.exec(ctx, "applying a delivery report", applyReport,
 		ref.MessageID, r.PlivoUUID, string(to), r.ShortCode(), pq.Array(before), string(kind), r.Summary(),
@@ -84,56 +84,59 @@ func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Repor
 
 const pollSoon = `UPDATE messages SET unreported_since = '-infinity' WHERE id = $1 AND plivo_uuid IS NOT NULL`
 
-// PollSoon has Plivo asked about the attempt's message at once.
+// PollSoon makes the attempt's message due for the next poll of Plivo.
 func (s *Store) PollSoon(ctx context.Context, ref mms.AttemptRef) error {
 	_, err := s.db.ExecContext(ctx, pollSoon, ref.MessageID)
-	return wrapError(err, "having Plivo asked about a message")
+	return wrapError(err, "making a message due for a poll")
 }
 
-// takeUnreported takes messages of which nothing has been heard for $1 seconds.
+// takeUnreported returns messages without news from Plivo for $1 seconds. The ids are
+// compared as an array, and the attempt is looked up per message, because Postgres
+// may turn the joins into scans of whole tables.
 const takeUnreported = `
 WITH due AS (
     SELECT id FROM messages WHERE unreported_since <= now() - $1 * interval '1 second'
     ORDER BY unreported_since LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
     UPDATE messages SET unreported_since = CASE WHEN final_at IS NULL THEN now() END
-    FROM due WHERE messages.id = due.id
-    RETURNING messages.id, sender, recipient, plivo_uuid
+    WHERE id = ANY (ARRAY(SELECT id FROM due))
+    RETURNING id, sender, recipient, plivo_uuid
 )
-SELECT m.id, a.ordinal, m.plivo_uuid, m.sender, m.recipient FROM m JOIN attempts a ON a.plivo_uuid = m.plivo_uuid`
+SELECT m.id, a.ordinal, m.plivo_uuid, m.sender, m.recipient
+FROM m, LATERAL (SELECT ordinal FROM attempts WHERE plivo_uuid = m.plivo_uuid LIMIT 1) a`
 
-// TakeUnreported returns up to limit messages at Plivo of which nothing has been
-// heard for a while. Each comes up again after as long a while, until it is final.
+// TakeUnreported returns up to limit messages that Plivo has accepted and not
+// reported on for wait. Each is returned again after another wait, until it is final.
 func (s *Store) TakeUnreported(ctx context.Context, wait time.Duration, limit int) ([]mms.Unreported, error) {
 	var rows []struct {
 		ID        uuid.UUID `db:"id"`
-		Number    int       `db:"ordinal"`
+		Ordinal   int       `db:"ordinal"`
 		PlivoUUID string    `db:"plivo_uuid"`
 		Sender    string    `db:"sender"`
 		Recipient string    `db:"recipient"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, takeUnreported, wait.Seconds(), limit); err != nil {
-		return nil, wrapError(err, "taking silent messages")
+		return nil, wrapError(err, "taking unreported messages")
 	}
-	silent := make([]mms.Unreported, len(rows))
+	unreported := make([]mms.Unreported, len(rows))
 	for i, r := range rows {
-		silent[i] = mms.Unreported{
-			AttemptRef: mms.AttemptRef{MessageID: r.ID, Ordinal: r.Number}, PlivoUUID: r.PlivoUUID,
+		unreported[i] = mms.Unreported{
+			AttemptRef: mms.AttemptRef{MessageID: r.ID, Ordinal: r.Ordinal}, PlivoUUID: r.PlivoUUID,
 			Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
 		}
 	}
-	return silent, nil
+	return unreported, nil
 }
 
 const backOffUnreported = `
 UPDATE messages SET unreported_since = now() + least(now() - updated_at, interval '30 minutes')
 WHERE id = $1 AND unreported_since IS NOT NULL AND final_at IS NULL`
 
-// BackOffUnreported lets a message rest that Plivo had no news of: the longer, the
-// longer there has been none.
+// BackOffUnreported postpones the next poll of a message on which Plivo had no news,
+// by as long as it has been without news, 30 minutes at most.
 func (s *Store) BackOffUnreported(ctx context.Context, ref mms.AttemptRef) error {
 	_, err := s.db.ExecContext(ctx, backOffUnreported, ref.MessageID)
-	return wrapError(err, "letting a silent message rest")
+	return wrapError(err, "postponing the poll of a message")
 }
 
 const closeUnreported = `
@@ -143,16 +146,16 @@ WITH due AS (
     LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
     UPDATE messages SET final_at = now(), unreported_since = NULL, version = version + 1, updated_at = now()
-    FROM due WHERE messages.id = due.id RETURNING messages.id, status
+    WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING id, status
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'closed', status FROM m
 )
 SELECT id FROM m`
 
-// CloseUnreported closes up to limit messages of which nothing has been heard for
-// so long that no further report is expected, and returns how many.
+// CloseUnreported makes up to limit messages final that have had no news for silence,
+// after which Plivo sends no report any more. It returns how many.
 func (s *Store) CloseUnreported(ctx context.Context, silence time.Duration, limit int) (int, error) {
-	return s.exec(ctx, "closing silent messages", closeUnreported, silence.Seconds(), limit)
+	return s.exec(ctx, "closing unreported messages", closeUnreported, silence.Seconds(), limit)
 }
 
 func nullIfEmpty(s string) *string {
