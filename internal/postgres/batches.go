@@ -11,8 +11,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// batchColumns are the columns of a batchRow. The table must be aliased as b.
 const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.created, b.rejected, b.created_at,
-    coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS left,
+    coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS has_unsent,
     ` + pauseCause + ` AS paused`
 
 type batchRow struct {
@@ -24,7 +25,7 @@ type batchRow struct {
 	Created   int           `db:"created"`
 	Rejected  int           `db:"rejected"`
 	CreatedAt time.Time     `db:"created_at"`
-	HasUnsent bool          `db:"left"`
+	HasUnsent bool          `db:"has_unsent"`
 	Paused    string        `db:"paused"`
 }
 
@@ -49,8 +50,8 @@ func readBatch(ctx context.Context, db getter, owner, id uuid.UUID) (mms.Batch, 
 
 const countBatchMessages = `SELECT status, count(*) AS messages FROM messages WHERE batch_id = $1 GROUP BY status`
 
-// Batch returns the owner's batch and where its messages stand, or
-// mms.ErrNoBatch.
+// Batch returns the owner's batch with its messages counted by status, or
+// mms.ErrBatchNotFound.
 func (s *Store) Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error) {
 	batch, err := readBatch(ctx, s.db, owner, id)
 	if err != nil {
@@ -73,8 +74,8 @@ func (s *Store) Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, erro
 const selectBatches = `
 SELECT ` + batchColumns + ` FROM batches b WHERE user_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3`
 
-// Batches returns the owner's batches, newest first, without where their
-// messages stand, and whether there are more behind.
+// Batches returns a page of the owner's batches, newest first, without the counts,
+// and true when older ones follow.
 func (s *Store) Batches(ctx context.Context, owner, before uuid.UUID, limit int) ([]mms.Batch, bool, error) {
 	var rows []batchRow
 	if err := s.db.SelectContext(ctx, &rows, selectBatches, owner, nullID(before), limit+1); err != nil {
@@ -88,11 +89,11 @@ func (s *Store) Batches(ctx context.Context, owner, before uuid.UUID, limit int)
 }
 
 const selectBatchErrors = `
-SELECT f.row, f.field, f.rule, f.message FROM batch_errors f JOIN batches b ON b.id = f.batch_id
-WHERE b.id = $1 AND b.user_id = $2 AND f.sequence > $3 ORDER BY f.sequence LIMIT $4`
+SELECT e.row, e.field, e.rule, e.message FROM batch_errors e JOIN batches b ON b.id = e.batch_id
+WHERE b.id = $1 AND b.user_id = $2 AND e.sequence > $3 ORDER BY e.sequence LIMIT $4`
 
-// BatchErrors returns faults of the rows of the owner's batch that were not
-// taken on, from the one after number after on, and whether there are more.
+// BatchErrors returns a page of the errors in rejected rows of the owner's batch,
+// those with a sequence number greater than after, and true when more follow.
 func (s *Store) BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) ([]mms.RowError, bool, error) {
 	var rows []struct {
 		Row     int    `db:"row"`
@@ -101,21 +102,23 @@ func (s *Store) BatchErrors(ctx context.Context, owner, id uuid.UUID, after, lim
 		Message string `db:"message"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, selectBatchErrors, id, owner, after, limit+1); err != nil {
-		return nil, false, wrapError(err, "listing the faults of a batch")
+		return nil, false, wrapError(err, "listing the errors of a batch")
 	}
-	faults := make([]mms.RowError, min(len(rows), limit))
-	for i := range faults {
-		faults[i].Row, faults[i].Name, faults[i].Rule, faults[i].Message = rows[i].Row, rows[i].Field, rows[i].Rule, rows[i].Message
+	errs := make([]mms.RowError, min(len(rows), limit))
+	for i := range errs {
+		errs[i].Row, errs[i].Name, errs[i].Rule, errs[i].Message = rows[i].Row, rows[i].Field, rows[i].Rule, rows[i].Message
 	}
-	return faults, len(rows) > limit, nil
+	return errs, len(rows) > limit, nil
 }
 
 const setBatchState = `
 UPDATE batches SET state = $3, sync_pending = true WHERE id = $1 AND user_id = $2 AND state <> $3 AND state <> 'canceled' RETURNING id`
 
-// SetBatchState pauses, resumes or cancels the owner's batch, which holds for
-// every message of it that has not been claimed yet. That it is in that state
-// already is fine; a canceled one stays so: mms.ErrBatchOver.
+// SetBatchState pauses, resumes or cancels the owner's batch. It affects every
+// message of the batch that has not been claimed yet, as soon as it returns: claims
+// check the batch. Setting the current state again does nothing. It returns
+// mms.ErrBatchCanceled for another state of a canceled batch, and
+// mms.ErrBatchNotFound.
 func (s *Store) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error {
 	var changed uuid.UUID
 	err := s.db.GetContext(ctx, &changed, setBatchState, id, owner, string(state))
@@ -129,17 +132,20 @@ func (s *Store) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mm
 	return err
 }
 
-// takeUnsynced takes any: one whose messages are locked does not hold up the others.
+// takeUnsynced picks a batch at random, so that one with locked messages does not
+// block the others.
 const takeUnsynced = `SELECT id, state FROM batches WHERE sync_pending ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED`
 
-// unsyncedMessages are the messages of a batch that do not follow its state yet.
+// unsyncedMessages are the conditions for messages of batch $1 that do not match the
+// batch's state yet.
 var unsyncedMessages = map[mms.BatchState]string{
 	mms.BatchCanceled: `batch_id = $1 AND status IN ('scheduled', 'queued')`,
 	mms.BatchPaused:   `batch_id = $1 AND status = 'queued' AND backlog_state = 'waiting'`,
 	mms.BatchRunning:  `batch_id = $1 AND status = 'queued' AND backlog_state = 'parked'`,
 }
 
-// syncBatch has up to $2 messages of a batch follow its state.
+// syncBatch returns the statement that makes up to $2 messages of batch $1 match its
+// state.
 func syncBatch(state mms.BatchState) string {
 	picked := `SELECT id FROM messages WHERE ` + unsyncedMessages[state] + ` LIMIT $2 FOR UPDATE SKIP LOCKED`
 	switch state {
@@ -162,20 +168,21 @@ SELECT id FROM m`
 	}
 }
 
-// batchSynced leaves a batch unsettled of which somebody has locked a message.
+// batchSynced returns the statement that marks batch $1 as synced, unless messages are
+// left that another transaction has locked.
 func batchSynced(state mms.BatchState) string {
 	return `UPDATE batches SET sync_pending = false WHERE id = $1 AND NOT EXISTS (SELECT FROM messages WHERE ` + unsyncedMessages[state] + `)`
 }
 
-// SyncBatch has up to limit messages of one batch follow its state. It reports
-// false when nothing more can be done at present.
+// SyncBatch makes up to limit messages of one batch match the batch's state. It
+// returns false when there is nothing to do, or only locked messages are left.
 func (s *Store) SyncBatch(ctx context.Context, limit int) (bool, error) {
-	const doing = "settling a batch"
+	const doing = "syncing a batch"
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return false, wrapError(err, doing)
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
+	defer tx.Rollback() //nolint:errcheck // a no-op after the commit
 	var batch struct {
 		ID    uuid.UUID      `db:"id"`
 		State mms.BatchState `db:"state"`
@@ -191,7 +198,7 @@ func (s *Store) SyncBatch(ctx context.Context, limit int) (bool, error) {
 	if err := tx.SelectContext(ctx, &ids, syncBatch(batch.State), batch.ID, limit); err != nil {
 		return false, wrapError(err, doing)
 	}
-	over := false
+	done := false
 	if len(ids) == 0 {
 		result, err := tx.ExecContext(ctx, batchSynced(batch.State), batch.ID)
 		if err != nil {
@@ -201,40 +208,39 @@ func (s *Store) SyncBatch(ctx context.Context, limit int) (bool, error) {
 		if err != nil {
 			return false, wrapError(err, doing)
 		}
-		over = n == 1
+		done = n == 1
 	}
 	if err := tx.Commit(); err != nil {
 		return false, wrapError(err, doing)
 	}
 	s.noteChanged(ids...)
-	return over || len(ids) > 0, nil
+	return done || len(ids) > 0, nil
 }
 
-// park keeps a message whose batch is not running from being sent, for as
-// long as that lasts. It holds on to the batch's row, so that a batch which goes
-// on at that moment finds the message set aside, or this finds the batch going on.
+// park locks the batch's row, so that resuming the batch waits for it: either
+// SyncBatch finds the message parked, or park finds the batch running.
 const park = `
 WITH b AS (
-    SELECT b.id, b.state = 'canceled' AS over FROM batches b
+    SELECT b.id, b.state = 'canceled' AS canceled FROM batches b
     WHERE b.id = (SELECT batch_id FROM messages WHERE id = $1) AND b.state <> 'running' FOR SHARE
 ), m AS (
-    UPDATE messages SET status = CASE WHEN over THEN 'canceled' ELSE status END,
-        reason = CASE WHEN over THEN '' ELSE reason END,
-        next_attempt_at = CASE WHEN NOT over THEN next_attempt_at END,
-        task_check_at = CASE WHEN NOT over THEN 'infinity'::timestamptz END,
-        backlog_state = CASE WHEN NOT over THEN 'parked' END,
-        final_at = CASE WHEN over THEN now() END,
-        version = version + over::int, updated_at = now()
+    UPDATE messages SET status = CASE WHEN canceled THEN 'canceled' ELSE status END,
+        reason = CASE WHEN canceled THEN '' ELSE reason END,
+        next_attempt_at = CASE WHEN NOT canceled THEN next_attempt_at END,
+        task_check_at = CASE WHEN NOT canceled THEN 'infinity'::timestamptz END,
+        backlog_state = CASE WHEN NOT canceled THEN 'parked' END,
+        final_at = CASE WHEN canceled THEN now() END,
+        version = version + canceled::int, updated_at = now()
     FROM b WHERE messages.id = $1 AND messages.status = 'queued'
-    RETURNING messages.id, messages.status, over
+    RETURNING messages.id, messages.status, canceled
 ), event AS (
-    INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'canceled', status, 'batch' FROM m WHERE over
+    INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'canceled', status, 'batch' FROM m WHERE canceled
 )
 SELECT id FROM m`
 
-// Park sets a message aside whose batch is paused, and cancels one whose
-// batch is canceled. It reports false when its batch is running.
+// Park parks a queued message whose batch is paused, and cancels one whose batch is
+// canceled. It returns false when the batch is running.
 func (s *Store) Park(ctx context.Context, id uuid.UUID) (bool, error) {
-	changed, err := s.exec(ctx, "setting a message aside", park, id)
+	changed, err := s.exec(ctx, "parking a message", park, id)
 	return changed == 1, err
 }

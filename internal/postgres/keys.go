@@ -12,7 +12,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// keyColumns are read into a keyRow; the table is named k.
+// keyColumns are the columns of a keyRow. The table must be aliased as k.
 const keyColumns = `k.id, k.user_id, k.name, k.hint, k.scopes, coalesce(k.daily_cap, 0) AS daily_cap, k.created_at, k.last_used_at,
     k.expires_at, k.revoked_at, coalesce(k.expires_at <= now(), false) AS expired`
 
@@ -47,8 +47,9 @@ SELECT $1, $2, $3, $4, $5, nullif($6, 0), $7, now() + $8 * interval '1 day'
 WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL AND coalesce(expires_at > now(), true)) < $9
 RETURNING ` + keyColumns
 
-// CreateKey adds a key that expires after so many days, or never for nil. A
-// user who has too many already gets identity.ErrTooManyKeys.
+// CreateKey adds an API key that expires after the given number of days; nil means
+// never. It returns identity.ErrTooManyKeys when the user has identity.MaxKeys valid
+// keys.
 func (s *Store) CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error) {
 	var row keyRow
 	err := s.db.GetContext(ctx, &row, insertKey,
@@ -63,7 +64,7 @@ const selectKeys = `
 SELECT ` + keyColumns + ` FROM api_keys k WHERE user_id = $1
 ORDER BY revoked_at IS NOT NULL OR coalesce(expires_at <= now(), false), id DESC LIMIT 200`
 
-// Keys returns the user's keys, the valid ones first.
+// Keys returns the user's keys, the valid ones first, 200 at most.
 func (s *Store) Keys(ctx context.Context, user uuid.UUID) ([]identity.Key, error) {
 	var rows []keyRow
 	if err := s.db.SelectContext(ctx, &rows, selectKeys, user); err != nil {
@@ -82,8 +83,8 @@ WITH k AS (
 )
 SELECT pg_notify('` + AccessRevokedChannel + `', id::text), pg_notify('` + AccessRevokedChannel + `', user_id::text) FROM k`
 
-// RevokeKey ends a key of the user for good. That it has ended already is fine;
-// another's is identity.ErrNoKey.
+// RevokeKey revokes a key of the user. Revoking it again does nothing. It returns
+// identity.ErrNoKey for an unknown key and for another user's.
 func (s *Store) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
 	result, err := s.db.ExecContext(ctx, revokeKey, id, user)
 	if err != nil {
@@ -95,7 +96,7 @@ func (s *Store) RevokeKey(ctx context.Context, user, id uuid.UUID) error {
 	return nil
 }
 
-// selectKeyHolder finds a valid key and its user. $1 is the key's hash.
+// selectKeyHolder selects a valid key and its user by the key's hash.
 const selectKeyHolder = `
 SELECT ` + keyColumns + `, u.email, u.role, coalesce(u.daily_cap, 0) AS user_cap,
     coalesce(k.last_used_at < now() - interval '1 minute', true) AS stale
@@ -105,9 +106,9 @@ WHERE k.key_hash = $1 AND k.revoked_at IS NULL AND coalesce(k.expires_at > now()
 const touchKey = `
 UPDATE api_keys SET last_used_at = now() WHERE id = $1 AND coalesce(last_used_at < now() - interval '1 minute', true)`
 
-// PrincipalByKey returns who acts with the key of that hash, and notes that it
-// was used, once a minute at most. It returns identity.ErrNoKey for a key that
-// is not valid.
+// PrincipalByKey returns the principal that authenticates with the key of this hash,
+// and updates the key's last use, at most once a minute. It returns identity.ErrNoKey
+// for a key that is unknown, revoked or expired.
 func (s *Store) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Principal, error) {
 	var row struct {
 		keyRow
@@ -125,7 +126,7 @@ func (s *Store) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Pri
 	}
 	if row.Stale {
 		if _, err := s.db.ExecContext(ctx, touchKey, row.ID); err != nil {
-			return identity.Principal{}, wrapError(err, "noting the use of an API key")
+			return identity.Principal{}, wrapError(err, "updating the last use of an API key")
 		}
 	}
 	key := row.key()

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Sessions keeps the sessions of scs, so that an emptied Redis logs nobody out.
-// It implements scs.CtxStore.
+// Sessions stores the sessions of scs in Postgres, so that losing Redis logs nobody
+// out. It implements scs.CtxStore.
 type Sessions struct{ store *Store }
 
-// Sessions returns the session store of this database.
+// Sessions returns the session store.
 func (s *Store) Sessions() *Sessions { return &Sessions{store: s} }
 
 const selectSession = `SELECT data FROM sessions WHERE token = $1 AND expiry > now()`
 
-// FindCtx returns the data of a session, and false when there is none.
+// FindCtx returns the data of a session; false when it is unknown or expired.
 func (s *Sessions) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
 	var data []byte
 	err := s.store.db.GetContext(ctx, &data, selectSession, token)
@@ -38,15 +38,13 @@ func (s *Sessions) CommitCtx(ctx context.Context, token string, data []byte, exp
 
 const deleteSession = `DELETE FROM sessions WHERE token = $1`
 
-// DeleteCtx ends a session; that there is none is fine.
+// DeleteCtx deletes a session. An unknown session is no error.
 func (s *Sessions) DeleteCtx(ctx context.Context, token string) error {
 	_, err := s.store.db.ExecContext(ctx, deleteSession, token)
-	return wrapError(err, "ending a session")
+	return wrapError(err, "deleting a session")
 }
 
-// Find, Commit and Delete are what scs asks for where it has no context.
-
-// Find is FindCtx without a context.
+// Find is FindCtx without a context, which scs.Store requires.
 func (s *Sessions) Find(token string) ([]byte, bool, error) {
 	return s.FindCtx(context.Background(), token)
 }
@@ -61,8 +59,8 @@ func (s *Sessions) Delete(token string) error { return s.DeleteCtx(context.Backg
 
 const deleteExpiredSessions = `DELETE FROM sessions WHERE expiry < now()`
 
-// DeleteExpired removes the sessions that are over.
+// DeleteExpired deletes expired sessions.
 func (s *Sessions) DeleteExpired(ctx context.Context) error {
 	_, err := s.store.db.ExecContext(ctx, deleteExpiredSessions)
-	return wrapError(err, "removing old sessions")
+	return wrapError(err, "deleting expired sessions")
 }

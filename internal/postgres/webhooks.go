@@ -13,6 +13,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
+// webhookColumns are the columns of a webhookRow. The table must be aliased as w.
 const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.disabled_at, w.disabled_reason,
     CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until`
 
@@ -45,8 +46,8 @@ INSERT INTO webhooks AS w (id, user_id, url, description, statuses, secret)
 SELECT $1, $2, $3, $4, coalesce($5, '{}'::text[]), $6 WHERE (SELECT count(*) FROM webhooks WHERE user_id = $2) < $7
 RETURNING ` + webhookColumns
 
-// CreateWebhook adds a webhook. A user who has too many gets
-// webhook.ErrTooMany.
+// CreateWebhook adds a webhook, or returns webhook.ErrTooMany when its owner has
+// webhook.MaxEndpoints.
 func (s *Store) CreateWebhook(ctx context.Context, w webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error) {
 	var row webhookRow
 	err := s.db.GetContext(ctx, &row, insertWebhook, w.ID, w.Owner, w.URL, w.Description, pq.Array(w.Statuses), string(secret), webhook.MaxEndpoints)
@@ -73,7 +74,7 @@ func (s *Store) Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoi
 
 const selectWebhook = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE id = $1 AND user_id = $2`
 
-// Webhook returns the owner's webhook, or mms.ErrNoWebhook.
+// Webhook returns the owner's webhook, or webhook.ErrNotFound.
 func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error) {
 	var row webhookRow
 	err := s.db.GetContext(ctx, &row, selectWebhook, id, owner)
@@ -85,32 +86,33 @@ func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpo
 
 const deleteWebhook = `DELETE FROM webhooks WHERE id = $1 AND user_id = $2`
 
-// DeleteWebhook removes the owner's webhook with its events, or returns
-// mms.ErrNoWebhook.
+// DeleteWebhook deletes the owner's webhook and its events, or returns
+// webhook.ErrNotFound.
 func (s *Store) DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error {
-	return s.onWebhook(ctx, "removing a webhook", deleteWebhook, id, owner)
+	return s.updateWebhook(ctx, "deleting a webhook", deleteWebhook, id, owner)
 }
 
 const rotateSecret = `
 UPDATE webhooks SET old_secret = secret, old_secret_until = now() + $4 * interval '1 second', secret = $3
 WHERE id = $1 AND user_id = $2`
 
-// RotateSecret gives the owner's webhook a new secret. For a while the old one
-// signs beside it. It returns mms.ErrNoWebhook.
+// RotateSecret replaces the secret of the owner's webhook. The old secret signs
+// deliveries too for webhook.SecretOverlap. It returns webhook.ErrNotFound.
 func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error {
-	return s.onWebhook(ctx, "changing a webhook's secret", rotateSecret, id, owner, string(secret), webhook.SecretOverlap.Seconds())
+	return s.updateWebhook(ctx, "rotating a webhook's secret", rotateSecret, id, owner, string(secret), webhook.SecretOverlap.Seconds())
 }
 
 const enableWebhook = `
 UPDATE webhooks SET disabled_at = NULL, disabled_reason = '', failing_since = NULL WHERE id = $1 AND user_id = $2`
 
-// EnableWebhook switches the owner's webhook on again, or returns
-// mms.ErrNoWebhook.
+// EnableWebhook enables the owner's webhook after it was disabled, or returns
+// webhook.ErrNotFound.
 func (s *Store) EnableWebhook(ctx context.Context, owner, id uuid.UUID) error {
-	return s.onWebhook(ctx, "switching a webhook on", enableWebhook, id, owner)
+	return s.updateWebhook(ctx, "enabling a webhook", enableWebhook, id, owner)
 }
 
-func (s *Store) onWebhook(ctx context.Context, doing, query string, args ...any) error {
+// updateWebhook executes a statement that changes one webhook.
+func (s *Store) updateWebhook(ctx context.Context, doing, query string, args ...any) error {
 	result, err := s.db.ExecContext(ctx, query, args...)
 	if err != nil {
 		return wrapError(err, doing)
@@ -121,6 +123,7 @@ func (s *Store) onWebhook(ctx context.Context, doing, query string, args ...any)
 	return nil
 }
 
+// eventColumns are the columns of a webhookEventRow. The table must be aliased as e.
 const eventColumns = `e.id, e.sequence, e.webhook_id, e.message_id, e.status, e.version, e.occurred_at, e.state, e.attempts, e.due_at, e.attempted_at,
     coalesce(e.http_status, 0) AS http_status, e.error`
 
@@ -152,8 +155,8 @@ const insertTestEvent = `
 INSERT INTO webhook_events AS e (webhook_id) SELECT id FROM webhooks WHERE id = $1 AND user_id = $2 AND disabled_at IS NULL
 RETURNING ` + eventColumns
 
-// CreateTestEvent has the owner's webhook told of a test. One that is switched off
-// gets none: mms.ErrNoWebhook.
+// CreateTestEvent adds a test event to the owner's webhook, or returns
+// webhook.ErrNotFound, also for a disabled webhook.
 func (s *Store) CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webhook.Event, error) {
 	var row webhookEventRow
 	err := s.db.GetContext(ctx, &row, insertTestEvent, id, owner)
@@ -167,8 +170,9 @@ const selectWebhookEvents = `
 SELECT ` + eventColumns + ` FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
 WHERE w.id = $1 AND w.user_id = $2 AND ($3 = 0 OR e.sequence < $3) ORDER BY e.sequence DESC LIMIT $4`
 
-// WebhookEvents returns events of the owner's webhook, newest first, those
-// before the number before if it is not 0, and whether there are more.
+// WebhookEvents returns a page of the events of the owner's webhook, newest first,
+// and true when older ones follow. before is the sequence number at which the page
+// begins, exclusive; 0 for the newest.
 func (s *Store) WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error) {
 	var rows []webhookEventRow
 	if err := s.db.SelectContext(ctx, &rows, selectWebhookEvents, id, owner, before, limit+1); err != nil {
@@ -186,8 +190,8 @@ UPDATE webhook_events AS e SET state = 'pending', attempts = 0, due_at = now(), 
 FROM webhooks w WHERE e.id = $1 AND w.id = $2 AND w.user_id = $3 AND e.webhook_id = w.id AND w.disabled_at IS NULL
 RETURNING ` + eventColumns
 
-// ReplayEvent has the owner's webhook told of an event again. It returns
-// mms.ErrNoWebhook also when the webhook is switched off.
+// ReplayEvent makes an event of the owner's webhook pending again. It returns
+// webhook.ErrNotFound, also for a disabled webhook.
 func (s *Store) ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error) {
 	var row webhookEventRow
 	err := s.db.GetContext(ctx, &row, replayEvent, id, endpoint, owner)
@@ -206,8 +210,8 @@ WHERE id IN (
 )
 RETURNING id, generation`
 
-// TakeWebhookEvents returns the tasks of up to limit events that have none, or
-// may have lost theirs.
+// TakeWebhookEvents returns a task with a new generation for each of up to limit
+// pending events that have no task yet, or may have lost it.
 func (s *Store) TakeWebhookEvents(ctx context.Context, limit int) ([]webhook.Task, error) {
 	var rows []struct {
 		ID         uuid.UUID `db:"id"`
@@ -223,8 +227,8 @@ func (s *Store) TakeWebhookEvents(ctx context.Context, limit int) ([]webhook.Tas
 	return tasks, nil
 }
 
-// claimEvent begins a try, during which nobody else tries: for $2 seconds it is
-// not due.
+// claimEvent begins a delivery attempt. The event is not due for $2 seconds, so nobody
+// else attempts it meanwhile.
 const claimEvent = `
 WITH e AS (
     UPDATE webhook_events SET attempts = attempts + 1, attempted_at = now(), due_at = now() + $2 * interval '1 second',
@@ -245,19 +249,19 @@ const selectEventDue = `
 SELECT greatest(0, extract(epoch FROM e.due_at - now())) AS wait FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
 WHERE e.id = $1 AND e.state = 'pending' AND w.disabled_at IS NULL`
 
-// WebhookEventDue says how long it is until a pending event's next try; false
-// when there will be none.
+// WebhookEventDue returns the time until the next delivery attempt of a pending event;
+// false when there will be none.
 func (s *Store) WebhookEventDue(ctx context.Context, id uuid.UUID) (time.Duration, bool, error) {
 	var wait float64
 	err := s.db.GetContext(ctx, &wait, selectEventDue, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, nil
 	}
-	return seconds(wait), err == nil, wrapError(err, "asking when a webhook event is due")
+	return seconds(wait), err == nil, wrapError(err, "reading when a webhook event is due")
 }
 
-// ClaimWebhookEvent begins a try of at most lease. It reports false when there
-// is nothing to do (yet).
+// ClaimWebhookEvent begins a delivery attempt that may take up to lease. It returns
+// false when the event is not due or not pending.
 func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (webhook.Delivery, bool, error) {
 	var row struct {
 		webhookEventRow
@@ -276,33 +280,36 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 	if err != nil {
 		return webhook.Delivery{}, false, wrapError(err, "claiming a webhook event")
 	}
-	t := webhook.Delivery{
+	delivery := webhook.Delivery{
 		Event: row.event(), URL: row.URL, Secret: webhook.Secret(row.Secret), OldSecret: webhook.Secret(row.OldSecret),
 		Failing: row.Failing, Now: row.Now,
 	}
 	if !row.MessageID.Valid {
-		return t, true, nil
+		return delivery, true, nil
 	}
 	var message messageRow
 	if err := s.db.GetContext(ctx, &message, selectMessageByID, row.MessageID.UUID); err != nil {
 		return webhook.Delivery{}, false, wrapError(err, "reading the message of a webhook event")
 	}
-	t.Message = webhook.AsOf(message.message(), t.Event, mms.Reason(row.Reason), row.PlivoCode)
-	return t, true, nil
+	delivery.Message = webhook.AsOf(message.message(), delivery.Event, mms.Reason(row.Reason), row.PlivoCode)
+	return delivery, true, nil
 }
 
 const postponeEvent = `
 UPDATE webhook_events SET attempts = attempts - 1, due_at = now() + $3 * interval '1 second', task_check_at = now() + ($3 + 30) * interval '1 second'
 WHERE id = $1 AND attempts = $2 AND state = 'pending'`
 
-// PostponeWebhookEvent takes a claim back: nothing was tried.
-func (s *Store) PostponeWebhookEvent(ctx context.Context, t webhook.Delivery, wait time.Duration) error {
-	_, err := s.db.ExecContext(ctx, postponeEvent, t.ID, t.Attempts, wait.Seconds())
-	return wrapError(err, "putting a webhook event off")
+// PostponeWebhookEvent undoes a claim without an attempt; the event is due again after
+// wait.
+func (s *Store) PostponeWebhookEvent(ctx context.Context, d webhook.Delivery, wait time.Duration) error {
+	_, err := s.db.ExecContext(ctx, postponeEvent, d.ID, d.Attempts, wait.Seconds())
+	return wrapError(err, "postponing a webhook event")
 }
 
-// recordDelivery records a try. $3 OK, $4 HTTP status, $5 error, $6 seconds until
-// the next try or NULL for none, $7 gone, $8 how long a webhook may fail.
+// recordDelivery records the result of a delivery attempt. Parameters: $1 event,
+// $2 number of the attempt, $3 whether it succeeded, $4 HTTP status, $5 error,
+// $6 seconds until the next attempt, NULL for none, $7 whether the endpoint is gone,
+// $8 how many seconds a webhook may fail before it is disabled.
 const recordDelivery = `
 WITH e AS (
     UPDATE webhook_events SET http_status = nullif($4, 0), error = $5,
@@ -317,18 +324,19 @@ WITH e AS (
         AND (failing_since IS NOT NULL OR NOT $3)
     RETURNING webhooks.id, disabled_at
 )
-UPDATE webhook_events SET state = 'failed', error = 'The webhook was switched off.'
+UPDATE webhook_events SET state = 'failed', error = 'The webhook was disabled.'
 FROM w WHERE w.disabled_at IS NOT NULL AND webhook_id = w.id AND state = 'pending' AND webhook_events.id <> $1`
 
-// RecordWebhookDelivery records what a try came to, and when the next is due; nil:
-// never. A webhook that has failed for too long, or is gone, is switched off.
-func (s *Store) RecordWebhookDelivery(ctx context.Context, t webhook.Delivery, told webhook.DeliveryResult, next *time.Duration) error {
+// RecordWebhookDelivery records the result of a delivery attempt. next is the time
+// until the next attempt; nil means that there is none. The webhook is disabled when
+// its endpoint is gone or has failed for webhook.DisableAfter.
+func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, next *time.Duration) error {
 	var wait sql.NullFloat64
 	if next != nil {
 		wait = sql.NullFloat64{Float64: next.Seconds(), Valid: true}
 	}
-	_, err := s.db.ExecContext(ctx, recordDelivery, t.ID, t.Attempts, told.OK, told.HTTPStatus, told.Error, wait, told.Gone(), webhook.DisableAfter.Seconds())
-	return wrapError(err, "recording a try to tell a webhook")
+	_, err := s.db.ExecContext(ctx, recordDelivery, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, result.Gone(), webhook.DisableAfter.Seconds())
+	return wrapError(err, "recording a webhook delivery")
 }
 
 const deleteOldEvents = `

@@ -1,0 +1,88 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+const failSuppressed = `
+WITH m AS (
+    UPDATE messages SET status = 'failed', reason = 'opted_out', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
+        version = version + 1, updated_at = now(), final_at = now()
+    WHERE id = $1 AND status = 'queued' AND EXISTS (
+        SELECT FROM suppressions s WHERE s.sender = messages.sender AND s.recipient = messages.recipient)
+    RETURNING id, status
+), event AS (
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'suppressed', status FROM m
+)
+SELECT id FROM m`
+
+// FailSuppressed fails a queued message whose recipient has opted out.
+func (s *Store) FailSuppressed(ctx context.Context, id uuid.UUID) error {
+	_, err := s.exec(ctx, "failing a message to a suppressed recipient", failSuppressed, id)
+	return err
+}
+
+const addSuppressions = `
+INSERT INTO suppressions (sender, recipient, reason)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING`
+
+// AddSuppressions adds suppressions and returns how many of them are new.
+func (s *Store) AddSuppressions(ctx context.Context, list []mms.Suppression) (int, error) {
+	var senders, recipients, reasons []string
+	for _, sup := range list {
+		senders, recipients, reasons = append(senders, string(sup.Sender)), append(recipients, string(sup.Recipient)), append(reasons, string(sup.Reason))
+	}
+	result, err := s.db.ExecContext(ctx, addSuppressions, pq.Array(senders), pq.Array(recipients), pq.Array(reasons))
+	if err != nil {
+		return 0, wrapError(err, "adding suppressions")
+	}
+	n, err := result.RowsAffected()
+	return int(n), wrapError(err, "adding suppressions")
+}
+
+const removeSuppression = `DELETE FROM suppressions WHERE sender = $1 AND recipient = $2 RETURNING sender`
+
+// RemoveSuppression removes a suppression. It returns false when there is none.
+func (s *Store) RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error) {
+	var removed string
+	err := s.db.GetContext(ctx, &removed, removeSuppression, string(sender), string(recipient))
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, wrapError(err, "removing a suppression")
+}
+
+const selectSuppressions = `
+SELECT sender, recipient, reason, created_at FROM suppressions
+WHERE ($1 = '' OR recipient = $1) AND (recipient, sender) > ($2, $3)
+ORDER BY recipient, sender LIMIT $4`
+
+// Suppressions returns a page of suppressions ordered by recipient and sender, from
+// after the given pair on, and true when more follow. A recipient restricts the list;
+// empty means all.
+func (s *Store) Suppressions(ctx context.Context, recipient mms.PhoneNumber, after mms.Suppression, limit int) ([]mms.Suppression, bool, error) {
+	var rows []struct {
+		Sender    string    `db:"sender"`
+		Recipient string    `db:"recipient"`
+		Reason    string    `db:"reason"`
+		CreatedAt time.Time `db:"created_at"`
+	}
+	err := s.db.SelectContext(ctx, &rows, selectSuppressions, string(recipient), string(after.Recipient), string(after.Sender), limit+1)
+	if err != nil {
+		return nil, false, wrapError(err, "listing suppressions")
+	}
+	list := make([]mms.Suppression, min(len(rows), limit))
+	for i := range list {
+		r := rows[i]
+		list[i] = mms.Suppression{Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient), Reason: mms.SuppressionReason(r.Reason), CreatedAt: r.CreatedAt}
+	}
+	return list, len(rows) > limit, nil
+}
