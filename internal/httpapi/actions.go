@@ -24,7 +24,7 @@ func (a *api) registerActions() {
 		OperationID: "resendMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/resend", Tags: []string{"messages"},
 		Summary: "Resend a message",
 		Description: "Creates a new message with the same content, whose resendOf is the ID of the original. " +
-			"Returns 409 if the original is not final yet: resending it could deliver it twice.",
+			"Returns 409 unless the original is sent or final: resending it could deliver it twice.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": a.jsonResponse("The message was created and will be sent.", reflect.TypeFor[CreatedMessage]())},
 		Errors:        []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},

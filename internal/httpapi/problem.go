@@ -101,7 +101,7 @@ var kinds = []struct {
 	{webhook.ErrTooMany, http.StatusConflict, "You have reached the maximum number of webhooks. Delete one that is no longer needed."},
 	{mms.ErrBatchCanceled, http.StatusConflict, "The batch is canceled and cannot be paused or resumed."},
 	{mms.ErrTooLate, http.StatusConflict, "The message can no longer be canceled: it has already been handed to Plivo."},
-	{mms.ErrNotFinal, http.StatusConflict, "The message is not final yet. Resending it now could deliver it twice."},
+	{mms.ErrNotFinal, http.StatusConflict, "The message is still being sent. Resending it now could deliver it twice. Retry once it is sent or final."},
 	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for a different request in the last 24 hours. Use a new key for each new request."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held, or a decision has already been made."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The service is temporarily unavailable. Retry in a few seconds."},

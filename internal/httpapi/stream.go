@@ -77,8 +77,8 @@ func (a *api) streamMessage(ctx context.Context, principal identity.Principal, i
 		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, err
 	}
 	return a.stream(in.Request, principal, watch, func(ctx context.Context, send sendEvent) error {
-		// Reading the version is cheap, and most notifications of a reconnected
-		// client bring nothing new.
+		// The hub also notifies streams whose message has not changed, and all of them
+		// at once. Reading the version is much cheaper than reading the message.
 		if version, err := a.version(ctx, principal.UserID, id); err != nil || version == known {
 			return err
 		}
