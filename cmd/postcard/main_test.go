@@ -54,7 +54,7 @@ func TestUserCommands(t *testing.T) {
 	for _, step := range []struct{ args, in, wantOut, wantErr string }{
 		{args: "migrate", wantOut: "up to date"},
 		{args: "user add Ada@Example.com", in: secret + "\n", wantOut: "Added ada@example.com as user"},
-		{args: "user add ada@example.com", in: secret, wantErr: "exists already"},
+		{args: "user add ada@example.com", in: secret, wantErr: "already exists"},
 		{args: "user add root@example.com --admin", in: secret + "\r\n", wantOut: "as admin"},
 		{args: "user add x@example.com", in: "", wantErr: "standard input"},
 		{args: "user add x@example.com", in: "short\n", wantErr: "password"},

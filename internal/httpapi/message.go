@@ -13,7 +13,7 @@ type Message struct {
 	ID              uuid.UUID         `json:"id" format:"uuid" doc:"The ID of the message."`
 	Status          mms.Status        `json:"status" doc:"The status of the message." example:"queued"`
 	StatusTitle     string            `json:"statusTitle" doc:"The status as a display title." example:"Queued"`
-	Explanation     string            `json:"explanation" doc:"The status in plain language, and what happens next." example:"The message is stored safely and waits for a worker."`
+	Explanation     string            `json:"explanation" doc:"The status in plain language, and what happens next." example:"The message is stored and waits to be sent."`
 	NextStep        string            `json:"nextStep,omitempty" doc:"What you can do about the status. Absent if there is nothing to do."`
 	Final           bool              `json:"final" doc:"Whether the status is final. A late delivery report can still change undelivered to delivered."`
 	StatusURL       string            `json:"statusUrl" doc:"The URL of this message." format:"uri-reference"`
@@ -93,7 +93,7 @@ func messagePath(id uuid.UUID) string { return messagesPath + "/" + id.String() 
 
 // CodeMeaning explains a Plivo error code.
 type CodeMeaning struct {
-	Description string          `json:"description" doc:"What happened." example:"The carrier's filter took it for spam."`
+	Description string          `json:"description" doc:"What happened." example:"The carrier's filter classified the message as spam."`
 	Responsible mms.Responsible `json:"responsible" doc:"The party responsible for the failure." enum:"message,operator,plivo,carrier,recipient,unknown" example:"message"`
 	NextStep    string          `json:"nextStep" doc:"What to do next."`
 }

@@ -46,10 +46,10 @@ func TestGetMessage(t *testing.T) {
 	got := s.ada().do("GET", "/api/messages/"+h.ID.String(), "")
 	want := map[string]any{
 		"id": h.ID.String(), "status": "undelivered", "statusTitle": "Not delivered", "final": true,
-		"explanation": "The carrier could not deliver the message. The carrier's filter took it for spam. (Plivo's code 30)",
+		"explanation": h.Explain(),
 		"nextStep":    mms.ExplainPlivoCode("30").NextStep,
 		"plivoCodeMeaning": map[string]any{
-			"description": "The carrier's filter took it for spam.", "responsible": "message", "nextStep": mms.ExplainPlivoCode("30").NextStep,
+			"description": mms.ExplainPlivoCode("30").Description, "responsible": "message", "nextStep": mms.ExplainPlivoCode("30").NextStep,
 		},
 		"statusUrl": "/api/messages/" + h.ID.String(),
 		"to":        "+14155550123", "from": "+14155550100", "text": "hello", "mediaUrls": []any{"https://example.com/a.jpg"},

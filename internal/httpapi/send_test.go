@@ -28,7 +28,7 @@ func TestSend(t *testing.T) {
 	id, _ := body["id"].(string)
 	want := map[string]any{
 		"id": id, "status": "queued", "statusTitle": "Queued", "final": false, "version": 1.0,
-		"explanation": "The message is stored safely and waits for a worker.",
+		"explanation": "The message is stored and waits to be sent.",
 		"statusUrl":   "https://postcard.example.com/api/messages/" + id,
 		"to":          "+14155550123", "from": "+14155550100", "text": "hello",
 		"mediaUrls": []any{"https://example.com/a.jpg"},
@@ -75,7 +75,7 @@ const (
 	errE164      = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
 	errUnknown   = "is not a known field; the known fields are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
 	errSurrogate = "contains an unpaired surrogate"
-	errNoTo      = "is missing: the recipient's phone number"
+	errNoTo      = "is missing: enter the recipient's phone number"
 	errNoMedia   = "is missing: a picture message needs at least one picture"
 	errScheme    = "must start with http:// or https://"
 )
