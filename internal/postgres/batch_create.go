@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -16,8 +15,6 @@ import (
 const insertBatch = `INSERT INTO batches (id, user_id, api_key_id, name) VALUES ($1, $2, $3, $4)`
 
 const finishBatch = `UPDATE batches SET created = $2, rejected = $3 WHERE id = $1`
-
-var countBatch = fmt.Sprintf(countDaily, "$1::int", "$2", "true")
 
 // batchWriter is an open transaction that stores a batch.
 type batchWriter struct {
@@ -80,7 +77,7 @@ func (w *batchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (mms.B
 		return mms.BatchResult{}, err
 	}
 	holders, _ := capColumns(w.request.Caps)
-	if _, err := w.tx.ExecContext(ctx, countBatch, w.created, holders); err != nil {
+	if _, err := w.tx.ExecContext(ctx, countDaily, holders, w.created); err != nil {
 		return mms.BatchResult{}, wrapError(err, doing)
 	}
 	if err := insertRowErrors(ctx, w.tx, w.request.ID, rejected.Errors); err != nil {

@@ -11,18 +11,18 @@ import (
 )
 
 const cancelMessage = `
-WITH m AS (
+WITH changed AS (
     UPDATE messages SET status = 'canceled', reason = '', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
         version = version + 1, updated_at = now(), final_at = now()
     WHERE id = $1 AND user_id = $2 AND status IN ('scheduled', 'queued')
     RETURNING id, status
 ), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'canceled', status FROM m
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'canceled', status FROM changed
 )
-SELECT id FROM m`
+SELECT id FROM changed`
 
-// Cancel takes the owner's message back before it is handed to Plivo. That it is
-// canceled already is fine; otherwise it returns mms.ErrTooLate.
+// Cancel cancels the owner's message before it is sent. Canceling a canceled message
+// succeeds; otherwise Cancel returns mms.ErrTooLate.
 func (s *Store) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 	changed, err := s.exec(ctx, "canceling a message", cancelMessage, id, owner)
 	if err != nil || changed == 1 {
@@ -34,7 +34,7 @@ func (s *Store) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return mms.ErrNotFound
 	case err != nil:
-		return wrapError(err, "looking why a message cannot be canceled")
+		return wrapError(err, "reading why a message cannot be canceled")
 	case row.Status != string(mms.Canceled):
 		return mms.ErrTooLate
 	}

@@ -7,39 +7,44 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// forecast tells what a message between two numbers would meet. $1 sender,
-// $2 recipient, $3 priority, $4 user, $5 how many messages are counted at most.
+// forecast reads what a message that is not stored would wait for and cost. Parameters:
+// $1 sender, $2 recipient, $3 priority, $4 user, $5 how many messages are counted at
+// most.
 const forecast = `
-SELECT coalesce(g.interval_seconds, 0) AS interval_seconds, now() AS now,
-    greatest(0, coalesce(extract(epoch FROM g.next_arrival_at - now()), 0)) AS rate_limit,
+SELECT coalesce(rate_limits.interval_seconds, 0) AS interval_seconds, now() AS now,
+    greatest(0, coalesce(extract(epoch FROM rate_limits.next_arrival_at - now()), 0)) AS rate_limited,
     (SELECT count(*) FROM (
-        SELECT FROM messages w WHERE w.sender = $1 AND w.backlog_state = 'waiting' AND w.priority <= $3 LIMIT $5) before) AS ahead,
+        SELECT FROM messages w WHERE w.sender = $1 AND w.backlog_state = 'waiting' AND w.priority <= $3 LIMIT $5) waiting) AS ahead,
     EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
     ` + pauseCause + ` AS paused,
-    coalesce((SELECT round(avg(r.cost), 6)::text FROM (
-        SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) r WHERE r.cost > 0), '') AS cost
-FROM (SELECT) one LEFT JOIN rate_limits g ON g.name = $1`
+    coalesce((SELECT round(avg(recent.cost), 6)::text FROM (
+        SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) recent WHERE recent.cost > 0), '') AS cost
+FROM (SELECT) one LEFT JOIN rate_limits ON rate_limits.name = $1`
 
-// Forecast says what would become of a message that is not stored.
+// Forecast predicts when a message would be sent and what it would cost. It does not
+// store the message.
 func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, error) {
 	var row struct {
-		Seconds    float64   `db:"interval_seconds"`
-		Now        time.Time `db:"now"`
-		Gate       float64   `db:"rate_limit"`
-		Ahead      int       `db:"ahead"`
-		Suppressed bool      `db:"suppressed"`
-		Paused     string    `db:"paused"`
-		Cost       string    `db:"cost"`
+		Interval    float64   `db:"interval_seconds"`
+		Now         time.Time `db:"now"`
+		RateLimited float64   `db:"rate_limited"`
+		Ahead       int       `db:"ahead"`
+		Suppressed  bool      `db:"suppressed"`
+		Paused      string    `db:"paused"`
+		Cost        string    `db:"cost"`
 	}
 	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted)
 	if err != nil {
 		return mms.Forecast{}, wrapError(err, "forecasting a message")
 	}
-	f := mms.Forecast{Message: m, Interval: seconds(row.Seconds), Ahead: row.Ahead, Suppressed: row.Suppressed, Paused: mms.Reason(row.Paused), Cost: row.Cost}
+	f := mms.Forecast{
+		Message: m, Interval: seconds(row.Interval), Ahead: row.Ahead,
+		Suppressed: row.Suppressed, Paused: mms.Reason(row.Paused), Cost: row.Cost,
+	}
 	if f.Cost == "" {
 		f.Cost = mms.ListPrice
 	}
-	f.SendAt = row.Now.Add(seconds(row.Gate) + time.Duration(row.Ahead)*f.Interval)
+	f.SendAt = row.Now.Add(seconds(row.RateLimited) + time.Duration(row.Ahead)*f.Interval)
 	if m.SendAt != nil && m.SendAt.After(f.SendAt) {
 		f.SendAt = *m.SendAt
 	}

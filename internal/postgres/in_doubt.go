@@ -33,11 +33,12 @@ type doubtRow struct {
 	Due           bool      `db:"due"`
 }
 
-// InDoubt returns up to limit doubts, the oldest first.
+// InDoubt returns up to limit attempts in doubt, the oldest first. Held messages are not
+// among them.
 func (s *Store) InDoubt(ctx context.Context, limit int) ([]mms.Doubt, error) {
 	var rows []doubtRow
 	if err := s.db.SelectContext(ctx, &rows, selectInDoubt, limit); err != nil {
-		return nil, wrapError(err, "reading doubts")
+		return nil, wrapError(err, "reading messages in doubt")
 	}
 	doubts := make([]mms.Doubt, len(rows))
 	for i, row := range rows {
@@ -52,7 +53,7 @@ func (s *Store) InDoubt(ctx context.Context, limit int) ([]mms.Doubt, error) {
 
 const countAttempts = `SELECT count(*) FROM attempts WHERE started_at BETWEEN $1 AND $2`
 
-// AttemptsBetween counts the attempts begun in a span of time.
+// AttemptsBetween counts the attempts that started between two times, both included.
 func (s *Store) AttemptsBetween(ctx context.Context, from, to time.Time) (int, error) {
 	var n int
 	err := s.db.GetContext(ctx, &n, countAttempts, from, to)
@@ -61,79 +62,80 @@ func (s *Store) AttemptsBetween(ctx context.Context, from, to time.Time) (int, e
 
 const selectKnownUUIDs = `SELECT plivo_uuid FROM attempts WHERE plivo_uuid = ANY ($1)`
 
-// KnownUUIDs returns those of the UUIDs that belong to attempts already.
-func (s *Store) KnownUUIDs(ctx context.Context, among []string) ([]string, error) {
+// KnownUUIDs returns those of the Plivo UUIDs that are recorded with an attempt.
+func (s *Store) KnownUUIDs(ctx context.Context, uuids []string) ([]string, error) {
 	var known []string
-	err := s.db.SelectContext(ctx, &known, selectKnownUUIDs, pq.Array(among))
-	return known, wrapError(err, "looking for known UUIDs")
+	err := s.db.SelectContext(ctx, &known, selectKnownUUIDs, pq.Array(uuids))
+	return known, wrapError(err, "reading known UUIDs")
 }
 
-const scheduleCheck = lockMessage + `, a AS (
+const scheduleCheck = lockMessage + `, attempt AS (
     UPDATE attempts SET next_check_at = now() + $3 * interval '1 second'
     FROM locked WHERE message_id = locked.id AND ordinal = $2 AND next_check_at IS NOT NULL RETURNING message_id, ordinal
-), m AS (
+), changed AS (
     UPDATE messages SET version = version + 1, updated_at = now()
-    FROM a WHERE id = a.message_id AND status = 'in_doubt' AND $4 <> ''
+    FROM attempt WHERE id = attempt.message_id AND status = 'in_doubt' AND $4 <> ''
     RETURNING id, status, attempts
 )
 INSERT INTO message_events (message_id, kind, status, attempt, detail)
-SELECT id, 'evidence_searched', status, attempts, $4 FROM m
+SELECT id, 'evidence_searched', status, attempts, $4 FROM changed
 RETURNING message_id`
 
-// ScheduleCheck sets when a doubt is looked at again, with a note of what this look
-// brought; no note, no event.
+// ScheduleCheck sets when the reconciler next checks an attempt in doubt. With a note
+// about the last check it also adds an event.
 func (s *Store) ScheduleCheck(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error {
-	_, err := s.exec(ctx, "noting a look for evidence", scheduleCheck, ref.MessageID, ref.Ordinal, wait.Seconds(), note)
+	_, err := s.exec(ctx, "scheduling a check", scheduleCheck, ref.MessageID, ref.Ordinal, wait.Seconds(), note)
 	return err
 }
 
 const hold = `
-WITH m AS (
+WITH changed AS (
     UPDATE messages SET held = true, reason = $3, version = version + 1, updated_at = now()
     WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
     RETURNING id, status, attempts
 ), attempt AS (
-    UPDATE attempts a SET next_check_at = NULL FROM m WHERE a.message_id = m.id AND a.ordinal = m.attempts
+    UPDATE attempts a SET next_check_at = NULL FROM changed WHERE a.message_id = changed.id AND a.ordinal = changed.attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'held', status, attempts, $3 FROM m
+    SELECT id, 'held', status, attempts, $3 FROM changed
 )
-SELECT id FROM m`
+SELECT id FROM changed`
 
-// Hold leaves a doubt to a person.
+// Hold leaves a message in doubt to a person's decision. It reports false when the
+// message is not in doubt any more, or held already.
 func (s *Store) Hold(ctx context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
-	changed, err := s.exec(ctx, "holding a doubt", hold, ref.MessageID, ref.Ordinal, string(reason))
+	changed, err := s.exec(ctx, "holding a message", hold, ref.MessageID, ref.Ordinal, string(reason))
 	return changed == 1, err
 }
 
-// resendInDoubt takes a doubtful message back into the queue; the attempt stays
-// unknown for ever.
+// resendInDoubt queues a message again. The outcome of the attempt stays unknown.
 const resendInDoubt = `
-WITH m AS (
+WITH changed AS (
     UPDATE messages SET status = 'queued', reason = 'not_found', held = false, next_attempt_at = now(), task_check_at = now(),
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
     WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
     RETURNING id, status, attempts
 ), attempt AS (
-    UPDATE attempts a SET next_check_at = NULL FROM m WHERE a.message_id = m.id AND a.ordinal = m.attempts
+    UPDATE attempts a SET next_check_at = NULL FROM changed WHERE a.message_id = changed.id AND a.ordinal = changed.attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'no_evidence', status, attempts, 'not_found' FROM m
+    SELECT id, 'no_evidence', status, attempts, 'not_found' FROM changed
 )
-SELECT id FROM m, pg_notify('task_check', '')`
+SELECT id FROM changed, pg_notify('task_check', '')`
 
-// ResendInDoubt queues a message again that Plivo is shown not to have, as far as
-// can be known.
+// ResendInDoubt queues a message again after no evidence was found that Plivo has it. It
+// reports false when the message is not in doubt any more, or held.
 func (s *Store) ResendInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error) {
-	changed, err := s.exec(ctx, "queueing a doubtful message again", resendInDoubt, ref.MessageID, ref.Ordinal)
+	changed, err := s.exec(ctx, "requeueing a message in doubt", resendInDoubt, ref.MessageID, ref.Ordinal)
 	return changed == 1, err
 }
 
-// AdoptListed settles a doubt with the one message of Plivo's that it can be,
-// and takes over the state that Plivo lists for it.
+// AdoptListed resolves a doubt with the message in Plivo's list that must be ours, and
+// applies the state that Plivo lists for it. It reports false when the message was known
+// to be at Plivo.
 func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
-	got, err := s.RecordSubmitted(ctx, ref, mms.Verdict{PlivoUUID: found.PlivoUUID}, mms.EventEvidenceFound)
-	if err != nil || got != mms.Adopted {
+	result, err := s.RecordSubmitted(ctx, ref, mms.Verdict{PlivoUUID: found.PlivoUUID}, mms.EventEvidenceFound)
+	if err != nil || result != mms.Adopted {
 		return false, err
 	}
 	_, err = s.ApplyReport(ctx, ref, found.Report(), mms.EventStatusPolled)
@@ -141,19 +143,19 @@ func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.L
 }
 
 const decideFinal = `
-WITH m AS (
+WITH changed AS (
     UPDATE messages SET status = $3, reason = $4, held = false, version = version + 1, updated_at = now(),
         final_at = now()
     WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
     RETURNING id, status, attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'decided', status, attempts, $4 FROM m
+    SELECT id, 'decided', status, attempts, $4 FROM changed
 )
-SELECT id FROM m`
+SELECT id FROM changed`
 
 const decideResend = `
-WITH m AS (
+WITH changed AS (
     UPDATE messages SET status = 'queued', reason = 'decided_resend', held = false, next_attempt_at = now(), task_check_at = now(),
         expires_at = greatest(expires_at, now() + interval '3 hours'),
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
@@ -161,15 +163,14 @@ WITH m AS (
     RETURNING id, status, attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'decided', status, attempts, 'decided_resend' FROM m
+    SELECT id, 'decided', status, attempts, 'decided_resend' FROM changed
 )
-SELECT id FROM m, pg_notify('task_check', '')`
+SELECT id FROM changed, pg_notify('task_check', '')`
 
-// Decide carries out the owner's decision about a held message. It returns
-// mms.ErrNotHeld when there is nothing to decide (any more), and
-// mms.ErrNotFound for another's message.
+// Decide applies the owner's decision about a held message. It returns mms.ErrNotHeld
+// when the message is not held, and mms.ErrNotFound when the owner has no such message.
 func (s *Store) Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error {
-	const doing = "carrying out a decision"
+	const doing = "applying a decision"
 	var changed int
 	var err error
 	switch d {

@@ -8,9 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// A turn is renewed while its work goes on, and is over soon after the process
-// that has it was killed or stopped. (A lock of a database session would be
-// held by a stopped process for as long as it stands.)
+// A lease is renewed while its work runs, and expires soon after its process is killed
+// or stopped. A session-level advisory lock would not do: a stopped process would hold
+// it for as long as it is stopped.
 const (
 	leaseDuration = 12 * time.Second
 	leaseRenewal  = 3 * time.Second
@@ -24,38 +24,40 @@ RETURNING name`
 
 const releaseLease = `DELETE FROM leases WHERE name = $1 AND holder = $2`
 
-var errLeaseLost = errors.New("another process has taken over")
+var errLeaseLost = errors.New("another process has taken the lease")
 
-// WithLease calls work unless another process is at the work of that name. The
-// context of work ends when the turn is lost to another.
+// WithLease calls work while it holds the lease of that name. It does nothing when
+// another process holds the lease. The context of work ends when the lease is lost.
 func (s *Store) WithLease(ctx context.Context, name string, work func(context.Context) error) error {
 	holder := uuid.New()
-	took, err := s.acquireLease(ctx, name, holder)
-	if err != nil || !took {
+	acquired, err := s.acquireLease(ctx, name, holder)
+	if err != nil || !acquired {
 		return err
 	}
 	workCtx, cancel := context.WithCancelCause(ctx)
-	renewed := make(chan struct{})
+	renewalEnded := make(chan struct{})
 	go func() {
-		defer close(renewed)
-		s.keepLease(workCtx, name, holder, cancel)
+		defer close(renewalEnded)
+		s.renewLease(workCtx, name, holder, cancel)
 	}()
 	err = work(workCtx)
 	cancel(nil)
-	<-renewed
-	_, endErr := s.db.ExecContext(context.WithoutCancel(ctx), releaseLease, name, holder)
-	return errors.Join(err, wrapError(endErr, "ending a turn"))
+	<-renewalEnded
+	_, releaseErr := s.db.ExecContext(context.WithoutCancel(ctx), releaseLease, name, holder)
+	return errors.Join(err, wrapError(releaseErr, "releasing a lease"))
 }
 
+// acquireLease acquires or renews a lease.
 func (s *Store) acquireLease(ctx context.Context, name string, holder uuid.UUID) (bool, error) {
 	var names []string
 	err := s.db.SelectContext(ctx, &names, acquireLease, name, holder, leaseDuration.Seconds())
-	return len(names) == 1, wrapError(err, "taking a turn")
+	return len(names) == 1, wrapError(err, "acquiring a lease")
 }
 
-// keepLease renews a turn until ctx ends, and cancels the work when it is lost.
-// A database that is away keeps everybody else from taking it, too.
-func (s *Store) keepLease(ctx context.Context, name string, holder uuid.UUID, cancel context.CancelCauseFunc) {
+// renewLease renews a lease until ctx ends, and cancels the work when the lease is lost.
+// It goes on after an error: while the database is unavailable, no other process can
+// acquire the lease either.
+func (s *Store) renewLease(ctx context.Context, name string, holder uuid.UUID, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(leaseRenewal)
 	defer ticker.Stop()
 	for {
@@ -64,7 +66,7 @@ func (s *Store) keepLease(ctx context.Context, name string, holder uuid.UUID, ca
 		case <-ctx.Done():
 			return
 		}
-		if took, err := s.acquireLease(ctx, name, holder); err == nil && !took {
+		if acquired, err := s.acquireLease(ctx, name, holder); err == nil && !acquired {
 			cancel(errLeaseLost)
 			return
 		}

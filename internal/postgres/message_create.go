@@ -36,7 +36,7 @@ WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::timestamptz[], $8::smallint[], $9::jsonb[], $10::uuid[], $11::uuid[], $12::text[], $13::bytea[])
         WITH ORDINALITY AS u (id, user_id, sender, recipient, text, valid_for, send_at, priority, metadata, api_key_id, resend_of, key, fingerprint, position)
 ), caps AS MATERIALIZED (
-    SELECT c.*, c.cap - ` + sentToday + ` AS remaining FROM unnest($14::int[], $15::uuid[], $16::int[], $17::int[]) AS c (position, holder, cap, rank)
+    SELECT c.*, c.cap - ` + createdToday + ` AS remaining FROM unnest($14::int[], $15::uuid[], $16::int[], $17::int[]) AS c (position, holder, cap, rank)
 ), allowed AS MATERIALIZED (
     SELECT input.* FROM input
     WHERE NOT EXISTS (SELECT FROM caps WHERE caps.position = input.position AND caps.rank > caps.remaining)

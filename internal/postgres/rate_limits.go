@@ -12,21 +12,22 @@ INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) VALUES ($1, $2
 ON CONFLICT (name) DO UPDATE SET interval_seconds = EXCLUDED.interval_seconds,
     next_arrival_at = least(rate_limits.next_arrival_at, now() + EXCLUDED.interval_seconds * interval '1 second')`
 
-// SetRateLimit sets the least time between two messages of a sender; 0 for none.
-func (s *Store) SetRateLimit(ctx context.Context, sender mms.PhoneNumber, pace time.Duration) error {
-	_, err := s.db.ExecContext(ctx, setRateLimit, string(sender), pace.Seconds())
-	return wrapError(err, "setting a sender's pace")
+// SetRateLimit sets the least interval between two messages of a sender; 0 means
+// unlimited. A shorter interval takes effect immediately.
+func (s *Store) SetRateLimit(ctx context.Context, sender mms.PhoneNumber, interval time.Duration) error {
+	_, err := s.db.ExecContext(ctx, setRateLimit, string(sender), interval.Seconds())
+	return wrapError(err, "setting a sender's rate limit")
 }
 
-// listRateLimit paces our questions to Plivo's list: 20 a minute are allowed (Plivo
-// docs, list all messages), and a second is left for clocks that differ.
+// listRateLimit limits queries of Plivo's message list. Plivo allows 20 a minute (Plivo
+// docs, list all messages), one every 3 s; the rest allows for clocks that differ.
 const (
 	listRateLimit = "plivo-list"
 	listInterval  = 3100 * time.Millisecond
 )
 
-// getRateLimit paces our questions about single messages, far below the 300 requests
-// in 5 seconds that an account may make (Plivo docs, account limits).
+// getRateLimit limits queries of single messages. It stays far below the 300 requests
+// in 5 s that an account may make (Plivo docs, account limits).
 const (
 	getRateLimit = "plivo-get"
 	getInterval  = 50 * time.Millisecond
@@ -38,19 +39,19 @@ ON CONFLICT (name) DO UPDATE SET
     next_arrival_at = greatest(rate_limits.next_arrival_at, clock_timestamp()) + EXCLUDED.interval_seconds * interval '1 second'
 RETURNING extract(epoch FROM next_arrival_at - clock_timestamp()) - interval_seconds`
 
-// ReserveListCall returns how long to wait before the next call of Plivo's
-// list, for all workers together.
+// ReserveListCall reserves a query of Plivo's message list and returns how long to wait
+// before making it. The limit holds over all workers.
 func (s *Store) ReserveListCall(ctx context.Context) (time.Duration, error) {
 	return s.reserve(ctx, listRateLimit, listInterval)
 }
 
-// ReserveGetCall is ReserveListCall for questions about single messages.
+// ReserveGetCall is ReserveListCall for queries of single messages.
 func (s *Store) ReserveGetCall(ctx context.Context) (time.Duration, error) {
 	return s.reserve(ctx, getRateLimit, getInterval)
 }
 
-func (s *Store) reserve(ctx context.Context, gate string, interval time.Duration) (time.Duration, error) {
+func (s *Store) reserve(ctx context.Context, name string, interval time.Duration) (time.Duration, error) {
 	var wait float64
-	err := s.db.GetContext(ctx, &wait, reserveCall, gate, interval.Seconds())
-	return max(0, seconds(wait)), wrapError(err, "reserving a call of Plivo")
+	err := s.db.GetContext(ctx, &wait, reserveCall, name, interval.Seconds())
+	return max(0, seconds(wait)), wrapError(err, "reserving a call to Plivo")
 }

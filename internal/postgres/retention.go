@@ -1,8 +1,6 @@
 package postgres
 
-import (
-	"context"
-)
+import "context"
 
 const deleteOldIdempotencyKeys = `
 DELETE FROM idempotency_keys WHERE (user_id, key) IN (
@@ -12,22 +10,23 @@ const deleteOldCounts = `
 DELETE FROM daily_counts WHERE (holder, day, shard) IN (
     SELECT holder, day, shard FROM daily_counts WHERE day < ` + today + ` - 7 LIMIT $1)`
 
-// DeleteExpired removes idempotency keys, counts and events of webhooks that nobody asks
-// for any more.
+// deleteBatchSize is how many rows one statement deletes.
+const deleteBatchSize = 10_000
+
+// DeleteExpired deletes idempotency keys, daily counts and webhook events that are past
+// their retention.
 func (s *Store) DeleteExpired(ctx context.Context) error {
+	const doing = "deleting expired rows"
 	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents} {
 		for deleted := int64(deleteBatchSize); deleted == deleteBatchSize; {
 			result, err := s.db.ExecContext(ctx, statement, deleteBatchSize)
 			if err != nil {
-				return wrapError(err, "forgetting what is over")
+				return wrapError(err, doing)
 			}
 			if deleted, err = result.RowsAffected(); err != nil {
-				return wrapError(err, "forgetting what is over")
+				return wrapError(err, doing)
 			}
 		}
 	}
 	return nil
 }
-
-// deleteBatchSize is how many rows one statement removes.
-const deleteBatchSize = 10_000

@@ -9,11 +9,11 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// taskCheckGrace is how long a message may be due before the relay looks whether
-// it still has its task. An idle worker needs milliseconds.
+// taskCheckGrace is how long a message may be due before the task relay checks that it
+// has its task. An idle worker claims it within milliseconds.
 const taskCheckGrace = "interval '10 seconds'"
 
-// taskRow is a task to be enqueued.
+// taskRow is a task to enqueue.
 type taskRow struct {
 	ID         uuid.UUID `db:"id"`
 	Generation int       `db:"task_generation"`
@@ -24,6 +24,7 @@ func (r taskRow) task() mms.Task {
 	return mms.Task{MessageID: r.ID, Generation: r.Generation, Priority: mms.Priority(r.Priority)}
 }
 
+// tasks runs a statement that returns taskRows.
 func (s *Store) tasks(ctx context.Context, doing, query string, args ...any) ([]mms.Task, error) {
 	var rows []taskRow
 	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
@@ -44,71 +45,73 @@ WHERE id IN (
 )
 RETURNING id, task_generation, priority, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait`
 
-// TakeForTaskCheck returns up to limit queued messages whose task has to be looked
-// at. Each comes up again later, until a worker has claimed it.
+// TakeForTaskCheck returns up to limit queued messages that are due for a check of
+// their task, and schedules the next check of each.
 func (s *Store) TakeForTaskCheck(ctx context.Context, limit int) ([]mms.TaskCheck, error) {
 	var rows []struct {
 		taskRow
 		Wait float64 `db:"wait"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, takeForTaskCheck, limit); err != nil {
-		return nil, wrapError(err, "taking messages for the relay")
+		return nil, wrapError(err, "taking messages for a task check")
 	}
-	items := make([]mms.TaskCheck, len(rows))
+	checks := make([]mms.TaskCheck, len(rows))
 	for i, row := range rows {
-		items[i] = mms.TaskCheck{Task: row.task(), Wait: seconds(row.Wait)}
+		checks[i] = mms.TaskCheck{Task: row.task(), Wait: seconds(row.Wait)}
 	}
-	return items, nil
+	return checks, nil
 }
 
 const nextTaskGeneration = `
 UPDATE messages SET task_generation = task_generation + 1
 WHERE id = $1 AND task_generation = $2 AND status = 'queued'`
 
-// NextTaskGeneration makes room for a new task of the message beside one that is
-// stuck or dead. It reports false when the message has moved on.
+// NextTaskGeneration gives the message a new task id, so that a new task can be enqueued
+// beside one that is stuck or dead. It reports false when the message is not queued any
+// more or has a newer generation.
 func (s *Store) NextTaskGeneration(ctx context.Context, t mms.Task) (bool, error) {
+	const doing = "incrementing a task generation"
 	result, err := s.db.ExecContext(ctx, nextTaskGeneration, t.MessageID, t.Generation)
 	if err != nil {
-		return false, wrapError(err, "counting up a task's generation")
+		return false, wrapError(err, doing)
 	}
 	n, err := result.RowsAffected()
-	return n == 1, wrapError(err, "counting up a task's generation")
+	return n == 1, wrapError(err, doing)
 }
 
 const recordRequeued = `
-WITH m AS (
+WITH changed AS (
     UPDATE messages SET version = version + 1, updated_at = now()
     WHERE id = ANY ($1) AND status = 'queued' RETURNING id, status
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'requeued', status FROM m RETURNING message_id`
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'requeued', status FROM changed RETURNING message_id`
 
-// RecordRequeued records that the messages' tasks were missing from the queue and
-// were put there again.
+// RecordRequeued records that the messages' tasks were missing from the queue and have
+// been enqueued again.
 func (s *Store) RecordRequeued(ctx context.Context, ids []uuid.UUID) error {
-	_, err := s.exec(ctx, "noting relayed messages", recordRequeued, pq.Array(ids))
+	_, err := s.exec(ctx, "recording requeued messages", recordRequeued, pq.Array(ids))
 	return err
 }
 
-// checkAllTasks leaves out whom others have locked: they are being claimed, or looked at.
+// checkAllTasks skips locked messages: they are being claimed or checked.
 const checkAllTasks = `
 UPDATE messages SET task_check_at = now() WHERE id IN (
     SELECT id FROM messages WHERE task_check_at > now() AND task_check_at < 'infinity' AND status = 'queued'
     ORDER BY task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )`
 
-// CheckAllTasks makes the task of every queued message that ought to have one be looked
-// at now: the queue has lost its memory. It takes some at a time, so that nobody has
-// to wait for all.
+// CheckAllTasks makes every queued message that should have a task due for a task check,
+// because the queue has lost its data. It proceeds in small statements, so that no other
+// statement waits for long.
 func (s *Store) CheckAllTasks(ctx context.Context) error {
-	const some = 2000
+	const limit, doing = 2000, "scheduling task checks"
 	for {
-		result, err := s.db.ExecContext(ctx, checkAllTasks, some)
+		result, err := s.db.ExecContext(ctx, checkAllTasks, limit)
 		if err != nil {
-			return wrapError(err, "having all tasks looked at")
+			return wrapError(err, doing)
 		}
-		if n, err := result.RowsAffected(); err != nil || n < some {
-			return wrapError(err, "having all tasks looked at")
+		if n, err := result.RowsAffected(); err != nil || n < limit {
+			return wrapError(err, doing)
 		}
 	}
 }
