@@ -217,23 +217,23 @@ func TestVerifyReportsViolations(t *testing.T) {
 			if _, err := f.store.RecordPermanentFailure(f.t.Context(), ref, v, mms.ReasonRejected); err != nil {
 				f.t.Fatal(err)
 			}
-		}, "--simulator", `I2 .*not accepted`},
+		}, "--simulator", `I2 .*not recorded as accepted`},
 		"recorded as accepted but unknown to Plivo": {func(f *fixture) {
 			ref, v := f.send()
 			v.PlivoUUID = "00000000-0000-0000-0000-000000000000"
 			f.submit(ref, v)
-		}, "--simulator", `I2 .*accepted.*not`},
+		}, "--simulator", `I2 .*accepted attempts that are not in the ledger`},
 		"accepted an hour ago but not listed": {func(f *fixture) {
 			ref, v := f.send()
 			v.PlivoUUID = "00000000-0000-0000-0000-000000000000"
 			f.submit(ref, v)
 			f.exec(`UPDATE attempts SET started_at = started_at - interval '1 hour'`)
-		}, "--plivo 2h", `I2 .*not listed`},
-		"missing event": {func(f *fixture) { f.submit(f.send()); f.exec(`UPDATE messages SET version = version + 1`) }, "", `I4 .*events`},
+		}, "--plivo 2h", `I2 .*that Plivo does not list`},
+		"missing event": {func(f *fixture) { f.submit(f.send()); f.exec(`UPDATE messages SET version = version + 1`) }, "", `I4 .*messages with missing events`},
 		"sending with an expired lease": {func(f *fixture) {
 			f.send()
 			f.exec(`UPDATE attempts SET lease_until = now() - interval '1 hour'`)
-		}, "", `I1 .*(sent|sending)`},
+		}, "", `I1 .*without a current lease`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

@@ -1,5 +1,5 @@
-// Package audit holds Postcard's records against the provider's. It changes
-// nothing. What the records alone can show is checked by the store.
+// Package audit compares Postcard's attempts with the provider's records. It only
+// reads. The checks that need no provider are in the store: see its Audit.
 package audit
 
 import (
@@ -11,72 +11,72 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Store is the record of all messages.
+// Store provides the attempts, by token.
 type Store interface {
 	AttemptRecords(ctx context.Context) (map[string]AttemptRecord, error)
 }
 
-// CompareLedger holds a simulator's ledger against our attempts, by the token
-// in the callback URL of each, or by the UUID where there is no such URL.
-func CompareLedger(ctx context.Context, store Store, provider []LedgerEntry) ([]Finding, error) {
+// CompareLedger compares our attempts with a simulator's ledger. It matches them by
+// the token in the callback URL, or by UUID for a message without callback URL.
+func CompareLedger(ctx context.Context, store Store, ledger []LedgerEntry) ([]Finding, error) {
 	attempts, err := store.AttemptRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := comparison{there: map[uuid.UUID]int{}, resent: map[uuid.UUID]int{}}
 	byUUID := map[string]AttemptRecord{}
 	for _, attempt := range attempts {
 		byUUID[attempt.PlivoUUID] = attempt
 	}
-	for _, message := range provider {
-		attempt, ok := attempts[message.Token]
-		if message.Token == "" {
-			attempt, ok = byUUID[message.PlivoUUID]
+	c := comparison{accepted: map[uuid.UUID]int{}, resends: map[uuid.UUID]int{}}
+	for _, entry := range ledger {
+		attempt, known := attempts[entry.Token]
+		if entry.Token == "" {
+			attempt, known = byUUID[entry.PlivoUUID]
 		}
-		c.add(attempt, ok, message)
+		c.add(attempt, known, entry)
 	}
-	return c.findings(attempts, provider), nil
+	return c.findings(attempts, ledger), nil
 }
 
-// comparison counts what does not fit together.
+// comparison counts differences between attempts and a ledger.
 type comparison struct {
-	there  map[uuid.UUID]int // messages of ours by how often the provider has them
-	resent map[uuid.UUID]int
-	strangers, unlike, otherState,
-	unnoticed int
+	accepted map[uuid.UUID]int // how often the provider accepted a message
+	resends  map[uuid.UUID]int // how often the events allow another call after a doubt
+	withoutAttempt, otherUUID, otherStatus,
+	notRecorded int
 }
 
-func (c *comparison) add(attempt AttemptRecord, ours bool, message LedgerEntry) {
-	if !ours {
-		c.strangers++
+func (c *comparison) add(attempt AttemptRecord, known bool, entry LedgerEntry) {
+	if !known {
+		c.withoutAttempt++
 		return
 	}
-	c.there[attempt.MessageID]++
-	c.resent[attempt.MessageID] = attempt.Resends
+	c.accepted[attempt.MessageID]++
+	c.resends[attempt.MessageID] = attempt.Resends
 	switch {
 	case attempt.Outcome != mms.Accepted && !open(attempt.Status) && attempt.Resends == 0:
-		c.unnoticed++
-	case attempt.Outcome == mms.Accepted && attempt.PlivoUUID != message.PlivoUUID:
-		c.unlike++
-	case attempt.Outcome == mms.Accepted && attempt.Resends == 0 && !sameState(attempt.Status, message.State):
-		c.otherState++
+		c.notRecorded++
+	case attempt.Outcome == mms.Accepted && attempt.PlivoUUID != entry.PlivoUUID:
+		c.otherUUID++
+	case attempt.Outcome == mms.Accepted && attempt.Resends == 0 && !sameStatus(attempt.Status, entry.State):
+		c.otherStatus++
 	}
 }
 
-// open statuses may still come to agree with the provider's.
+// open reports whether the outcome of a message's attempt may still change.
 func open(s mms.Status) bool { return s == mms.Sending || s == mms.InDoubt }
 
-// sameState compares our final status with the provider's; one that is not
-// final on either side is still on its way.
-func sameState(ours mms.Status, theirs string) bool {
+// sameStatus compares our status with the provider's state. Both must be final to
+// differ: a report may still be on its way.
+func sameStatus(ours mms.Status, theirs string) bool {
 	reported, ok := mms.StatusFromReport(theirs)
 	return !ours.Final() || !ok || !reported.Final() || ours == reported
 }
 
-func (c *comparison) findings(attempts map[string]AttemptRecord, provider []LedgerEntry) []Finding {
+func (c *comparison) findings(attempts map[string]AttemptRecord, ledger []LedgerEntry) []Finding {
 	uuids := map[string]bool{}
-	for _, message := range provider {
-		uuids[message.PlivoUUID] = true
+	for _, entry := range ledger {
+		uuids[entry.PlivoUUID] = true
 	}
 	missing := 0
 	for _, attempt := range attempts {
@@ -85,65 +85,65 @@ func (c *comparison) findings(attempts map[string]AttemptRecord, provider []Ledg
 		}
 	}
 	twice, unexplained := 0, 0
-	for id, n := range c.there {
+	for id, n := range c.accepted {
 		if n > 1 {
 			twice++
-			if n > 1+c.resent[id] {
+			if n > 1+c.resends[id] {
 				unexplained++
 			}
 		}
 	}
 	return []Finding{
-		{Invariant: "I2", What: "messages at the provider", Count: len(provider)},
-		{Invariant: "I2", What: "of ours at the provider more than once", Count: twice},
-		must("I2", "of these, more often than the events explain", unexplained),
-		must("I2", "at the provider without an attempt of ours", c.strangers),
-		must("I2", "taken for not accepted, but at the provider", c.unnoticed),
-		must("I2", "taken for accepted, but not at the provider", missing),
-		must("I2", "known under another UUID than the provider's", c.unlike),
-		must("I3", "whose final status is not the provider's", c.otherState),
+		{Invariant: "I2", What: "messages in the provider's ledger", Count: len(ledger)},
+		{Invariant: "I2", What: "our messages that the provider accepted more than once", Count: twice},
+		mustBeZero("I2", "messages accepted more often than their events explain", unexplained),
+		mustBeZero("I2", "ledger entries without an attempt of ours", c.withoutAttempt),
+		mustBeZero("I2", "ledger entries whose attempt is not recorded as accepted", c.notRecorded),
+		mustBeZero("I2", "accepted attempts that are not in the ledger", missing),
+		mustBeZero("I2", "accepted attempts with another UUID than in the ledger", c.otherUUID),
+		mustBeZero("I3", "messages whose final status differs from the ledger's", c.otherStatus),
 	}
 }
 
-// settling is how long Plivo's list may lag behind (seen up to about a minute;
-// not documented), and how far our clock and Plivo's may lie apart.
-const settling = 5 * time.Minute
+// listLag bounds how far Plivo's list lags behind (about a minute was observed; Plivo
+// documents no limit) and the difference between our clock and Plivo's.
+const listLag = 5 * time.Minute
 
-// CompareListed holds what Plivo lists from a span of time against our attempts,
-// by the UUIDs. Others may send through the same account: what is listed and not
-// ours is a figure, not a fault.
+// CompareListed compares our attempts with the messages that Plivo lists for a span of
+// time, by UUID. Listed messages that are not ours are no error: other systems may send
+// through the same account.
 func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, to time.Time) ([]Finding, error) {
 	attempts, err := store.AttemptRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
-	at := map[string]mms.Listed{}
+	byUUID := map[string]mms.Listed{}
 	for _, l := range listed {
-		at[l.PlivoUUID] = l
+		byUUID[l.PlivoUUID] = l
 	}
-	ours, missing, otherState := 0, 0, 0
+	ours, missing, otherStatus := 0, 0, 0
 	for _, attempt := range attempts {
-		l, there := at[attempt.PlivoUUID]
+		l, found := byUUID[attempt.PlivoUUID]
 		switch {
 		case attempt.Outcome != mms.Accepted:
-		case there:
+		case found:
 			ours++
-			if attempt.Resends == 0 && !sameState(attempt.Status, l.State) {
-				otherState++
+			if attempt.Resends == 0 && !sameStatus(attempt.Status, l.State) {
+				otherStatus++
 			}
-		case attempt.StartedAt.After(from.Add(settling)) && attempt.StartedAt.Before(to.Add(-settling)):
+		case attempt.StartedAt.After(from.Add(listLag)) && attempt.StartedAt.Before(to.Add(-listLag)):
 			missing++
 		}
 	}
 	return []Finding{
-		{Invariant: "I2", What: "messages that Plivo lists", Count: len(at)},
-		{Invariant: "I2", What: "of these, not ours as far as we know", Count: len(at) - ours},
-		must("I2", "taken for accepted, but not listed by Plivo", missing),
-		must("I3", "whose final status is not the one that Plivo lists", otherState),
+		{Invariant: "I2", What: "messages that Plivo lists", Count: len(byUUID)},
+		{Invariant: "I2", What: "listed messages that are not ours", Count: len(byUUID) - ours},
+		mustBeZero("I2", "accepted attempts that Plivo does not list", missing),
+		mustBeZero("I3", "messages whose final status differs from the one that Plivo lists", otherStatus),
 	}, nil
 }
 
-// must is a finding that is broken unless it is 0.
-func must(invariant, what string, count int) Finding {
+// mustBeZero returns a finding that is broken unless count is 0.
+func mustBeZero(invariant, what string, count int) Finding {
 	return Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
 }

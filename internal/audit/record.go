@@ -8,15 +8,15 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// Finding is the result of checking one invariant.
+// Finding is the result of one check.
 type Finding struct {
 	Invariant string // I1 to I8
-	What      string // what was counted, in plain words
+	What      string // what was counted, printed by "postcard verify"
 	Count     int
-	Broken    bool // the count has to be 0 and is not
+	Broken    bool // the count must be 0 and is not
 }
 
-// AttemptRecord is an attempt as it is compared with the provider's side.
+// AttemptRecord is what the audit needs to know about an attempt.
 type AttemptRecord struct {
 	MessageID uuid.UUID
 	Ordinal   int
@@ -27,7 +27,7 @@ type AttemptRecord struct {
 	Resends   int        // how often the message was queued again after a doubt
 }
 
-// LedgerEntry is a message as the simulator has it; Plivo itself tells less.
+// LedgerEntry is a message in a simulator's ledger. Plivo itself lists no tokens.
 type LedgerEntry struct {
 	PlivoUUID string
 	Token     string // of the attempt, from the callback URL; empty without one
