@@ -27,10 +27,10 @@ type simulator struct {
 }
 
 // startSimulator starts the simulator and sets the PLIVO_ variables to it.
-func startSimulator(vars map[string]string, logger *slog.Logger) (*simulator, error) {
+func startSimulator(ctx context.Context, vars map[string]string, logger *slog.Logger) (*simulator, error) {
 	setDefault(vars, "PLIVO_SENDER_NUMBER", simulatedSender)
 	vars["PLIVO_AUTH_ID"], vars["PLIVO_AUTH_TOKEN"] = simulatedAuthID, rand.Text()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listening for the simulator: %w", err)
 	}

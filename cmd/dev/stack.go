@@ -77,18 +77,18 @@ func (s *stack) up(ctx context.Context, o options) error {
 	vars := maps.Clone(o.vars)
 	vars["DATABASE_URL"], vars["REDIS_URL"] = s.postgres.URL, s.redis.URL
 	if o.throwaway || vars["PLIVO_AUTH_ID"] == "" && vars["PLIVO_AUTH_TOKEN"] == "" {
-		if s.simulator, err = startSimulator(vars, logger); err != nil {
+		if s.simulator, err = startSimulator(ctx, vars, logger); err != nil {
 			return err
 		}
 	}
-	if err := setDefaults(vars, o.throwaway); err != nil {
+	if err := setDefaults(ctx, vars, o.throwaway); err != nil {
 		return err
 	}
 	return s.runProcesses(ctx, vars, o.throwaway)
 }
 
 // setDefaults sets the variables that the environment leaves open.
-func setDefaults(vars map[string]string, throwaway bool) error {
+func setDefaults(ctx context.Context, vars map[string]string, throwaway bool) error {
 	setDefault(vars, "LOG_FORMAT", "text")
 	setDefault(vars, "SIGNUP", "open")
 	if vars["ADMIN_EMAIL"] == "" {
@@ -100,7 +100,7 @@ func setDefaults(vars map[string]string, throwaway bool) error {
 		if vars[name] != "" && !throwaway {
 			continue
 		}
-		addr, err := freeAddr(preferred, throwaway)
+		addr, err := freeAddr(ctx, preferred, throwaway)
 		if err != nil {
 			return err
 		}
@@ -125,8 +125,8 @@ func setDefault(vars map[string]string, name, value string) {
 
 // freeAddr returns the preferred address, or one with another port if it is in use
 // or anyPort is set.
-func freeAddr(preferred string, anyPort bool) (string, error) {
-	if l, err := net.Listen("tcp", preferred); err == nil && !anyPort {
+func freeAddr(ctx context.Context, preferred string, anyPort bool) (string, error) {
+	if l, err := new(net.ListenConfig).Listen(ctx, "tcp", preferred); err == nil && !anyPort {
 		return preferred, l.Close()
 	} else if err == nil {
 		l.Close()

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,15 +21,27 @@ import (
 // readyTimeout limits the wait for a server that has just been started.
 const readyTimeout = time.Minute
 
-// FreePort returns a free TCP port of the loopback interface. Another process may
-// take it before the caller listens; callers retry with a new port.
+// The ports that FreePort chooses from. They are below the range from which Linux
+// and macOS give ports to outgoing connections, so that such a connection does not
+// take one before the caller listens.
+const (
+	firstPort = 20000
+	lastPort  = 32000
+)
+
+// FreePort returns a random free TCP port of the loopback interface. Another process
+// may still take it before the caller listens.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
+	var err error
+	for range 50 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		var l net.Listener
+		l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("looking for a free port: %w", err)
 }
 
 // StateDir returns the directory in which the servers of a project keep their

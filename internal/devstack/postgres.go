@@ -148,7 +148,7 @@ func realDir(path string) (string, error) {
 // an interrupted initdb leaves no partial cluster.
 func (p *Postgres) initialize(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(p.data, "PG_VERSION")); err == nil {
-		return p.checkVersion()
+		return p.checkVersion(ctx)
 	}
 	unfinished := p.data + ".new"
 	if err := os.RemoveAll(unfinished); err != nil {
@@ -174,12 +174,12 @@ func (p *Postgres) initialize(ctx context.Context) error {
 
 // checkVersion returns an error if the cluster belongs to another major version,
 // which Postgres would only log.
-func (p *Postgres) checkVersion() error {
+func (p *Postgres) checkVersion(ctx context.Context) error {
 	content, err := os.ReadFile(filepath.Join(p.data, "PG_VERSION"))
 	if err != nil {
 		return fmt.Errorf("reading the cluster's version: %w", err)
 	}
-	out, err := exec.Command(filepath.Join(p.bin, "postgres"), "--version").Output()
+	out, err := exec.CommandContext(ctx, filepath.Join(p.bin, "postgres"), "--version").Output()
 	if err != nil {
 		return fmt.Errorf("reading the version of Postgres: %w", err)
 	}
@@ -234,7 +234,7 @@ func (p *Postgres) stopLeftover(ctx context.Context) error {
 	if err != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return nil // it has exited; Postgres removes the stale file
 	}
-	if !runs(pid, "postgres", p.data) {
+	if !runs(ctx, pid, "postgres", p.data) {
 		// Another process has this id now. Postgres would take it for a running
 		// server and refuse to start.
 		if err := os.Remove(path); err != nil {

@@ -145,7 +145,7 @@ func (r *Redis) stopLeftover(ctx context.Context) error {
 		return fmt.Errorf("looking for a leftover Redis: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	running := func() bool { return runs(pid, filepath.Base(redisProgram()), r.dir) }
+	running := func() bool { return runs(ctx, pid, filepath.Base(redisProgram()), r.dir) }
 	if err != nil || !running() {
 		return nil // it has exited
 	}

@@ -69,7 +69,7 @@ func (a *account) ownDir(path string) error {
 // command prepares a program to run as the account, in a process group of its
 // own: Ctrl-C must not stop the servers before the processes that use them.
 func (a *account) command(dieWithUs bool, path string, args ...string) *exec.Cmd {
-	command := exec.Command(path, args...)
+	command := exec.Command(path, args...) //nolint:noctx // a server outlives the context of its start
 	command.Dir = "/"
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if a != nil {
@@ -166,7 +166,7 @@ func (s *server) signal(signal syscall.Signal) error {
 // runs reports whether the process with this id is the program with the directory
 // in its command line. The id in an old pid file may belong to another process by
 // now. It uses ps, which Linux and macOS have.
-func runs(pid int, program, dir string) bool {
-	out, err := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
+func runs(ctx context.Context, pid int, program, dir string) bool {
+	out, err := exec.CommandContext(ctx, "ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
 	return err == nil && strings.Contains(string(out), program) && strings.Contains(string(out), dir)
 }
