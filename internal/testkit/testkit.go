@@ -1,6 +1,6 @@
-// Package testkit brings what tests need: a fresh, migrated database and an
-// empty Redis for each, on real servers that it starts once per test process,
-// and waits with a deadline. A missing server fails a test; nothing is skipped.
+// Package testkit gives tests a fresh, migrated database and an empty Redis, on real
+// servers that it starts once per test process, and waits with a deadline. It never
+// skips a test: a missing server fails it.
 package testkit
 
 import (
@@ -18,21 +18,21 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/lib/pq" // the driver for making databases
+	_ "github.com/lib/pq" // the driver for creating databases
 	"github.com/redis/go-redis/v9"
 
 	"github.com/postcard-mms/postcard/internal/devstack"
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// servers are those of this test process. That they are shared is why tests are
-// quick, and why this is the one place with state of the package.
+// servers are shared by all tests of this process, because starting them takes
+// seconds.
 var servers struct {
 	mu       sync.Mutex
 	dir      string
 	postgres *devstack.Postgres
 	redis    *devstack.Redis
-	made     atomic.Int64 // databases so far, of both kinds
+	created  atomic.Int64 // databases so far, of Postgres and Redis
 }
 
 const (
@@ -40,8 +40,8 @@ const (
 	template     = "postcard_template"
 )
 
-// Main runs a package's tests and then stops the servers they used. It is the
-// whole of a TestMain.
+// Main runs a package's tests, stops the servers they used, and exits. A package
+// calls it from TestMain.
 func Main(m *testing.M) {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
@@ -73,8 +73,8 @@ func stopServers() {
 	}
 }
 
-// StateDir makes a folder for servers of one test, reachable for the account
-// they run as, and removes it at the end.
+// StateDir creates a state directory for the servers of one test, and removes it at
+// the end. The account that servers run as can reach it.
 func StateDir(t testing.TB) string {
 	t.Helper()
 	dir, err := devstack.TempStateDir()
@@ -85,14 +85,15 @@ func StateDir(t testing.TB) string {
 	return dir
 }
 
-// Database returns the URL of a fresh, migrated database of the test's own.
+// Database returns the URL of a fresh, migrated database, which is dropped at the end
+// of the test.
 func Database(t testing.TB) string {
 	t.Helper()
 	server, err := postgresServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := fmt.Sprintf("test_%d", servers.made.Add(1))
+	name := fmt.Sprintf("test_%d", servers.created.Add(1))
 	if err := execute(server.URL, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func postgresServer() (*devstack.Postgres, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if err := makeDir(); err != nil {
+	if err := createDir(); err != nil {
 		return nil, err
 	}
 	server, err := devstack.StartPostgres(ctx, devstack.PostgresOptions{
@@ -122,12 +123,12 @@ func postgresServer() (*devstack.Postgres, error) {
 		return nil, err
 	}
 	servers.postgres = server
-	return server, makeTemplate(ctx, server.URL)
+	return server, createTemplate(ctx, server.URL)
 }
 
-// makeTemplate migrates one database; cloning it is much quicker than
-// migrating each.
-func makeTemplate(ctx context.Context, server string) error {
+// createTemplate migrates one database. Cloning it is much faster than migrating
+// each.
+func createTemplate(ctx context.Context, server string) error {
 	if err := execute(server, "CREATE DATABASE "+template); err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func execute(server, statement string) error {
 		return fmt.Errorf("opening the database: %w", err)
 	}
 	defer db.Close()
-	if _, err := db.Exec(statement); err != nil {
+	if _, err := db.ExecContext(context.Background(), statement); err != nil {
 		return fmt.Errorf("%s: %w", statement, err)
 	}
 	return nil
@@ -154,21 +155,21 @@ func execute(server, statement string) error {
 func withDatabase(server, name string) string {
 	u, err := url.Parse(server)
 	if err != nil {
-		panic("testkit: the URL of our own server cannot be read")
+		panic("testkit: the server's URL is not valid")
 	}
 	u.Path = "/" + name
 	return u.String()
 }
 
-// Redis returns the URL of an empty Redis of the test's own: a logical database
-// of a real server, which asynq's keys do not leave.
+// Redis returns the URL of an empty logical database of a real Redis, which is
+// flushed at the end of the test.
 func Redis(t testing.TB) string {
 	t.Helper()
 	server, err := redisServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := withDatabase(server.URL, fmt.Sprint(servers.made.Add(1)))
+	u := withDatabase(server.URL, fmt.Sprint(servers.created.Add(1)))
 	o, err := redis.ParseURL(u)
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +192,7 @@ func redisServer() (*devstack.Redis, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if err := makeDir(); err != nil {
+	if err := createDir(); err != nil {
 		return nil, err
 	}
 	server, err := devstack.StartRedis(ctx, devstack.RedisOptions{
@@ -201,7 +202,7 @@ func redisServer() (*devstack.Redis, error) {
 	return server, err
 }
 
-func makeDir() (err error) {
+func createDir() (err error) {
 	if servers.dir == "" {
 		servers.dir, err = devstack.TempStateDir()
 	}

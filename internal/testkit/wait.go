@@ -5,25 +5,32 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for something that ought to happen: far
-// longer than it takes, since it is only used up when the test fails.
-const patience = 30 * time.Second
+// defaultTimeout is how long a test waits for a condition. It is much longer than
+// conditions take, and only elapses when the test fails.
+const defaultTimeout = 30 * time.Second
 
-// Eventually waits until cond holds, and fails the test when it does not in
-// good time. what says what was awaited.
-func Eventually(t testing.TB, what string, cond func() bool) {
+// Eventually waits until cond holds, and fails the test if it does not within 30
+// seconds. The description says what is awaited.
+func Eventually(t testing.TB, description string, cond func() bool) {
 	t.Helper()
-	EventuallyWithin(t, patience, what, cond)
+	EventuallyWithin(t, defaultTimeout, description, cond)
 }
 
-// EventuallyWithin is Eventually for what may take longer.
-func EventuallyWithin(t testing.TB, limit time.Duration, what string, cond func() bool) {
+// EventuallyWithin is Eventually with a timeout.
+func EventuallyWithin(t testing.TB, timeout time.Duration, description string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
+	start := time.Now()
 	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatalf("still waiting after %v: %s", limit, what)
+		waited := time.Since(start)
+		if waited > timeout {
+			t.Fatalf("still waiting after %v: %s", timeout, description)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(pollInterval(waited))
 	}
+}
+
+// pollInterval grows with the time waited, up to 100 ms: many tests poll a database
+// at the same time, and a long wait need not end to the millisecond.
+func pollInterval(waited time.Duration) time.Duration {
+	return min(max(waited/20, 5*time.Millisecond), 100*time.Millisecond)
 }
