@@ -29,7 +29,7 @@ build: ## build the programs into bin/
 
 faults: ## every fault three times, then 20,000 messages while everything breaks at random; takes half an hour
 	go test -count=3 -timeout 30m ./internal/e2e
-	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestTenThousand' -v ./internal/e2e
+	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestFlushedRedisWithTenThousandMessages' -v ./internal/e2e
 
 bench: ## measure speed beside the limits of Postgres and asynq; takes half an hour
 	go run ./cmd/bench -json bench.json

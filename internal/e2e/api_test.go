@@ -17,14 +17,14 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// caller uses an api process as curl does.
+// caller calls the API with a session cookie.
 type caller struct {
 	t    *testing.T
 	http *http.Client
 	url  string
 }
 
-// loggedIn logs the first admin in.
+// loggedIn returns a caller that is logged in as the first admin.
 func loggedIn(t *testing.T, url string) *caller {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -44,29 +44,28 @@ func (c *caller) post(path, body string) (int, string, error) {
 		return 0, "", err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(answer), err
+	text, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(text), err
 }
 
 const greeting = `{"to":"+14165551000","text":"Secret greeting","mediaUrl":"https://pictures.example.com/secret.jpg"}`
 
-// TestAKilledAPILosesNothingItAccepted kills the api at each step of accepting.
-// Without its answer the client cannot know whether the message was taken; with
-// the commit it must be sent, once.
-func TestAKilledAPILosesNothingItAccepted(t *testing.T) {
+// TestKilledAPI kills the api at each step of creating a message. Once committed,
+// the message is sent exactly once.
+func TestKilledAPI(t *testing.T) {
 	t.Parallel()
-	for place, messages := range map[string]int{failpoint.APIBeforeCommit: 0, failpoint.APICommitted: 1, failpoint.APIEnqueued: 1} {
-		t.Run(place, func(t *testing.T) {
+	for point, messages := range map[string]int{failpoint.APIBeforeCommit: 0, failpoint.APICommitted: 1, failpoint.APIEnqueued: 1} {
+		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, plivosim.Config{})
-			api, url := r.api("POSTCARD_FAILPOINT=" + place)
+			api, url := r.api("POSTCARD_FAILPOINT=" + point)
 			c := loggedIn(t, url)
 			if status, body, err := c.post("/api/send-mms", greeting); err == nil {
-				t.Fatalf("a killed api answered %d %s", status, body)
+				t.Fatalf("got response %d %s from a killed api", status, body)
 			}
 			api.awaitKilled()
 			if n := r.count(`SELECT count(*) FROM messages`); n != messages {
-				t.Fatalf("%d messages are stored, want %d", n, messages)
+				t.Fatalf("got %d stored messages, want %d", n, messages)
 			}
 			r.worker("")
 			r.awaitFinal()
@@ -75,9 +74,9 @@ func TestAKilledAPILosesNothingItAccepted(t *testing.T) {
 	}
 }
 
-// TestNothingPersonalLeavesThePostgres sends through real processes, in good
-// and bad ways, and reads everything else that they wrote.
-func TestNothingPersonalLeavesThePostgres(t *testing.T) {
+// TestPersonalDataStaysInPostgres sends valid and invalid messages and searches
+// Redis, the logs and the metrics for personal data and secrets.
+func TestPersonalDataStaysInPostgres(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	if err := r.sim.SetFault(plivosim.Fault{Scenario: plivosim.RefusedDestination, Recipient: "+14165551001"}); err != nil {
@@ -100,7 +99,7 @@ func TestNothingPersonalLeavesThePostgres(t *testing.T) {
 		for _, key := range keys {
 			value, err := client.Dump(t.Context(), key).Result()
 			if err != nil {
-				continue // gone meanwhile
+				continue // the key has expired
 			}
 			written.WriteString(key + " " + value + "\n")
 		}
@@ -108,7 +107,7 @@ func TestNothingPersonalLeavesThePostgres(t *testing.T) {
 	dump() // while the tasks are pending
 	worker := r.worker("", "LOG_LEVEL=debug")
 	r.awaitFinal()
-	dump() // and when one is dead
+	dump() // and when one is archived
 	_, metrics, err := get(t.Context(), worker.metrics+"/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -130,32 +129,32 @@ func TestNothingPersonalLeavesThePostgres(t *testing.T) {
 		"the callback's token": token, "the Plivo token": authToken, "a password": "correct horse", "an email": "admin@example.com",
 	} {
 		if strings.Contains(written.String(), secret) {
-			t.Errorf("%s stands in Redis, a log or the metrics", name)
+			t.Errorf("found %s in Redis, a log or the metrics", name)
 		}
 	}
 	if !strings.Contains(written.String(), "asynq:{messages}") || !strings.Contains(written.String(), "postcard_attempts_total") {
-		t.Error("Redis or the metrics were not read")
+		t.Error("the dump lacks Redis or the metrics")
 	}
 }
 
-func TestPlivoOutOfReach(t *testing.T) {
+func TestUnreachablePlivo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	m := r.acceptTo("+14165551000")
-	lost := r.worker("", "PLIVO_BASE_URL=http://127.0.0.1:1", "MAX_ATTEMPTS=1")
-	testkit.Eventually(t, "it was tried twice", func() bool { return r.count(`SELECT count(*) FROM attempts WHERE outcome = 'transient_failure'`) == 2 })
+	m := r.createTo("+14165551000")
+	worker := r.worker("", "PLIVO_BASE_URL=http://127.0.0.1:1", "MAX_ATTEMPTS=1")
+	testkit.Eventually(t, "two attempts have failed", func() bool { return r.count(`SELECT count(*) FROM attempts WHERE outcome = 'transient_failure'`) == 2 })
 	h := r.wantStatus(m, mms.Queued)
 	if h.Reason != mms.ReasonUnreachable || !strings.Contains(h.AttemptList[0].Detail, "refused") {
-		t.Errorf("it waits for %q after %+v", h.Reason, h.AttemptList)
+		t.Errorf("got reason %q after attempts %+v, want unreachable", h.Reason, h.AttemptList)
 	}
-	lost.end()
+	worker.end()
 	r.worker("")
-	r.drained([]mms.Message{m})
+	r.wantAllDelivered([]mms.Message{m})
 }
 
-// TestTheAPIWhileRedisIsDown answers 202 and is ready; the message is sent when
-// Redis is back.
-func TestTheAPIWhileRedisIsDown(t *testing.T) {
+// TestAPIWithoutRedis expects 202 and readiness while Redis is down. The message is
+// sent when Redis is back.
+func TestAPIWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := ownRedis(t)
 	r := newRigOn(t, plivosim.Config{}, testkit.Database(t), server.URL)
@@ -165,12 +164,12 @@ func TestTheAPIWhileRedisIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, body, err := c.post("/api/send-mms", greeting)
-	var accepted struct{ ID string }
-	if err != nil || status != http.StatusAccepted || json.Unmarshal([]byte(body), &accepted) != nil || accepted.ID == "" {
-		t.Fatalf("without Redis: %d %s %v, want 202", status, body, err)
+	var created struct{ ID string }
+	if err != nil || status != http.StatusAccepted || json.Unmarshal([]byte(body), &created) != nil || created.ID == "" {
+		t.Fatalf("without Redis: got %d %s (error %v), want 202", status, body, err)
 	}
 	if status, body, err := get(t.Context(), url+"/readyz"); err != nil || status != http.StatusOK || !strings.Contains(body, `"redis":"down"`) {
-		t.Errorf("/readyz: %d %s %v, want 200 that tells of Redis", status, body, err)
+		t.Errorf("/readyz: got %d %s (error %v), want 200 that reports Redis down", status, body, err)
 	}
 	r.worker("")
 	if err := server.Restart(t.Context(), false); err != nil {
@@ -180,8 +179,8 @@ func TestTheAPIWhileRedisIsDown(t *testing.T) {
 	r.verify(1)
 }
 
-// TestTheAPIWhilePostgresIsDown refuses clearly, and works again afterwards.
-func TestTheAPIWhilePostgresIsDown(t *testing.T) {
+// TestAPIWithoutPostgres expects 503 while Postgres is down, and recovery.
+func TestAPIWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
@@ -191,15 +190,15 @@ func TestTheAPIWhilePostgresIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, body, err := c.post("/api/send-mms", greeting); err != nil || status != http.StatusServiceUnavailable {
-		t.Errorf("without Postgres: %d %s %v, want 503", status, body, err)
+		t.Errorf("without Postgres: got %d %s (error %v), want 503", status, body, err)
 	}
 	if status, _, err := get(t.Context(), url+"/readyz"); err != nil || status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz: %d %v, want 503", status, err)
+		t.Errorf("/readyz: got %d (error %v), want 503", status, err)
 	}
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "the api accepts again", func() bool {
+	testkit.Eventually(t, "the api creates messages again", func() bool {
 		status, _, err := c.post("/api/send-mms", greeting)
 		return err == nil && status == http.StatusAccepted
 	})

@@ -274,7 +274,7 @@ func TestAdminOpensTheQueues(t *testing.T) {
 	if err := r.sim.SetFault(plivosim.Fault{Scenario: plivosim.RefusedDestination}); err != nil {
 		t.Fatal(err)
 	}
-	r.accept(1)
+	r.create(1)
 	r.worker("")
 	r.awaitFinal()
 	_, url := r.api()

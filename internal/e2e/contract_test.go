@@ -21,8 +21,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// contract holds every answer of an api against its own description, and notes
-// which of the documented answers were given.
+// contract checks every response of an api against its OpenAPI document, and records
+// which of the documented responses occurred.
 type contract struct {
 	t          *testing.T
 	url        string
@@ -30,7 +30,7 @@ type contract struct {
 	operations []*operation
 }
 
-// operation is what the description says of one method and path.
+// operation is an operation of the OpenAPI document.
 type operation struct {
 	id        string
 	method    string
@@ -38,16 +38,16 @@ type operation struct {
 	pattern   *regexp.Regexp
 	hasBody   bool
 	examples  map[string]string // of the body, by media type
-	byKey     bool              // API keys may do it
-	byPerson  bool
-	responses map[string]bool // documented: whether they were seen
+	byKey     bool              // API keys may call it
+	bySession bool
+	responses map[string]bool // documented statuses: whether they occurred
 }
 
 func readContract(t *testing.T, url string) *contract {
 	t.Helper()
 	status, text, err := get(t.Context(), url+"/openapi.json")
 	if err != nil || status != http.StatusOK {
-		t.Fatalf("the description: %d %v", status, err)
+		t.Fatalf("/openapi.json: got %d (error %v)", status, err)
 	}
 	document, err := libopenapi.NewDocument([]byte(text))
 	if err != nil {
@@ -57,9 +57,9 @@ func readContract(t *testing.T, url string) *contract {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	if ok, faults := v.ValidateDocument(); !ok {
-		for _, f := range faults {
-			t.Errorf("the description itself: %s: %s", f.Message, f.Reason)
+	if ok, violations := v.ValidateDocument(); !ok {
+		for _, v := range violations {
+			t.Errorf("the OpenAPI document is not valid: %s: %s", v.Message, v.Reason)
 		}
 	}
 	var plain struct {
@@ -93,7 +93,7 @@ func readContract(t *testing.T, url string) *contract {
 					o.byKey = true
 				}
 				if _, ok := scheme["session"]; ok {
-					o.byPerson = true
+					o.bySession = true
 				}
 			}
 			for status := range op.Responses {
@@ -102,7 +102,7 @@ func readContract(t *testing.T, url string) *contract {
 			c.operations = append(c.operations, o)
 		}
 	}
-	// Paths without parameters first: they win over those with.
+	// Paths without parameters first, because they take precedence.
 	slices.SortFunc(c.operations, func(a, b *operation) int {
 		return strings.Count(a.path, "{") - strings.Count(b.path, "{")
 	})
@@ -118,7 +118,7 @@ func (c *contract) find(method, path string) *operation {
 	return nil
 }
 
-// RoundTrip checks every answer that passes through.
+// RoundTrip checks every response.
 func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	o := c.find(r.Method, r.URL.Path)
 	if o == nil {
-		c.t.Errorf("%s %s is not described", r.Method, r.URL.Path)
+		c.t.Errorf("%s %s is not documented", r.Method, r.URL.Path)
 		return response, nil
 	}
 	status := fmt.Sprint(response.StatusCode)
@@ -145,16 +145,16 @@ func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	copied := *response
 	copied.Body = io.NopCloser(bytes.NewReader(body))
-	if ok, faults := c.validator.ValidateHttpResponse(r, &copied); !ok {
-		for _, f := range faults {
-			c.t.Errorf("%s, %s: %s: %s\n%s", o.id, status, f.Message, f.Reason, body)
+	if ok, violations := c.validator.ValidateHttpResponse(r, &copied); !ok {
+		for _, v := range violations {
+			c.t.Errorf("%s, %s: %s: %s\n%s", o.id, status, v.Message, v.Reason, body)
 		}
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil
 }
 
-// user is somebody who uses the API, as a person or by a key.
+// user calls the API, with a session or a key.
 type user struct {
 	t    *testing.T
 	url  string
@@ -170,20 +170,21 @@ func (c *contract) user(key string) *user {
 	return &user{t: c.t, url: c.url, key: key, http: &http.Client{Jar: jar, Transport: c, Timeout: time.Minute}}
 }
 
-// person signs somebody up.
+// person signs a user up and returns their session.
 func (c *contract) person(email string) *user {
 	u := c.user("")
 	u.want(http.StatusCreated, "POST", "/api/signup", fmt.Sprintf(`{"email":%q,"password":"correct horse"}`, email))
 	return u
 }
 
-// newKey is somebody who acts by a key of the person's.
+// newKey creates an API key and returns a user of it.
 func (c *contract) newKey(person *user, scopes string) *user {
 	key := person.want(http.StatusCreated, "POST", "/api/keys", fmt.Sprintf(`{"name":"test","scopes":[%s]}`, scopes))
 	return c.user(fmt.Sprint(key["secret"]))
 }
 
-// do makes a request with a JSON body, if any; headers come as pairs.
+// do sends a request, with a JSON body unless it is empty. Headers are name and value
+// in turn.
 func (u *user) do(method, path, body string, headers ...string) (int, http.Header, string) {
 	u.t.Helper()
 	request, err := http.NewRequestWithContext(u.t.Context(), method, u.url+path, strings.NewReader(body))
@@ -214,23 +215,23 @@ func (u *user) do(method, path, body string, headers ...string) (int, http.Heade
 	return response.StatusCode, response.Header, string(text)
 }
 
-// want is do that asks for a status, and reads the answer.
+// want is do that requires a status and decodes the response.
 func (u *user) want(status int, method, path, body string, headers ...string) map[string]any {
 	u.t.Helper()
 	got, _, text := u.do(method, path, body, headers...)
 	if got != status {
-		u.t.Fatalf("%s %s %s: %d, want %d: %s", method, path, body, got, status, text)
+		u.t.Fatalf("%s %s %s: got %d %s, want %d", method, path, body, got, text, status)
 	}
-	answer := map[string]any{}
+	decoded := map[string]any{}
 	if strings.HasPrefix(text, "{") {
-		if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		if err := json.Unmarshal([]byte(text), &decoded); err != nil {
 			u.t.Fatal(err)
 		}
 	}
-	return answer
+	return decoded
 }
 
-// withIDs fills the parameters of a path.
+// withIDs returns the path with its parameters filled in.
 func (o *operation) withIDs(ids ...string) string {
 	for _, id := range ids {
 		o = &operation{path: regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllStringFunc(o.path, replaceFirst(id))}
@@ -238,22 +239,22 @@ func (o *operation) withIDs(ids ...string) string {
 	return o.path
 }
 
-func replaceFirst(by string) func(string) string {
+func replaceFirst(replacement string) func(string) string {
 	done := false
-	return func(found string) string {
+	return func(match string) string {
 		if done {
-			return found
+			return match
 		}
 		done = true
-		return by
+		return replacement
 	}
 }
 
 const sendBody = `{"to":"+14165551000","text":"Hello","mediaUrl":"https://example.com/a.jpg"}`
 
-// TestTheDescriptionIsKept makes an api give every answer that it documents, and
-// holds each against the description.
-func TestTheDescriptionIsKept(t *testing.T) {
+// TestAPIContract causes every response that the API documents and checks it against
+// the OpenAPI document.
+func TestAPIContract(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true")
@@ -262,15 +263,15 @@ func TestTheDescriptionIsKept(t *testing.T) {
 	key := c.newKey(ada, `"send","read"`)
 	reader, stranger := c.newKey(ada, `"read"`), c.user("")
 	sender := c.newKey(ada, `"send"`)
-	nowhere := uuid.NewString()
+	unknown := uuid.NewString()
 
 	for _, o := range c.operations {
-		path := o.withIDs(nowhere, nowhere)
+		path := o.withIDs(unknown, unknown)
 		body := ""
 		if o.hasBody {
 			body = `{"nonsense":true}`
 			stranger := stranger
-			if o.byPerson {
+			if o.bySession {
 				stranger = ada
 			}
 			stranger.want(http.StatusBadRequest, o.method, path, body)
@@ -281,19 +282,18 @@ func TestTheDescriptionIsKept(t *testing.T) {
 			}
 			stranger.want(http.StatusRequestEntityTooLarge, o.method, path, strings.Repeat("x", size))
 		}
-		if o.byPerson {
+		if o.bySession {
 			stranger.want(http.StatusUnauthorized, o.method, path, body)
 		}
 		if o.byKey {
 			c.user("pc_wrong").want(http.StatusUnauthorized, o.method, path, body)
-			lacking := reader
-			if status, _, _ := lacking.do(o.method, path, body); status != http.StatusForbidden {
+			if status, _, _ := reader.do(o.method, path, body); status != http.StatusForbidden {
 				sender.want(http.StatusForbidden, o.method, path, body)
 			}
-		} else if o.byPerson {
+		} else if o.bySession {
 			key.want(http.StatusForbidden, o.method, path, body)
 		}
-		if strings.Contains(path, nowhere) {
+		if strings.Contains(path, unknown) {
 			if o.id == "decideMessage" {
 				body = `{"decision":"give_up"}`
 			}
@@ -309,16 +309,16 @@ func TestTheDescriptionIsKept(t *testing.T) {
 
 	for _, o := range c.operations {
 		for status, seen := range o.responses {
-			// 500 and 503 need a broken server; the packages' tests have them.
+			// 500 and 503 need a broken server; the packages' own tests cover them.
 			if !seen && status != "500" && status != "503" {
-				t.Errorf("%s documents %s, and no request brought it about", o.id, status)
+				t.Errorf("%s documents %s, but no request caused it", o.id, status)
 			}
 		}
 	}
 }
 
-// exerciseExamples makes the requests that the description has as examples: none
-// is found fault with.
+// exerciseExamples sends the examples of the OpenAPI document: none may be rejected as
+// invalid.
 func (c *contract) exerciseExamples(ada *user) {
 	for _, o := range c.operations {
 		for mediaType, example := range o.examples {
@@ -329,12 +329,12 @@ func (c *contract) exerciseExamples(ada *user) {
 					c.t.Fatal(err)
 				}
 			}
-			by := ada
-			if !o.byPerson {
-				by = c.user("")
+			submitter := ada
+			if !o.bySession {
+				submitter = c.user("")
 			}
-			if status, _, text := by.do(o.method, path, example, "Content-Type", mediaType); example == "" || status == http.StatusBadRequest || status == http.StatusUnsupportedMediaType {
-				c.t.Errorf("the example of %s, %q, is answered with %d %s", o.id, example, status, text)
+			if status, _, text := submitter.do(o.method, path, example, "Content-Type", mediaType); example == "" || status == http.StatusBadRequest || status == http.StatusUnsupportedMediaType {
+				c.t.Errorf("the example of %s, %q: got %d %s, want it to be valid", o.id, example, status, text)
 			}
 		}
 	}
@@ -388,13 +388,13 @@ func (c *contract) exerciseMessages(r *rig, ada, key *user) {
 	key.want(http.StatusBadRequest, "GET", "/api/messages?to=1&cursor=x&limit=0&metadata[]=1&since=now&text="+strings.Repeat("x", 300), "")
 	key.want(http.StatusOK, "GET", "/api/messages/export?status=canceled", "")
 	key.want(http.StatusBadRequest, "GET", "/api/messages/export?limit=5", "")
-	// Late: the message is with Plivo. Held: a person has to decide.
+	// One message is at Plivo, too late to cancel; one is held for a decision.
 	sent, held := key.want(http.StatusAccepted, "POST", "/api/send-mms", sendBody), key.want(http.StatusAccepted, "POST", "/api/send-mms", sendBody)
-	for id, change := range map[any]string{
+	for id, update := range map[any]string{
 		sent["id"]: `status = 'sent', plivo_uuid = id::text, next_attempt_at = NULL, task_check_at = NULL`,
 		held["id"]: `status = 'in_doubt', held = true, next_attempt_at = NULL, task_check_at = NULL`,
 	} {
-		if _, err := r.store.DB().Exec(`UPDATE messages SET `+change+` WHERE id = $1`, id); err != nil {
+		if _, err := r.store.DB().Exec(`UPDATE messages SET `+update+` WHERE id = $1`, id); err != nil {
 			c.t.Fatal(err)
 		}
 	}
@@ -402,8 +402,8 @@ func (c *contract) exerciseMessages(r *rig, ada, key *user) {
 	key.want(http.StatusNoContent, "POST", "/api/messages/"+fmt.Sprint(held["id"])+"/decision", `{"decision":"give_up"}`)
 }
 
-// occupy keeps an idempotency key of the user's in use, as a request that is
-// being worked on does, until the returned function is called.
+// occupy locks an idempotency key of the user, as a request in progress does, until
+// the returned function is called.
 func (c *contract) occupy(r *rig, ada *user, key string) (release func()) {
 	c.t.Helper()
 	me := ada.want(http.StatusOK, "GET", "/api/me", "")
@@ -415,7 +415,7 @@ func (c *contract) occupy(r *rig, ada *user, key string) (release func()) {
 	if _, err := tx.Exec(`SELECT pg_advisory_xact_lock(hashtextextended($1::uuid || ' ' || $2::text, 0))`, id, key); err != nil {
 		c.t.Fatal(err)
 	}
-	return func() { tx.Rollback() }
+	return func() { _ = tx.Rollback() }
 }
 
 func (c *contract) exerciseBatches(r *rig, ada, key *user) {
@@ -424,16 +424,16 @@ func (c *contract) exerciseBatches(r *rig, ada, key *user) {
 	batch := key.want(http.StatusAccepted, "POST", "/api/batches", body, "Idempotency-Key", "batch")
 	again := key.want(http.StatusAccepted, "POST", "/api/batches", body, "Idempotency-Key", "batch")
 	if fmt.Sprint(batch) != fmt.Sprint(again) {
-		c.t.Errorf("a repeated batch got another answer:\n%v\n%v", batch, again)
+		c.t.Errorf("a repeated batch got another response:\n%v\n%v", batch, again)
 	}
 	key.want(http.StatusUnprocessableEntity, "POST", "/api/batches", strings.Replace(body, "spring", "autumn", 1), "Idempotency-Key", "batch")
 	path := "/api/batches/" + fmt.Sprint(batch["id"])
 	got := key.want(http.StatusOK, "GET", path, "")
 	if got["created"] != 2.0 || got["rejected"] != 1.0 || got["remaining"] != 2.0 {
-		c.t.Errorf("the batch is %v", got)
+		c.t.Errorf("got batch %v", got)
 	}
 	if list := key.want(http.StatusOK, "GET", path+"/errors?limit=1", ""); len(list["errors"].([]any)) != 1 {
-		c.t.Errorf("the errors are %v", list)
+		c.t.Errorf("got errors %v", list)
 	}
 	key.want(http.StatusBadRequest, "GET", path+"/errors?limit=x", "")
 	key.want(http.StatusOK, "GET", "/api/batches", "")
@@ -471,8 +471,8 @@ func (c *contract) exerciseWebhooks(r *rig, ada *user) {
 	}
 }
 
-// exerciseLimit gives a second api process, where sign-up is closed, one request
-// too many of every operation that keys may do.
+// exerciseLimit exceeds the rate limit of a key with every operation that keys may
+// call, at a second api process, where sign-up is closed.
 func (c *contract) exerciseLimit(r *rig, ada *user) {
 	if _, err := r.store.DB().Exec(`UPDATE api_keys SET revoked_at = now()`); err != nil {
 		c.t.Fatal(err)

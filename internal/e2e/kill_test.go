@@ -11,32 +11,32 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// drainPatience covers a lapsed lease (12 s), the first look for evidence (5 s)
-// and the waiting time for it, on a busy machine.
-const drainPatience = 90 * time.Second
+// drainTimeout covers an expired lease (12 s), the first check for evidence (5 s)
+// and DOUBT_WAIT, on a busy machine.
+const drainTimeout = 90 * time.Second
 
-// TestAKilledWorkerLosesAndDoublesNothing kills a worker at every step of a
-// message's way and lets another go on.
-func TestAKilledWorkerLosesAndDoublesNothing(t *testing.T) {
+// TestKilledWorker kills a worker at every step of an attempt. Another worker takes
+// over, and the message is neither lost nor duplicated.
+func TestKilledWorker(t *testing.T) {
 	t.Parallel()
-	for _, place := range []string{
+	for _, point := range []string{
 		failpoint.WorkerDequeued, failpoint.WorkerClaimed, failpoint.WorkerConnected,
 		failpoint.WorkerWritten, failpoint.WorkerAnswered, failpoint.WorkerRecorded,
 	} {
 		for _, reports := range []plivosim.Scenario{plivosim.Delivered, plivosim.CallbacksLost} {
-			if place == failpoint.WorkerRecorded && reports == plivosim.CallbacksLost {
-				continue // nothing is in doubt, and only a report would bring the end
+			if point == failpoint.WorkerRecorded && reports == plivosim.CallbacksLost {
+				continue // without doubt, only a report makes the message final
 			}
-			t.Run(place+"/"+string(reports), func(t *testing.T) {
+			t.Run(point+"/"+string(reports), func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, plivosim.Config{})
 				if err := r.sim.SetFault(plivosim.Fault{Scenario: reports, Count: 1}); err != nil {
 					t.Fatal(err)
 				}
-				m := r.acceptTo("+14165551000")
-				r.worker(place).awaitKilled()
+				m := r.createTo("+14165551000")
+				r.worker(point).awaitKilled()
 				r.worker("")
-				testkit.EventuallyWithin(t, drainPatience, "the message is on its way or done", func() bool {
+				testkit.EventuallyWithin(t, drainTimeout, "the message is submitted", func() bool {
 					return r.count(`SELECT count(*) FROM messages WHERE status IN ('submitted', 'sent', 'delivered')`) == 1
 				})
 				if reports == plivosim.Delivered {
@@ -49,31 +49,31 @@ func TestAKilledWorkerLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-// TestAStoppedWorkerCanNeitherSendNorOverwrite stops a worker just before it
-// writes, until another has sent the message, and lets it go on.
-func TestAStoppedWorkerCanNeitherSendNorOverwrite(t *testing.T) {
+// TestSuspendedWorkerDoesNotSend suspends a worker (SIGSTOP) just before it writes
+// its request and continues it after another worker has sent the message.
+func TestSuspendedWorkerDoesNotSend(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	m := r.acceptTo("+14165551000")
-	stopped := r.worker(failpoint.WorkerConnected + ":stop")
-	testkit.Eventually(t, "the attempt has begun", func() bool {
+	m := r.createTo("+14165551000")
+	suspended := r.worker(failpoint.WorkerConnected + ":stop")
+	testkit.Eventually(t, "the attempt has started", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE status = 'sending'`) == 1
 	})
 	r.worker("")
 	r.awaitFinal()
-	stopped.signal(syscall.SIGCONT)
-	stopped.awaitLog("attempt was already resolved")
+	suspended.signal(syscall.SIGCONT)
+	suspended.awaitLog("attempt was already resolved")
 	r.wantStatus(m, mms.Delivered)
 	r.verify(1)
 }
 
-func TestAKilledResolverLeavesTheDoubtToAnother(t *testing.T) {
+func TestKilledReconciler(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	if err := r.sim.SetFault(plivosim.Fault{Scenario: plivosim.AcceptThenDropSilently, Count: 1}); err != nil {
 		t.Fatal(err)
 	}
-	m := r.acceptTo("+14165551000")
+	m := r.createTo("+14165551000")
 	r.worker(failpoint.ReconcilerListed).awaitKilled()
 	r.worker("")
 	r.awaitFinal()
@@ -81,10 +81,10 @@ func TestAKilledResolverLeavesTheDoubtToAnother(t *testing.T) {
 	r.verify(1)
 }
 
-func TestAKilledRelayLeavesItsMessagesToAnother(t *testing.T) {
+func TestKilledTaskRelay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	messages := r.accept(5)
+	messages := r.create(5)
 	if err := redisClient(t, r.redis).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,20 +97,20 @@ func TestAKilledRelayLeavesItsMessagesToAnother(t *testing.T) {
 	r.verify(len(messages))
 }
 
-// TestSIGTERMFinishesWhatIsUnderWay sends a worker away under load.
-func TestSIGTERMFinishesWhatIsUnderWay(t *testing.T) {
+// TestSIGTERMFinishesAttempts stops a worker under load.
+func TestSIGTERMFinishesAttempts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	messages := r.accept(60)
+	messages := r.create(60)
 	first := r.worker("")
 	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) > 10 })
 	first.signal(syscall.SIGTERM)
-	testkit.Eventually(t, "the worker has ended", first.hasEnded)
+	testkit.Eventually(t, "the worker has exited", first.hasExited)
 	if n := r.count(`SELECT count(*) FROM messages WHERE status IN ('sending', 'in_doubt')`); n != 0 {
-		t.Errorf("%d messages were left in the middle of an attempt", n)
+		t.Errorf("got %d messages in an unfinished attempt, want 0", n)
 	}
 	if code := first.command.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("the worker ended with %d, want 0", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 	r.worker("")
 	r.awaitFinal()

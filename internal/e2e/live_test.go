@@ -16,41 +16,40 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// TestAStreamEndsWithItsAccess follows at one api process by two keys and a session,
-// which are ended at another.
-func TestAStreamEndsWithItsAccess(t *testing.T) {
+// TestStreamEndsWithAccess opens streams at one api process, by an API key and by
+// sessions, and revokes their access at another.
+func TestStreamEndsWithAccess(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, here := r.api()
 	_, there := r.api()
 	c := readContract(t, here)
 	ada, bob := c.person("ada.lovelace@example.com"), c.person("bob@example.com")
-	made := ada.want(http.StatusCreated, "POST", "/api/keys", `{"name":"lost","scopes":["read"]}`)
-	key := c.user(fmt.Sprint(made["secret"]))
-	byKey, bySession, bobs := there+"/api/messages/stream", ada.follow(there), bob.follow(there)
-	lost := key.follow(there)
+	created := ada.want(http.StatusCreated, "POST", "/api/keys", `{"name":"lost","scopes":["read"]}`)
+	key := c.user(fmt.Sprint(created["secret"]))
+	byKey, bySession, other := key.openStream(there), ada.openStream(there), bob.openStream(there)
 
-	ada.want(http.StatusNoContent, "DELETE", "/api/keys/"+fmt.Sprint(made["id"]), "")
-	lost.wantEnd("by a key that was revoked")
-	bySession.wantEnd("by the key's user, who may come back")
+	ada.want(http.StatusNoContent, "DELETE", "/api/keys/"+fmt.Sprint(created["id"]), "")
+	byKey.wantClosed("of a revoked key")
+	bySession.wantClosed("of the key's user, who may reconnect")
 	key.url = there
 	if status, _, _ := key.do("GET", "/api/messages", ""); status != http.StatusUnauthorized {
-		t.Errorf("%s with the revoked key: %d", byKey, status)
+		t.Errorf("list with the revoked key: got %d, want 401", status)
 	}
-	bySession = ada.follow(there)
+	bySession = ada.openStream(there)
 	ada.want(http.StatusNoContent, "POST", "/api/logout", "")
-	bySession.wantEnd("by a session that was ended")
-	bobs.wantOpen()
+	bySession.wantClosed("of a session that logged out")
+	other.wantOpen()
 }
 
-// followed is a stream that somebody reads.
-type followed struct {
-	t     *testing.T
-	ended chan struct{}
+// stream is an open event stream.
+type stream struct {
+	t      *testing.T
+	closed chan struct{}
 }
 
-// follow opens a stream at an api, as this user.
-func (u *user) follow(api string) *followed {
+// openStream opens a stream at an api, as this user.
+func (u *user) openStream(api string) *stream {
 	u.t.Helper()
 	ctx, cancel := context.WithCancel(u.t.Context())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, api+"/api/messages/stream", nil)
@@ -60,63 +59,63 @@ func (u *user) follow(api string) *followed {
 	if u.key != "" {
 		request.Header.Set("Authorization", "Bearer "+u.key)
 	}
-	response, err := (&http.Client{Jar: u.http.Jar}).Do(request)
+	response, err := (&http.Client{Jar: u.http.Jar}).Do(request) //nolint:bodyclose // the cleanup closes it
 	if err != nil {
 		u.t.Fatal(err)
 	}
 	if response.StatusCode != http.StatusOK {
 		u.t.Fatalf("opening a stream: %s", response.Status)
 	}
-	f := &followed{t: u.t, ended: make(chan struct{})}
+	s := &stream{t: u.t, closed: make(chan struct{})}
 	go func() {
-		defer close(f.ended)
+		defer close(s.closed)
 		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		}
 	}()
-	u.t.Cleanup(func() { cancel(); <-f.ended; response.Body.Close() })
-	return f
+	u.t.Cleanup(func() { cancel(); <-s.closed; response.Body.Close() })
+	return s
 }
 
-func (f *followed) over() bool {
+func (s *stream) isClosed() bool {
 	select {
-	case <-f.ended:
+	case <-s.closed:
 		return true
 	default:
 		return false
 	}
 }
 
-func (f *followed) wantEnd(whose string) {
-	f.t.Helper()
-	testkit.Eventually(f.t, "the stream "+whose+" ends", f.over)
+func (s *stream) wantClosed(name string) {
+	s.t.Helper()
+	testkit.Eventually(s.t, "the stream "+name+" is closed", s.isClosed)
 }
 
-func (f *followed) wantOpen() {
-	f.t.Helper()
-	if f.over() {
-		f.t.Error("the stream of somebody else has ended")
+func (s *stream) wantOpen() {
+	s.t.Helper()
+	if s.isClosed() {
+		s.t.Error("the other user's stream was closed")
 	}
 }
 
-// TestWhatAStoppingWorkerDoesIsNews sends a worker away in the middle of a call: what
-// becomes of it is announced like everything before.
-func TestWhatAStoppingWorkerDoesIsNews(t *testing.T) {
+// TestStoppingWorkerNotifies stops a worker during a call to Plivo: the resulting
+// status change is notified like every other.
+func TestStoppingWorkerNotifies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	heard, err := postgres.Listen(t.Context(), r.database, postgres.MessageChangesChannel, slog.New(slog.DiscardHandler))
+	changes, err := postgres.Listen(t.Context(), r.database, postgres.MessageChangesChannel, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := r.sim.SetFault(plivosim.Fault{Scenario: plivosim.StallBeforeHeaders}); err != nil {
 		t.Fatal(err)
 	}
-	m := r.acceptTo("+14165551000")
-	// Whoever is told reads the message, and shall come to know each status.
+	m := r.createTo("+14165551000")
+	// A listener reads the message on each notification and must see each status.
 	await := func(status mms.Status) {
 		t.Helper()
-		testkit.Eventually(t, string(status)+" is announced", func() bool {
+		testkit.Eventually(t, string(status)+" is notified", func() bool {
 			select {
-			case ids := <-heard:
+			case ids := <-changes:
 				return strings.Contains(ids, m.ID.String()) && r.count(`SELECT count(*) FROM messages WHERE status = $1`, status) == 1
 			default:
 				return false
@@ -128,5 +127,5 @@ func TestWhatAStoppingWorkerDoesIsNews(t *testing.T) {
 	await(mms.Sending)
 	worker.signal(syscall.SIGTERM)
 	await(mms.InDoubt)
-	testkit.Eventually(t, "the worker ends", worker.hasEnded)
+	testkit.Eventually(t, "the worker has exited", worker.hasExited)
 }

@@ -1,10 +1,11 @@
-// Package e2e proves the promises from outside: real api and worker processes
-// on real servers, killed for real, against a simulator that keeps a ledger.
+// Package e2e tests the delivery guarantees from outside: real api and worker
+// processes on real servers, which it kills, against a simulator of Plivo that keeps
+// a ledger. It must not call into the processes under test.
 package e2e
 
 import (
 	"context"
-	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,7 +37,14 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+// TestMain raises the number of parallel tests, unless -parallel sets it: most of
+// their time they wait, for a lease to expire or a check to become due.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	testkit.Main(m)
+}
 
 const (
 	authID    = "MATESTTESTTESTTEST01"
@@ -42,22 +52,23 @@ const (
 	sender    = "+14155550100"
 )
 
-// binaries builds the programs once, with failpoints.
+// binaries builds the programs once, with failpoints and without debug information,
+// which makes linking faster.
 var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "postcard-binaries-")
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", dir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker").CombinedOutput()
+	out, err := exec.Command("go", "build", "-tags", "failpoints", "-ldflags=-s -w", "-o", dir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
 	return dir, nil
 })
 
-// rig is what surrounds the processes under test. Messages come in through an
-// intake of its own and reports through a webhook of its own, so that a test
-// decides which processes run.
+// rig is the environment of the processes under test. It creates messages through
+// its own intake and receives Plivo's callbacks itself, so that a test decides which
+// processes run.
 type rig struct {
 	t        *testing.T
 	database string
@@ -67,7 +78,7 @@ type rig struct {
 	intake   *intake.Intake
 	sim      *plivosim.Simulator
 	plivoURL string
-	webhook  *httptest.Server
+	callback *httptest.Server
 	owner    uuid.UUID
 	logs     atomic.Int32
 }
@@ -77,7 +88,7 @@ func newRig(t *testing.T, config plivosim.Config) *rig {
 	return newRigOn(t, config, testkit.Database(t), testkit.Redis(t))
 }
 
-// newRigOn is newRig on servers that the test brings itself, to break them.
+// newRigOn is newRig on servers that the test starts itself, to break them.
 func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *rig {
 	t.Helper()
 	r := &rig{t: t, database: database, redis: redisURL, owner: uuid.Must(uuid.NewV7())}
@@ -104,7 +115,7 @@ func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *
 		t.Fatal(err)
 	}
 	r.startSimulator(config)
-	r.startWebhook()
+	r.startCallback()
 	go r.store.RunNotifier(t.Context(), slog.New(slog.DiscardHandler))
 	return r
 }
@@ -122,28 +133,28 @@ func (r *rig) startSimulator(config plivosim.Config) {
 	r.t.Cleanup(r.sim.Close)
 }
 
-func (r *rig) startWebhook() {
+func (r *rig) startCallback() {
 	verifier := plivo.Verifier{Tokens: []string{authToken}}
-	r.webhook = httptest.NewUnstartedServer(nil)
-	verifier.PublicURL = "http://" + r.webhook.Listener.Addr().String()
-	r.webhook.Config.Handler = callback.New(callback.Options{
+	r.callback = httptest.NewUnstartedServer(nil)
+	verifier.PublicURL = "http://" + r.callback.Listener.Addr().String()
+	r.callback.Config.Handler = callback.New(callback.Options{
 		Verifier: verifier, Reports: callback.Reports{Store: r.store, OnDuplicate: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
 	})
-	r.webhook.Start()
-	r.t.Cleanup(r.webhook.Close)
+	r.callback.Start()
+	r.t.Cleanup(r.callback.Close)
 }
 
 // process is an api or worker process.
 type process struct {
 	t       *testing.T
 	command *exec.Cmd
-	ended   chan struct{}
+	exited  chan struct{}
 	log     string
-	metrics string // the URL of the listener for operators
+	metrics string // URL of the metrics and readiness listener
 }
 
-// start starts a program with more variables than all need. It is ended with
-// the test, at the latest; its log is shown when the test fails.
+// start starts a program. It is killed at the end of the test, which prints the end
+// of its log on failure.
 func (r *rig) start(program string, vars ...string) *process {
 	r.t.Helper()
 	dir, err := binaries()
@@ -154,33 +165,33 @@ func (r *rig) start(program string, vars ...string) *process {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p := &process{t: r.t, ended: make(chan struct{}), metrics: fmt.Sprintf("http://127.0.0.1:%d", port), log: filepath.Join(r.t.TempDir(), fmt.Sprintf("%s-%d.log", program, r.logs.Add(1)))}
+	p := &process{t: r.t, exited: make(chan struct{}), metrics: fmt.Sprintf("http://127.0.0.1:%d", port), log: filepath.Join(r.t.TempDir(), fmt.Sprintf("%s-%d.log", program, r.logs.Add(1)))}
 	log, err := os.Create(p.log)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	p.command = exec.Command(filepath.Join(dir, program))
-	p.command.Dir = r.t.TempDir() // where there is no .env
+	p.command.Dir = r.t.TempDir() // has no .env
 	p.command.Stdout, p.command.Stderr = log, log
 	p.command.Env = append([]string{
 		"DATABASE_URL=" + r.database, "REDIS_URL=" + r.redis, "LOG_FORMAT=text",
 		"PLIVO_AUTH_ID=" + authID, "PLIVO_AUTH_TOKEN=" + authToken, "PLIVO_SENDER_NUMBER=" + sender, "PLIVO_BASE_URL=" + r.plivoURL,
-		"PUBLIC_URL=" + r.webhook.URL, "SENDER_RATE=0", "SEND_TIMEOUT=3s", "DOUBT_WAIT=3s",
+		"PUBLIC_URL=" + r.callback.URL, "SENDER_RATE=0", "SEND_TIMEOUT=3s", "DOUBT_WAIT=3s",
 		fmt.Sprintf("API_METRICS_ADDR=127.0.0.1:%d", port), fmt.Sprintf("WORKER_METRICS_ADDR=127.0.0.1:%d", port),
 	}, vars...)
 	if err := devstack.StartBound(p.command); err != nil {
 		r.t.Fatal(err)
 	}
 	go func() {
-		_ = p.command.Wait() // how it ended is asked for by the tests that care
+		_ = p.command.Wait() // tests that need it read ProcessState
 		log.Close()
-		close(p.ended)
+		close(p.exited)
 	}()
 	r.t.Cleanup(p.end)
 	return p
 }
 
-// worker starts a worker that is killed at the failpoint, or at none.
+// worker starts a worker, with a failpoint that kills it unless at is "".
 func (r *rig) worker(at string, vars ...string) *process {
 	r.t.Helper()
 	if at != "" {
@@ -191,7 +202,7 @@ func (r *rig) worker(at string, vars ...string) *process {
 
 func (p *process) end() {
 	_ = p.command.Process.Kill()
-	<-p.ended
+	<-p.exited
 	if p.t.Failed() {
 		if log, err := os.ReadFile(p.log); err == nil {
 			p.t.Logf("%s:\n%s", filepath.Base(p.log), lastLines(string(log), 25))
@@ -211,44 +222,44 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// awaitKilled waits until the process has been killed by its failpoint.
+// awaitKilled waits until the failpoint has killed the process.
 func (p *process) awaitKilled() {
 	p.t.Helper()
-	testkit.Eventually(p.t, "the process is killed at its failpoint", p.hasEnded)
+	testkit.Eventually(p.t, "the process is killed at its failpoint", p.hasExited)
 	if status, ok := p.command.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		p.t.Fatalf("the process ended as %v, want it killed", p.command.ProcessState)
+		p.t.Fatalf("got process state %v, want killed", p.command.ProcessState)
 	}
 }
 
-func (p *process) hasEnded() bool {
+func (p *process) hasExited() bool {
 	select {
-	case <-p.ended:
+	case <-p.exited:
 		return true
 	default:
 		return false
 	}
 }
 
-// awaitLog waits until the process has logged the words.
-func (p *process) awaitLog(words string) {
+// awaitLog waits until the process has logged the text.
+func (p *process) awaitLog(text string) {
 	p.t.Helper()
-	testkit.Eventually(p.t, fmt.Sprintf("the process logs %q", words), func() bool {
+	testkit.Eventually(p.t, fmt.Sprintf("the process logs %q", text), func() bool {
 		log, err := os.ReadFile(p.log)
-		return err == nil && strings.Contains(string(log), words)
+		return err == nil && strings.Contains(string(log), text)
 	})
 }
 
-// accept takes on n messages to as many recipients.
-func (r *rig) accept(n int) []mms.Message {
+// create creates n messages to n recipients.
+func (r *rig) create(n int) []mms.Message {
 	r.t.Helper()
 	var messages []mms.Message
 	for i := range n {
-		messages = append(messages, r.acceptTo(fmt.Sprintf("+1416%07d", 5551000+i)))
+		messages = append(messages, r.createTo(fmt.Sprintf("+1416%07d", 5551000+i)))
 	}
 	return messages
 }
 
-func (r *rig) acceptTo(recipient string) mms.Message {
+func (r *rig) createTo(recipient string) mms.Message {
 	r.t.Helper()
 	m, err := r.intake.CreateMessage(r.t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
 	if err != nil {
@@ -261,7 +272,7 @@ func (r *rig) count(query string, args ...any) int {
 	r.t.Helper()
 	var n int
 	if err := r.store.DB().QueryRowContext(context.WithoutCancel(r.t.Context()), query, args...).Scan(&n); err != nil {
-		return -1 // the database may be away; whoever waits asks again
+		return -1 // the database may be down; callers that wait retry
 	}
 	return n
 }
@@ -269,12 +280,12 @@ func (r *rig) count(query string, args ...any) int {
 // awaitFinal waits until every message has a final status.
 func (r *rig) awaitFinal() {
 	r.t.Helper()
-	testkit.EventuallyWithin(r.t, drainPatience, "all messages are final", func() bool {
+	testkit.EventuallyWithin(r.t, drainTimeout, "all messages are final", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE final_at IS NULL`) == 0
 	})
 }
 
-// wantStatus checks where a message stands, and shows its story if elsewhere.
+// wantStatus checks a message's status and returns its history.
 func (r *rig) wantStatus(m mms.Message, want mms.Status) mms.History {
 	r.t.Helper()
 	h, err := r.store.Message(r.t.Context(), r.owner, m.ID)
@@ -282,12 +293,12 @@ func (r *rig) wantStatus(m mms.Message, want mms.Status) mms.History {
 		r.t.Fatal(err)
 	}
 	if h.Status != want {
-		r.t.Errorf("message is %s, want %s; events: %s", h.Status, want, story(h))
+		r.t.Errorf("got status %s, want %s; events: %s", h.Status, want, eventLog(h))
 	}
 	return h
 }
 
-func story(h mms.History) string {
+func eventLog(h mms.History) string {
 	var list []string
 	for _, e := range h.Events {
 		list = append(list, fmt.Sprintf("%s>%s(%s)", e.Kind, e.Status, e.Detail))
@@ -295,8 +306,7 @@ func story(h mms.History) string {
 	return strings.Join(list, " ")
 }
 
-// verify checks all invariants, and that the simulator has exactly so many
-// messages.
+// verify checks all invariants and the number of messages that Plivo has.
 func (r *rig) verify(atPlivo int) {
 	r.t.Helper()
 	findings, err := r.store.Audit(r.t.Context())
@@ -313,15 +323,15 @@ func (r *rig) verify(atPlivo int) {
 	}
 	for _, f := range append(findings, compared...) {
 		if f.Broken {
-			r.t.Errorf("%s is broken: %d %s", f.Invariant, f.Count, f.What)
+			r.t.Errorf("invariant %s is broken: %d %s", f.Invariant, f.Count, f.What)
 		}
 	}
 	if len(provider) != atPlivo {
-		r.t.Errorf("Plivo has %d messages, want %d", len(provider), atPlivo)
+		r.t.Errorf("got %d messages at Plivo, want %d", len(provider), atPlivo)
 	}
 }
 
-// get asks for a URL and returns status and body.
+// get returns the status and body of a URL.
 func get(ctx context.Context, url string) (int, string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -333,11 +343,11 @@ func get(ctx context.Context, url string) (int, string, error) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(body), errors.Join(err)
+	return response.StatusCode, string(body), err
 }
 
-// sendByHand sends through the account past Postcard.
-func sendByHand(t *testing.T, r *rig, recipient mms.PhoneNumber) {
+// sendDirectly sends a message through the account without Postcard.
+func sendDirectly(t *testing.T, r *rig, recipient mms.PhoneNumber) {
 	t.Helper()
 	client, err := plivo.New(plivo.Options{AuthID: authID, AuthToken: authToken, BaseURL: r.plivoURL, MaxConns: 1})
 	if err != nil {
@@ -348,6 +358,6 @@ func sendByHand(t *testing.T, r *rig, recipient mms.PhoneNumber) {
 		MayWrite: func() bool { return true },
 	})
 	if mms.Judge(answer).Outcome != mms.Accepted {
-		t.Fatalf("sending by hand: %+v", answer)
+		t.Fatalf("sending directly: %+v", answer)
 	}
 }

@@ -25,8 +25,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// keyOf logs the first admin in and makes an API key.
-func keyOf(t *testing.T, url string) *client.Client {
+// newClient returns a client with an API key of the first admin.
+func newClient(t *testing.T, url string) *client.Client {
 	t.Helper()
 	c := &contract{t: t, url: url}
 	admin := c.user("")
@@ -36,16 +36,16 @@ func keyOf(t *testing.T, url string) *client.Client {
 	return client.New(url, fmt.Sprint(key["secret"]))
 }
 
-func TestAProgramSendsAndWaits(t *testing.T) {
+func TestClientSendsAndWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api()
 	r.worker("")
-	api := keyOf(t, url)
+	api := newClient(t, url)
 	in := time.Now().Add(2 * time.Second)
 	forecast, err := api.Forecast(t.Context(), client.NewMessage{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}})
 	if err != nil || forecast.From != sender || forecast.EstimatedCost == "" || forecast.EstimatedSendAt.IsZero() {
-		t.Errorf("the forecast is %+v, %v", forecast, err)
+		t.Errorf("got forecast %+v (error %v)", forecast, err)
 	}
 	message, err := api.Send(t.Context(), client.NewMessage{
 		To: "+14165551000", Text: "Hello", MediaURLs: []string{"https://example.com/a.jpg"}, SendAt: &in, Priority: "high",
@@ -54,27 +54,27 @@ func TestAProgramSendsAndWaits(t *testing.T) {
 	if err != nil || message.Status != "scheduled" {
 		t.Fatalf("%+v, %v", message, err)
 	}
-	var story []string
-	message, err = api.Watch(t.Context(), message.ID, func(m client.Message) { story = append(story, m.Status) })
-	if err != nil || message.Status != "delivered" || message.Metadata["order"] != "1017" || story[0] != "scheduled" {
-		t.Errorf("%+v, %v after %v", message, err, story)
+	var statuses []string
+	message, err = api.Watch(t.Context(), message.ID, func(m client.Message) { statuses = append(statuses, m.Status) })
+	if err != nil || message.Status != "delivered" || message.Metadata["order"] != "1017" || statuses[0] != "scheduled" {
+		t.Errorf("%+v, %v after %v", message, err, statuses)
 	}
 	if n := r.count(`SELECT count(*) FROM messages m JOIN attempts a ON a.message_id = m.id WHERE a.started_at >= m.send_at`); n != 1 {
-		t.Error("it was sent before its time")
+		t.Error("the message was sent before its send time")
 	}
-	again, err := api.Resend(t.Context(), message.ID, "")
-	if err != nil || again.ResendOf != message.ID || again.Text != "Hello" || again.Metadata["order"] != "1017" {
-		t.Errorf("sent again: %+v, %v", again, err)
+	resent, err := api.Resend(t.Context(), message.ID, "")
+	if err != nil || resent.ResendOf != message.ID || resent.Text != "Hello" || resent.Metadata["order"] != "1017" {
+		t.Errorf("resent: got %+v (error %v)", resent, err)
 	}
-	if again, err = api.Wait(t.Context(), again.ID); err != nil || !again.Final {
-		t.Errorf("sent again: %+v, %v", again, err)
+	if resent, err = api.Wait(t.Context(), resent.ID); err != nil || !resent.Final {
+		t.Errorf("resent: got %+v (error %v)", resent, err)
 	}
 	page, err := api.List(t.Context(), client.Filter{Metadata: map[string]string{"order": "1017"}, Text: "hello", To: "+14165551000", Since: in.Add(-time.Hour), Limit: 1}, "")
-	if err != nil || len(page.Messages) != 1 || page.Messages[0].ID != again.ID || page.NextCursor == "" {
-		t.Errorf("the list is %+v, %v", page, err)
+	if err != nil || len(page.Messages) != 1 || page.Messages[0].ID != resent.ID || page.NextCursor == "" {
+		t.Errorf("got list %+v (error %v)", page, err)
 	}
 	if page, err = api.List(t.Context(), client.Filter{Limit: 1}, page.NextCursor); err != nil || len(page.Messages) != 1 || page.Messages[0].ID != message.ID {
-		t.Errorf("the page behind is %+v, %v", page, err)
+		t.Errorf("got second page %+v (error %v)", page, err)
 	}
 	later := time.Now().Add(time.Hour)
 	canceled, err := api.Send(t.Context(), client.NewMessage{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}, SendAt: &later})
@@ -84,27 +84,27 @@ func TestAProgramSendsAndWaits(t *testing.T) {
 	if canceled, err = api.Cancel(t.Context(), canceled.ID); err != nil || canceled.Status != "canceled" {
 		t.Errorf("canceled: %+v, %v", canceled, err)
 	}
-	var refused *client.Error
-	if _, err = api.Cancel(t.Context(), message.ID); !errors.As(err, &refused) || refused.Status != http.StatusConflict {
-		t.Errorf("canceling what is delivered: %v", err)
+	var apiErr *client.Error
+	if _, err = api.Cancel(t.Context(), message.ID); !errors.As(err, &apiErr) || apiErr.Status != http.StatusConflict {
+		t.Errorf("canceling a delivered message: got error %v, want 409", err)
 	}
 	r.verify(2)
 }
 
-// TestAClientWhoseAnswerWasLostSendsOnce kills the api between its commit and its
-// answer; the client repeats the request at the next api.
-func TestAClientWhoseAnswerWasLostSendsOnce(t *testing.T) {
+// TestClientRetriesLostResponse kills the api between its commit and its response.
+// The client repeats the request at the next api, and one message is sent.
+func TestClientRetriesLostResponse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	first, url := r.api()
-	api := keyOf(t, url)
+	api := newClient(t, url)
 	first.end()
 	addr := strings.TrimPrefix(url, "http://")
 	dying := r.apiAt(addr, "POSTCARD_FAILPOINT="+failpoint.APICommitted)
 	restarted := make(chan struct{})
 	go func() {
 		defer close(restarted)
-		<-dying.ended
+		<-dying.exited
 		r.apiAt(addr)
 	}()
 	api.MaxAttempts = 12
@@ -118,83 +118,83 @@ func TestAClientWhoseAnswerWasLostSendsOnce(t *testing.T) {
 	r.verify(1)
 }
 
-// TestABatchIsTakenOnWholeOrNotAtAll kills the api before the commit of a batch
-// and after it.
-func TestABatchIsTakenOnWholeOrNotAtAll(t *testing.T) {
+// TestBatchIsCreatedAtomically kills the api before the commit of a batch and after
+// it.
+func TestBatchIsCreatedAtomically(t *testing.T) {
 	t.Parallel()
 	const rows = 2500 // several statements
 	batch := client.NewBatch{Text: "Hi {{name}}", MediaURL: "https://example.com/a.jpg", IdempotencyKey: "spring"}
 	for i := range rows {
 		batch.Rows = append(batch.Rows, map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i), "name": fmt.Sprint(i)})
 	}
-	for place, messages := range map[string]int{failpoint.APIBatchInserted: 0, failpoint.APICommitted: rows} {
-		t.Run(place, func(t *testing.T) {
+	for point, messages := range map[string]int{failpoint.APIBatchInserted: 0, failpoint.APICommitted: rows} {
+		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, plivosim.Config{})
 			first, url := r.api()
-			api := keyOf(t, url)
+			api := newClient(t, url)
 			first.end()
-			dying := r.apiAt(strings.TrimPrefix(url, "http://"), "POSTCARD_FAILPOINT="+place)
+			dying := r.apiAt(strings.TrimPrefix(url, "http://"), "POSTCARD_FAILPOINT="+point)
 			api.MaxAttempts = 1
-			if taken, err := api.SendBatch(t.Context(), batch); err == nil {
-				t.Fatalf("a killed api answered %+v", taken)
+			if created, err := api.SendBatch(t.Context(), batch); err == nil {
+				t.Fatalf("got %+v from a killed api", created)
 			}
 			dying.awaitKilled()
 			if n := r.count(`SELECT count(*) FROM messages`); n != messages {
-				t.Fatalf("%d messages are stored, want %d", n, messages)
+				t.Fatalf("got %d stored messages, want %d", n, messages)
 			}
 			if n := r.count(`SELECT count(*) FROM batches`) + r.count(`SELECT count(*) FROM idempotency_keys`); n != 2*min(messages, 1) {
-				t.Errorf("%d batches and keys are stored for %d messages", n, messages)
+				t.Errorf("got %d batches and keys for %d messages, want one of each per batch", n, messages)
 			}
 			r.apiAt(strings.TrimPrefix(url, "http://"))
-			taken, err := api.SendBatch(t.Context(), batch)
-			if err != nil || taken.Created != rows {
-				t.Fatalf("repeated: %+v, %v", taken, err)
+			created, err := api.SendBatch(t.Context(), batch)
+			if err != nil || created.Created != rows {
+				t.Fatalf("repeated: got %+v (error %v)", created, err)
 			}
 			if n := r.count(`SELECT count(*) FROM messages`); n != rows {
-				t.Errorf("%d messages are stored after the repetition, want %d", n, rows)
+				t.Errorf("got %d stored messages after the repetition, want %d", n, rows)
 			}
 		})
 	}
 }
 
-// TestABatchDelaysNobody sends single messages while a batch of the same sender
-// is under way without a pace, which is when a worker has the most to do.
-func TestABatchDelaysNobody(t *testing.T) {
+// TestBatchDoesNotDelaySingleMessage sends a single message while a batch of the same
+// sender is being sent without a rate limit, when a worker has the most to do.
+func TestBatchDoesNotDelaySingleMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api()
-	api := keyOf(t, url)
-	rows := make([]map[string]string, 3000)
+	api := newClient(t, url)
+	rows := make([]map[string]string, 1000)
 	for i := range rows {
 		rows[i] = map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i)}
 	}
-	taken, err := api.SendBatch(t.Context(), client.NewBatch{MediaURL: "https://example.com/a.jpg", Rows: rows})
+	created, err := api.SendBatch(t.Context(), client.NewBatch{MediaURL: "https://example.com/a.jpg", Rows: rows})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.worker("")
-	testkit.Eventually(t, "the batch is under way", func() bool { return len(r.sim.Ledger()) > 100 })
+	testkit.Eventually(t, "part of the batch is sent", func() bool { return len(r.sim.Ledger()) > 100 })
 	single, err := api.Send(t.Context(), client.NewMessage{To: "+12125551000", MediaURLs: []string{"https://example.com/a.jpg"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "the single message is with Plivo", func() bool {
+	testkit.Eventually(t, "the single message is submitted", func() bool {
 		m, err := api.Message(t.Context(), single.ID)
 		return err == nil && m.PlivoUUID != ""
 	})
-	if batch, err := api.Batch(t.Context(), taken.ID); err != nil || batch.Remaining == 0 {
-		t.Errorf("the batch of 3000 went first: %+v, %v", batch, err)
+	if batch, err := api.Batch(t.Context(), created.ID); err != nil || batch.Remaining == 0 {
+		t.Errorf("got batch %+v (error %v), want open messages behind the single one", batch, err)
 	}
 	r.awaitFinal()
 	r.verify(len(rows) + 1)
 }
 
-func TestABatchIsPausedResumedAndCanceled(t *testing.T) {
+func TestBatchIsPausedResumedAndCanceled(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api()
-	api := keyOf(t, url)
+	api := newClient(t, url)
 	rows := make([]map[string]string, 200)
 	for i := range rows {
 		rows[i] = map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i)}
@@ -207,16 +207,16 @@ func TestABatchIsPausedResumedAndCanceled(t *testing.T) {
 		t.Fatalf("%+v, %v", batch, err)
 	}
 	r.worker("", "SENDER_RATE=600")
-	testkit.Eventually(t, "its messages are set aside", func() bool {
+	testkit.Eventually(t, "its messages are parked", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE backlog_state = 'parked'`) == len(rows)
 	})
 	if n := len(r.sim.Ledger()); n != 0 {
-		t.Errorf("%d messages of a paused batch were sent", n)
+		t.Errorf("got %d sent messages of a paused batch, want 0", n)
 	}
 	if _, err = api.ResumeBatch(t.Context(), batch.ID); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "some are sent", func() bool { return len(r.sim.Ledger()) >= 5 })
+	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) >= 5 })
 	if _, err = api.CancelBatch(t.Context(), batch.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestABatchIsPausedResumedAndCanceled(t *testing.T) {
 	r.verify(sent)
 }
 
-func TestAnExportIsWhole(t *testing.T) {
+func TestExportIsComplete(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api()
@@ -251,39 +251,39 @@ func TestAnExportIsWhole(t *testing.T) {
 		t.Fatalf("%d %d rows, %v", status, len(rows), err)
 	}
 	if got := rows[1201][4]; got != "'=1+0, \"quoted\"\nand more" {
-		t.Errorf("the first message's text is %q", got)
+		t.Errorf("got text %q of the first message", got)
 	}
 	ids := map[string]bool{}
 	for _, row := range rows {
 		ids[row[0]] = true
 	}
 	if len(ids) != len(rows) {
-		t.Errorf("%d ids in %d rows", len(ids), len(rows))
+		t.Errorf("got %d ids in %d rows", len(ids), len(rows))
 	}
 }
 
-// receiver is a user's own endpoint: it answers as it is told to, and keeps what
-// it took.
+// receiver is a user's webhook endpoint. It answers with chosen statuses and keeps
+// the events that it answered with 2xx.
 type receiver struct {
 	*httptest.Server
-	mu     sync.Mutex
-	answer func(n int) int // the status for the nth request, from 1
-	n      int
-	taken  []string
-	header []http.Header
+	mu       sync.Mutex
+	status   func(n int) int // of the nth request, from 1
+	n        int
+	received []string
+	header   []http.Header
 }
 
-func newReceiver(t *testing.T, answer func(n int) int) *receiver {
+func newReceiver(t *testing.T, status func(n int) int) *receiver {
 	t.Helper()
-	r := &receiver{answer: answer}
+	r := &receiver{status: status}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		body, _ := io.ReadAll(q.Body)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.n++
-		status := r.answer(r.n)
+		status := r.status(r.n)
 		if status/100 == 2 {
-			r.taken, r.header = append(r.taken, string(body)), append(r.header, q.Header.Clone())
+			r.received, r.header = append(r.received, string(body)), append(r.header, q.Header.Clone())
 		}
 		if status/100 == 3 {
 			w.Header().Set("Location", "http://"+q.Host+"/elsewhere")
@@ -301,15 +301,15 @@ func decodeJSON(t *testing.T, text string, into any) {
 	}
 }
 
-func (r *receiver) requests() (n int, taken []string, header []http.Header) {
+func (r *receiver) requests() (n int, received []string, header []http.Header) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.n, r.taken, r.header
+	return r.n, r.received, r.header
 }
 
-// TestAWebhookIsToldOfEverything has a receiver that first fails, first leads
-// elsewhere, or is dead for a while with Redis emptied meanwhile.
-func TestAWebhookIsToldOfEverything(t *testing.T) {
+// TestWebhookReceivesEveryEvent has a receiver that first fails, then redirects, and
+// a Redis that is flushed between delivery attempts.
+func TestWebhookReceivesEveryEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true")
@@ -325,21 +325,21 @@ func TestAWebhookIsToldOfEverything(t *testing.T) {
 	if err := redisClient(t, r.redis).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	// The waits between tries are minutes, and what matters is that they end.
+	// The retry schedule waits for minutes; make the retries due now.
 	if _, err := r.store.DB().Exec(`UPDATE webhook_events SET due_at = now(), task_check_at = now() WHERE state = 'pending'`); err != nil {
 		t.Fatal(err)
 	}
 	r.worker("", "ALLOW_PRIVATE_WEBHOOKS=true")
-	testkit.Eventually(t, "all events are taken", func() bool {
+	testkit.Eventually(t, "all events are delivered", func() bool {
 		return r.count(`SELECT count(*) FROM webhook_events WHERE state <> 'delivered'`) == 0
 	})
-	_, taken, header := hook.requests()
+	_, received, header := hook.requests()
 	verifier, err := standardwebhooks.NewWebhook(fmt.Sprint(webhook["secret"]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	versions := map[string]string{}
-	for i, body := range taken {
+	for i, body := range received {
 		if err := verifier.Verify([]byte(body), header[i]); err != nil {
 			t.Errorf("the signature of %s: %v", body, err)
 		}
@@ -352,41 +352,42 @@ func TestAWebhookIsToldOfEverything(t *testing.T) {
 		}
 		decodeJSON(t, body, &event)
 		if event.Data.ID != message["id"] {
-			t.Errorf("told of %s", body)
+			t.Errorf("got an event of another message: %s", body)
 		}
 		versions[fmt.Sprintf("%02d", event.Data.Version)] = event.Type
 	}
-	var story []string // as a receiver sorts it
+	var types []string // sorted by version, as a receiver does
 	for _, version := range slices.Sorted(maps.Keys(versions)) {
-		story = append(story, versions[version])
+		types = append(types, versions[version])
 	}
 	want := []string{"message.sending", "message.submitted", "message.sent", "message.delivered"}
-	if diff := cmp.Diff(want, story); diff != "" {
-		t.Errorf("told of (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, types); diff != "" {
+		t.Errorf("event types (-want +got):\n%s", diff)
 	}
 	for _, row := range ada.want(http.StatusOK, "GET", "/api/webhooks/"+fmt.Sprint(webhook["id"])+"/events", "")["events"].([]any) {
 		if e := row.(map[string]any); e["state"] != "delivered" || e["httpStatus"] != 200.0 {
-			t.Errorf("the log has %v", e)
+			t.Errorf("got delivery log entry %v, want delivered with 200", e)
 		}
 	}
 }
 
-// TestAWebhookReachesNoPrivateAddress registers one by a name that leads home.
-func TestAWebhookReachesNoPrivateAddress(t *testing.T) {
+// TestWebhookToPrivateAddressIsBlocked has a webhook whose name resolves to a private
+// address.
+func TestWebhookToPrivateAddressIsBlocked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true") // a name whose address changed after it was registered
+	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true") // stands for a name whose address changes after registration
 	c := readContract(t, url)
 	ada := c.person("ada.lovelace@example.com")
 	hook := newReceiver(t, func(int) int { return 200 })
 	webhook := ada.want(http.StatusCreated, "POST", "/api/webhooks", fmt.Sprintf(`{"url":%q}`, hook.URL))
 	ada.want(http.StatusAccepted, "POST", "/api/webhooks/"+fmt.Sprint(webhook["id"])+"/test", "")
 	r.worker("")
-	testkit.Eventually(t, "it was tried", func() bool { return r.count(`SELECT count(*) FROM webhook_events WHERE error <> ''`) == 1 })
+	testkit.Eventually(t, "a delivery attempt has failed", func() bool { return r.count(`SELECT count(*) FROM webhook_events WHERE error <> ''`) == 1 })
 	if n, _, _ := hook.requests(); n != 0 {
-		t.Errorf("a private address was called %d times", n)
+		t.Errorf("got %d requests to a private address, want 0", n)
 	}
 	if n := r.count(`SELECT count(*) FROM webhook_events WHERE error LIKE '%private%'`); n != 1 {
-		t.Error("its owner is not told why")
+		t.Error("the delivery log does not give the reason")
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// ownPostgres is a server of the test's own, to break. It is durable: what it
-// has committed it must still have after a kill.
+// ownPostgres starts a server for one test, to break. It is durable: it keeps
+// commits when it is killed.
 func ownPostgres(t *testing.T) *devstack.Postgres {
 	t.Helper()
 	server, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{StateDir: testkit.StateDir(t), DieWithUs: true, Logger: slog.New(slog.DiscardHandler)})
@@ -34,7 +34,7 @@ func ownPostgres(t *testing.T) *devstack.Postgres {
 	return server
 }
 
-// ownRedis is a server of the test's own, to break.
+// ownRedis starts a server for one test, to break.
 func ownRedis(t *testing.T) *devstack.Redis {
 	t.Helper()
 	server, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{
@@ -62,8 +62,9 @@ func redisClient(t *testing.T, url string) *redis.Client {
 	return client
 }
 
-// drained waits until all is final, delivered exactly once, and in order.
-func (r *rig) drained(messages []mms.Message) {
+// wantAllDelivered waits until all messages are final, then checks that each was
+// delivered exactly once and that the invariants hold.
+func (r *rig) wantAllDelivered(messages []mms.Message) {
 	r.t.Helper()
 	r.awaitFinal()
 	for _, m := range messages {
@@ -72,36 +73,36 @@ func (r *rig) drained(messages []mms.Message) {
 	r.verify(len(messages))
 }
 
-func TestAnEmptiedRedisLosesNothing(t *testing.T) {
+func TestFlushedRedis(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	messages := r.accept(200)
+	messages := r.create(200)
 	r.worker("").awaitLog("worker started")
 	if err := redisClient(t, r.redis).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	r.drained(messages)
+	r.wantAllDelivered(messages)
 }
 
-func TestARedisThatIsAwayStopsNobodyFromSubmitting(t *testing.T) {
+func TestRedisIsDown(t *testing.T) {
 	t.Parallel()
 	server := ownRedis(t)
 	r := newRigOn(t, plivosim.Config{}, testkit.Database(t), server.URL)
 	w := r.worker("")
 	w.awaitLog("worker started")
-	messages := r.accept(3)
+	messages := r.create(3)
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	messages = append(messages, r.acceptTo("+14165551901"), r.acceptTo("+14165551902"))
+	messages = append(messages, r.createTo("+14165551901"), r.createTo("+14165551902"))
 	w.awaitLog("task relay is failing")
 	if err := server.Restart(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	r.drained(messages)
+	r.wantAllDelivered(messages)
 }
 
-func TestARedisThatHangsStopsNobodyFromSubmitting(t *testing.T) {
+func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	server := ownRedis(t)
 	r := newRigOn(t, plivosim.Config{}, testkit.Database(t), server.URL)
@@ -109,16 +110,16 @@ func TestARedisThatHangsStopsNobodyFromSubmitting(t *testing.T) {
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	messages := r.accept(2)
+	messages := r.create(2)
 	if err := server.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	r.drained(messages)
+	r.wantAllDelivered(messages)
 }
 
-func TestARedisThatTakesNoMoreIsHealed(t *testing.T) {
+func TestRedisRefusesWrites(t *testing.T) {
 	t.Parallel()
-	for name, sick := range map[string][2]string{
+	for name, setting := range map[string][2]string{
 		"out of memory": {"maxmemory", "1"},
 		"read-only":     {"min-replicas-to-write", "1"},
 	} {
@@ -127,38 +128,38 @@ func TestARedisThatTakesNoMoreIsHealed(t *testing.T) {
 			server := ownRedis(t)
 			r := newRigOn(t, plivosim.Config{}, testkit.Database(t), server.URL)
 			admin := redisClient(t, server.URL)
-			healthy, err := admin.ConfigGet(t.Context(), sick[0]).Result()
+			original, err := admin.ConfigGet(t.Context(), setting[0]).Result()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := admin.ConfigSet(t.Context(), sick[0], sick[1]).Err(); err != nil {
+			if err := admin.ConfigSet(t.Context(), setting[0], setting[1]).Err(); err != nil {
 				t.Fatal(err)
 			}
-			messages := r.accept(3)
+			messages := r.create(3)
 			r.worker("").awaitLog("worker started")
-			if err := admin.ConfigSet(t.Context(), sick[0], healthy[sick[0]]).Err(); err != nil {
+			if err := admin.ConfigSet(t.Context(), setting[0], original[setting[0]]).Err(); err != nil {
 				t.Fatal(err)
 			}
-			r.drained(messages)
+			r.wantAllDelivered(messages)
 		})
 	}
 }
 
-// TestATaskThatAsynqForgetsIsFoundAgain takes away the lease of a task whose
-// worker is killed: asynq never starts such a task again.
-func TestATaskThatAsynqForgetsIsFoundAgain(t *testing.T) {
+// TestTaskWithoutLeaseIsRecovered removes the asynq lease of a task whose worker was
+// killed: asynq never runs such a task again.
+func TestTaskWithoutLeaseIsRecovered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	messages := r.accept(1)
+	messages := r.create(1)
 	r.worker("worker-dequeued").awaitKilled()
 	if n, err := redisClient(t, r.redis).Del(t.Context(), "asynq:{messages}:lease").Result(); err != nil || n != 1 {
 		t.Fatalf("removing the leases: %d, %v", n, err)
 	}
 	r.worker("")
-	r.drained(messages)
+	r.wantAllDelivered(messages)
 }
 
-// archiveAll does what an operator's click in asynqmon does.
+// archiveAll archives all pending tasks, as an operator can in asynqmon.
 func archiveAll(t *testing.T, r *rig) {
 	t.Helper()
 	inspector := asynq.NewInspectorFromRedisClient(redisClient(t, r.redis))
@@ -167,22 +168,22 @@ func archiveAll(t *testing.T, r *rig) {
 	}
 }
 
-func TestAnArchivedTaskDoesNotBlockItsMessage(t *testing.T) {
+func TestArchivedTaskIsReplaced(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
-	messages := r.accept(1)
+	messages := r.create(1)
 	archiveAll(t, r)
 	r.worker("")
-	r.drained(messages)
+	r.wantAllDelivered(messages)
 }
 
-func TestAPostgresThatIsKilledLosesNothing(t *testing.T) {
+func TestPostgresIsKilled(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
 	w := r.worker("")
 	w.awaitLog("worker started")
-	messages := r.accept(100)
+	messages := r.create(100)
 	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) > 5 })
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
@@ -198,48 +199,48 @@ func TestAPostgresThatIsKilledLosesNothing(t *testing.T) {
 	r.verify(len(messages))
 }
 
-func TestAPostgresThatIsRestartedLosesNothing(t *testing.T) {
+func TestPostgresIsRestarted(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
 	r.worker("").awaitLog("worker started")
-	messages := r.accept(50)
+	messages := r.create(50)
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	messages = append(messages, r.acceptTo("+14165551903"))
-	r.drained(messages)
+	messages = append(messages, r.createTo("+14165551903"))
+	r.wantAllDelivered(messages)
 }
 
-// TestAPostgresWithoutConnectionsToSpare lets somebody else take all of them.
-func TestAPostgresWithoutConnectionsToSpare(t *testing.T) {
+// TestPostgresWithoutFreeConnections has another program use all connections.
+func TestPostgresWithoutFreeConnections(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
-	messages := r.accept(30)
-	giveBack := takeAllConnections(t, server.URL)
-	latecomer, err := postgres.Open(server.URL, 1, postgres.StatementTimeout)
+	messages := r.create(30)
+	release := takeAllConnections(t, server.URL)
+	extra, err := postgres.Open(server.URL, 1, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { latecomer.Close() })
-	if err := latecomer.Ping(t.Context()); !errors.Is(err, mms.ErrUnavailable) {
-		t.Errorf("a connection too many: %v, want ErrUnavailable", err)
+	t.Cleanup(func() { extra.Close() })
+	if err := extra.Ping(t.Context()); !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("one connection too many: got error %v, want ErrUnavailable", err)
 	}
 	r.worker("").awaitLog("waiting for the database")
-	giveBack()
-	r.drained(messages)
+	release()
+	r.wantAllDelivered(messages)
 }
 
-func takeAllConnections(t *testing.T, url string) (giveBack func()) {
+func takeAllConnections(t *testing.T, url string) (release func()) {
 	t.Helper()
 	db, err := sql.Open("postgres", url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var taken []*sql.Conn
-	giveBack = func() {
-		for _, connection := range taken {
+	var connections []*sql.Conn
+	release = func() {
+		for _, connection := range connections {
 			connection.Close()
 		}
 		db.Close()
@@ -247,34 +248,34 @@ func takeAllConnections(t *testing.T, url string) (giveBack func()) {
 	for {
 		connection, err := db.Conn(t.Context())
 		if err != nil {
-			return giveBack
+			return release
 		}
-		taken = append(taken, connection)
+		connections = append(connections, connection)
 	}
 }
 
-// TestASerializableDatabase has Postgres roll back what would have gone well.
-func TestASerializableDatabase(t *testing.T) {
+// TestSerializableIsolation has Postgres roll back transactions that succeed at the
+// default isolation level.
+func TestSerializableIsolation(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	r := newRigOn(t, plivosim.Config{}, database, testkit.Redis(t))
 	if _, err := r.store.DB().Exec(`DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET default_transaction_isolation = serializable'; END $$`); err != nil {
 		t.Fatal(err)
 	}
-	messages := r.accept(60)
+	messages := r.create(60)
 	r.worker("")
 	r.worker("")
-	r.drained(messages)
+	r.wantAllDelivered(messages)
 }
 
-// TestAWorkerOnANewerSchema has been overtaken by a migration that it does not
-// know.
-func TestAWorkerOnANewerSchema(t *testing.T) {
+// TestWorkerOnNewerSchema applies a migration that the worker does not know.
+func TestWorkerOnNewerSchema(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	w := r.worker("")
 	w.awaitLog("worker started")
-	messages := r.accept(20)
+	messages := r.create(20)
 	for _, statement := range []string{
 		`ALTER TABLE messages ADD COLUMN added_later text`,
 		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`,
@@ -283,8 +284,8 @@ func TestAWorkerOnANewerSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	messages = append(messages, r.acceptTo("+14165551904"))
-	r.drained(messages)
+	messages = append(messages, r.createTo("+14165551904"))
+	r.wantAllDelivered(messages)
 	r.worker("").awaitLog("worker started")
-	r.drained(append(messages, r.acceptTo("+14165551905")))
+	r.wantAllDelivered(append(messages, r.createTo("+14165551905")))
 }

@@ -22,9 +22,9 @@ const (
 	soakWorkers  = 3
 )
 
-// soakFaults are how Plivo misbehaves during a soak, by their probability. What
-// is not accepted and gives no clear answer costs questions to Plivo's list,
-// of which there are 20 a minute, so it is rare.
+// soakFaults are Plivo's faults during a soak. Unclear answers to messages that were
+// not accepted are rare, because each costs calls to the message list, which Plivo
+// limits to 20 a minute.
 var soakFaults = []plivosim.Fault{
 	{Scenario: plivosim.AcceptThenDrop, Probability: 0.01},
 	{Scenario: plivosim.AcceptThen500, Probability: 0.01},
@@ -42,8 +42,8 @@ var soakFaults = []plivosim.Fault{
 	{Scenario: plivosim.RefusedUnauthorized, Probability: 0.0002},
 }
 
-// TestSoak sends many messages while everything breaks at random, then lets all
-// faults end and holds the books against each other.
+// TestSoak sends many messages while everything breaks at random, then ends all
+// faults and compares Postgres with the simulator's ledger.
 func TestSoak(t *testing.T) {
 	postgres, redis := ownPostgres(t), ownRedis(t)
 	seed := soakSeed(t)
@@ -57,11 +57,11 @@ func TestSoak(t *testing.T) {
 	for range soakWorkers {
 		workers = append(workers, r.worker("", "REPORT_WAIT=5s"))
 	}
-	var accepted atomic.Int64
+	var created atomic.Int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		acceptMany(t, r, &accepted)
+		createMany(t, r, &created)
 	}()
 	breakThings(t, r, seed, workers, done, func(round int) {
 		switch round % 6 {
@@ -80,12 +80,12 @@ func TestSoak(t *testing.T) {
 		}
 	})
 	r.sim.ClearFaults()
-	t.Logf("accepted %d messages; the faults are over", accepted.Load())
+	t.Logf("created %d messages; the faults have ended", created.Load())
 	testkit.EventuallyWithin(t, 20*time.Minute, "all messages are final", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE final_at IS NULL`) == 0
 	})
-	if n := r.count(`SELECT count(*) FROM messages`); int64(n) < accepted.Load() {
-		t.Errorf("%d messages were accepted, and %d are there", accepted.Load(), n)
+	if n := r.count(`SELECT count(*) FROM messages`); int64(n) < created.Load() {
+		t.Errorf("got %d stored messages, want at least the %d created", n, created.Load())
 	}
 	doubts := r.count(`SELECT count(DISTINCT message_id) FROM message_events WHERE kind = 'in_doubt'`)
 	t.Logf("%d attempts for %d messages, %d in doubt, %d at Plivo", r.count(`SELECT count(*) FROM attempts`),
@@ -93,8 +93,8 @@ func TestSoak(t *testing.T) {
 	r.verify(len(r.sim.Ledger()))
 }
 
-// soakSeed decides which faults come and whom they hit. POSTCARD_SEED plays a
-// soak again, as far as the machine's own timing allows.
+// soakSeed returns the seed of the random faults. POSTCARD_SEED repeats a soak, as
+// far as the machine's timing allows.
 func soakSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
 	if given := os.Getenv("POSTCARD_SEED"); given != "" {
@@ -107,17 +107,17 @@ func soakSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// TestTenThousandQueuedMessagesAndAnEmptiedRedis has all of them back in the
-// queue, or past it, within a minute.
-func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
+// TestFlushedRedisWithTenThousandMessages expects every task to be back in the queue,
+// or processed, within a minute.
+func TestFlushedRedisWithTenThousandMessages(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, ownPostgres(t).URL, ownRedis(t).URL)
 	const messages = 10_000
 	var group sync.WaitGroup
-	for side := range 8 {
+	for start := range 8 {
 		group.Go(func() {
-			for n := side; n < messages; n += 8 {
-				draft := mms.CreateParams{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
-				if _, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, draft); err != nil {
+			for n := start; n < messages; n += 8 {
+				params := mms.CreateParams{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
+				if _, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, params); err != nil {
 					t.Error(err)
 				}
 			}
@@ -126,27 +126,27 @@ func TestTenThousandQueuedMessagesAndAnEmptiedRedis(t *testing.T) {
 	group.Wait()
 	redis := redisClient(t, r.redis)
 	if n := redis.LLen(t.Context(), "asynq:{messages}:pending").Val(); n != messages {
-		t.Fatalf("%d tasks are in the queue, want %d", n, messages)
+		t.Fatalf("got %d tasks in the queue, want %d", n, messages)
 	}
 	if err := redis.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	emptied := time.Now()
+	flushed := time.Now()
 	r.worker("", "REPORT_WAIT=5s")
-	testkit.EventuallyWithin(t, time.Minute, "all messages are on their way again", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "all messages are queued again", func() bool {
 		return r.count(`SELECT count(*) FROM messages m WHERE status = 'queued' AND NOT EXISTS (
 			SELECT FROM message_events e WHERE e.message_id = m.id AND e.kind = 'requeued')`) == 0
 	})
-	t.Logf("all on their way %v after Redis was emptied", time.Since(emptied).Round(time.Millisecond))
+	t.Logf("all queued again %v after Redis was flushed", time.Since(flushed).Round(time.Millisecond))
 	testkit.EventuallyWithin(t, 10*time.Minute, "all messages are final", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE final_at IS NULL`) == 0
 	})
 	r.verify(messages)
 }
 
-// acceptMany takes messages on from several sides. What the store refuses while
-// it is away was not accepted, and is given up.
-func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
+// createMany creates messages concurrently. It does not retry those that fail while
+// the database is down.
+func createMany(t *testing.T, r *rig, created *atomic.Int64) {
 	var next atomic.Int64
 	var group sync.WaitGroup
 	for range 8 {
@@ -155,7 +155,7 @@ func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
 				recipient := fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000)
 				_, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, MediaURL: "https://example.com/a.jpg"})
 				if err == nil {
-					accepted.Add(1)
+					created.Add(1)
 				}
 			}
 		})
@@ -163,9 +163,9 @@ func acceptMany(t *testing.T, r *rig, accepted *atomic.Int64) {
 	group.Wait()
 }
 
-// breakThings kills workers and breaks servers until the messages are accepted
-// and most are sent, at least for a minute.
-func breakThings(t *testing.T, r *rig, seed uint64, workers []*process, accepted <-chan struct{}, more func(round int)) {
+// breakThings kills workers and breaks servers until the messages are created and
+// most are sent, for at least a minute.
+func breakThings(t *testing.T, r *rig, seed uint64, workers []*process, created <-chan struct{}, more func(round int)) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
@@ -176,7 +176,7 @@ func breakThings(t *testing.T, r *rig, seed uint64, workers []*process, accepted
 		workers[victim] = r.worker("", "REPORT_WAIT=5s")
 		more(round)
 		select {
-		case <-accepted:
+		case <-created:
 			if round > 12 && len(r.sim.Ledger()) > soakMessages*3/4 {
 				return
 			}
