@@ -11,10 +11,9 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/postgres"
-	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// tryClaim claims at a pace, and stands in line where it cannot, as a worker does.
+// tryClaim claims a message, or adds it to the backlog, as a worker does.
 func tryClaim(t *testing.T, store *postgres.Store, id uuid.UUID) bool {
 	t.Helper()
 	_, ok, err := store.Claim(t.Context(), id, token(), lease)
@@ -29,15 +28,15 @@ func tryClaim(t *testing.T, store *postgres.Store, id uuid.UUID) bool {
 	return ok
 }
 
-func setRateLimit(t *testing.T, store *postgres.Store, pace time.Duration) {
+func setRateLimit(t *testing.T, store *postgres.Store, interval time.Duration) {
 	t.Helper()
-	if err := store.SetRateLimit(t.Context(), "+14155550100", pace); err != nil {
+	if err := store.SetRateLimit(t.Context(), "+14155550100", interval); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// openGates lets the pace's time pass.
-func openGates(t *testing.T, store *postgres.Store) {
+// passInterval makes the next send of every sender due.
+func passInterval(t *testing.T, store *postgres.Store) {
 	t.Helper()
 	if _, err := store.DB().Exec(`UPDATE rate_limits SET next_arrival_at = now(), released_until = '-infinity'`); err != nil {
 		t.Fatal(err)
@@ -54,25 +53,25 @@ func release(t *testing.T, store *postgres.Store) []uuid.UUID {
 	for _, task := range tasks {
 		ids = append(ids, task.MessageID)
 		if task.Generation < 2 {
-			t.Errorf("a released task has the generation of the old one: %+v", task)
+			t.Errorf("got task %+v, want a new generation", task)
 		}
 	}
 	return ids
 }
 
-func wantIDs(t *testing.T, what string, got []uuid.UUID, want ...uuid.UUID) {
+func wantIDs(t *testing.T, name string, got []uuid.UUID, want ...uuid.UUID) {
 	t.Helper()
 	if len(got) != len(want) {
-		t.Fatalf("%s: %v, want %v", what, got, want)
+		t.Fatalf("%s: got %v, want %v", name, got, want)
 	}
 	for i := range want {
 		if got[i] != want[i] {
-			t.Errorf("%s: %v, want %v", what, got, want)
+			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}
 }
 
-func TestALineIsLetOutInOrderOneAtATime(t *testing.T) {
+func TestBacklogIsReleasedInOrderOneAtATime(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	var ids []uuid.UUID
@@ -81,29 +80,29 @@ func TestALineIsLetOutInOrderOneAtATime(t *testing.T) {
 	}
 	setRateLimit(t, store, time.Hour)
 	if !tryClaim(t, store, ids[1]) {
-		t.Fatal("the first cannot pass an open gate")
+		t.Fatal("got no claim by the first message, want one")
 	}
 	for _, id := range []uuid.UUID{ids[3], ids[0], ids[2]} {
 		if tryClaim(t, store, id) {
-			t.Fatal("a second message passed the gate within the pace")
+			t.Fatal("got a second claim within the interval")
 		}
 	}
-	wantIDs(t, "released while the gate is closed", release(t, store))
+	wantIDs(t, "released within the interval", release(t, store))
 	for _, want := range []uuid.UUID{ids[0], ids[2], ids[3]} {
-		openGates(t, store)
+		passInterval(t, store)
 		wantIDs(t, "released", release(t, store), want)
-		wantIDs(t, "released again while one is on the way", release(t, store))
+		wantIDs(t, "released while a released message is on its way", release(t, store))
 		newcomer := accept(t, store, owner).ID
 		if want != ids[3] && tryClaim(t, store, newcomer) {
-			t.Error("a newcomer passed those in line")
+			t.Error("got a claim by a new message ahead of the backlog")
 		}
 		if !tryClaim(t, store, want) {
-			t.Error("the released one cannot pass")
+			t.Error("got no claim by the released message, want one")
 		}
 	}
 }
 
-func TestAGateLetsNoTwoPassAtOnce(t *testing.T) {
+func TestRateLimitAllowsOneOfManyConcurrentClaims(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, time.Hour)
@@ -114,26 +113,26 @@ func TestAGateLetsNoTwoPassAtOnce(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = 'released' WHERE status = 'queued'`); err != nil {
 		t.Fatal(err)
 	}
-	var passed sync.Map
+	var claimed sync.Map
 	var group sync.WaitGroup
 	for _, id := range ids {
 		group.Go(func() {
 			if _, ok, err := store.Claim(t.Context(), id, token(), lease); err != nil {
 				t.Error(err)
 			} else if ok {
-				passed.Store(id, true)
+				claimed.Store(id, true)
 			}
 		})
 	}
 	group.Wait()
 	n := 0
-	passed.Range(func(any, any) bool { n++; return true })
+	claimed.Range(func(any, any) bool { n++; return true })
 	if n != 1 {
-		t.Errorf("%d messages passed the gate at once, want 1", n)
+		t.Errorf("got %d claims, want 1", n)
 	}
 }
 
-func TestPlaceInLine(t *testing.T) {
+func TestQueuePosition(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
@@ -143,23 +142,24 @@ func TestPlaceInLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	place, ok, err := store.QueuePosition(t.Context(), owner, second)
-	if err != nil || !ok || place.Ahead != 1 || place.Wait < 4*time.Second || place.Wait > 5*time.Second {
-		t.Errorf("Place() = %+v, %v, %v, want 1 ahead and 4 s", place, ok, err)
+	position, ok, err := store.QueuePosition(t.Context(), owner, second)
+	if err != nil || !ok || position.Ahead != 1 || position.Wait < 4*time.Second || position.Wait > 5*time.Second {
+		t.Errorf("got %+v, %t, %v, want 1 ahead and 4 s", position, ok, err)
 	}
 	if _, ok, err := store.QueuePosition(t.Context(), uuid.New(), second); err != nil || ok {
-		t.Errorf("a stranger sees the place: %v, %v", ok, err)
+		t.Errorf("other user: got %t, %v, want false", ok, err)
 	}
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if place, ok, err := store.QueuePosition(t.Context(), owner, second); err != nil || !ok || place.Paused != mms.ReasonCredit {
-		t.Errorf("Place() during a pause = %+v, %v, %v", place, ok, err)
+	if position, ok, err := store.QueuePosition(t.Context(), owner, second); err != nil || !ok || position.Paused != mms.ReasonCredit {
+		t.Errorf("during a pause: got %+v, %t, %v, want the cause of the pause", position, ok, err)
 	}
 }
 
-// TestALongLineIsNotCountedToItsEnd: what looking costs must not grow with the line.
-func TestALongLineIsNotCountedToItsEnd(t *testing.T) {
+// TestCostDoesNotGrowWithTheBacklog bounds what is counted, and the pages that
+// statements read.
+func TestCostDoesNotGrowWithTheBacklog(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
@@ -175,10 +175,10 @@ func TestALongLineIsNotCountedToItsEnd(t *testing.T) {
 	}
 	if _, err := tx.Exec(`
 		INSERT INTO messages (id, user_id, sender, recipient, text, status, backlog_state, next_attempt_at, task_check_at, expires_at, plivo_uuid, final_at)
-		SELECT lpad(to_hex(i), 32, '0')::uuid, user_id, sender, '+1416' || (2000000 + i), '', CASE WHEN waits THEN 'queued' ELSE 'delivered' END,
-			CASE WHEN waits THEN 'waiting' END, CASE WHEN waits THEN now() END, CASE WHEN waits THEN 'infinity'::timestamptz END, expires_at,
-			CASE WHEN NOT waits THEN i::text END, CASE WHEN NOT waits THEN now() END
-		FROM messages, generate_series(1, $1::int) AS i, LATERAL (SELECT i > $1::int * 2.0 / 3 AS waits) w`, 80_000); err != nil {
+		SELECT lpad(to_hex(i), 32, '0')::uuid, user_id, sender, '+1416' || (2000000 + i), '', CASE WHEN is_waiting THEN 'queued' ELSE 'delivered' END,
+			CASE WHEN is_waiting THEN 'waiting' END, CASE WHEN is_waiting THEN now() END, CASE WHEN is_waiting THEN 'infinity'::timestamptz END, expires_at,
+			CASE WHEN NOT is_waiting THEN i::text END, CASE WHEN NOT is_waiting THEN now() END
+		FROM messages, generate_series(1, $1::int) AS i, LATERAL (SELECT i > $1::int * 2.0 / 3 AS is_waiting) w`, 80_000); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {
@@ -191,29 +191,29 @@ func TestALongLineIsNotCountedToItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	least := mms.MaxCounted * 4 * time.Second
-	place, ok, err := store.QueuePosition(t.Context(), owner, first.ID)
-	if err != nil || !ok || place.Ahead != mms.MaxCounted || place.Wait < least {
-		t.Errorf("Place() = %+v, %v, %v, want %d ahead", place, ok, err, mms.MaxCounted)
+	position, ok, err := store.QueuePosition(t.Context(), owner, first.ID)
+	if err != nil || !ok || position.Ahead != mms.MaxCounted || position.Wait < least {
+		t.Errorf("QueuePosition: got %+v, %t, %v, want %d ahead", position, ok, err, mms.MaxCounted)
 	}
 	if f, err := store.Forecast(t.Context(), first); err != nil || f.Ahead != mms.MaxCounted {
-		t.Errorf("Forecast() = %d ahead, %v", f.Ahead, err)
+		t.Errorf("Forecast: got %d ahead, %v, want %d", f.Ahead, err, mms.MaxCounted)
 	}
 	if _, err := store.DB().Exec(`ANALYZE`); err != nil {
 		t.Fatal(err)
 	}
-	if pages := touched(t, store, postgres.ReleaseStatement, 0.3); pages > 60 {
-		t.Errorf("releasing touches %d pages", pages)
+	if pages := pagesRead(t, store, postgres.ReleaseStatement, 0.3); pages > 60 {
+		t.Errorf("release: got %d pages read, want at most 60", pages)
 	}
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if pages := touched(t, store, postgres.ProbeStatement); pages > 1000 {
-		t.Errorf("probing touches %d pages", pages)
+	if pages := pagesRead(t, store, postgres.ProbeStatement); pages > 1000 {
+		t.Errorf("probe: got %d pages read, want at most 1000", pages)
 	}
 }
 
-// touched carries a statement out, takes it back, and says how many pages it looked at.
-func touched(t *testing.T, store *postgres.Store, query string, args ...any) int {
+// pagesRead executes a statement, rolls it back, and returns how many pages it read.
+func pagesRead(t *testing.T, store *postgres.Store, query string, args ...any) int {
 	t.Helper()
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -236,171 +236,32 @@ func touched(t *testing.T, store *postgres.Store, query string, args ...any) int
 	return plans[0].Plan.Hit + plans[0].Plan.Read
 }
 
-func TestTwoMessagesBetweenTheSameNumbersGoOneAfterTheOther(t *testing.T) {
+func TestExpiredMessageIsNotClaimed(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	first, second := acceptFor(t, store, owner, "+14155559999"), acceptFor(t, store, owner, "+14155559999")
-	c, _ := claim(t, store, first.ID)
-	if _, ok, err := store.Claim(t.Context(), second.ID, token(), lease); err != nil || ok {
-		t.Errorf("Claim() of the second = %v, %v, want false", ok, err)
-	}
-	if o, err := store.ClaimBlocker(t.Context(), second.ID); err != nil || !o.PairInFlight {
-		t.Errorf("Obstacle() = %+v, %v, want the pair busy", o, err)
-	}
-	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+	expired, valid := accept(t, store, owner), accept(t, store, owner)
+	if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, expired.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := store.Claim(t.Context(), second.ID, token(), lease); err != nil || ok {
-		t.Errorf("Claim() beside a doubt = %v, %v, want false", ok, err)
+	if _, ok, err := store.Claim(t.Context(), expired.ID, token(), lease); err != nil || ok {
+		t.Errorf("Claim: got %t, %v, want false", ok, err)
 	}
-	if _, err := store.Hold(t.Context(), c.AttemptRef, mms.ReasonAmbiguous); err != nil {
-		t.Fatal(err)
-	}
-	claim(t, store, second.ID) // what a person has to decide holds up nobody
-}
-
-func TestOnePauseStopsAllAndOneProbeShowsItsEnd(t *testing.T) {
-	t.Parallel()
-	store, owner := newStore(t)
-	earlier, broke, other := accept(t, store, owner), accept(t, store, owner), accept(t, store, owner)
-	before, _ := claim(t, store, earlier.ID)
-	c, _ := claim(t, store, broke.ID)
-	trouble := mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredentials, HTTPStatus: 401, Detail: "no"}
-	if ok, err := store.RecordAccountError(t.Context(), c.AttemptRef, trouble); err != nil || !ok {
-		t.Fatal(ok, err)
-	}
-	pauses, err := store.Pauses(t.Context())
-	if err != nil || len(pauses) != 1 || pauses[0].Cause != mms.ReasonCredentials || pauses[0].Detail != "no" {
-		t.Errorf("Paused() = %+v, %v", pauses, err)
-	}
-	if tryClaim(t, store, other.ID) {
-		t.Error("a message was claimed during a pause")
-	}
-	wantIDs(t, "released during a pause", release(t, store))
-	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 0 {
-		t.Errorf("Probe() before its time = %v, %v", tasks, err)
-	}
-	if _, err := store.DB().Exec(`UPDATE pauses SET probe_at = now()`); err != nil {
-		t.Fatal(err)
-	}
-	tasks, err := store.Probe(t.Context())
-	if err != nil || len(tasks) != 1 || tasks[0].MessageID != other.ID {
-		t.Fatalf("Probe() = %v, %v, want the one that was not tried yet", tasks, err)
-	}
-	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 0 {
-		t.Errorf("Probe() again = %v, %v, want none yet", tasks, err)
-	}
-	if got, err := store.RecordSubmitted(t.Context(), before.AttemptRef, mms.Verdict{PlivoUUID: "u-0", HTTPStatus: 202}, mms.EventSubmitted); err != nil || got != mms.Adopted {
-		t.Fatal(got, err)
-	}
-	if pauses, err := store.Pauses(t.Context()); err != nil || len(pauses) != 1 {
-		t.Errorf("Paused() after the answer to a call from before the pause = %+v, %v, want it to last", pauses, err)
-	}
-	c, _ = claim(t, store, other.ID)
-	if _, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil {
-		t.Fatal(err)
-	}
-	if pauses, err := store.Pauses(t.Context()); err != nil || len(pauses) != 0 {
-		t.Errorf("Paused() after an acceptance = %+v, %v, want none", pauses, err)
-	}
-	wantIDs(t, "released after the pause", release(t, store), broke.ID)
-	c, _ = claim(t, store, broke.ID)
-	if c.OwnAccountErrors != 1 {
-		t.Errorf("claim = %+v, want one trouble that others did not have", c)
-	}
-}
-
-// TestAPauseEndsAlsoWhenTheReportIsQuicker has Plivo report on a message before its
-// answer to the worker is recorded.
-func TestAPauseEndsAlsoWhenTheReportIsQuicker(t *testing.T) {
-	t.Parallel()
-	store, owner := newStore(t)
-	broke, probed := accept(t, store, owner), accept(t, store, owner)
-	c, _ := claim(t, store, broke.ID)
-	if ok, err := store.RecordAccountError(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredentials, HTTPStatus: 401}); err != nil || !ok {
-		t.Fatal(ok, err)
-	}
-	if tryClaim(t, store, probed.ID) {
-		t.Error("a message was claimed during a pause")
-	}
-	if _, err := store.DB().Exec(`UPDATE pauses SET probe_at = now()`); err != nil {
-		t.Fatal(err)
-	}
-	if tasks, err := store.Probe(t.Context()); err != nil || len(tasks) != 1 || tasks[0].MessageID != probed.ID {
-		t.Fatalf("Probe() = %v, %v", tasks, err)
-	}
-	c, _ = claim(t, store, probed.ID)
-	if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1"}, mms.EventReport); err != nil || got != mms.Adopted {
-		t.Fatal(got, err)
-	}
-	if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202}, mms.EventSubmitted); err != nil || got != mms.AlreadyKnown {
-		t.Fatal(got, err)
-	}
-	if pauses, err := store.Pauses(t.Context()); err != nil || len(pauses) != 0 {
-		t.Errorf("Paused() after an acceptance = %+v, %v, want none", pauses, err)
-	}
-}
-
-func TestAPersonEndsAPause(t *testing.T) {
-	t.Parallel()
-	store, owner := newStore(t)
-	c, _ := claim(t, store, accept(t, store, owner).ID)
-	if _, err := store.RecordAccountError(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredit}); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []bool{true, false} {
-		if ended, err := store.Resume(t.Context(), mms.ReasonCredit); err != nil || ended != want {
-			t.Errorf("Resume() = %v, %v, want %v", ended, err, want)
-		}
-	}
-}
-
-func TestWhatIsTooLateFails(t *testing.T) {
-	t.Parallel()
-	store, owner := newStore(t)
-	late, inTime := accept(t, store, owner), accept(t, store, owner)
-	if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, late.ID); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := store.Claim(t.Context(), late.ID, token(), lease); err != nil || ok {
-		t.Errorf("Claim() of a late message = %v, %v, want false", ok, err)
-	}
-	if o, err := store.ClaimBlocker(t.Context(), late.ID); err != nil || !o.Expired {
-		t.Errorf("Obstacle() = %+v, %v, want expired", o, err)
+	if blocker, err := store.ClaimBlocker(t.Context(), expired.ID); err != nil || !blocker.Expired {
+		t.Errorf("ClaimBlocker: got %+v, %v, want expired", blocker, err)
 	}
 	if n, err := store.ExpireQueued(t.Context(), 10); err != nil || n != 1 {
-		t.Errorf("Expire() = %d, %v, want 1", n, err)
+		t.Errorf("ExpireQueued: got %d, %v, want 1", n, err)
 	}
-	h := read(t, store, late)
+	h := read(t, store, expired)
 	wantStory(t, h, mms.Failed, "created>queued expired>failed")
 	if !strings.Contains(h.Explain(), "too late") {
-		t.Errorf("the explanation is %q", h.Explain())
+		t.Errorf("got explanation %q", h.Explain())
 	}
-	claim(t, store, inTime.ID)
+	claim(t, store, valid.ID)
 }
 
-func TestAMendedPaceOpensTheGate(t *testing.T) {
-	t.Parallel()
-	store, owner := newStore(t)
-	if err := store.SetRateLimit(t.Context(), "+14155550100", 1000*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	claim(t, store, accept(t, store, owner).ID)
-	next := accept(t, store, owner)
-	if tryClaim(t, store, next.ID) {
-		t.Fatal("the gate was open")
-	}
-	if err := store.SetRateLimit(t.Context(), "+14155550100", time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, "the gate lets the next one through", func() bool {
-		release(t, store)
-		return tryClaim(t, store, next.ID)
-	})
-}
-
-// TestALockedMessageHoldsUpNoLine has somebody lock the first in line.
-func TestALockedMessageHoldsUpNoLine(t *testing.T) {
+// TestReleaseSkipsLockedMessages locks the first message of the backlog.
+func TestReleaseSkipsLockedMessages(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, 50*time.Millisecond)
@@ -410,7 +271,7 @@ func TestALockedMessageHoldsUpNoLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	openGates(t, store)
+	passInterval(t, store)
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -421,6 +282,52 @@ func TestALockedMessageHoldsUpNoLine(t *testing.T) {
 	}
 	tasks, err := store.Release(t.Context(), 50*time.Millisecond)
 	if err != nil || len(tasks) != 1 || tasks[0].MessageID != second.ID {
-		t.Errorf("let out of the line: %+v, %v; want the second", tasks, err)
+		t.Errorf("got %+v, %v, want the second message", tasks, err)
+	}
+}
+
+// TestPriorities releases messages by priority. A new message need not wait for messages
+// of a lower priority.
+func TestPriorities(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	var waiting []mms.Message
+	for _, p := range []mms.Priority{mms.Bulk, mms.Bulk, mms.Normal, mms.High} {
+		request := order(owner)
+		request.Priority = p
+		m := take(t, store, request)
+		if err := store.AddToBacklog(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, m)
+	}
+	if position, in, err := store.QueuePosition(t.Context(), owner, waiting[2].ID); position.Ahead != 1 || !in || err != nil {
+		t.Errorf("position of the normal message: got %+v, %t, %v, want 1 ahead", position, in, err)
+	}
+	tasks, err := store.Release(t.Context(), time.Second)
+	if err != nil || len(tasks) != 4 {
+		t.Fatalf("Release: got %v, %v, want 4 tasks", tasks, err)
+	}
+	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = 'waiting'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SetRateLimit(t.Context(), "+14155550100", 100*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []uuid.UUID{waiting[3].ID, waiting[2].ID, waiting[0].ID, waiting[1].ID} {
+		if _, err := store.DB().Exec(`UPDATE rate_limits SET next_arrival_at = now(), released_until = '-infinity'`); err != nil {
+			t.Fatal(err)
+		}
+		tasks, err := store.Release(t.Context(), time.Millisecond)
+		if err != nil || len(tasks) != 1 || tasks[0].MessageID != want {
+			t.Fatalf("release %d: got %v, %v, want %v", i, tasks, err, want)
+		}
+	}
+	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = CASE WHEN priority = 3 THEN 'waiting' END; UPDATE rate_limits SET next_arrival_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	normal := accept(t, store, owner)
+	if _, claimed, err := store.Claim(t.Context(), normal.ID, token(), lease); !claimed || err != nil {
+		t.Errorf("normal message behind bulk messages: got claimed %t, %v, want true", claimed, err)
 	}
 }

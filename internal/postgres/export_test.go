@@ -27,6 +27,23 @@ func (s *Store) ClaimTogether(ctx context.Context, ids ...uuid.UUID) map[uuid.UU
 	return claims
 }
 
+// CreateTogether creates messages with one shared statement, and returns the results of
+// those it created.
+func (s *Store) CreateTogether(ctx context.Context, requests ...mms.CreateRequest) map[uuid.UUID]mms.CreateResult {
+	var batch []*groupcommit.Item[createCall]
+	for _, request := range requests {
+		batch = append(batch, &groupcommit.Item[createCall]{Value: createCall{request: request}})
+	}
+	s.createTogether(ctx, batch)
+	results := map[uuid.UUID]mms.CreateResult{}
+	for _, item := range batch {
+		if item.OK {
+			results[item.Value.request.ID] = item.Value.result
+		}
+	}
+	return results
+}
+
 // Statements whose cost must not grow with the backlog.
 const (
 	ReleaseStatement = release

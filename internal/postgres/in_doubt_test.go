@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -17,7 +18,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// doubt puts a new message in doubt and lets the time for a look come.
+// doubt creates a message in doubt whose next check is due.
 func doubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef, string) {
 	t.Helper()
 	m := accept(t, store, owner)
@@ -31,56 +32,56 @@ func doubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, m
 	return m, c.AttemptRef, secret
 }
 
-const doubtful = "created>queued attempt_started>sending in_doubt>in_doubt "
+const beforeDoubt = "created>queued attempt_started>sending in_doubt>in_doubt "
 
-// dueDoubts are those whose time for a look has come.
+// dueDoubts returns the attempts in doubt that are due for a check.
 func dueDoubts(t *testing.T, store *postgres.Store) ([]mms.Doubt, error) {
 	t.Helper()
 	doubts, err := store.InDoubt(t.Context(), 10)
 	return slices.DeleteFunc(doubts, func(d mms.Doubt) bool { return !d.Due }), err
 }
 
-func TestADoubtComesUpWhenItIsDue(t *testing.T) {
+func TestDoubtIsCheckedWhenDue(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref, _ := doubt(t, store, owner)
 	doubts, err := dueDoubts(t, store)
 	if err != nil || len(doubts) != 1 {
-		t.Fatalf("OpenDoubts() = %+v, %v, want 1", doubts, err)
+		t.Fatalf("got due doubts %+v, %v, want 1", doubts, err)
 	}
 	d := doubts[0]
 	if d.AttemptRef != ref || d.Sender != m.Sender || d.Recipient != m.Recipient || d.FinishedAt.Before(d.StartedAt) || d.Age > time.Minute || d.PairAmbiguous {
-		t.Errorf("doubt = %+v", d)
+		t.Errorf("got doubt %+v of message %+v", d, m)
 	}
 	if err := store.ScheduleCheck(t.Context(), ref, time.Minute, "nothing yet"); err != nil {
 		t.Fatal(err)
 	}
 	if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 0 {
-		t.Errorf("OpenDoubts() after a look = %+v, %v, want none", doubts, err)
+		t.Errorf("after a check: got due doubts %+v, %v, want none", doubts, err)
 	}
 	if err := store.ScheduleCheck(t.Context(), ref, 0, ""); err != nil {
 		t.Fatal(err)
 	}
 	if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 1 {
-		t.Errorf("OpenDoubts() after LookLater() = %+v, %v, want 1", doubts, err)
+		t.Errorf("after a check without a wait: got due doubts %+v, %v, want 1", doubts, err)
 	}
-	wantStory(t, read(t, store, m), mms.InDoubt, doubtful+"evidence_searched>in_doubt")
+	wantStory(t, read(t, store, m), mms.InDoubt, beforeDoubt+"evidence_searched>in_doubt")
 	if n, err := store.AttemptsBetween(t.Context(), d.StartedAt, d.StartedAt); err != nil || n != 1 {
-		t.Errorf("AttemptsBetween() = %d, %v, want 1", n, err)
+		t.Errorf("AttemptsBetween: got %d, %v, want 1", n, err)
 	}
 	if n, err := store.AttemptsBetween(t.Context(), d.StartedAt.Add(time.Second), d.StartedAt.Add(time.Hour)); err != nil || n != 0 {
-		t.Errorf("AttemptsBetween() of a later time = %d, %v, want 0", n, err)
+		t.Errorf("AttemptsBetween of later times: got %d, %v, want 0", n, err)
 	}
 }
 
-func TestEndsOfADoubt(t *testing.T) {
+func TestResolvingADoubt(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		settle func(*postgres.Store, mms.AttemptRef) (bool, error)
-		status mms.Status
-		story  string
+		resolve func(*postgres.Store, mms.AttemptRef) (bool, error)
+		status  mms.Status
+		story   string
 	}{
-		"found on its way": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
+		"found queued": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "queued"})
 		}, mms.Submitted, "evidence_found>submitted"},
 		"found delivered": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
@@ -98,21 +99,21 @@ func TestEndsOfADoubt(t *testing.T) {
 			t.Parallel()
 			store, owner := newStore(t)
 			m, ref, _ := doubt(t, store, owner)
-			if ok, err := tt.settle(store, ref); err != nil || !ok {
-				t.Fatalf("settling = %v, %v, want true", ok, err)
+			if ok, err := tt.resolve(store, ref); err != nil || !ok {
+				t.Fatalf("got %t, %v, want true", ok, err)
 			}
-			wantStory(t, read(t, store, m), tt.status, doubtful+tt.story)
+			wantStory(t, read(t, store, m), tt.status, beforeDoubt+tt.story)
 			if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 0 {
-				t.Errorf("OpenDoubts() = %+v, %v, want none", doubts, err)
+				t.Errorf("got due doubts %+v, %v, want none", doubts, err)
 			}
-			if ok, err := tt.settle(store, ref); err != nil || ok {
-				t.Errorf("settling again = %v, %v, want false", ok, err)
+			if ok, err := tt.resolve(store, ref); err != nil || ok {
+				t.Errorf("second time: got %t, %v, want false", ok, err)
 			}
 		})
 	}
 }
 
-func TestLateEvidenceSparesTheSecondSending(t *testing.T) {
+func TestLateEvidencePreventsAResend(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref, _ := doubt(t, store, owner)
@@ -120,57 +121,57 @@ func TestLateEvidenceSparesTheSecondSending(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ok, err := adopt(t.Context(), store, ref, "u-1"); err != nil || !ok {
-		t.Errorf("Submit() = %v, %v, want true", ok, err)
+		t.Errorf("RecordSubmitted: got %t, %v, want true", ok, err)
 	}
-	wantStory(t, read(t, store, m), mms.Submitted, doubtful+"no_evidence>queued submitted>submitted")
+	wantStory(t, read(t, store, m), mms.Submitted, beforeDoubt+"no_evidence>queued submitted>submitted")
 }
 
-// TestProofWinsOverWhatWeBelieved has an attempt in doubt, given up on, and what
-// became of its message since.
-func TestProofWinsOverWhatWeBelieved(t *testing.T) {
+// TestProofMovesMessageToSubmittedFromAnyStatus requeues a message in doubt, moves it
+// on, and then records proof of its first attempt.
+func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 	t.Parallel()
-	const again = doubtful + "no_evidence>queued "
+	const requeued = beforeDoubt + "no_evidence>queued "
 	tests := map[string]struct {
-		since  func(*testing.T, *postgres.Store, mms.Message)
-		status mms.Status // with the proof
+		change func(*testing.T, *postgres.Store, mms.Message)
+		status mms.Status // after the proof
 		story  string
 	}{
-		"queued again": {func(*testing.T, *postgres.Store, mms.Message) {}, mms.Submitted, again + "submitted>submitted"},
-		"the next attempt is under way": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+		"queued": {func(*testing.T, *postgres.Store, mms.Message) {}, mms.Submitted, requeued + "submitted>submitted"},
+		"next attempt in flight": {func(t *testing.T, s *postgres.Store, m mms.Message) {
 			claim(t, s, m.ID)
-		}, mms.Submitted, again + "attempt_started>sending submitted>submitted"},
-		"the next attempt was refused for now": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+		}, mms.Submitted, requeued + "attempt_started>sending submitted>submitted"},
+		"next attempt failed transiently": {func(t *testing.T, s *postgres.Store, m mms.Message) {
 			c, _ := claim(t, s, m.ID)
 			if _, err := s.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure}, mms.Transition{}); err != nil {
 				t.Fatal(err)
 			}
-		}, mms.Submitted, again + "attempt_started>sending transient_failure>queued submitted>submitted"},
-		"the next attempt is in doubt": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+		}, mms.Submitted, requeued + "attempt_started>sending transient_failure>queued submitted>submitted"},
+		"next attempt in doubt": {func(t *testing.T, s *postgres.Store, m mms.Message) {
 			c, _ := claim(t, s, m.ID)
 			if _, err := s.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
 				t.Fatal(err)
 			}
-		}, mms.Submitted, again + "attempt_started>sending in_doubt>in_doubt submitted>submitted"},
-		"the next attempt was refused for good": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+		}, mms.Submitted, requeued + "attempt_started>sending in_doubt>in_doubt submitted>submitted"},
+		"next attempt failed permanently": {func(t *testing.T, s *postgres.Store, m mms.Message) {
 			c, _ := claim(t, s, m.ID)
 			if _, err := s.RecordPermanentFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.PermanentFailure}, mms.ReasonRejected); err != nil {
 				t.Fatal(err)
 			}
-		}, mms.Submitted, again + "attempt_started>sending permanent_failure>failed submitted>submitted"},
-		"the next attempt was accepted": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+		}, mms.Submitted, requeued + "attempt_started>sending permanent_failure>failed submitted>submitted"},
+		"next attempt accepted": {func(t *testing.T, s *postgres.Store, m mms.Message) {
 			c, _ := claim(t, s, m.ID)
 			if _, err := adopt(t.Context(), s, c.AttemptRef, "u-2"); err != nil {
 				t.Fatal(err)
 			}
-		}, mms.Submitted, again + "attempt_started>sending submitted>submitted duplicate>submitted"},
-		"it expired": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+		}, mms.Submitted, requeued + "attempt_started>sending submitted>submitted duplicate>submitted"},
+		"expired": {func(t *testing.T, s *postgres.Store, m mms.Message) {
 			if _, err := s.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, m.ID); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.ExpireQueued(t.Context(), 10); err != nil {
 				t.Fatal(err)
 			}
-		}, mms.Submitted, again + "expired>failed submitted>submitted"},
+		}, mms.Submitted, requeued + "expired>failed submitted>submitted"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -180,28 +181,28 @@ func TestProofWinsOverWhatWeBelieved(t *testing.T) {
 			if _, err := store.ResendInDoubt(t.Context(), first); err != nil {
 				t.Fatal(err)
 			}
-			tt.since(t, store, m)
-			for _, want := range []mms.SubmitResult{proofOf(tt.story), mms.AlreadyKnown} {
+			tt.change(t, store, m)
+			for _, want := range []mms.SubmitResult{wantResult(tt.story), mms.AlreadyKnown} {
 				got, err := store.RecordSubmitted(t.Context(), first, mms.Verdict{PlivoUUID: "u-1"}, mms.EventSubmitted)
 				if err != nil || got != want {
-					t.Errorf("Accepted() = %v, %v, want %v", got, err, want)
+					t.Errorf("RecordSubmitted: got %v, %v, want %v", got, err, want)
 				}
 			}
 			h := read(t, store, m)
 			wantStory(t, h, tt.status, tt.story)
 			if h.FinalAt != nil || h.Held || h.NextAttemptAt != nil {
-				t.Errorf("the message is not simply on its way: %+v", h.Message)
+				t.Errorf("got %+v, want a submitted message that is neither held nor final", h.Message)
 			}
 			if _, claimed, err := store.Claim(t.Context(), m.ID, token(), time.Minute); err != nil || claimed {
-				t.Errorf("Claim() of what Plivo has = %v, %v, want false", claimed, err)
+				t.Errorf("Claim of a submitted message: got %t, %v, want false", claimed, err)
 			}
 		})
 	}
 }
 
-// TestAnAnswerAfterItsReport: what Plivo answered stands with the attempt, although the
-// message is known to be there already, or just becoming so.
-func TestAnAnswerAfterItsReport(t *testing.T) {
+// TestLateResponseIsRecordedWithItsAttempt commits a delivery report while the response
+// waits for the message's lock.
+func TestLateResponseIsRecordedWithItsAttempt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
@@ -220,47 +221,47 @@ func TestAnAnswerAfterItsReport(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	answered := make(chan error, 1)
+	recorded := make(chan error, 1)
 	go func() {
 		got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202, APIID: "api-1"}, mms.EventSubmitted)
 		if got != mms.AlreadyKnown {
-			err = fmt.Errorf("Accepted() = %v, want nothing new: %w", got, err)
+			err = fmt.Errorf("RecordSubmitted: got %v, want AlreadyKnown: %w", got, err)
 		}
-		answered <- err
+		recorded <- err
 	}()
-	testkit.Eventually(t, "the answer waits for the report", func() bool {
+	testkit.Eventually(t, "the response waits for the report", func() bool {
 		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
 	})
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-answered; err != nil {
+	if err := <-recorded; err != nil {
 		t.Fatal(err)
 	}
 	if a := read(t, store, m).AttemptList[0]; a.HTTPStatus != 202 {
-		t.Errorf("the attempt was answered %d, want 202", a.HTTPStatus)
+		t.Errorf("got HTTP status %d, want 202", a.HTTPStatus)
 	}
 	if n := count(t, store, `SELECT count(*) FROM attempts WHERE api_id = 'api-1'`); n != 1 {
-		t.Error("the answer's API id is lost")
+		t.Error("got no attempt with the API id, want one")
 	}
 }
 
-func proofOf(story string) mms.SubmitResult {
+func wantResult(story string) mms.SubmitResult {
 	if strings.Contains(story, "duplicate") {
 		return mms.Duplicate
 	}
 	return mms.Adopted
 }
 
-// TestAnOvertakenAttemptIsClosed has proof about the first attempt come while
-// the second is under way.
-func TestAnOvertakenAttemptIsClosed(t *testing.T) {
+// TestAttemptIsClosedAfterProofOfAnother records proof of the first attempt while the
+// second is in flight.
+func TestAttemptIsClosedAfterProofOfAnother(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*postgres.Store, mms.AttemptRef) error{
-		"refused": func(s *postgres.Store, ref mms.AttemptRef) error {
+		"failed": func(s *postgres.Store, ref mms.AttemptRef) error {
 			ok, err := s.RecordPermanentFailure(t.Context(), ref, mms.Verdict{Outcome: mms.PermanentFailure, Reason: mms.ReasonRejected}, mms.ReasonRejected)
 			if ok {
-				return errors.New("Fail() = true for a message that Plivo has")
+				return errors.New("RecordPermanentFailure: got true for a submitted message, want false")
 			}
 			return err
 		},
@@ -270,7 +271,7 @@ func TestAnOvertakenAttemptIsClosed(t *testing.T) {
 			}
 			n, err := s.ReapLeases(t.Context(), 10)
 			if n != 0 {
-				return fmt.Errorf("DoubtLapsed() = %d", n)
+				return fmt.Errorf("ReapLeases: got %d, want 0", n)
 			}
 			return err
 		},
@@ -291,23 +292,23 @@ func TestAnOvertakenAttemptIsClosed(t *testing.T) {
 			}
 			h := read(t, store, m)
 			if h.Status != mms.Submitted || h.AttemptList[1].FinishedAt == nil || h.AttemptList[1].Outcome == "" {
-				t.Errorf("message %s, second attempt %+v", h.Status, h.AttemptList[1])
+				t.Errorf("got message %s, second attempt %+v, want it submitted and the attempt finished", h.Status, h.AttemptList[1])
 			}
 		})
 	}
 }
 
-func TestProofIsOfOneAttempt(t *testing.T) {
+func TestPlivoUUIDProvesOneAttempt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	_, first, _ := doubt(t, store, owner)
 	_, other, _ := doubt(t, store, owner)
 	if ok, err := adopt(t.Context(), store, first, "u-1"); err != nil || !ok {
-		t.Fatalf("Accepted() = %v, %v", ok, err)
+		t.Fatalf("got %t, %v, want true", ok, err)
 	}
 	got, err := store.RecordSubmitted(t.Context(), other, mms.Verdict{PlivoUUID: "u-1"}, mms.EventEvidenceFound)
 	if err != nil || got != mms.AlreadyKnown {
-		t.Errorf("the same proof for another attempt = %v, %v, want nothing", got, err)
+		t.Errorf("same UUID for another attempt: got %v, %v, want AlreadyKnown", got, err)
 	}
 }
 
@@ -319,13 +320,13 @@ func TestDecisions(t *testing.T) {
 			store, owner := newStore(t)
 			m, ref, _ := doubt(t, store, owner)
 			if err := store.Decide(t.Context(), owner, m.ID, decision); !errors.Is(err, mms.ErrNotHeld) {
-				t.Errorf("deciding what is not held = %v, want ErrNotHeld", err)
+				t.Errorf("message that is not held: got error %v, want ErrNotHeld", err)
 			}
 			if _, err := store.Hold(t.Context(), ref, mms.ReasonAmbiguous); err != nil {
 				t.Fatal(err)
 			}
 			if err := store.Decide(t.Context(), addUser(t, store, "eve@example.com"), m.ID, decision); !errors.Is(err, mms.ErrNotFound) {
-				t.Errorf("a stranger's decision = %v, want ErrNotFound", err)
+				t.Errorf("other user: got error %v, want ErrNotFound", err)
 			}
 			var decided atomic.Int32
 			var group sync.WaitGroup
@@ -341,14 +342,14 @@ func TestDecisions(t *testing.T) {
 			}
 			group.Wait()
 			if decided.Load() != 1 {
-				t.Errorf("%d decisions were carried out, want 1", decided.Load())
+				t.Errorf("got %d decisions applied, want 1", decided.Load())
 			}
-			wantStory(t, read(t, store, m), want, doubtful+"held>in_doubt decided>"+string(want))
+			wantStory(t, read(t, store, m), want, beforeDoubt+"held>in_doubt decided>"+string(want))
 		})
 	}
 }
 
-func TestAHeldMessageNearbyCrowdsADoubt(t *testing.T) {
+func TestHeldMessageMakesItsPairAmbiguous(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	first, second := acceptFor(t, store, owner, "+14155559998"), acceptFor(t, store, owner, "+14155559998")
@@ -367,41 +368,21 @@ func TestAHeldMessageNearbyCrowdsADoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 1 || !doubts[0].PairAmbiguous {
-		t.Errorf("OpenDoubts() = %+v, %v, want one crowded doubt", doubts, err)
+		t.Errorf("got due doubts %+v, %v, want one with an ambiguous pair", doubts, err)
 	}
 }
 
-func TestListCallsAreSpacedForAllWorkersTogether(t *testing.T) {
-	t.Parallel()
-	store, _ := newStore(t)
-	var waits []time.Duration
-	for range 3 {
-		wait, err := store.ReserveListCall(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		waits = append(waits, wait)
-	}
-	if waits[0] > 100*time.Millisecond || waits[1] < 2*time.Second || waits[2] < 5*time.Second {
-		t.Errorf("waits = %v, want 0, then 3 s more each", waits)
-	}
-	known, err := store.KnownUUIDs(t.Context(), []string{"u-1"})
-	if err != nil || len(known) != 0 {
-		t.Errorf("KnownUUIDs() = %v, %v, want none", known, err)
-	}
-}
-
-// TestEvidenceFromAllSidesAtOnce has the worker's outcome, a delivery report, the
-// resolver's look and the watch over leases meet on one attempt. None may have to
-// try again for another's sake: Plivo would call again only after a minute.
-func TestEvidenceFromAllSidesAtOnce(t *testing.T) {
+// TestConcurrentEvidenceDoesNotDeadlock records the worker's outcome, a delivery report,
+// a check and a renewed lease of one attempt concurrently. None may fail because of
+// another: Plivo repeats a callback only after a minute.
+func TestConcurrentEvidenceDoesNotDeadlock(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	for round := range 40 {
 		m := accept(t, store, owner)
 		c, secret := claim(t, store, m.ID)
 		uuid := fmt.Sprintf("u-%d", round)
-		sides := []func() error{
+		calls := []func() error{
 			func() error {
 				_, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse})
 				return err
@@ -420,24 +401,23 @@ func TestEvidenceFromAllSidesAtOnce(t *testing.T) {
 			func() error { _, err := store.RenewLeases(t.Context(), []string{secret}, time.Minute); return err },
 		}
 		var group sync.WaitGroup
-		for _, side := range sides {
+		for _, call := range calls {
 			group.Go(func() {
-				if err := side(); err != nil {
+				if err := call(); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		group.Wait()
 		if h := read(t, store, m); h.PlivoUUID != uuid || h.Version != int64(len(h.Events)) {
-			t.Errorf("the message is %s as %q, version %d after %d events", h.Status, h.PlivoUUID, h.Version, len(h.Events))
+			t.Errorf("got %s with UUID %q and version %d after %d events, want UUID %q and equal numbers", h.Status, h.PlivoUUID, h.Version, len(h.Events), uuid)
 		}
 	}
 }
 
-// TestWhatWasGivenUpOnCrowdsADoubt has a message whose doubt a person ended
-// without evidence, and another between the same numbers: what Plivo lists may be
-// either.
-func TestWhatWasGivenUpOnCrowdsADoubt(t *testing.T) {
+// TestDecidedMessageMakesItsPairAmbiguous has a person decide a doubt without evidence: a
+// message that Plivo lists for the pair may still be that one.
+func TestDecidedMessageMakesItsPairAmbiguous(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	first, second := acceptFor(t, store, owner, "+14155559995"), acceptFor(t, store, owner, "+14155559995")
@@ -452,13 +432,26 @@ func TestWhatWasGivenUpOnCrowdsADoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h := read(t, store, first); !h.Final() {
-		t.Error("what a person decided is not over")
+		t.Error("got a decided message that is not final, want it final")
 	}
 	c, _ = claim(t, store, second.ID)
 	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
 		t.Fatal(err)
 	}
 	if doubts, err := store.InDoubt(t.Context(), 10); err != nil || len(doubts) != 1 || !doubts[0].PairAmbiguous {
-		t.Errorf("OpenDoubts() = %+v, %v, want one crowded", doubts, err)
+		t.Errorf("got doubts %+v, %v, want one with an ambiguous pair", doubts, err)
+	}
+}
+
+func TestKnownUUIDs(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	_, ref, _ := doubt(t, store, owner)
+	if _, err := adopt(t.Context(), store, ref, "u-1"); err != nil {
+		t.Fatal(err)
+	}
+	known, err := store.KnownUUIDs(t.Context(), []string{"u-1", "u-2"})
+	if diff := cmp.Diff([]string{"u-1"}, known); diff != "" || err != nil {
+		t.Errorf("known UUIDs (-want +got):\n%s%v", diff, err)
 	}
 }

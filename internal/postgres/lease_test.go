@@ -8,7 +8,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-func TestTurns(t *testing.T) {
+func TestLeaseIsHeldByOneProcess(t *testing.T) {
 	t.Parallel()
 	store, _ := newStore(t)
 	inner, other, after := 0, 0, 0
@@ -19,20 +19,20 @@ func TestTurns(t *testing.T) {
 		return errors.Join(store.WithLease(ctx, "work", count(&inner)), store.WithLease(ctx, "other work", count(&other)))
 	})
 	if err != nil || inner != 0 || other != 1 {
-		t.Errorf("beside the first: the same work ran %d times, other work %d times, %v", inner, other, err)
+		t.Errorf("while the lease is held: got %d runs with the same lease and %d with another, %v, want 0 and 1", inner, other, err)
 	}
-	broken := errors.New("broken")
-	if err := store.WithLease(t.Context(), "work", func(context.Context) error { return broken }); !errors.Is(err, broken) {
-		t.Errorf("InTurn() = %v, want the work's own error", err)
+	workErr := errors.New("work failed")
+	if err := store.WithLease(t.Context(), "work", func(context.Context) error { return workErr }); !errors.Is(err, workErr) {
+		t.Errorf("got error %v, want the work's error", err)
 	}
 	if err := store.WithLease(t.Context(), "work", count(&after)); err != nil || after != 1 {
-		t.Errorf("after a turn that failed: ran %d times, %v", after, err)
+		t.Errorf("after work that failed: got %d runs, %v, want 1", after, err)
 	}
 }
 
-// TestATurnThatIsOverIsTaken plays a process that was killed or stopped, and
-// goes on later.
-func TestATurnThatIsOverIsTaken(t *testing.T) {
+// TestExpiredLeaseIsTakenOver simulates a process that is stopped and continues later:
+// its work must be canceled.
+func TestExpiredLeaseIsTakenOver(t *testing.T) {
 	t.Parallel()
 	store, _ := newStore(t)
 	err := store.WithLease(t.Context(), "work", func(stopped context.Context) error {
@@ -42,11 +42,11 @@ func TestATurnThatIsOverIsTaken(t *testing.T) {
 		ran := false
 		err := store.WithLease(t.Context(), "work", func(context.Context) error {
 			ran = true
-			testkit.Eventually(t, "the first process stops its work", func() bool { return stopped.Err() != nil })
+			testkit.Eventually(t, "the work of the first process is canceled", func() bool { return stopped.Err() != nil })
 			return nil
 		})
 		if !ran {
-			t.Error("nobody could take over")
+			t.Error("got no run with the expired lease, want one")
 		}
 		return err
 	})

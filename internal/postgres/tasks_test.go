@@ -9,26 +9,26 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// overdue lets a message's time for a look by the relay come.
-func overdue(t *testing.T, store *postgres.Store, m mms.Message) {
+// makeTaskCheckDue makes a message due for a task check.
+func makeTaskCheckDue(t *testing.T, store *postgres.Store, m mms.Message) {
 	t.Helper()
 	if _, err := store.DB().Exec(`UPDATE messages SET task_check_at = now() WHERE id = $1`, m.ID); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestTheRelayTakesWhatIsOverdueOnce(t *testing.T) {
+func TestTakeForTaskCheckReturnsDueMessagesOnce(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m, fresh, sending := accept(t, store, owner), accept(t, store, owner), accept(t, store, owner)
-	overdue(t, store, m)
+	m, _, sending := accept(t, store, owner), accept(t, store, owner), accept(t, store, owner)
+	makeTaskCheckDue(t, store, m)
 	claim(t, store, sending.ID)
-	items, err := store.TakeForTaskCheck(t.Context(), 10)
-	if err != nil || len(items) != 1 || items[0].Task != (mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}) || items[0].Wait != 0 {
-		t.Errorf("TakeForRelay() = %+v, %v, want %s alone; fresh is %s", items, err, m.ID, fresh.ID)
+	checks, err := store.TakeForTaskCheck(t.Context(), 10)
+	if err != nil || len(checks) != 1 || checks[0].Task != (mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}) || checks[0].Wait != 0 {
+		t.Errorf("got %+v, %v, want %s alone", checks, err, m.ID)
 	}
-	if items, err := store.TakeForTaskCheck(t.Context(), 10); err != nil || len(items) != 0 {
-		t.Errorf("TakeForRelay() again = %+v, %v, want none", items, err)
+	if checks, err := store.TakeForTaskCheck(t.Context(), 10); err != nil || len(checks) != 0 {
+		t.Errorf("second call: got %+v, %v, want none", checks, err)
 	}
 	if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {
 		t.Fatal(err)
@@ -36,19 +36,19 @@ func TestTheRelayTakesWhatIsOverdueOnce(t *testing.T) {
 	wantStory(t, read(t, store, m), mms.Queued, "created>queued requeued>queued")
 }
 
-func TestGenerationsGrowOnce(t *testing.T) {
+func TestNextTaskGenerationIncrementsOnce(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
 	task := mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}
 	if ok, err := store.NextTaskGeneration(t.Context(), task); err != nil || !ok {
-		t.Errorf("NextGeneration() = %v, %v, want true", ok, err)
+		t.Errorf("got %t, %v, want true", ok, err)
 	}
 	if ok, err := store.NextTaskGeneration(t.Context(), task); err != nil || ok {
-		t.Errorf("NextGeneration() of an old one = %v, %v, want false", ok, err)
+		t.Errorf("old generation: got %t, %v, want false", ok, err)
 	}
-	overdue(t, store, m)
-	if items, err := store.TakeForTaskCheck(t.Context(), 10); err != nil || len(items) != 1 || items[0].Task.Generation != 2 {
-		t.Errorf("TakeForRelay() = %+v, %v, want generation 2", items, err)
+	makeTaskCheckDue(t, store, m)
+	if checks, err := store.TakeForTaskCheck(t.Context(), 10); err != nil || len(checks) != 1 || checks[0].Task.Generation != 2 {
+		t.Errorf("got %+v, %v, want generation 2", checks, err)
 	}
 }

@@ -11,11 +11,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// TestWhatWasGivenUpOnIsNotDone has an operator lock a table for longer than a
-// statement may take. Its caller is told that it failed, and must not be wrong about
-// that afterwards: a message that was refused with 503 would be sent all the same, a
-// claim would be nobody's.
-func TestWhatWasGivenUpOnIsNotDone(t *testing.T) {
+// TestStatementThatTimedOutIsNotExecuted locks a table for longer than a statement may
+// take. The statement must not take effect after its caller got an error: a message
+// whose request failed with 503 would be sent, or a claim would have no worker.
+func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
 	store, err := postgres.Open(url, 10, time.Second)
@@ -32,7 +31,7 @@ func TestWhatWasGivenUpOnIsNotDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { claimer.Close() })
-	claim(t, claimer, accept(t, store, owner).ID) // so that the statement is prepared, as it mostly is
+	claim(t, claimer, accept(t, store, owner).ID) // prepares the statement
 	queued := accept(t, store, owner)
 
 	operator, err := sql.Open("postgres", url)
@@ -48,30 +47,30 @@ func TestWhatWasGivenUpOnIsNotDone(t *testing.T) {
 	if _, err := tx.Exec(`LOCK TABLE messages IN SHARE MODE`); err != nil { // as CREATE INDEX does
 		t.Fatal(err)
 	}
-	refused := order(owner)
-	if _, err := store.CreateMessage(t.Context(), refused); !errors.Is(err, mms.ErrUnavailable) {
-		t.Errorf("Accept() = %v, want ErrUnavailable", err)
+	rejected := order(owner)
+	if _, err := store.CreateMessage(t.Context(), rejected); !errors.Is(err, mms.ErrUnavailable) {
+		t.Errorf("CreateMessage: got error %v, want ErrUnavailable", err)
 	}
 	if _, claimed, err := claimer.Claim(t.Context(), queued.ID, token(), lease); claimed || !errors.Is(err, mms.ErrUnavailable) {
-		t.Errorf("Claim() = %v, %v, want ErrUnavailable", claimed, err)
+		t.Errorf("Claim: got %t, %v, want ErrUnavailable", claimed, err)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "nothing is being done any more", func() bool {
+	testkit.Eventually(t, "no statement is running", func() bool {
 		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()`) == 0
 	})
-	if n := count(t, store, `SELECT count(*) FROM messages WHERE id = $1`, refused.ID); n != 0 {
-		t.Error("a message that was refused was stored afterwards")
+	if n := count(t, store, `SELECT count(*) FROM messages WHERE id = $1`, rejected.ID); n != 0 {
+		t.Error("got a message whose creation failed, want none")
 	}
 	if h := read(t, store, queued); h.Status != mms.Queued {
-		t.Errorf("a message whose claim failed is %s", h.Status)
+		t.Errorf("got status %s after a failed claim, want queued", h.Status)
 	}
 }
 
-// TestAStoppedProcessHoldsNoLocks leaves a transaction open as a process does that is
+// TestIdleTransactionLosesItsLocks leaves a transaction open, like a process that is
 // stopped in the middle of it.
-func TestAStoppedProcessHoldsNoLocks(t *testing.T) {
+func TestIdleTransactionLosesItsLocks(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
 	stopped, err := postgres.Open(url, 2, time.Second)
@@ -94,6 +93,6 @@ func TestAStoppedProcessHoldsNoLocks(t *testing.T) {
 	}
 	t.Cleanup(func() { other.Close() })
 	if err := other.Cancel(t.Context(), m.Owner, m.ID); err != nil {
-		t.Errorf("the message could not be changed while another process was stopped: %v", err)
+		t.Errorf("Cancel while another process is stopped: got error %v, want none", err)
 	}
 }
