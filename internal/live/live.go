@@ -1,9 +1,10 @@
-// Package live tells those who wait that something has happened to a message.
-// It carries no news itself: whoever is told reads the message again. It knows
-// nothing of HTTP or SQL.
+// Package live distributes notifications of changed messages within a process, and
+// keeps a registry of long-lived connections, such as event streams and long polls.
 //
-// Whoever stays for long is a visitor of an owner's, and leaves when that owner's
-// access has changed: only who comes in is asked who they are.
+// A notification only says that a message may have changed: receivers read it again.
+// The package knows nothing of HTTP or SQL, and does not authenticate. Connections are
+// authenticated when they are opened, so a connection of a user whose access changes
+// must be disconnected.
 package live
 
 import (
@@ -18,154 +19,156 @@ import (
 	"github.com/google/uuid"
 )
 
-// Store answers for many messages at a time.
+// Store looks up many messages with one call.
 type Store interface {
 	Owners(ctx context.Context, messages []uuid.UUID) ([]uuid.UUID, error)
 	Versions(ctx context.Context, messages []uuid.UUID) (map[uuid.UUID]int64, error)
 }
 
-// Hub connects what the database announces with all who wait in this process.
+// Hub receives the notifications of the database and wakes the watches of this process
+// that they concern. It is safe for concurrent use.
 type Hub struct {
 	store  Store
 	logger *slog.Logger
 	closed chan struct{}
 
 	mu           sync.Mutex
-	messages     waiters
-	owners       waiters
-	connections  waiters             // what tells them to go, by owner
-	lastVersions map[uuid.UUID]int64 // versions of the watched messages at the last look
+	messages     registry            // watches by message
+	owners       registry            // watches by owner
+	connections  registry            // channels that end connections, by owner
+	lastVersions map[uuid.UUID]int64 // of the watched messages, at the last poll
 }
 
-// waiters are the channels of those who wait, by what they wait for.
-type waiters map[uuid.UUID]map[chan struct{}]bool
+// registry holds channels by the id of a message or owner.
+type registry map[uuid.UUID]map[chan struct{}]bool
 
-// New makes a hub in which nobody waits.
+// New returns a hub without watches and connections. Call Run to start it.
 func New(store Store, logger *slog.Logger) *Hub {
 	return &Hub{
 		store: store, logger: logger, closed: make(chan struct{}),
-		messages: waiters{}, owners: waiters{}, connections: waiters{}, lastVersions: map[uuid.UUID]int64{},
+		messages: registry{}, owners: registry{}, connections: registry{}, lastVersions: map[uuid.UUID]int64{},
 	}
 }
 
-// Watch is somebody's wait for news. News gets a value when there may be some;
-// several are one.
+// Watch is a subscription. News receives a value when something may have changed;
+// several changes may be one value. Call Stop to end the subscription.
 type Watch struct {
 	News <-chan struct{}
 	Stop func()
 }
 
-// Message waits for news of one message.
+// Message subscribes to changes of one message.
 func (h *Hub) Message(id uuid.UUID) Watch { return h.watch(h.messages, id) }
 
-// Owner waits for news of any message of an owner.
+// Owner subscribes to changes of any message of an owner.
 func (h *Hub) Owner(id uuid.UUID) Watch { return h.watch(h.owners, id) }
 
-// Closed is closed when the process stops: nobody shall wait any longer.
+// Closed returns a channel that is closed when Run has ended: watches receive nothing
+// more.
 func (h *Hub) Closed() <-chan struct{} { return h.closed }
 
-func (h *Hub) watch(in waiters, id uuid.UUID) Watch {
+func (h *Hub) watch(r registry, id uuid.UUID) Watch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news, stop := h.join(in, id)
-	return Watch{News: news, Stop: stop}
+	news, remove := h.add(r, id)
+	return Watch{News: news, Stop: remove}
 }
 
-// join needs the hub's mutex; what leaves again takes it.
-func (h *Hub) join(in waiters, id uuid.UUID) (told <-chan struct{}, leave func()) {
-	tell := make(chan struct{}, 1)
-	if in[id] == nil {
-		in[id] = map[chan struct{}]bool{}
+// add adds a channel to a registry. The caller holds h.mu, and must not hold it when it
+// calls remove.
+func (h *Hub) add(r registry, id uuid.UUID) (wake <-chan struct{}, remove func()) {
+	c := make(chan struct{}, 1)
+	if r[id] == nil {
+		r[id] = map[chan struct{}]bool{}
 	}
-	in[id][tell] = true
-	return tell, func() {
+	r[id][c] = true
+	return c, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(in[id], tell)
-		if len(in[id]) == 0 {
-			delete(in, id)
+		delete(r[id], c)
+		if len(r[id]) == 0 {
+			delete(r, id)
 		}
 	}
 }
 
-// MaxConnections is how many visitors an owner may have at a process: each takes a
-// connection.
+// MaxConnections is how many connections an owner may have open to one process.
 const MaxConnections = 100
 
-// Connection is somebody's stay.
+// Connection is a registered connection of an owner. Call Close when it has ended.
 type Connection struct {
-	Ended <-chan struct{} // gets a value when they have to go, and may come in again
+	Ended <-chan struct{} // receives a value when the connection must end; the client may reconnect
 	Close func()
 }
 
-// Connect lets a visitor of the owner's in. It reports false when there are too many.
+// Connect registers a connection of the owner. It returns false when the owner has
+// MaxConnections.
 func (h *Hub) Connect(owner uuid.UUID) (Connection, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.connections[owner]) >= MaxConnections {
 		return Connection{}, false
 	}
-	over, leave := h.join(h.connections, owner)
-	return Connection{Ended: over, Close: leave}, true
+	ended, remove := h.add(h.connections, owner)
+	return Connection{Ended: ended, Close: remove}, true
 }
 
-// Disconnect has all visitors of the owner's go, because an access of that owner's has
-// ended; uuid.Nil: of all owners.
+// Disconnect ends all connections of the owner, whose access has changed; of all
+// owners for uuid.Nil.
 func (h *Hub) Disconnect(owner uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if owner == uuid.Nil {
-		h.connections.notifyAll()
+		h.connections.wakeAll()
 		return
 	}
-	h.connections.notify(owner)
+	h.connections.wake(owner)
 }
 
-// notify needs the hub's mutex.
-func (w waiters) notify(id uuid.UUID) {
-	for news := range w[id] {
+// wake wakes the channels of one id. The caller holds the hub's mutex.
+func (r registry) wake(id uuid.UUID) {
+	for c := range r[id] {
 		select {
-		case news <- struct{}{}:
-		default: // told already, and has not looked yet
+		case c <- struct{}{}:
+		default: // the last value was not received yet
 		}
 	}
 }
 
-// notifyAll needs the hub's mutex.
-func (w waiters) notifyAll() {
-	for id := range w {
-		w.notify(id)
+// wakeAll wakes all channels. The caller holds the hub's mutex.
+func (r registry) wakeAll() {
+	for id := range r {
+		r.wake(id)
 	}
 }
 
-// catchUpInterval is how often the hub asks itself whether it missed anything:
-// a process that is killed between its commit and its announcement tells nobody.
-const catchUpInterval = 15 * time.Second
+// pollInterval is how often the hub polls the versions of watched messages. A process
+// that is killed between its commit and its notification notifies nobody.
+const pollInterval = 15 * time.Second
 
-// Run passes on what is announced until ctx ends. Each announcement lists ids of
-// messages, separated by spaces; an empty one says that some may have been
-// missed.
-func (h *Hub) Run(ctx context.Context, announced <-chan string) {
+// Run wakes watches until ctx ends. A notification lists ids of messages, separated by
+// spaces; an empty one means that notifications may have been missed.
+func (h *Hub) Run(ctx context.Context, notifications <-chan string) {
 	defer close(h.closed)
-	ticker := time.NewTicker(catchUpInterval)
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
 		select {
-		case ids := <-announced:
+		case ids := <-notifications:
 			if ids == "" {
-				h.notifyAll()
+				h.wakeAll()
 			} else {
-				h.notify(ctx, parse(ids))
+				h.wake(ctx, parseIDs(ids))
 			}
 		case <-ticker.C:
-			h.catchUp(ctx)
+			h.poll(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func parse(ids string) []uuid.UUID {
+func parseIDs(ids string) []uuid.UUID {
 	var parsed []uuid.UUID
 	for word := range strings.FieldsSeq(ids) {
 		if id, err := uuid.Parse(word); err == nil {
@@ -175,38 +178,40 @@ func parse(ids string) []uuid.UUID {
 	return parsed
 }
 
-func (h *Hub) notify(ctx context.Context, ids []uuid.UUID) {
+// wake wakes the watches of the messages and of their owners.
+func (h *Hub) wake(ctx context.Context, messages []uuid.UUID) {
 	h.mu.Lock()
-	for _, id := range ids {
-		h.messages.notify(id)
+	for _, id := range messages {
+		h.messages.wake(id)
 	}
-	asked := len(h.owners) > 0
+	ownersWatched := len(h.owners) > 0
 	h.mu.Unlock()
-	if !asked {
+	if !ownersWatched {
 		return
 	}
-	owners, err := h.store.Owners(ctx, ids)
+	owners, err := h.store.Owners(ctx, messages)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
-		h.logger.WarnContext(ctx, "owners of messages cannot be read; all are told", slog.Any("error", err))
-		owners = slices.Collect(maps.Keys(h.owners))
+		h.logger.WarnContext(ctx, "reading the owners of changed messages failed; waking all watches of owners", slog.Any("error", err))
+		h.owners.wakeAll()
+		return
 	}
 	for _, owner := range owners {
-		h.owners.notify(owner)
+		h.owners.wake(owner)
 	}
 }
 
-func (h *Hub) notifyAll() {
+func (h *Hub) wakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.messages.notifyAll()
-	h.owners.notifyAll()
+	h.messages.wakeAll()
+	h.owners.wakeAll()
 }
 
-// catchUp asks for the versions of all watched messages at once, and tells of
-// those that changed since the last time.
-func (h *Hub) catchUp(ctx context.Context) {
+// poll reads the versions of all watched messages with one call, and wakes the watches
+// of those that changed since the last poll.
+func (h *Hub) poll(ctx context.Context) {
 	h.mu.Lock()
 	ids := slices.Collect(maps.Keys(h.messages))
 	h.mu.Unlock()
@@ -215,14 +220,14 @@ func (h *Hub) catchUp(ctx context.Context) {
 	}
 	versions, err := h.store.Versions(ctx, ids)
 	if err != nil {
-		h.logger.WarnContext(ctx, "versions of messages cannot be read", slog.Any("error", err))
+		h.logger.WarnContext(ctx, "polling the versions of messages failed", slog.Any("error", err))
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, version := range versions {
 		if last, ok := h.lastVersions[id]; !ok || last != version {
-			h.messages.notify(id)
+			h.messages.wake(id)
 		}
 	}
 	h.lastVersions = versions

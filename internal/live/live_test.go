@@ -11,170 +11,182 @@ import (
 )
 
 var (
-	first, second = uuid.UUID{15: 1}, uuid.UUID{15: 2}
+	first, second = uuid.UUID{15: 1}, uuid.UUID{15: 2} // messages
 	ada, eve      = uuid.UUID{15: 11}, uuid.UUID{15: 12}
 )
 
-// books answers for the hub: every message is Ada's.
-type books struct {
-	versions map[uuid.UUID]int64
-	fails    bool
-	asked    int
+// fakeStore says that Ada owns every message.
+type fakeStore struct {
+	versions   map[uuid.UUID]int64
+	fails      bool
+	ownerCalls int
 }
 
-func (b *books) Owners(context.Context, []uuid.UUID) ([]uuid.UUID, error) {
-	b.asked++
-	if b.fails {
+func (s *fakeStore) Owners(context.Context, []uuid.UUID) ([]uuid.UUID, error) {
+	s.ownerCalls++
+	if s.fails {
 		return nil, errors.New("the database is down")
 	}
 	return []uuid.UUID{ada}, nil
 }
 
-func (b *books) Versions(context.Context, []uuid.UUID) (map[uuid.UUID]int64, error) {
-	if b.fails {
+func (s *fakeStore) Versions(context.Context, []uuid.UUID) (map[uuid.UUID]int64, error) {
+	if s.fails {
 		return nil, errors.New("the database is down")
 	}
-	return b.versions, nil
+	return s.versions, nil
 }
 
-// running runs a hub in a bubble of its own time, in which waiting is over when
-// everybody waits.
-func running(t *testing.T, b *books, test func(h *Hub, announce chan<- string)) {
+// withHub runs test with a running hub in a synctest bubble.
+func withHub(t *testing.T, store *fakeStore, test func(h *Hub, notifications chan<- string)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		h, announced := New(b, slog.New(slog.DiscardHandler)), make(chan string)
-		go h.Run(ctx, announced)
-		test(h, announced)
+		h, notifications := New(store, slog.New(slog.DiscardHandler)), make(chan string)
+		go h.Run(ctx, notifications)
+		test(h, notifications)
 		cancel()
 		<-h.Closed()
 	})
 }
 
-// told reports whether there is news, and takes it.
-func told(w Watch) bool {
+// woken waits until the hub is idle, and then reports whether c has a value.
+func woken(c <-chan struct{}) bool {
 	synctest.Wait()
 	select {
-	case <-w.News:
+	case <-c:
 		return true
 	default:
 		return false
 	}
 }
 
-func TestOnlyThoseConcernedAreTold(t *testing.T) {
+func TestNotificationWakesMessageAndOwner(t *testing.T) {
 	t.Parallel()
-	running(t, &books{}, func(h *Hub, announce chan<- string) {
-		one, other, also := h.Message(first), h.Message(second), h.Message(first)
-		hers, his := h.Owner(ada), h.Owner(eve)
-		announce <- first.String() + " nonsense " + first.String()
-		if !told(one) || !told(also) || told(other) || !told(hers) || told(his) {
-			t.Error("not exactly those who wait for the first message and its owner's were told")
+	withHub(t, &fakeStore{}, func(h *Hub, notifications chan<- string) {
+		firstWatch, secondWatch, anotherFirstWatch := h.Message(first), h.Message(second), h.Message(first)
+		adasWatch, evesWatch := h.Owner(ada), h.Owner(eve)
+		notifications <- first.String() + " nonsense " + first.String()
+		for name, tt := range map[string]struct {
+			watch Watch
+			want  bool
+		}{
+			"the message":               {firstWatch, true},
+			"the message, second watch": {anotherFirstWatch, true},
+			"another message":           {secondWatch, false},
+			"the owner":                 {adasWatch, true},
+			"another owner":             {evesWatch, false},
+		} {
+			if got := woken(tt.watch.News); got != tt.want {
+				t.Errorf("watch of %s: got woken %t, want %t", name, got, tt.want)
+			}
 		}
-		if told(one) {
-			t.Error("somebody was told twice at once")
+		if woken(firstWatch.News) {
+			t.Error("got two values for one notification, want one")
 		}
-		one.Stop()
-		announce <- first.String()
-		if told(one) || !told(also) {
-			t.Error("somebody who does not wait any more was told, or somebody else was not")
+		firstWatch.Stop()
+		notifications <- first.String()
+		if woken(firstWatch.News) {
+			t.Error("a stopped watch was woken")
+		}
+		if !woken(anotherFirstWatch.News) {
+			t.Error("another watch of the message was not woken")
 		}
 	})
 }
 
-func TestNobodyIsAskedForOwnersInVain(t *testing.T) {
+func TestOwnersAreNotReadWithoutWatches(t *testing.T) {
 	t.Parallel()
-	b := &books{}
-	running(t, b, func(h *Hub, announce chan<- string) {
+	store := &fakeStore{}
+	withHub(t, store, func(h *Hub, notifications chan<- string) {
 		w := h.Message(first)
-		announce <- first.String()
-		if !told(w) || b.asked != 0 {
-			t.Errorf("owners were asked for %d times", b.asked)
+		notifications <- first.String()
+		if !woken(w.News) || store.ownerCalls != 0 {
+			t.Errorf("got %d calls of Owners, want 0", store.ownerCalls)
 		}
 		w.Stop()
 		if len(h.messages) != 0 {
-			t.Errorf("%d messages are still watched", len(h.messages))
+			t.Errorf("got %d watched messages after Stop, want 0", len(h.messages))
 		}
 	})
 }
 
-func TestAllAreToldWhenSomethingMayHaveBeenMissed(t *testing.T) {
+func TestReconnectionWakesAll(t *testing.T) {
 	t.Parallel()
-	running(t, &books{}, func(h *Hub, announce chan<- string) {
-		one, hers := h.Message(first), h.Owner(eve)
-		announce <- ""
-		if !told(one) || !told(hers) {
-			t.Error("somebody was not told")
-		}
-	})
-	running(t, &books{fails: true}, func(h *Hub, announce chan<- string) {
-		hers := h.Owner(eve)
-		announce <- first.String()
-		if !told(hers) {
-			t.Error("owners that cannot be asked for have to be told all the same")
+	withHub(t, &fakeStore{}, func(h *Hub, notifications chan<- string) {
+		message, owner := h.Message(first), h.Owner(eve)
+		notifications <- ""
+		if !woken(message.News) || !woken(owner.News) {
+			t.Error("a watch was not woken")
 		}
 	})
 }
 
-// TestAnAnnouncementThatNeverCame has a process that was killed before it could
-// tell.
-func TestAnAnnouncementThatNeverCame(t *testing.T) {
+func TestUnknownOwnersWakeAllOwners(t *testing.T) {
 	t.Parallel()
-	b := &books{versions: map[uuid.UUID]int64{first: 1, second: 1}}
+	withHub(t, &fakeStore{fails: true}, func(h *Hub, notifications chan<- string) {
+		owner := h.Owner(eve)
+		notifications <- first.String()
+		if !woken(owner.News) {
+			t.Error("the watch of an owner was not woken although the owners could not be read")
+		}
+	})
+}
+
+func TestPollFindsChangesWithoutNotification(t *testing.T) {
+	t.Parallel()
+	store := &fakeStore{versions: map[uuid.UUID]int64{first: 1, second: 1}}
 	synctest.Test(t, func(t *testing.T) {
-		h := New(b, slog.New(slog.DiscardHandler))
-		one, other := h.Message(first), h.Message(second)
-		h.catchUp(t.Context())
-		if !told(one) || !told(other) {
-			t.Error("what was never looked at may have changed")
+		h := New(store, slog.New(slog.DiscardHandler))
+		firstWatch, secondWatch := h.Message(first), h.Message(second)
+		h.poll(t.Context())
+		if !woken(firstWatch.News) || !woken(secondWatch.News) {
+			t.Error("the first poll did not wake all watches")
 		}
-		b.versions = map[uuid.UUID]int64{first: 2, second: 1}
-		h.catchUp(t.Context())
-		if !told(one) || told(other) {
-			t.Error("not exactly the message that changed was told of")
+		store.versions = map[uuid.UUID]int64{first: 2, second: 1}
+		h.poll(t.Context())
+		if !woken(firstWatch.News) {
+			t.Error("the watch of the changed message was not woken")
 		}
-		b.fails = true
-		h.catchUp(t.Context())
-		if told(one) || told(other) {
-			t.Error("a look that failed told somebody")
+		if woken(secondWatch.News) {
+			t.Error("the watch of the unchanged message was woken")
+		}
+		store.fails = true
+		h.poll(t.Context())
+		if woken(firstWatch.News) || woken(secondWatch.News) {
+			t.Error("a failed poll woke a watch")
 		}
 	})
 }
 
-// TestVisitors fills the house, has one leave and one owner's visitors shown out.
-func TestVisitors(t *testing.T) {
-	running(t, &books{}, func(h *Hub, _ chan<- string) {
-		over := func(v Connection) bool {
-			select {
-			case <-v.Ended:
-				return true
-			default:
-				return false
-			}
-		}
-		var visits []Connection
-		for range MaxConnections {
-			v, ok := h.Connect(ada)
+func TestConnections(t *testing.T) {
+	withHub(t, &fakeStore{}, func(h *Hub, _ chan<- string) {
+		var connections []Connection
+		for i := range MaxConnections {
+			c, ok := h.Connect(ada)
 			if !ok {
-				t.Fatal("a visitor was turned away")
+				t.Fatalf("connection %d of %d was refused", i+1, MaxConnections)
 			}
-			visits = append(visits, v)
+			connections = append(connections, c)
 		}
 		if _, ok := h.Connect(ada); ok {
-			t.Error("one too many was let in")
+			t.Errorf("connection %d was not refused", MaxConnections+1)
 		}
-		visits[0].Close()
-		next, ok := h.Connect(ada)
-		hers, hersOK := h.Connect(eve)
-		if !ok || !hersOK {
-			t.Errorf("let in after one had left: %t; another owner's: %t", ok, hersOK)
+		connections[0].Close()
+		next, nextOK := h.Connect(ada)
+		eves, evesOK := h.Connect(eve)
+		if !nextOK || !evesOK {
+			t.Errorf("got %t for a connection after one was closed and %t for another owner's, want both", nextOK, evesOK)
 		}
 		h.Disconnect(ada)
-		if !over(next) || !over(visits[1]) || over(visits[0]) || over(hers) {
-			t.Error("Ada's visitors, and nobody else, have to go")
+		if !woken(next.Ended) || !woken(connections[1].Ended) {
+			t.Error("a connection of the owner was not ended")
+		}
+		if woken(connections[0].Ended) || woken(eves.Ended) {
+			t.Error("a closed connection, or another owner's, was ended")
 		}
 		h.Disconnect(uuid.Nil)
-		if !over(hers) {
-			t.Error("all visitors have to go")
+		if !woken(eves.Ended) {
+			t.Error("Disconnect(uuid.Nil) did not end all connections")
 		}
 	})
 }
