@@ -17,52 +17,53 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// submitted is a message that Plivo has under the UUID "u-1".
+// submitted creates a message that Plivo has accepted with the UUID "u-1".
 func submitted(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
 	t.Helper()
 	m := accept(t, store, owner)
 	c, _ := claim(t, store, m.ID)
 	if ok, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil || !ok {
-		t.Fatalf("adopting: %v, %v", ok, err)
+		t.Fatalf("recording as submitted: got %v, %v, want true", ok, err)
 	}
 	return m, c.AttemptRef
 }
 
+// begun are the events of every message that submitted creates.
 const begun = "created>queued attempt_started>sending submitted>submitted"
 
-// report applies a report and wants it to be news, or not.
-func report(t *testing.T, store *postgres.Store, ref mms.AttemptRef, r mms.Report, news bool) {
+// report applies a report and checks whether it is recorded as an event.
+func report(t *testing.T, store *postgres.Store, ref mms.AttemptRef, r mms.Report, want bool) {
 	t.Helper()
-	changed, err := store.ApplyReport(t.Context(), ref, r, mms.EventReport)
-	if err != nil || changed != news {
-		t.Errorf("report %s for %s: %v, %v, want %v", r.Summary(), r.PlivoUUID, changed, err, news)
+	recorded, err := store.ApplyReport(t.Context(), ref, r, mms.EventReport)
+	if err != nil || recorded != want {
+		t.Errorf("report %s for %s: got recorded %v, %v, want %v", r.Summary(), r.PlivoUUID, recorded, err, want)
 	}
 }
 
-func TestAnAttemptIsFoundByItsToken(t *testing.T) {
+func TestAttemptByToken(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m := accept(t, store, owner)
 	c, secret := claim(t, store, m.ID)
 	if _, _, err := store.AttemptByToken(t.Context(), token()); !errors.Is(err, mms.ErrNotFound) {
-		t.Errorf("an unknown token: %v, want ErrNotFound", err)
+		t.Errorf("unknown token: got %v, want ErrNotFound", err)
 	}
-	ref, known, err := store.AttemptByToken(t.Context(), secret)
-	if err != nil || ref != c.AttemptRef || known != "" {
-		t.Errorf("AttemptByToken() = %v, %q, %v", ref, known, err)
+	ref, plivoUUID, err := store.AttemptByToken(t.Context(), secret)
+	if err != nil || ref != c.AttemptRef || plivoUUID != "" {
+		t.Errorf("AttemptByToken() = %v, %q, %v, want %v without a UUID", ref, plivoUUID, err, c.AttemptRef)
 	}
 }
 
-func TestReportsMoveAMessageForwardOnly(t *testing.T) {
+func TestReportsOnlyMoveForward(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
 	for _, step := range []struct {
 		state, uuid string
-		news        bool
+		recorded    bool
 	}{
 		{"queued", "u-1", false},
-		{"sent", "u-2", false}, // another message's
+		{"sent", "u-2", false}, // of another message
 		{"sent", "u-1", true},
 		{"sent", "u-1", false},
 		{"queued", "u-1", false},
@@ -73,16 +74,16 @@ func TestReportsMoveAMessageForwardOnly(t *testing.T) {
 		{"delivered", "u-1", true},
 		{"undelivered", "u-1", false},
 	} {
-		report(t, store, ref, mms.Report{PlivoUUID: step.uuid, State: step.state, Code: "30"}, step.news)
+		report(t, store, ref, mms.Report{PlivoUUID: step.uuid, State: step.state, Code: "30"}, step.recorded)
 	}
 	h := read(t, store, m)
 	wantStory(t, h, mms.Delivered, begun+" report>sent report>failed report>undelivered report>delivered")
 	if h.FinalAt == nil || time.Since(*h.FinalAt) > time.Hour {
-		t.Errorf("final at %v", h.FinalAt)
+		t.Errorf("got final at %v, want now", h.FinalAt)
 	}
 }
 
-func TestAStateThatNobodyKnowsIsNotedOnce(t *testing.T) {
+func TestUnknownStateIsRecordedOnce(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
@@ -92,7 +93,7 @@ func TestAStateThatNobodyKnowsIsNotedOnce(t *testing.T) {
 	wantStory(t, read(t, store, m), mms.Delivered, begun+" report>submitted report>delivered")
 }
 
-func TestDetailsAreKeptWheneverTheyCome(t *testing.T) {
+func TestDetailsAreStoredInAnyOrder(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
@@ -112,22 +113,23 @@ func TestDetailsAreKeptWheneverTheyCome(t *testing.T) {
 		t.Errorf("details (-want +got):\n%s", diff)
 	}
 	if h.Version != int64(len(h.Events)) {
-		t.Errorf("version is %d after %d events", h.Version, len(h.Events))
+		t.Errorf("got version %d after %d events", h.Version, len(h.Events))
 	}
 }
 
-func TestAnOptOutIsRemembered(t *testing.T) {
+func TestOptOutReportAddsSuppression(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "failed", Code: "200"}, true)
 	var n int
 	if err := store.DB().QueryRow(`SELECT count(*) FROM suppressions WHERE sender = $1 AND recipient = $2`, string(m.Sender), string(m.Recipient)).Scan(&n); err != nil || n != 1 {
-		t.Errorf("%d suppressions, %v, want 1", n, err)
+		t.Errorf("got %d suppressions, %v, want 1", n, err)
 	}
 }
 
-func silence(t *testing.T, store *postgres.Store, m mms.Message, ago time.Duration) {
+// setUnreported makes a message look as if Plivo last reported on it some time ago.
+func setUnreported(t *testing.T, store *postgres.Store, m mms.Message, ago time.Duration) {
 	t.Helper()
 	_, err := store.DB().Exec(`UPDATE messages SET unreported_since = now() - $2 * interval '1 second', updated_at = now() - $2 * interval '1 second' WHERE id = $1`, m.ID, ago.Seconds())
 	if err != nil {
@@ -137,43 +139,43 @@ func silence(t *testing.T, store *postgres.Store, m mms.Message, ago time.Durati
 
 func takeUnreported(t *testing.T, store *postgres.Store) []mms.Unreported {
 	t.Helper()
-	silent, err := store.TakeUnreported(t.Context(), 10*time.Minute, 10)
+	unreported, err := store.TakeUnreported(t.Context(), 10*time.Minute, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return silent
+	return unreported
 }
 
-func TestSilentMessagesComeUpLessAndLessOften(t *testing.T) {
+func TestUnreportedMessagesArePolledLessAndLess(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref := submitted(t, store, owner)
 	if got := takeUnreported(t, store); len(got) != 0 {
-		t.Errorf("TakeSilent() at once = %+v, want none", got)
+		t.Errorf("TakeUnreported() at once = %+v, want none", got)
 	}
-	silence(t, store, m, 11*time.Minute)
+	setUnreported(t, store, m, 11*time.Minute)
 	want := []mms.Unreported{{AttemptRef: ref, PlivoUUID: "u-1", Sender: m.Sender, Recipient: m.Recipient}}
 	if diff := cmp.Diff(want, takeUnreported(t, store)); diff != "" {
-		t.Errorf("TakeSilent() (-want +got):\n%s", diff)
+		t.Errorf("TakeUnreported() (-want +got):\n%s", diff)
 	}
 	if got := takeUnreported(t, store); len(got) != 0 {
-		t.Errorf("TakeSilent() again = %+v, want none", got)
+		t.Errorf("TakeUnreported() again = %+v, want none", got)
 	}
 	if err := store.BackOffUnreported(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
 	var wait float64
 	if err := store.DB().QueryRow(`SELECT extract(epoch FROM unreported_since - now()) FROM messages WHERE id = $1`, m.ID).Scan(&wait); err != nil || wait < 600 || wait > 700 {
-		t.Errorf("it rests for %v s, %v, want as long as it had been silent", wait, err)
+		t.Errorf("got the next poll in %v s, %v, want about 660", wait, err)
 	}
 	if err := store.PollSoon(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
 	if got := takeUnreported(t, store); len(got) != 1 {
-		t.Errorf("TakeSilent() after CheckSoon() = %+v, want it", got)
+		t.Errorf("TakeUnreported() after PollSoon() = %+v, want one", got)
 	}
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true)
-	silence(t, store, m, 0)
+	setUnreported(t, store, m, 0)
 	if _, err := store.DB().Exec(`UPDATE messages SET unreported_since = NULL`); err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +183,11 @@ func TestSilentMessagesComeUpLessAndLessOften(t *testing.T) {
 		t.Fatal(err)
 	}
 	if first, second := takeUnreported(t, store), takeUnreported(t, store); len(first) != 1 || len(second) != 0 {
-		t.Errorf("a final message that is to be checked comes up %d and %d times, want once", len(first), len(second))
+		t.Errorf("final message after PollSoon(): got %d and %d results, want 1 and 0", len(first), len(second))
 	}
 }
 
-func TestClosing(t *testing.T) {
+func TestCloseUnreported(t *testing.T) {
 	t.Parallel()
 	for _, state := range []string{"queued", "sent"} {
 		t.Run(state, func(t *testing.T) {
@@ -194,31 +196,31 @@ func TestClosing(t *testing.T) {
 			m, ref := submitted(t, store, owner)
 			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: state}, state == "sent")
 			if n, err := store.CloseUnreported(t.Context(), time.Hour, 10); err != nil || n != 0 {
-				t.Errorf("CloseSilent() at once = %d, %v, want 0", n, err)
+				t.Errorf("CloseUnreported() at once = %d, %v, want 0", n, err)
 			}
-			silence(t, store, m, 2*time.Hour)
+			setUnreported(t, store, m, 2*time.Hour)
 			if n, err := store.CloseUnreported(t.Context(), time.Hour, 10); err != nil || n != 1 {
-				t.Errorf("CloseSilent() = %d, %v, want 1", n, err)
+				t.Errorf("CloseUnreported() = %d, %v, want 1", n, err)
 			}
 			h := read(t, store, m)
 			if !h.Final() || h.Events[len(h.Events)-1].Kind != mms.EventClosed || h.Explain() == m.Explain() {
-				t.Errorf("the message is not closed: %+v", h.Message)
+				t.Errorf("got %+v, want a closed message", h.Message)
 			}
 			if got := takeUnreported(t, store); len(got) != 0 {
-				t.Errorf("TakeSilent() = %+v, want none", got)
+				t.Errorf("TakeUnreported() = %+v, want none", got)
 			}
-			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true) // late, and welcome
+			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true) // a late report still counts
 			if h := read(t, store, m); h.Status != mms.Delivered || !h.Final() {
-				t.Errorf("the message is %s after a late report", h.Status)
+				t.Errorf("after a late report: got status %s, final %v, want delivered, true", h.Status, h.Final())
 			}
 		})
 	}
 }
 
-// TestAllOrdersLeadToTheSameEnd plays what is known about a message from every
-// source, in random orders, each piece once or more. Whatever comes first, the
-// end is Plivo's.
-func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
+// TestReportOrderDoesNotMatter applies everything that the worker, callbacks and polls
+// know about a message in random order, with repetitions. The final status must be
+// Plivo's last one.
+func TestReportOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	seed := rand.Uint64()
@@ -230,7 +232,7 @@ func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
 		m := accept(t, store, owner)
 		c, _ := claim(t, store, m.ID)
 		id := fmt.Sprintf("u-%d", round)
-		pieces := []func() error{
+		calls := []func() error{
 			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, id); return err },
 			func() error {
 				_, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse})
@@ -239,8 +241,8 @@ func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
 		}
 		for _, state := range append([]string{"queued"}, chain...) {
 			for _, kind := range []mms.EventKind{mms.EventReport, mms.EventStatusPolled} {
-				pieces = append(pieces, func() error {
-					// As receipts and the resolver do: bind, then apply.
+				calls = append(calls, func() error {
+					// As the callback handler and the report poller do.
 					if _, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: id}, mms.EventSubmitted); err != nil {
 						return err
 					}
@@ -249,10 +251,10 @@ func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
 				})
 			}
 		}
-		pieces = append(pieces, pieces[random.IntN(len(pieces))], pieces[random.IntN(len(pieces))])
-		random.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
-		for _, piece := range pieces {
-			if err := piece(); err != nil {
+		calls = append(calls, calls[random.IntN(len(calls))], calls[random.IntN(len(calls))])
+		random.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+		for _, call := range calls {
+			if err := call(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -262,16 +264,16 @@ func TestAllOrdersLeadToTheSameEnd(t *testing.T) {
 		}
 		h := read(t, store, m)
 		if h.Status != want {
-			t.Errorf("after %v the message is %s, want %s", chain, h.Status, want)
+			t.Errorf("after %v: got %s, want %s", chain, h.Status, want)
 		}
 		for i, e := range h.Events[1:] {
 			if before := h.Events[i].Status; before != e.Status && !before.CanBecome(e.Status) {
-				t.Errorf("the events step from %s to %s", before, e.Status)
+				t.Errorf("after %v: got events with a transition from %s to %s", chain, before, e.Status)
 			}
 		}
 	}
 	findings, err := store.Audit(t.Context())
 	if err != nil || slices.ContainsFunc(findings, func(f audit.Finding) bool { return f.Broken }) {
-		t.Errorf("Audit() = %+v, %v", findings, err)
+		t.Errorf("Audit() = %+v, %v, want nothing broken", findings, err)
 	}
 }
