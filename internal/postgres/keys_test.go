@@ -10,10 +10,11 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
+// newKey creates a key with scope read and a daily cap of 7.
 func newKey(t *testing.T, store *postgres.Store, user uuid.UUID, days *int) (identity.Key, identity.KeySecret) {
 	t.Helper()
-	limit := 7
-	key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), user, identity.KeyParams{Name: "shop", Scopes: []string{"read"}, DailyCap: &limit})
+	dailyCap := 7
+	key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), user, identity.KeyParams{Name: "shop", Scopes: []string{"read"}, DailyCap: &dailyCap})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,20 +32,20 @@ func TestAPIKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, secret := newKey(t, store, ada, nil)
-	who, err := store.PrincipalByKey(t.Context(), secret.Hash())
-	if err != nil || who.UserID != ada || who.Key.ID != key.ID || who.DailyCap != 100 || who.Key.DailyCap != 7 ||
-		!who.May(identity.ReadScope) || who.May(identity.SendScope) {
-		t.Errorf("%+v, %v", who, err)
+	principal, err := store.PrincipalByKey(t.Context(), secret.Hash())
+	if err != nil || principal.UserID != ada || principal.Key.ID != key.ID || principal.DailyCap != 100 || principal.Key.DailyCap != 7 ||
+		!principal.May(identity.ReadScope) || principal.May(identity.SendScope) {
+		t.Errorf("PrincipalByKey() = %+v, %v, want Ada with scope read", principal, err)
 	}
 	keys, err := store.Keys(t.Context(), ada)
 	if err != nil || len(keys) != 1 || keys[0].LastUsedAt == nil || !keys[0].Valid() || keys[0].Hint != string(secret)[:8] {
-		t.Errorf("%+v, %v", keys, err)
+		t.Errorf("Keys() = %+v, %v, want one used key", keys, err)
 	}
 	if _, err := store.PrincipalByKey(t.Context(), identity.KeySecret("pc_wrong").Hash()); !errors.Is(err, identity.ErrNoKey) {
-		t.Errorf("a made-up key: %v", err)
+		t.Errorf("unknown key: got %v, want ErrNoKey", err)
 	}
 	if err := store.RevokeKey(t.Context(), bob, key.ID); !errors.Is(err, identity.ErrNoKey) {
-		t.Errorf("revoked by another: %v", err)
+		t.Errorf("RevokeKey() by another user: got %v, want ErrNoKey", err)
 	}
 	for range 2 {
 		if err := store.RevokeKey(t.Context(), ada, key.ID); err != nil {
@@ -52,22 +53,22 @@ func TestAPIKeys(t *testing.T) {
 		}
 	}
 	if _, err := store.PrincipalByKey(t.Context(), secret.Hash()); !errors.Is(err, identity.ErrNoKey) {
-		t.Errorf("a revoked key: %v", err)
+		t.Errorf("revoked key: got %v, want ErrNoKey", err)
 	}
 	days := 1
-	ending, secret := newKey(t, store, ada, &days)
-	if ending.ExpiresAt == nil {
-		t.Error("the key does not end")
+	expiring, secret := newKey(t, store, ada, &days)
+	if expiring.ExpiresAt == nil {
+		t.Error("got a key without expiry, want one that expires after a day")
 	}
-	if _, err := store.DB().Exec(`UPDATE api_keys SET expires_at = now() WHERE id = $1`, ending.ID); err != nil {
+	if _, err := store.DB().Exec(`UPDATE api_keys SET expires_at = now() WHERE id = $1`, expiring.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.PrincipalByKey(t.Context(), secret.Hash()); !errors.Is(err, identity.ErrNoKey) {
-		t.Errorf("a key that has ended: %v", err)
+		t.Errorf("expired key: got %v, want ErrNoKey", err)
 	}
 	var plain int
 	if err := store.DB().QueryRow(`SELECT count(*) FROM api_keys k WHERE k::text LIKE '%' || $1 || '%'`, string(secret)).Scan(&plain); err != nil || plain != 0 {
-		t.Errorf("the key itself is stored: %v", err)
+		t.Errorf("got %d rows with the key in the clear, %v, want 0", plain, err)
 	}
 }
 
@@ -82,6 +83,6 @@ func TestTooManyKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := store.CreateKey(t.Context(), key, secret.Hash(), nil); !errors.Is(err, identity.ErrTooManyKeys) {
-		t.Errorf("one too many: %v", err)
+		t.Errorf("key %d: got %v, want ErrTooManyKeys", identity.MaxKeys+1, err)
 	}
 }

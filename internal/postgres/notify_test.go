@@ -14,9 +14,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// TestChangesAreAnnounced wants every kind of change to be heard by another
-// process.
-func TestChangesAreAnnounced(t *testing.T) {
+// TestChangesAreNotified listens in another process, as it were, to every kind of change.
+func TestChangesAreNotified(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
 	store, err := postgres.Open(url, 4, postgres.StatementTimeout)
@@ -25,13 +24,13 @@ func TestChangesAreAnnounced(t *testing.T) {
 	}
 	t.Cleanup(func() { store.Close() })
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(done)
 		store.RunNotifier(ctx, slog.New(slog.DiscardHandler))
 	}()
-	t.Cleanup(func() { cancel(); <-ended })
-	heard, err := postgres.Listen(t.Context(), url, postgres.MessageChangesChannel, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { cancel(); <-done })
+	notifications, err := postgres.Listen(t.Context(), url, postgres.MessageChangesChannel, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,37 +38,37 @@ func TestChangesAreAnnounced(t *testing.T) {
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}
-	// Announce may have begun to listen for changes a moment later than the first.
+	// RunNotifier may have started after the first change.
 	m := accept(t, store, owner)
-	testkit.Eventually(t, "a first change is announced", func() bool {
+	testkit.Eventually(t, "a first change is notified", func() bool {
 		if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {
 			t.Error(err)
 		}
 		select {
-		case ids := <-heard:
+		case ids := <-notifications:
 			return strings.Contains(ids, m.ID.String())
 		default:
 			return false
 		}
 	})
-	for len(heard) > 0 {
-		<-heard
+	for len(notifications) > 0 {
+		<-notifications
 	}
 	var second mms.Message
 	for _, step := range []struct {
-		what   string
+		name   string
 		change func() error
 	}{
-		{"accepting", func() error { second = accept(t, store, owner); return nil }},
-		{"standing in line", func() error { return store.AddToBacklog(t.Context(), second.ID) }},
-		{"expiring", func() error {
+		{"creation", func() error { second = accept(t, store, owner); return nil }},
+		{"waiting", func() error { return store.AddToBacklog(t.Context(), second.ID) }},
+		{"expiry", func() error {
 			if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, second.ID); err != nil {
 				return err
 			}
 			_, err := store.ExpireQueued(t.Context(), 10)
 			return err
 		}},
-		{"claiming and adopting", func() error {
+		{"a claim and its success", func() error {
 			second = accept(t, store, owner)
 			c, _ := claim(t, store, second.ID)
 			_, err := adopt(t.Context(), store, c.AttemptRef, "u-1")
@@ -83,9 +82,9 @@ func TestChangesAreAnnounced(t *testing.T) {
 		if err := step.change(); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, step.what+" is announced", func() bool {
+		testkit.Eventually(t, "a notification after "+step.name, func() bool {
 			select {
-			case ids := <-heard:
+			case ids := <-notifications:
 				return strings.Contains(ids, second.ID.String())
 			default:
 				return false

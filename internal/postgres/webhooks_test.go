@@ -21,8 +21,8 @@ func newWebhook(t *testing.T, store *postgres.Store, owner uuid.UUID, statuses .
 	return w
 }
 
-// story is what a webhook is told, oldest first.
-func told(t *testing.T, store *postgres.Store, w webhook.Endpoint) (list []string) {
+// eventsOf returns the types and states of a webhook's events, oldest first.
+func eventsOf(t *testing.T, store *postgres.Store, w webhook.Endpoint) (list []string) {
 	t.Helper()
 	events, _, err := store.WebhookEvents(t.Context(), w.Owner, w.ID, 0, 100)
 	if err != nil {
@@ -34,20 +34,21 @@ func told(t *testing.T, store *postgres.Store, w webhook.Endpoint) (list []strin
 	return list
 }
 
+// claimEvent claims the first event that has a task.
 func claimEvent(t *testing.T, store *postgres.Store) webhook.Delivery {
 	t.Helper()
 	tasks, err := store.TakeWebhookEvents(t.Context(), 1)
 	if err != nil || len(tasks) != 1 {
-		t.Fatalf("%v, %v", tasks, err)
+		t.Fatalf("TakeWebhookEvents() = %v, %v, want 1", tasks, err)
 	}
-	telling, claimed, err := store.ClaimWebhookEvent(t.Context(), tasks[0].EventID, time.Minute)
+	delivery, claimed, err := store.ClaimWebhookEvent(t.Context(), tasks[0].EventID, time.Minute)
 	if err != nil || !claimed {
-		t.Fatalf("claimed %t, %v", claimed, err)
+		t.Fatalf("ClaimWebhookEvent() = %t, %v, want true", claimed, err)
 	}
-	return telling
+	return delivery
 }
 
-func TestEveryChangeOfStatusIsToldToThoseWhoAsked(t *testing.T) {
+func TestChangesOfStatusCreateEvents(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	bob := addUser(t, store, "bob@example.com")
@@ -57,53 +58,53 @@ func TestEveryChangeOfStatusIsToldToThoseWhoAsked(t *testing.T) {
 	if adopted, err := adopt(t.Context(), store, c.AttemptRef, "uuid-1"); err != nil || !adopted {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(told(t, store, all)); got != "[message.sending pending message.submitted pending]" {
-		t.Errorf("all: %s", got)
+	if got := fmt.Sprint(eventsOf(t, store, all)); got != "[message.sending pending message.submitted pending]" {
+		t.Errorf("webhook for all statuses: got %s", got)
 	}
-	if got := fmt.Sprint(told(t, store, some)); got != "[message.submitted pending]" {
-		t.Errorf("some: %s", got)
+	if got := fmt.Sprint(eventsOf(t, store, some)); got != "[message.submitted pending]" {
+		t.Errorf("webhook for some statuses: got %s", got)
 	}
-	if got := told(t, store, bobs); len(got) != 0 {
-		t.Errorf("another's: %s", got)
+	if got := eventsOf(t, store, bobs); len(got) != 0 {
+		t.Errorf("another user's webhook: got %s, want none", got)
 	}
-	telling := claimEvent(t, store)
-	if telling.Message.ID != m.ID || telling.Message.Status != telling.Status || telling.URL != all.URL || telling.Attempts != 1 {
-		t.Errorf("%+v", telling)
+	delivery := claimEvent(t, store)
+	if delivery.Message.ID != m.ID || delivery.Message.Status != delivery.Status || delivery.URL != all.URL || delivery.Attempts != 1 {
+		t.Errorf("got delivery %+v, want the first attempt of the first event", delivery)
 	}
-	if _, claimed, err := store.ClaimWebhookEvent(t.Context(), telling.ID, time.Minute); claimed || err != nil {
-		t.Errorf("claimed twice: %v", err)
+	if _, claimed, err := store.ClaimWebhookEvent(t.Context(), delivery.ID, time.Minute); claimed || err != nil {
+		t.Errorf("second ClaimWebhookEvent() = %t, %v, want false", claimed, err)
 	}
-	if wait, pending, err := store.WebhookEventDue(t.Context(), telling.ID); !pending || wait < 50*time.Second || err != nil {
-		t.Errorf("while it is tried: %v %t %v", wait, pending, err)
+	if wait, pending, err := store.WebhookEventDue(t.Context(), delivery.ID); !pending || wait < 50*time.Second || err != nil {
+		t.Errorf("WebhookEventDue() during an attempt = %v, %t, %v, want about a minute", wait, pending, err)
 	}
 }
 
-func TestTries(t *testing.T) {
+func TestDeliveryAttempts(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)
 	if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); err != nil {
 		t.Fatal(err)
 	}
-	telling := claimEvent(t, store)
-	if telling.Type() != "webhook.test" || telling.OldSecret != "" {
-		t.Errorf("%+v", telling)
+	delivery := claimEvent(t, store)
+	if delivery.Type() != "webhook.test" || delivery.OldSecret != "" {
+		t.Errorf("got delivery %+v, want a test with one secret", delivery)
 	}
 	wait := time.Hour
-	if err := store.RecordWebhookDelivery(t.Context(), telling, webhook.DeliveryResult{HTTPStatus: 500, Error: "It answered 500."}, &wait); err != nil {
+	if err := store.RecordWebhookDelivery(t.Context(), delivery, webhook.DeliveryResult{HTTPStatus: 500, Error: "The endpoint answered 500."}, &wait); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := store.Webhook(t.Context(), ada, w.ID); got.FailingSince == nil || got.DisabledAt != nil {
-		t.Errorf("%+v", got)
+		t.Errorf("got webhook %+v, want failing and enabled", got)
 	}
-	if left, pending, err := store.WebhookEventDue(t.Context(), telling.ID); !pending || left < 59*time.Minute || err != nil {
-		t.Errorf("the next try: %v %t %v", left, pending, err)
+	if wait, pending, err := store.WebhookEventDue(t.Context(), delivery.ID); !pending || wait < 59*time.Minute || err != nil {
+		t.Errorf("WebhookEventDue() after a failure = %v, %t, %v, want about an hour", wait, pending, err)
 	}
-	if err := store.RecordWebhookDelivery(t.Context(), webhook.Delivery{Event: webhook.Event{ID: telling.ID, Attempts: 0}}, webhook.DeliveryResult{OK: true}, nil); err != nil {
+	if err := store.RecordWebhookDelivery(t.Context(), webhook.Delivery{Event: webhook.Event{ID: delivery.ID, Attempts: 0}}, webhook.DeliveryResult{OK: true}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(told(t, store, w)); got != "[webhook.test pending]" {
-		t.Errorf("after the word of a try that is not the last: %s", got)
+	if got := fmt.Sprint(eventsOf(t, store, w)); got != "[webhook.test pending]" {
+		t.Errorf("after the result of an earlier attempt: got %s, want it ignored", got)
 	}
 	if _, err := store.DB().Exec(`UPDATE webhook_events SET due_at = now(), task_check_at = now()`); err != nil {
 		t.Fatal(err)
@@ -112,22 +113,22 @@ func TestTries(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := store.Webhook(t.Context(), ada, w.ID)
-	if story := fmt.Sprint(told(t, store, w)); story != "[webhook.test delivered]" || got.FailingSince != nil || err != nil {
-		t.Errorf("%s, %+v, %v", story, got, err)
+	if events := fmt.Sprint(eventsOf(t, store, w)); events != "[webhook.test delivered]" || got.FailingSince != nil || err != nil {
+		t.Errorf("after a success: got events %s, webhook %+v, %v", events, got, err)
 	}
-	again, err := store.ReplayEvent(t.Context(), ada, w.ID, telling.ID)
-	if err != nil || again.State != webhook.Pending || again.Attempts != 0 {
-		t.Errorf("replayed: %+v, %v", again, err)
+	replayed, err := store.ReplayEvent(t.Context(), ada, w.ID, delivery.ID)
+	if err != nil || replayed.State != webhook.Pending || replayed.Attempts != 0 {
+		t.Errorf("ReplayEvent() = %+v, %v, want pending without attempts", replayed, err)
 	}
-	if _, err := store.ReplayEvent(t.Context(), uuid.New(), w.ID, telling.ID); !errors.Is(err, webhook.ErrNotFound) {
-		t.Errorf("replayed by another: %v", err)
+	if _, err := store.ReplayEvent(t.Context(), uuid.New(), w.ID, delivery.ID); !errors.Is(err, webhook.ErrNotFound) {
+		t.Errorf("ReplayEvent() of another user: got %v, want ErrNotFound", err)
 	}
 }
 
-func TestAWebhookThatFailsForDaysIsSwitchedOff(t *testing.T) {
+func TestFailingWebhookIsDisabled(t *testing.T) {
 	t.Parallel()
-	for why, answer := range map[string]webhook.DeliveryResult{"failing": {HTTPStatus: 503, Error: "It answered 503."}, "gone": {HTTPStatus: 410, Error: "It answered 410."}} {
-		t.Run(why, func(t *testing.T) {
+	for reason, result := range map[string]webhook.DeliveryResult{"failing": {HTTPStatus: 503, Error: "The endpoint answered 503."}, "gone": {HTTPStatus: 410, Error: "The endpoint answered 410."}} {
+		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
 			store, ada := newStore(t)
 			w := newWebhook(t, store, ada)
@@ -136,41 +137,41 @@ func TestAWebhookThatFailsForDaysIsSwitchedOff(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			telling := claimEvent(t, store)
-			if why == "failing" {
+			delivery := claimEvent(t, store)
+			if reason == "failing" {
 				if _, err := store.DB().Exec(`UPDATE webhooks SET failing_since = now() - interval '73 hours'`); err != nil {
 					t.Fatal(err)
 				}
 			}
 			wait := time.Hour
-			if err := store.RecordWebhookDelivery(t.Context(), telling, answer, &wait); err != nil {
+			if err := store.RecordWebhookDelivery(t.Context(), delivery, result, &wait); err != nil {
 				t.Fatal(err)
 			}
 			got, err := store.Webhook(t.Context(), ada, w.ID)
-			if err != nil || got.DisabledAt == nil || got.DisabledReason != why {
-				t.Fatalf("%+v, %v", got, err)
+			if err != nil || got.DisabledAt == nil || got.DisabledReason != reason {
+				t.Fatalf("got webhook %+v, %v, want it disabled: %s", got, err, reason)
 			}
 			if n := count(t, store, `SELECT count(*) FROM webhook_events WHERE state = 'failed'`); n != 2 {
-				t.Errorf("%d of the other two events have failed", n)
+				t.Errorf("got %d failed events, want the other 2", n)
 			}
 			if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); !errors.Is(err, webhook.ErrNotFound) {
-				t.Errorf("a test of one that is off: %v", err)
+				t.Errorf("CreateTestEvent() for a disabled webhook: got %v, want ErrNotFound", err)
 			}
 			claim(t, store, accept(t, store, ada).ID)
 			if n := count(t, store, `SELECT count(*) FROM webhook_events`); n != 3 {
-				t.Errorf("one that is off has %d events", n)
+				t.Errorf("got %d events of a disabled webhook, want 3", n)
 			}
 			if err := store.EnableWebhook(t.Context(), ada, w.ID); err != nil {
 				t.Fatal(err)
 			}
 			if got, _ := store.Webhook(t.Context(), ada, w.ID); got.DisabledAt != nil || got.FailingSince != nil {
-				t.Errorf("%+v", got)
+				t.Errorf("got webhook %+v, want it enabled", got)
 			}
 		})
 	}
 }
 
-func TestSecretsOverlap(t *testing.T) {
+func TestRotatedSecretOverlaps(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)
@@ -181,20 +182,20 @@ func TestSecretsOverlap(t *testing.T) {
 	if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); err != nil {
 		t.Fatal(err)
 	}
-	telling := claimEvent(t, store)
-	if telling.Secret != second || telling.OldSecret == "" {
-		t.Errorf("while they overlap: old secret signs: %t", telling.OldSecret != "")
+	delivery := claimEvent(t, store)
+	if delivery.Secret != second || delivery.OldSecret == "" {
+		t.Errorf("during the overlap: got new secret %t, old secret %t, want both", delivery.Secret == second, delivery.OldSecret != "")
 	}
 	if _, err := store.DB().Exec(`UPDATE webhooks SET old_secret_until = now(); UPDATE webhook_events SET due_at = now(), task_check_at = now()`); err != nil {
 		t.Fatal(err)
 	}
-	if telling := claimEvent(t, store); telling.OldSecret != "" {
-		t.Error("the old secret signs for ever")
+	if delivery := claimEvent(t, store); delivery.OldSecret != "" {
+		t.Error("got an old secret after the overlap, want none")
 	}
 	if err := store.DeleteWebhook(t.Context(), ada, w.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Webhook(t.Context(), ada, w.ID); !errors.Is(err, webhook.ErrNotFound) {
-		t.Errorf("removed: %v", err)
+		t.Errorf("deleted webhook: got %v, want ErrNotFound", err)
 	}
 }
