@@ -50,7 +50,7 @@ func commitBatch(ctx context.Context, store *postgres.Store, r mms.BatchRequest,
 
 var rowError = mms.RowError{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164", Message: "must be a phone number"}}
 
-// commitBatch creates a batch of n messages.
+// createBatch creates a batch of n messages.
 func createBatch(t *testing.T, store *postgres.Store, owner uuid.UUID, n int) mms.Batch {
 	t.Helper()
 	r := newBatchRequest(owner)
