@@ -1,5 +1,7 @@
-// Package archtest holds the direction of imports: ARCHITECTURE.md's table, as
-// a test.
+// Package archtest tests rules about the source that the compiler does not check:
+// which package may import which (ARCHITECTURE.md), what production programs link,
+// which files read the clock, and that every environment variable is documented. It
+// contains only tests.
 package archtest
 
 import (
@@ -11,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,8 +23,8 @@ import (
 
 const module = "github.com/postcard-mms/postcard/"
 
-// allowed are the packages of ours that each may import. A package that is not
-// listed here has to be entered, with thought.
+// allowed lists the project's packages that each package may import. A new package
+// must be added, after deciding where it belongs.
 var allowed = map[string][]string{
 	"migrations":                {},
 	"internal/invalid":          {},
@@ -50,19 +53,19 @@ var allowed = map[string][]string{
 	"internal/webui":            {"internal/intake", "internal/csvrows", "internal/mms", "internal/identity", "internal/invalid", "internal/auth", "internal/webhook", "internal/httpkit"},
 	"internal/testkit":          {"internal/devstack", "internal/postgres"},
 	"internal/app":              {"internal/auth", "internal/callback", "internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/live", "internal/maintenance", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/webhook/dispatch", "internal/webui", "internal/worker"},
+	"internal/version":          {},
 	"internal/archtest":         {},
 	"internal/e2e":              {},
 	"client":                    {},
 	"cmd/api":                   {"internal/app", "internal/config"},
 	"cmd/worker":                {"internal/app", "internal/config"},
 	"cmd/bench":                 {"internal/devstack", "internal/plivosim"},
-	"cmd/postcard":              {"client", "internal/audit", "internal/config", "internal/identity", "internal/maintenance", "internal/mms", "internal/plivo", "internal/postgres"},
-	"cmd/plivosim":              {"internal/plivosim"},
+	"cmd/postcard":              {"client", "internal/audit", "internal/config", "internal/identity", "internal/maintenance", "internal/mms", "internal/plivo", "internal/postgres", "internal/version"},
+	"cmd/plivosim":              {"internal/plivosim", "internal/version"},
 	"cmd/dev":                   {"internal/app", "internal/config", "internal/devstack", "internal/plivosim"},
 }
 
-// only are the packages of ours that may import a package of others, because
-// they exist to hide it.
+// only lists the packages that may import a third-party package, which they wrap.
 var only = map[string][]string{
 	"github.com/hibiken/asynq":      {"internal/queue", "cmd/bench"},
 	"github.com/hibiken/asynqmon":   {"internal/queue"},
@@ -73,13 +76,13 @@ var only = map[string][]string{
 	"github.com/danielgtaylor/huma": {"internal/httpapi"},
 }
 
-// neverLinked must not be part of the programs that run in production.
+// neverLinked lists the packages that production programs must not link.
 var neverLinked = []string{
 	module + "internal/plivosim", module + "internal/devstack", module + "internal/testkit",
 	"github.com/alicebob/miniredis", "github.com/fergusstrange/embedded-postgres", "github.com/chromedp", "testing",
 }
 
-// listed is what `go list -json` says of a package.
+// listed is the output of `go list -json` for a package.
 type listed struct {
 	ImportPath string
 	Imports    []string
@@ -88,7 +91,7 @@ type listed struct {
 
 func list(t *testing.T, args ...string) []listed {
 	t.Helper()
-	command := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, args...)...)
+	command := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, args...)...)
 	command.Dir = "../.."
 	out, err := command.Output()
 	if err != nil {
@@ -108,37 +111,37 @@ func list(t *testing.T, args ...string) []listed {
 	}
 }
 
-// breaches are the imports of a package that the rules forbid, in words.
-func breaches(p listed) []string {
-	var found []string
+// violations describes the imports of a package that the rules forbid.
+func violations(p listed) []string {
+	var violations []string
 	name := strings.TrimPrefix(p.ImportPath, module)
 	may, known := allowed[name]
 	if !known {
-		return []string{name + " is not in the table of what may import what"}
+		return []string{name + " is not in the table of allowed imports; add it"}
 	}
 	for _, imported := range p.Imports {
-		ours, isOurs := strings.CutPrefix(imported, module)
-		if isOurs && !slices.Contains(may, ours) {
-			found = append(found, fmt.Sprintf("%s imports %s, which the table of allowed imports forbids", name, ours))
+		own, isOwn := strings.CutPrefix(imported, module)
+		if isOwn && !slices.Contains(may, own) {
+			violations = append(violations, fmt.Sprintf("%s imports %s, which the table of allowed imports forbids", name, own))
 		}
-		for theirs, keepers := range only {
-			if (imported == theirs || strings.HasPrefix(imported, theirs+"/")) && !slices.Contains(keepers, name) {
-				found = append(found, fmt.Sprintf("%s imports %s, which only %s may", name, imported, strings.Join(keepers, ", ")))
+		for dependency, importers := range only {
+			if (imported == dependency || strings.HasPrefix(imported, dependency+"/")) && !slices.Contains(importers, name) {
+				violations = append(violations, fmt.Sprintf("%s imports %s, which only %s may import", name, imported, strings.Join(importers, ", ")))
 			}
 		}
 	}
-	return found
+	return violations
 }
 
 func TestImportsPointDown(t *testing.T) {
 	t.Parallel()
 	packages := list(t, "./...")
 	if len(packages) < len(allowed)-2 {
-		t.Fatalf("only %d packages were listed", len(packages))
+		t.Fatalf("got only %d packages", len(packages))
 	}
 	for _, p := range packages {
-		for _, breach := range breaches(p) {
-			t.Error(breach)
+		for _, violation := range violations(p) {
+			t.Error(violation)
 		}
 	}
 }
@@ -156,15 +159,16 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 	}
 }
 
-// readsClock are the files that may ask for the time of their own machine. No
-// decision about a message rests on it: clocks of several machines differ, and
-// all times of messages are the database's.
+// readsClock lists the files that may read the machine's clock, with the reason. A
+// decision about a message must use the database's clock, because the clocks of
+// several machines differ.
 var readsClock = map[string]string{
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
 	"internal/groupcommit/groupcommit.go": "how long a commit took, and so how long the next batch is delayed",
 	"internal/queue/empty_queue_cache.go": "how long a queue counts as empty",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/dispatcher.go":       "how long a call took",
+	"internal/postgres/messages.go":       "how long a search may take before it returns a short page",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",
 	"internal/httpapi/stream.go":          "how long a client may take to read",
 	"internal/httpapi/upload.go":          "how long a client may take to write",
@@ -174,68 +178,100 @@ var readsClock = map[string]string{
 	"internal/testkit/wait.go":            "deadlines of tests",
 }
 
-func TestClocksDecideNothing(t *testing.T) {
+func TestOnlyListedFilesReadClock(t *testing.T) {
 	t.Parallel()
-	files := goFiles(t)
-	for _, file := range files {
-		content, err := os.ReadFile(file)
+	reads := map[string]bool{}
+	for _, name := range goFiles(t) {
+		content, err := os.ReadFile(filepath.Join("../..", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := filepath.ToSlash(strings.TrimPrefix(file, "../../"))
-		if bytes.Contains(content, []byte("time."+"Now()")) && readsClock[name] == "" && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, "cmd/bench/") {
-			t.Errorf("%s reads the clock of its machine; a time that decides has to be the database's", name)
+		// Tests decide nothing about messages, and neither does cmd/bench, which measures
+		// how long they take.
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "cmd/bench/") {
+			continue
+		}
+		if clockCall.Match(content) {
+			reads[name] = true
+		}
+	}
+	for name := range reads {
+		if readsClock[name] == "" {
+			t.Errorf("%s reads the machine's clock; use the database's clock, or list the file in readsClock with a reason", name)
+		}
+	}
+	for name := range readsClock {
+		if !reads[name] {
+			t.Errorf("readsClock lists %s, which does not read the clock", name)
 		}
 	}
 }
 
-// goFiles returns the paths of all Go files of the module.
+// clockCall matches what reads the clock.
+var clockCall = regexp.MustCompile(`\btime\.(Now|Since|Until)\(`)
+
+// TestGoFilesSeesEveryPackage compares the files that TestOnlyListedFilesReadClock
+// reads with the packages that the go command lists.
+func TestGoFilesSeesEveryPackage(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, name := range goFiles(t) {
+		seen[path.Dir(name)] = true
+	}
+	for _, p := range list(t, "./...") {
+		if name := strings.TrimPrefix(p.ImportPath, module); !seen[name] {
+			t.Errorf("no file of package %s was read", name)
+		}
+	}
+}
+
+// goFiles returns the paths of all Go files of the module, relative to its root.
 func goFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir("../..", func(file string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." {
 			return fs.SkipDir
 		}
-		if strings.HasSuffix(path, ".go") {
-			files = append(files, path)
+		if strings.HasSuffix(file, ".go") {
+			files = append(files, strings.TrimPrefix(filepath.ToSlash(file), "../../"))
 		}
 		return err
 	})
 	if err != nil || len(files) < 100 {
-		t.Fatalf("found %d Go files, %v", len(files), err)
+		t.Fatalf("got %d Go files (error %v), want at least 100", len(files), err)
 	}
 	return files
 }
 
-func TestTheRulesCanFail(t *testing.T) {
+func TestViolations(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]listed{
-		"the heart with SQL":    {ImportPath: "github.com/postcard-mms/postcard/internal/mms", Imports: []string{"github.com/lib/pq"}},
-		"upwards":               {ImportPath: "github.com/postcard-mms/postcard/internal/mms", Imports: []string{"github.com/postcard-mms/postcard/internal/worker"}},
-		"past the queue":        {ImportPath: "github.com/postcard-mms/postcard/internal/worker", Imports: []string{"github.com/hibiken/asynq"}},
-		"a room nobody knows":   {ImportPath: "github.com/postcard-mms/postcard/internal/util"},
-		"an SDK's inner folder": {ImportPath: "github.com/postcard-mms/postcard/internal/webui", Imports: []string{"github.com/danielgtaylor/huma/v2/adapters/humachi"}},
+		"SQL in the domain":           {ImportPath: "github.com/postcard-mms/postcard/internal/mms", Imports: []string{"github.com/lib/pq"}},
+		"upward import":               {ImportPath: "github.com/postcard-mms/postcard/internal/mms", Imports: []string{"github.com/postcard-mms/postcard/internal/worker"}},
+		"asynq outside the queue":     {ImportPath: "github.com/postcard-mms/postcard/internal/worker", Imports: []string{"github.com/hibiken/asynq"}},
+		"package without an entry":    {ImportPath: "github.com/postcard-mms/postcard/internal/util"},
+		"subpackage of a wrapped one": {ImportPath: "github.com/postcard-mms/postcard/internal/webui", Imports: []string{"github.com/danielgtaylor/huma/v2/adapters/humachi"}},
 	} {
-		if len(breaches(p)) == 0 {
-			t.Errorf("%s is allowed", name)
+		if len(violations(p)) == 0 {
+			t.Errorf("%s: got no violation, want one", name)
 		}
 	}
 	fine := listed{ImportPath: "github.com/postcard-mms/postcard/internal/mms", Imports: []string{"time", "github.com/postcard-mms/postcard/internal/invalid"}}
-	if found := breaches(fine); len(found) != 0 {
-		t.Errorf("what is allowed is refused: %v", found)
+	if found := violations(fine); len(found) != 0 {
+		t.Errorf("allowed imports: got violations %v, want none", found)
 	}
 }
 
-// TestEveryVariableIsExplained compares the configuration's code with the file
-// that people copy.
-func TestEveryVariableIsExplained(t *testing.T) {
+// TestEnvironmentVariablesAreDocumented compares the variables that config reads with
+// .env.example and README.md.
+func TestEnvironmentVariablesAreDocumented(t *testing.T) {
 	t.Parallel()
 	code := variables(t, "../config/config.go", `env:"([A-Z_]+)`)
 	example := variables(t, "../../.env.example", `(?m)^#? ?([A-Z][A-Z_]+)=`)
 	for _, name := range code {
 		if !slices.Contains(example, name) {
-			t.Errorf("%s is read, and .env.example does not explain it", name)
+			t.Errorf("%s is read, but .env.example does not document it", name)
 		}
 	}
 	readme, err := os.ReadFile("../../README.md")
@@ -244,12 +280,12 @@ func TestEveryVariableIsExplained(t *testing.T) {
 	}
 	for _, name := range code {
 		if !bytes.Contains(readme, []byte("`"+name+"`")) {
-			t.Errorf("%s is read, and README.md does not list it", name)
+			t.Errorf("%s is read, but README.md does not list it", name)
 		}
 	}
 	for _, name := range example {
 		if !slices.Contains(code, name) {
-			t.Errorf("%s is explained, and nothing reads it", name)
+			t.Errorf("%s is documented in .env.example, but nothing reads it", name)
 		}
 	}
 }
@@ -265,7 +301,7 @@ func variables(t *testing.T, path, pattern string) []string {
 		names = append(names, match[1])
 	}
 	if len(names) < 10 {
-		t.Fatalf("only %d variables were found in %s", len(names), path)
+		t.Fatalf("got only %d variables in %s", len(names), path)
 	}
 	return names
 }

@@ -254,7 +254,7 @@ func TestExpiredMessageIsNotClaimed(t *testing.T) {
 	}
 	h := read(t, store, expired)
 	wantStory(t, h, mms.Failed, "created>queued expired>failed")
-	if !strings.Contains(h.Explain(), "too late") {
+	if !strings.Contains(h.Explain(), "expired") {
 		t.Errorf("got explanation %q", h.Explain())
 	}
 	claim(t, store, valid.ID)

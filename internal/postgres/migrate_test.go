@@ -106,7 +106,9 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'que
 	if n, err := result.RowsAffected(); err != nil || n != deleted {
 		t.Fatalf("got %d messages deleted, %v, want %d", n, err, deleted)
 	}
-	rows, err := tx.Query(`SELECT relname, seq_tup_read FROM pg_stat_xact_user_tables WHERE seq_tup_read > 0`)
+	// The DELETE itself may read the table once; a foreign key without an index
+	// reads it again for each deleted row.
+	rows, err := tx.Query(`SELECT relname, seq_tup_read FROM pg_stat_xact_user_tables WHERE seq_tup_read > $1`, messages)
 	if err != nil {
 		t.Fatal(err)
 	}
