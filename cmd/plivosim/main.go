@@ -10,6 +10,7 @@
 //	                               empty: any US or Canadian number
 //
 // With -healthcheck it checks a simulator running at that address and exits 0 or 1.
+// With -version it prints its version.
 package main
 
 import (
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/version"
 )
 
 const (
@@ -53,6 +55,10 @@ func main() {
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
 	set, err := readSettings(args, getenv, out)
 	if err != nil {
+		return err
+	}
+	if set.version {
+		_, err := fmt.Fprintln(out, "plivosim", version.String())
 		return err
 	}
 	if set.healthcheck {

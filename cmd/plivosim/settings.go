@@ -20,6 +20,7 @@ const defaultAddr = "127.0.0.1:8085"
 type settings struct {
 	addr        string
 	healthcheck bool
+	version     bool
 	sim         plivosim.Config
 }
 
@@ -42,6 +43,7 @@ func readSettings(args []string, getenv func(string) string, out io.Writer) (set
 	flags.StringVar(&set.addr, "addr", addr, "address to listen on")
 	flags.Float64Var(&set.sim.TimeScale, "scale", scale, "factor for all delays")
 	flags.BoolVar(&set.healthcheck, "healthcheck", false, "check a running simulator and exit 0 or 1")
+	flags.BoolVar(&set.version, "version", false, "print the version and exit")
 	return set, flags.Parse(args)
 }
 

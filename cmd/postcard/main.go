@@ -9,6 +9,7 @@
 //	postcard verify --plivo DURATION        also compare with the messages that Plivo lists since then
 //	postcard verify --simulator URL         also compare with a simulator's ledger
 //	postcard healthcheck URL                exit 0 when the URL answers 200
+//	postcard --version                      print the version and the commit
 //
 // It reads DATABASE_URL from the environment or the file .env, for --plivo also the
 // PLIVO variables, and for send POSTCARD_URL and POSTCARD_API_KEY instead.
@@ -24,6 +25,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/postcard-mms/postcard/internal/version"
 )
 
 const usage = `Usage:
@@ -43,6 +46,7 @@ const usage = `Usage:
                                       DURATION, e.g. 24h; Plivo allows 400 messages per minute
   postcard verify --simulator URL     also compare with a simulator's ledger
   postcard healthcheck URL            exit 0 when the URL answers 200
+  postcard --version                  print the version
 
 Settings are read from the environment or the file .env: DATABASE_URL, for --plivo also
 PLIVO_AUTH_ID, PLIVO_AUTH_TOKEN and PLIVO_SENDER_NUMBER, and for send POSTCARD_URL and
@@ -71,6 +75,9 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	switch {
 	case len(args) == 1 && (args[0] == "help" || args[0] == "--help" || args[0] == "-h"):
 		_, err := io.WriteString(out, usage)
+		return err
+	case len(args) == 1 && (args[0] == "version" || args[0] == "--version"):
+		_, err := fmt.Fprintln(out, "postcard", version.String())
 		return err
 	case len(args) == 1 && args[0] == "migrate":
 		return migrate(ctx, out)

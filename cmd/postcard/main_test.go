@@ -63,6 +63,7 @@ func TestUserCommands(t *testing.T) {
 		{args: "user passwd ada@example.com", in: "short\n", wantErr: "password"},
 		{args: "user passwd nobody@example.com", in: secret, wantErr: "no"},
 		{args: "help", wantOut: "Usage"},
+		{args: "--version", wantOut: "postcard 0.1.0"},
 	} {
 		out, err := call(t, step.in, step.args)
 		if (err != nil) != (step.wantErr != "") || !strings.Contains(out, step.wantOut) || err != nil && !strings.Contains(err.Error(), step.wantErr) {
