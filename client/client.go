@@ -190,17 +190,17 @@ func errorOf(response *http.Response, body []byte) *Error {
 
 // Send creates a message. When it returns no error, the message is stored durably
 // and will be sent. If m has no IdempotencyKey, Send generates one for its retries.
-func (c *Client) Send(ctx context.Context, m NewMessage) (Message, error) {
+func (c *Client) Send(ctx context.Context, m MessageParams) (Message, error) {
 	var created Message
 	_, err := c.call(ctx, http.MethodPost, "/api/send-mms", idempotencyHeader(m.IdempotencyKey), m, &created)
 	return created, err
 }
 
 // Forecast predicts how a message would be sent, without creating it.
-func (c *Client) Forecast(ctx context.Context, m NewMessage) (Forecast, error) {
+func (c *Client) Forecast(ctx context.Context, m MessageParams) (Forecast, error) {
 	var f Forecast
 	_, err := c.call(ctx, http.MethodPost, "/api/send-mms", nil, struct {
-		NewMessage
+		MessageParams
 		DryRun bool `json:"dryRun"`
 	}{m, true}, &f)
 	return f, err
@@ -273,7 +273,7 @@ func (c *Client) List(ctx context.Context, f Filter, cursor string) (Page, error
 
 // SendBatch creates up to 100,000 messages. If a row is invalid, it creates none, or
 // with CreateValid those of the valid rows.
-func (c *Client) SendBatch(ctx context.Context, b NewBatch) (Batch, error) {
+func (c *Client) SendBatch(ctx context.Context, b BatchParams) (Batch, error) {
 	var created Batch
 	_, err := c.call(ctx, http.MethodPost, "/api/batches", idempotencyHeader(b.IdempotencyKey), b, &created)
 	return created, err

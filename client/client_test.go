@@ -87,8 +87,8 @@ var picture = []string{"https://example.com/a.jpg"}
 func TestMethods(t *testing.T) {
 	t.Parallel()
 	sendAt := time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
-	message := client.NewMessage{To: "+14155550123", Text: "hello", MediaURLs: picture, SendAt: &sendAt, Metadata: map[string]string{"order": "1017"}}
-	batch := client.NewBatch{MediaURL: picture[0], OnError: client.CreateValid, Rows: []map[string]string{{"to": "+14155550123"}}}
+	message := client.MessageParams{To: "+14155550123", Text: "hello", MediaURLs: picture, SendAt: &sendAt, Metadata: map[string]string{"order": "1017"}}
+	batch := client.BatchParams{MediaURL: picture[0], OnError: client.CreateValid, Rows: []map[string]string{{"to": "+14155550123"}}}
 	filter := client.Filter{
 		Status: "failed", To: "+14155550123", From: "+14155550100", Since: sendAt, Until: sendAt.Add(time.Hour), Text: "hi",
 		Batch: "b1", Metadata: map[string]string{"order": "1017"}, Limit: 5,
@@ -188,9 +188,9 @@ func TestMethods(t *testing.T) {
 func TestExplicitIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	api, c := newAPI(t, response{status: http.StatusOK, body: `{}`})
-	_, err1 := c.Send(t.Context(), client.NewMessage{IdempotencyKey: "order-1"})
+	_, err1 := c.Send(t.Context(), client.MessageParams{IdempotencyKey: "order-1"})
 	_, err2 := c.Resend(t.Context(), "m1", "order-2")
-	_, err3 := c.SendBatch(t.Context(), client.NewBatch{IdempotencyKey: "order-3"})
+	_, err3 := c.SendBatch(t.Context(), client.BatchParams{IdempotencyKey: "order-3"})
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestGeneratedIdempotencyKeysAreUnique(t *testing.T) {
 	t.Parallel()
 	api, c := newAPI(t, response{status: http.StatusOK, body: `{}`})
 	for range 2 {
-		if _, err := c.Send(t.Context(), client.NewMessage{}); err != nil {
+		if _, err := c.Send(t.Context(), client.MessageParams{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,7 +255,7 @@ func TestErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			api, c := newAPI(t, tt.response)
-			_, err := c.Send(t.Context(), client.NewMessage{})
+			_, err := c.Send(t.Context(), client.MessageParams{})
 			var got *client.Error
 			if !errors.As(err, &got) {
 				t.Fatalf("got error %v, want a client.Error", err)
@@ -297,7 +297,7 @@ func TestTemporaryErrorsAreRetriedWithTheSameKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			api, c := newAPI(t, failure, created)
-			m, err := c.Send(t.Context(), client.NewMessage{To: "+14155550123"})
+			m, err := c.Send(t.Context(), client.MessageParams{To: "+14155550123"})
 			if err != nil || m.ID != "m1" {
 				t.Fatalf("got message %q and error %v", m.ID, err)
 			}
@@ -317,7 +317,7 @@ func TestMaxAttempts(t *testing.T) {
 	t.Parallel()
 	api, c := newAPI(t, response{status: http.StatusServiceUnavailable})
 	c.MaxAttempts = 2
-	_, err := c.Send(t.Context(), client.NewMessage{})
+	_, err := c.Send(t.Context(), client.MessageParams{})
 	var got *client.Error
 	if !errors.As(err, &got) || got.Status != http.StatusServiceUnavailable {
 		t.Errorf("got error %v, want the last response", err)
@@ -333,7 +333,7 @@ func TestCanceledContextEndsRetries(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := c.Send(ctx, client.NewMessage{}); err == nil {
+	if _, err := c.Send(ctx, client.MessageParams{}); err == nil {
 		t.Error("got no error")
 	}
 	if took := time.Since(start); took > 10*time.Second {

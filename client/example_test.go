@@ -51,7 +51,7 @@ func ExampleClient_Send() {
 	defer server.Close()
 	c := client.New(server.URL, "pc_...")
 
-	message, err := c.Send(context.Background(), client.NewMessage{
+	message, err := c.Send(context.Background(), client.MessageParams{
 		To:             "+14155550123",
 		Text:           "Greetings from the coast",
 		MediaURLs:      []string{"https://example.com/picture.jpg"},
@@ -83,7 +83,7 @@ func ExampleClient_SendBatch() {
 	defer server.Close()
 	c := client.New(server.URL, "pc_...")
 
-	batch, err := c.SendBatch(context.Background(), client.NewBatch{
+	batch, err := c.SendBatch(context.Background(), client.BatchParams{
 		Name:     "Spring greetings",
 		Text:     "Hello {{name}}",
 		MediaURL: "https://example.com/picture.jpg",

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// NewMessage holds the parameters of a message. The OpenAPI description documents
+// MessageParams holds the parameters of a message. The OpenAPI description documents
 // their limits.
-type NewMessage struct {
+type MessageParams struct {
 	To        string            `json:"to"` // E.164
 	Text      string            `json:"text,omitempty"`
 	MediaURLs []string          `json:"mediaUrls"`          // the pictures; at least one
@@ -121,9 +121,9 @@ type Page struct {
 	NextCursor string    `json:"nextCursor"` // "" on the last page
 }
 
-// NewBatch holds the parameters of a batch. Text, MediaURL and the values of
+// BatchParams holds the parameters of a batch. Text, MediaURL and the values of
 // Metadata can contain {{column}}, which is replaced with the row's value.
-type NewBatch struct {
+type BatchParams struct {
 	Name     string              `json:"name,omitempty"`
 	Text     string              `json:"text,omitempty"`
 	MediaURL string              `json:"mediaUrl"`

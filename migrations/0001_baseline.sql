@@ -36,7 +36,7 @@ CREATE TABLE api_keys (
     user_id      uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     name         text        NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
     key_hash     bytea       NOT NULL UNIQUE CHECK (length(key_hash) = 32),
-    hint         text        NOT NULL DEFAULT '' CHECK (length(hint) <= 12), -- the key's first characters
+    prefix       text        NOT NULL DEFAULT '' CHECK (length(prefix) <= 12), -- the key's first characters
     scopes       text[]      NOT NULL DEFAULT '{send,read}' CHECK (scopes <@ '{send,read}' AND cardinality(scopes) > 0),
     daily_cap    int         CHECK (daily_cap > 0), -- messages a day, UTC; NULL: the user's cap alone
     created_at   timestamptz NOT NULL DEFAULT now(),

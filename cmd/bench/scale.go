@@ -267,7 +267,7 @@ func callbackTime(ctx context.Context, api *process) (h requestTime, err error) 
 	if err := get(ctx, api.metrics+"/metrics", &text); err != nil {
 		return h, err
 	}
-	const duration, route = "postcard_http_request_duration_seconds", `{method="POST",route="/webhooks/plivo/status/{token}"} `
+	const duration, route = "postcard_http_request_duration_seconds", `{method="POST",route="/callbacks/plivo/status/{token}"} `
 	for line := range strings.Lines(text.String()) {
 		for name, value := range map[string]*float64{duration + "_count" + route: &h.requests, duration + "_sum" + route: &h.seconds} {
 			if number, ok := strings.CutPrefix(line, name); ok {

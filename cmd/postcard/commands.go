@@ -85,7 +85,7 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 	if err != nil {
 		return err
 	}
-	if err := identity.CheckPassword(password); err != nil {
+	if err := identity.ValidatePassword(password); err != nil {
 		return err
 	}
 	hash, err := identity.HashPassword(password)

@@ -16,7 +16,7 @@ import (
 
 // sendOptions are the flags of the command send.
 type sendOptions struct {
-	message client.NewMessage
+	message client.MessageParams
 	dryRun  bool
 	wait    bool
 	timeout time.Duration // of wait
@@ -24,7 +24,7 @@ type sendOptions struct {
 }
 
 func parseSendOptions(args []string) (sendOptions, error) {
-	o := sendOptions{message: client.NewMessage{Metadata: map[string]string{}}}
+	o := sendOptions{message: client.MessageParams{Metadata: map[string]string{}}}
 	flags := flag.NewFlagSet("send", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the usage text describes the flags
 	flags.StringVar(&o.message.To, "to", "", "")

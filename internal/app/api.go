@@ -145,8 +145,8 @@ func disconnectRevoked(ctx context.Context, revoked <-chan string, keys *auth.Ke
 		select {
 		case payload := <-revoked:
 			id, _ := uuid.Parse(payload) // uuid.Nil, for an empty payload, means all
-			keys.Forget(id)
-			users.Forget(id)
+			keys.Drop(id)
+			users.Drop(id)
 			hub.Disconnect(id)
 		case <-ctx.Done():
 			return
@@ -157,8 +157,8 @@ func disconnectRevoked(ctx context.Context, revoked <-chan string, keys *auth.Ke
 // callbackTokens returns the tokens with which Plivo may sign callbacks.
 func callbackTokens(c config.Plivo) []string {
 	tokens := []string{string(c.AuthToken)}
-	if c.OldToken != "" {
-		tokens = append(tokens, string(c.OldToken))
+	if c.PreviousToken != "" {
+		tokens = append(tokens, string(c.PreviousToken))
 	}
 	return tokens
 }

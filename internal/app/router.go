@@ -49,7 +49,7 @@ func (h apiHandlers) router() http.Handler {
 	)
 	r.Get("/livez", livez)
 	r.Get("/readyz", h.ready)
-	r.Mount("/webhooks", httpkit.WholePath(h.callbacks))
+	r.Mount("/webhooks", httpkit.RouteFullPath(h.callbacks))
 	r.Group(func(r chi.Router) {
 		r.Use(h.securityHeaders(pagesCSP))
 		r.With(sameOrigin(rejectCrossOrigin), h.auth.MiddlewareWithKeys(h.keys, httpapi.ErrorHandler(h.logger)), recordUser).Mount("/api", h.api)
@@ -87,7 +87,7 @@ func (h apiHandlers) respondAfterPanic(w http.ResponseWriter, r *http.Request) {
 		httpapi.WriteFailure(w, r)
 		return
 	}
-	h.pages.Broken(w, r)
+	h.pages.InternalError(w, r)
 }
 
 // recordUser adds the authenticated user to the access log.

@@ -52,13 +52,13 @@ func (c *comparison) add(attempt AttemptRecord, known bool, entry LedgerEntry) {
 		return
 	}
 	c.accepted[attempt.MessageID]++
-	c.resends[attempt.MessageID] = attempt.Resends
+	c.resends[attempt.MessageID] = attempt.Retries
 	switch {
-	case attempt.Outcome != mms.Accepted && !open(attempt.Status) && attempt.Resends == 0:
+	case attempt.Outcome != mms.Accepted && !open(attempt.Status) && attempt.Retries == 0:
 		c.notRecorded++
 	case attempt.Outcome == mms.Accepted && attempt.PlivoUUID != entry.PlivoUUID:
 		c.otherUUID++
-	case attempt.Outcome == mms.Accepted && attempt.Resends == 0 && !sameStatus(attempt.Status, entry.State):
+	case attempt.Outcome == mms.Accepted && attempt.Retries == 0 && !sameStatus(attempt.Status, entry.State):
 		c.otherStatus++
 	}
 }
@@ -128,7 +128,7 @@ func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, 
 		case attempt.Outcome != mms.Accepted:
 		case found:
 			ours++
-			if attempt.Resends == 0 && !sameStatus(attempt.Status, l.State) {
+			if attempt.Retries == 0 && !sameStatus(attempt.Status, l.State) {
 				otherStatus++
 			}
 		case attempt.StartedAt.After(from.Add(listLag)) && attempt.StartedAt.Before(to.Add(-listLag)):

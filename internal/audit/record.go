@@ -24,7 +24,7 @@ type AttemptRecord struct {
 	PlivoUUID string
 	Outcome   mms.Outcome
 	Status    mms.Status // of the message
-	Resends   int        // how often the message was queued again after a doubt
+	Retries   int        // how often the message was queued again after a doubt
 }
 
 // LedgerEntry is a message in a simulator's ledger. Plivo itself lists no tokens.

@@ -38,8 +38,8 @@ func (c *KeyCache) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.
 	})
 }
 
-// Forget drops a key from the cache, because it was revoked; uuid.Nil drops all.
-func (c *KeyCache) Forget(id uuid.UUID) {
+// Drop drops a key from the cache, because it was revoked; uuid.Nil drops all.
+func (c *KeyCache) Drop(id uuid.UUID) {
 	c.cache.drop(func(p identity.Principal) bool { return id == uuid.Nil || p.Key.ID == id })
 }
 
@@ -66,14 +66,14 @@ func (c *UserCache) UserByID(ctx context.Context, id uuid.UUID) (identity.User, 
 func (c *UserCache) UserByEmail(ctx context.Context, email string) (identity.User, error) {
 	user, err := c.Users.UserByEmail(ctx, email)
 	if err == nil {
-		c.Forget(user.ID)
+		c.Drop(user.ID)
 	}
 	return user, err
 }
 
-// Forget drops a user from the cache, because the password was changed; uuid.Nil
+// Drop drops a user from the cache, because the password was changed; uuid.Nil
 // drops all.
-func (c *UserCache) Forget(id uuid.UUID) {
+func (c *UserCache) Drop(id uuid.UUID) {
 	c.cache.drop(func(u identity.User) bool { return id == uuid.Nil || u.ID == id })
 }
 

@@ -49,11 +49,11 @@ func TestKeysAreCachedForTheTTL(t *testing.T) {
 			t.Errorf("after the TTL: got %d look-ups, %v; want 2", keys.lookups, err)
 		}
 		keys.revoked = true
-		cache.Forget(uuid.New())
+		cache.Drop(uuid.New())
 		if err := lookUp(); err != nil {
 			t.Errorf("another key revoked: got %v, want no error", err)
 		}
-		cache.Forget(keys.id)
+		cache.Drop(keys.id)
 		for range 2 {
 			if err := lookUp(); !errors.Is(err, identity.ErrNoKey) {
 				t.Errorf("key revoked: got %v, want %v", err, identity.ErrNoKey)
@@ -66,7 +66,7 @@ func TestKeyRevokedDuringItsLookUpIsNotCached(t *testing.T) {
 	t.Parallel()
 	keys := &fakeKeys{id: uuid.New()}
 	cache := auth.NewKeyCache(keys)
-	keys.during = func() { keys.revoked = true; cache.Forget(keys.id) }
+	keys.during = func() { keys.revoked = true; cache.Drop(keys.id) }
 	if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestForgetDropsOneKeyOrAll(t *testing.T) {
 		if _, err := cache.PrincipalByKey(t.Context(), [32]byte{1}); err != nil || keys.lookups != step.wantLookups {
 			t.Errorf("got %d look-ups, %v; want %d", keys.lookups, err, step.wantLookups)
 		}
-		cache.Forget(step.thenForget)
+		cache.Drop(step.thenForget)
 	}
 }
 
@@ -121,13 +121,13 @@ func TestUsersAreCachedUntilTheirPasswordChanges(t *testing.T) {
 		want(1, "old")
 		users.user.PasswordHash = "new"
 		want(1, "old")
-		cache.Forget(uuid.New()) // another user
+		cache.Drop(uuid.New()) // another user
 		want(1, "old")
-		cache.Forget(users.user.ID)
+		cache.Drop(users.user.ID)
 		want(2, "new")
 		time.Sleep(6 * time.Second)
 		want(3, "new")
-		cache.Forget(uuid.Nil)
+		cache.Drop(uuid.Nil)
 		want(4, "new")
 		users.user.PasswordHash = "newer"
 		if _, err := cache.UserByEmail(t.Context(), ""); err != nil { // a login

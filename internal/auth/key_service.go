@@ -55,6 +55,6 @@ func (s *KeyService) List(ctx context.Context, user uuid.UUID) ([]identity.Key, 
 // revoked key succeeds. It returns identity.ErrNoKey for another user's key.
 func (s *KeyService) Revoke(ctx context.Context, user, id uuid.UUID) error {
 	err := s.store.RevokeKey(ctx, user, id)
-	s.cache.Forget(id)
+	s.cache.Drop(id)
 	return err
 }

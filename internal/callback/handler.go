@@ -38,11 +38,11 @@ type Options struct {
 
 // StatusPath returns the path to which Plivo sends the delivery reports of the
 // attempt with the token.
-func StatusPath(token string) string { return "/webhooks/plivo/status/" + token }
+func StatusPath(token string) string { return "/callbacks/plivo/status/" + token }
 
 // InboundPath is the path to which Plivo sends inbound messages. An operator
 // enters it at Plivo as the message URL of an application.
-const InboundPath = "/webhooks/plivo/inbound"
+const InboundPath = "/callbacks/plivo/inbound"
 
 // maxCallbackBody limits the body of a callback, in bytes. Real ones are below
 // 1 KiB.

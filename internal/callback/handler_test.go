@@ -206,9 +206,9 @@ func TestInboundCallback(t *testing.T) {
 func TestOtherMethodsAndPathsAreNotCallbacks(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]int{
-		callback.StatusPath(token):   http.StatusMethodNotAllowed,
-		"/webhooks/plivo/status/":    http.StatusNotFound,
-		"/webhooks/plivo/status/a/b": http.StatusNotFound,
+		callback.StatusPath(token):    http.StatusMethodNotAllowed,
+		"/callbacks/plivo/status/":    http.StatusNotFound,
+		"/callbacks/plivo/status/a/b": http.StatusNotFound,
 	} {
 		response, counted, _ := serve(&fakeBackend{}, httptest.NewRequest(http.MethodPut, path, nil))
 		if response.Code != want || len(counted) != 0 {
@@ -218,10 +218,10 @@ func TestOtherMethodsAndPathsAreNotCallbacks(t *testing.T) {
 }
 
 func FuzzCallback(f *testing.F) {
-	f.Add("/webhooks/plivo/status/x", "a=b", "MessageUUID=u&Status=sent", "c2ln", "1")
-	f.Add("/webhooks/plivo/status/%00", "%zz", "=&=", ",,", "")
+	f.Add("/callbacks/plivo/status/x", "a=b", "MessageUUID=u&Status=sent", "c2ln", "1")
+	f.Add("/callbacks/plivo/status/%00", "%zz", "=&=", ",,", "")
 	f.Fuzz(func(t *testing.T, path, query, body, signature, nonce string) {
-		r := httptest.NewRequest(http.MethodPost, "/webhooks/plivo/status/x", strings.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/callbacks/plivo/status/x", strings.NewReader(body))
 		r.URL = &url.URL{Path: path, RawQuery: query}
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("X-Plivo-Signature-V3", signature)

@@ -38,11 +38,11 @@ type Shared struct {
 
 // Plivo is the configuration of the Plivo account.
 type Plivo struct {
-	AuthID    string   `env:"PLIVO_AUTH_ID"`
-	AuthToken Secret   `env:"PLIVO_AUTH_TOKEN"`
-	OldToken  Secret   `env:"PLIVO_AUTH_TOKEN_PREVIOUS"` // still accepted in signatures of callbacks
-	Senders   []string `env:"PLIVO_SENDER_NUMBER"`       // E.164, one or more
-	BaseURL   string   `env:"PLIVO_BASE_URL" envDefault:"https://api.plivo.com"`
+	AuthID        string   `env:"PLIVO_AUTH_ID"`
+	AuthToken     Secret   `env:"PLIVO_AUTH_TOKEN"`
+	PreviousToken Secret   `env:"PLIVO_AUTH_TOKEN_PREVIOUS"` // still accepted in signatures of callbacks
+	Senders       []string `env:"PLIVO_SENDER_NUMBER"`       // E.164, one or more
+	BaseURL       string   `env:"PLIVO_BASE_URL" envDefault:"https://api.plivo.com"`
 }
 
 // Simulated reports whether messages go to a simulator instead of Plivo.

@@ -19,10 +19,10 @@ const (
 	MaxColumns = 100
 )
 
-// BrokenError says why the rest of a file cannot be read, as a sentence for people.
-type BrokenError string
+// MalformedError says why the rest of a file cannot be read, as a sentence for people.
+type MalformedError string
 
-func (e BrokenError) Error() string { return string(e) }
+func (e MalformedError) Error() string { return string(e) }
 
 // ErrTooLong is returned by a Meter for a row longer than MaxRow.
 var ErrTooLong = errors.New("a row is longer than 256 KiB")
@@ -100,9 +100,9 @@ func (r *CSV) Next() (map[string]string, error) {
 	case errors.As(err, &parseErr) && errors.Is(parseErr.Err, csv.ErrFieldCount):
 		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first line", len(r.columns))}}
 	case errors.As(err, &parseErr):
-		return nil, BrokenError(fmt.Sprintf("The CSV file cannot be read from line %d on: check its quotes.", parseErr.Line))
+		return nil, MalformedError(fmt.Sprintf("The CSV file cannot be read from line %d on: check its quotes.", parseErr.Line))
 	case errors.Is(err, ErrTooLong):
-		return nil, BrokenError("The CSV file has a row longer than 256 KiB: check its quotes.")
+		return nil, MalformedError("The CSV file has a row longer than 256 KiB: check its quotes.")
 	case err != nil:
 		return nil, fmt.Errorf("reading rows: %w", err)
 	}

@@ -43,11 +43,11 @@ func TestClientSendsAndWaits(t *testing.T) {
 	r.worker("")
 	api := newClient(t, url)
 	in := time.Now().Add(2 * time.Second)
-	forecast, err := api.Forecast(t.Context(), client.NewMessage{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}})
+	forecast, err := api.Forecast(t.Context(), client.MessageParams{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}})
 	if err != nil || forecast.From != sender || forecast.EstimatedCost == "" || forecast.EstimatedSendAt.IsZero() {
 		t.Errorf("got forecast %+v (error %v)", forecast, err)
 	}
-	message, err := api.Send(t.Context(), client.NewMessage{
+	message, err := api.Send(t.Context(), client.MessageParams{
 		To: "+14165551000", Text: "Hello", MediaURLs: []string{"https://example.com/a.jpg"}, SendAt: &in, Priority: "high",
 		Metadata: map[string]string{"order": "1017"},
 	})
@@ -77,7 +77,7 @@ func TestClientSendsAndWaits(t *testing.T) {
 		t.Errorf("got second page %+v (error %v)", page, err)
 	}
 	later := time.Now().Add(time.Hour)
-	canceled, err := api.Send(t.Context(), client.NewMessage{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}, SendAt: &later})
+	canceled, err := api.Send(t.Context(), client.MessageParams{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}, SendAt: &later})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestClientRetriesLostResponse(t *testing.T) {
 		r.apiAt(addr)
 	}()
 	api.MaxAttempts = 12
-	message, err := api.Send(t.Context(), client.NewMessage{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}})
+	message, err := api.Send(t.Context(), client.MessageParams{To: "+14165551000", MediaURLs: []string{"https://example.com/a.jpg"}})
 	<-restarted
 	if err != nil || message.Status != "queued" {
 		t.Fatalf("%+v, %v", message, err)
@@ -123,7 +123,7 @@ func TestClientRetriesLostResponse(t *testing.T) {
 func TestBatchIsCreatedAtomically(t *testing.T) {
 	t.Parallel()
 	const rows = 2500 // several statements
-	batch := client.NewBatch{Text: "Hi {{name}}", MediaURL: "https://example.com/a.jpg", IdempotencyKey: "spring"}
+	batch := client.BatchParams{Text: "Hi {{name}}", MediaURL: "https://example.com/a.jpg", IdempotencyKey: "spring"}
 	for i := range rows {
 		batch.Rows = append(batch.Rows, map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i), "name": fmt.Sprint(i)})
 	}
@@ -169,13 +169,13 @@ func TestBatchDoesNotDelaySingleMessage(t *testing.T) {
 	for i := range rows {
 		rows[i] = map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i)}
 	}
-	created, err := api.SendBatch(t.Context(), client.NewBatch{MediaURL: "https://example.com/a.jpg", Rows: rows})
+	created, err := api.SendBatch(t.Context(), client.BatchParams{MediaURL: "https://example.com/a.jpg", Rows: rows})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.worker("")
 	testkit.Eventually(t, "part of the batch is sent", func() bool { return len(r.sim.Ledger()) > 100 })
-	single, err := api.Send(t.Context(), client.NewMessage{To: "+12125551000", MediaURLs: []string{"https://example.com/a.jpg"}})
+	single, err := api.Send(t.Context(), client.MessageParams{To: "+12125551000", MediaURLs: []string{"https://example.com/a.jpg"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestBatchIsPausedResumedAndCanceled(t *testing.T) {
 	for i := range rows {
 		rows[i] = map[string]string{"to": fmt.Sprintf("+1416%07d", 5600000+i)}
 	}
-	batch, err := api.SendBatch(t.Context(), client.NewBatch{MediaURL: "https://example.com/a.jpg", Rows: rows})
+	batch, err := api.SendBatch(t.Context(), client.BatchParams{MediaURL: "https://example.com/a.jpg", Rows: rows})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func TestTaskWithoutLeaseIsRecovered(t *testing.T) {
 func archiveAll(t *testing.T, r *rig) {
 	t.Helper()
 	inspector := asynq.NewInspectorFromRedisClient(redisClient(t, r.redis))
-	if n, err := inspector.ArchiveAllPendingTasks(queue.Name); err != nil || n == 0 {
+	if n, err := inspector.ArchiveAllPendingTasks(queue.MessageQueue); err != nil || n == 0 {
 		t.Fatalf("archiving tasks: %d, %v", n, err)
 	}
 }

@@ -312,7 +312,7 @@ func (a *api) batch(b mms.Batch) Batch {
 		KeyID: idIfAny(b.KeyID),
 	}
 	if b.Counts != nil {
-		remaining := b.Open()
+		remaining := b.Remaining()
 		out.Remaining, out.Explanation = &remaining, b.Explain()
 	}
 	return out

@@ -16,7 +16,7 @@ const decisionPath = messagesPath + "/{id}/decision"
 
 // Decision resolves a message that is held in doubt.
 type Decision struct {
-	Decision mms.Decision `json:"decision" enum:"was_sent,resend,give_up" doc:"was_sent: the message reached the recipient, mark it as sent. resend: it did not, send it again. give_up: it did not, mark it as failed." example:"resend"`
+	Decision mms.Decision `json:"decision" enum:"was_sent,retry,give_up" doc:"was_sent: the message reached the recipient, mark it as sent. retry: it did not, send it again. give_up: it did not, mark it as failed." example:"retry"`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
@@ -31,7 +31,7 @@ func (a *api) registerDecision() {
 		Responses: map[string]*huma.Response{"204": {Description: "The decision was recorded."}},
 		Errors:    bodyErrors(http.StatusNotFound, http.StatusConflict),
 	}, a.decide)
-	describeBody(a, decisionPath, Decision{Decision: mms.DecideResend})
+	describeBody(a, decisionPath, Decision{Decision: mms.DecideRetry})
 }
 
 type decisionInput struct {

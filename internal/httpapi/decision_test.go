@@ -29,7 +29,7 @@ func TestDecision(t *testing.T) {
 		{"unknown decision", s.ada(), path, `{"decision":"perhaps"}`, http.StatusBadRequest},
 		{"missing decision", s.ada(), path, `{}`, http.StatusBadRequest},
 		{"unknown field", s.ada(), path, `{"decision":"give_up","x":1}`, http.StatusBadRequest},
-		{"first decision", s.ada(), path, `{"decision":"resend"}`, http.StatusNoContent},
+		{"first decision", s.ada(), path, `{"decision":"retry"}`, http.StatusNoContent},
 		{"second decision", s.ada(), path, `{"decision":"give_up"}`, http.StatusConflict},
 	}
 	for _, step := range steps {
@@ -37,7 +37,7 @@ func TestDecision(t *testing.T) {
 			t.Errorf("%s: got %d, want %d: %s", step.name, got.status, step.status, got.body)
 		}
 	}
-	if s.messages.lastDecision != mms.DecideResend {
+	if s.messages.lastDecision != mms.DecideRetry {
 		t.Errorf("lastDecision %q, want the first decision alone", s.messages.lastDecision)
 	}
 	s.messages.err = errors.New("broken")

@@ -194,7 +194,7 @@ func (w *fakeBatchWriter) Add(_ context.Context, messages []mms.Message) error {
 
 func (w *fakeBatchWriter) Commit(_ context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
 	w.batch.Rejected, w.batch.CreatedAt = rejected.Rejected, noon
-	return mms.BatchResult{Batch: w.batch, Errors: rejected.Shown()}, w.messages.err
+	return mms.BatchResult{Batch: w.batch, Errors: rejected.First()}, w.messages.err
 }
 
 func (w *fakeBatchWriter) Rollback() {}

@@ -125,7 +125,7 @@ func (a *api) revokeKey(ctx context.Context, principal identity.Principal, in *k
 
 func keyOf(k identity.Key) Key {
 	return Key{
-		ID: k.ID, Name: k.Name, Prefix: k.Hint, Scopes: k.Scopes, DailyCap: k.DailyCap, Valid: k.Valid(),
+		ID: k.ID, Name: k.Name, Prefix: k.Prefix, Scopes: k.Scopes, DailyCap: k.DailyCap, Valid: k.Valid(),
 		CreatedAt: k.CreatedAt.UTC(), LastUsedAt: utc(k.LastUsedAt), ExpiresAt: utc(k.ExpiresAt), RevokedAt: utc(k.RevokedAt),
 	}
 }

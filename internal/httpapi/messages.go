@@ -121,7 +121,7 @@ func (a *api) awaitChange(ctx context.Context, q Request, owner, id uuid.UUID, k
 			return version, err
 		}
 		select {
-		case <-watch.News:
+		case <-watch.Changes:
 		case <-timeout.C:
 			return version, nil
 		case <-a.Live.Closed():

@@ -114,7 +114,7 @@ func problemOf(err error) (p *Problem, failure bool) {
 	var tooMany auth.TooManyAttemptsError
 	var capError mms.CapError
 	var rowErrors mms.RowErrors
-	var malformed csvrows.BrokenError
+	var malformed csvrows.MalformedError
 	switch {
 	case errors.As(err, &p):
 		return p, false
@@ -161,7 +161,7 @@ func fieldsProblem(status int, violations invalid.Fields) *Problem {
 // rowsProblem lists the errors of a rejected batch's rows.
 func rowsProblem(rejected mms.RowErrors) *Problem {
 	p := newProblem(http.StatusBadRequest, fmt.Sprintf("%s invalid. The batch was not created. Correct the rows, or set onError to create_valid to create the valid ones.", countRows(rejected.Rejected)))
-	for _, f := range rejected.Shown() {
+	for _, f := range rejected.First() {
 		p.Errors = append(p.Errors, FieldError{Field: fmt.Sprintf("rows[%d].%s", f.Row, f.Name), Rule: f.Rule, Message: f.Message})
 	}
 	return p

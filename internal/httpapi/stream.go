@@ -53,8 +53,8 @@ func (a *api) registerStreams() {
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
 		Summary:     "Stream changes to all messages",
-		Description: "Server-sent events. Sends an event named news whenever one of your messages may have changed. The event has no data; use listMessages or getMessage to read the changes." + limit,
-		Responses:   ok("A stream of events named news. The server closes the stream after a few minutes; reconnect to continue."),
+		Description: "Server-sent events. Sends an event named changed whenever one of your messages may have changed. The event has no data; use listMessages or getMessage to read the changes." + limit,
+		Responses:   ok("A stream of events named changed. The server closes the stream after a few minutes; reconnect to continue."),
 	}, a.streamMessages)
 }
 
@@ -114,7 +114,7 @@ func (a *api) streamMessages(_ context.Context, principal identity.Principal, in
 			connected = true
 			return nil
 		}
-		return send("news", "", struct{}{})
+		return send("changed", "", struct{}{})
 	})
 }
 
@@ -181,7 +181,7 @@ func (s *stream) serve(ctx context.Context) {
 	for {
 		var err error
 		select {
-		case <-s.watch.News:
+		case <-s.watch.Changes:
 			err = s.pushNews(ctx)
 		case <-heartbeat.C:
 			err = s.write(": heartbeat\n\n")
@@ -205,7 +205,7 @@ var errAccessRevoked = errors.New("the client's access was revoked")
 
 func (s *stream) pushNews(ctx context.Context) error {
 	select {
-	case <-s.connection.Ended: // takes precedence over news that arrived with it
+	case <-s.connection.Ended: // takes precedence over a change that arrived with it
 		return errAccessRevoked
 	default:
 	}

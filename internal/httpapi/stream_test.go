@@ -149,7 +149,7 @@ func TestStreamMessages(t *testing.T) {
 	stream := ada.open(t, allMessages)
 	s.setStatus(bobs, mms.Sending)
 	s.setStatus(adas, mms.Sending)
-	if got := stream.next(); got != "event: news|data: {}" {
+	if got := stream.next(); got != "event: changed|data: {}" {
 		t.Errorf("got event %q", got)
 	}
 	s.messages.mu.Lock()
@@ -158,7 +158,7 @@ func TestStreamMessages(t *testing.T) {
 	// Bob's change comes first: it would be the next event if Ada received it.
 	s.setStatus(bobs, mms.Sent)
 	s.setStatus(ada.sendMessage(t), mms.Sending)
-	if got := stream.next(); got != "event: news|data: {}" {
+	if got := stream.next(); got != "event: changed|data: {}" {
 		t.Errorf("got second event %q", got)
 	}
 }

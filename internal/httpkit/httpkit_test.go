@@ -100,12 +100,12 @@ func waysToMount(inner func() http.Handler) map[string]http.Handler {
 	mounted := chi.NewRouter()
 	mounted.Mount("/", inner())
 	prefixed := chi.NewRouter()
-	prefixed.Mount("/hooks", httpkit.WholePath(inner()))
+	prefixed.Mount("/hooks", httpkit.RouteFullPath(inner()))
 	handled := chi.NewRouter()
 	handled.Handle("/hooks/*", inner())
 	mux := http.NewServeMux()
 	mux.Handle("/hooks/", inner())
-	return map[string]http.Handler{"not mounted": httpkit.WholePath(inner()), "mounted": mounted, "mounted at a prefix": prefixed, "handled": handled, "behind a ServeMux": mux}
+	return map[string]http.Handler{"not mounted": httpkit.RouteFullPath(inner()), "mounted": mounted, "mounted at a prefix": prefixed, "handled": handled, "behind a ServeMux": mux}
 }
 
 func TestAccessLogHasRouteAndUserButNoSecrets(t *testing.T) {

@@ -63,9 +63,9 @@ func withRouteContext(r *http.Request) (*http.Request, *chi.Context) {
 	return r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, routing)), routing
 }
 
-// WholePath makes a mounted chi router match the full path of a request, and
+// RouteFullPath makes a mounted chi router match the full path of a request, and
 // not only the rest after the prefix at which it is mounted.
-func WholePath(next http.Handler) http.Handler {
+func RouteFullPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if routing := chi.RouteContext(r.Context()); routing != nil {
 			routing.RoutePath = ""

@@ -79,7 +79,7 @@ func TestPasswords(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := identity.CheckPassword(c.password)
+			err := identity.ValidatePassword(c.password)
 			if c.rule == "" {
 				if err != nil {
 					t.Errorf("got %v, want no error", err)

@@ -45,7 +45,7 @@ const (
 	MaxKeys       = 100 // valid keys per user
 	MaxDailyCap   = 10_000_000
 	keyPrefix     = "pc_" // lets secret scanners recognize a leaked key
-	keyHintLength = len(keyPrefix) + 5
+	keyPrefixLength = len(keyPrefix) + 5
 )
 
 // Key is an API key without its secret, which is shown once and not stored.
@@ -53,7 +53,7 @@ type Key struct {
 	ID         uuid.UUID
 	UserID     uuid.UUID
 	Name       string
-	Hint       string // the beginning of the secret
+	Prefix     string // the beginning of the secret
 	Scopes     []Scope
 	DailyCap   int // messages a day, UTC; 0: only its user's cap applies
 	CreatedAt  time.Time
@@ -106,7 +106,7 @@ func NewKey(id, user uuid.UUID, p KeyParams) (Key, KeySecret, error) {
 		return Key{}, "", err
 	}
 	secret := keyPrefix + rand.Text()
-	key := Key{ID: id, UserID: user, Name: name, Hint: secret[:keyHintLength], Scopes: scopes}
+	key := Key{ID: id, UserID: user, Name: name, Prefix: secret[:keyPrefixLength], Scopes: scopes}
 	if p.DailyCap != nil {
 		key.DailyCap = *p.DailyCap
 	}

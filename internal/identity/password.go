@@ -54,8 +54,8 @@ func (h PasswordHash) Matches(password string) (bool, error) {
 	return len(password) <= MaxPasswordBytes, nil
 }
 
-// CheckPassword returns the violations of a new password as invalid.Fields.
-func CheckPassword(password string) error {
+// ValidatePassword returns the violations of a new password as invalid.Fields.
+func ValidatePassword(password string) error {
 	var violations invalid.Fields
 	validatePassword(password, &violations)
 	return violations.Err()

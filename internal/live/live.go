@@ -53,8 +53,8 @@ func New(store Store, logger *slog.Logger) *Hub {
 // Watch is a subscription. News receives a value when something may have changed;
 // several changes may be one value. Call Stop to end the subscription.
 type Watch struct {
-	News <-chan struct{}
-	Stop func()
+	Changes <-chan struct{}
+	Stop    func()
 }
 
 // Message subscribes to changes of one message.
@@ -71,7 +71,7 @@ func (h *Hub) watch(r registry, id uuid.UUID) Watch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	news, remove := h.add(r, id)
-	return Watch{News: news, Stop: remove}
+	return Watch{Changes: news, Stop: remove}
 }
 
 // add adds a channel to a registry. The caller holds h.mu, and must not hold it when it

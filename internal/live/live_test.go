@@ -76,19 +76,19 @@ func TestNotificationWakesMessageAndOwner(t *testing.T) {
 			"the owner":                 {adasWatch, true},
 			"another owner":             {evesWatch, false},
 		} {
-			if got := woken(tt.watch.News); got != tt.want {
+			if got := woken(tt.watch.Changes); got != tt.want {
 				t.Errorf("watch of %s: got woken %t, want %t", name, got, tt.want)
 			}
 		}
-		if woken(firstWatch.News) {
+		if woken(firstWatch.Changes) {
 			t.Error("got two values for one notification, want one")
 		}
 		firstWatch.Stop()
 		notifications <- first.String()
-		if woken(firstWatch.News) {
+		if woken(firstWatch.Changes) {
 			t.Error("a stopped watch was woken")
 		}
-		if !woken(anotherFirstWatch.News) {
+		if !woken(anotherFirstWatch.Changes) {
 			t.Error("another watch of the message was not woken")
 		}
 	})
@@ -100,7 +100,7 @@ func TestOwnersAreNotReadWithoutWatches(t *testing.T) {
 	withHub(t, store, func(h *Hub, notifications chan<- string) {
 		w := h.Message(first)
 		notifications <- first.String()
-		if !woken(w.News) || store.ownerCalls != 0 {
+		if !woken(w.Changes) || store.ownerCalls != 0 {
 			t.Errorf("got %d calls of Owners, want 0", store.ownerCalls)
 		}
 		w.Stop()
@@ -115,7 +115,7 @@ func TestReconnectionWakesAll(t *testing.T) {
 	withHub(t, &fakeStore{}, func(h *Hub, notifications chan<- string) {
 		message, owner := h.Message(first), h.Owner(eve)
 		notifications <- ""
-		if !woken(message.News) || !woken(owner.News) {
+		if !woken(message.Changes) || !woken(owner.Changes) {
 			t.Error("a watch was not woken")
 		}
 	})
@@ -126,7 +126,7 @@ func TestUnknownOwnersWakeAllOwners(t *testing.T) {
 	withHub(t, &fakeStore{fails: true}, func(h *Hub, notifications chan<- string) {
 		owner := h.Owner(eve)
 		notifications <- first.String()
-		if !woken(owner.News) {
+		if !woken(owner.Changes) {
 			t.Error("the watch of an owner was not woken although the owners could not be read")
 		}
 	})
@@ -139,20 +139,20 @@ func TestPollFindsChangesWithoutNotification(t *testing.T) {
 		h := New(store, slog.New(slog.DiscardHandler))
 		firstWatch, secondWatch := h.Message(first), h.Message(second)
 		h.poll(t.Context())
-		if !woken(firstWatch.News) || !woken(secondWatch.News) {
+		if !woken(firstWatch.Changes) || !woken(secondWatch.Changes) {
 			t.Error("the first poll did not wake all watches")
 		}
 		store.versions = map[uuid.UUID]int64{first: 2, second: 1}
 		h.poll(t.Context())
-		if !woken(firstWatch.News) {
+		if !woken(firstWatch.Changes) {
 			t.Error("the watch of the changed message was not woken")
 		}
-		if woken(secondWatch.News) {
+		if woken(secondWatch.Changes) {
 			t.Error("the watch of the unchanged message was woken")
 		}
 		store.fails = true
 		h.poll(t.Context())
-		if woken(firstWatch.News) || woken(secondWatch.News) {
+		if woken(firstWatch.Changes) || woken(secondWatch.Changes) {
 			t.Error("a failed poll woke a watch")
 		}
 	})

@@ -23,7 +23,7 @@ type ReconcilerStore interface {
 	ScheduleCheck(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error
 	AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error)
 	Hold(ctx context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error)
-	ResendInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error)
+	RetryInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error)
 }
 
 // Lister lists outbound MMS as Plivo has them, in pages of at most mms.ListPage.
@@ -237,8 +237,8 @@ func (r *reconciler) resolve(ctx context.Context, d mms.Doubt, resolution mms.Re
 		resolved, err = r.store.Hold(ctx, d.AttemptRef, mms.ReasonAmbiguous)
 	case mms.HoldByPolicy:
 		resolved, err = r.store.Hold(ctx, d.AttemptRef, mms.ReasonNotFound)
-	case mms.Resend:
-		resolved, err = r.store.ResendInDoubt(ctx, d.AttemptRef)
+	case mms.Retry:
+		resolved, err = r.store.RetryInDoubt(ctx, d.AttemptRef)
 	default:
 		return r.store.ScheduleCheck(ctx, d.AttemptRef, resolution.Wait, fmt.Sprintf("nothing found; next check in %s", resolution.Wait.Round(time.Second)))
 	}

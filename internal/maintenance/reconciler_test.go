@@ -55,7 +55,7 @@ func (s *fakeReconcilerStore) Hold(_ context.Context, ref mms.AttemptRef, reason
 	return true, nil
 }
 
-func (s *fakeReconcilerStore) ResendInDoubt(_ context.Context, ref mms.AttemptRef) (bool, error) {
+func (s *fakeReconcilerStore) RetryInDoubt(_ context.Context, ref mms.AttemptRef) (bool, error) {
 	s.decide(ref, "resend %s", shortID(ref.MessageID))
 	return true, nil
 }

@@ -60,8 +60,8 @@ type Batch struct {
 	Paused    Reason         // why all sending is paused; empty if it is not
 }
 
-// Open counts the messages that Plivo has yet to accept.
-func (b Batch) Open() int {
+// Remaining counts the messages that Plivo has yet to accept.
+func (b Batch) Remaining() int {
 	open := 0
 	for status, n := range b.Counts {
 		if !status.Final() && status != Sent && status != Submitted {
@@ -71,7 +71,7 @@ func (b Batch) Open() int {
 	return open
 }
 
-func (b Batch) isDone() bool { return !b.HasUnsent && b.Open() == 0 }
+func (b Batch) isDone() bool { return !b.HasUnsent && b.Remaining() == 0 }
 
 // Title is the batch's progress as a heading.
 func (b Batch) Title() string {
@@ -91,7 +91,7 @@ func (b Batch) Title() string {
 // Explain describes the batch's progress in plain language. Its messages must have
 // been counted.
 func (b Batch) Explain() string {
-	remaining := Counted(b.Open(), "message") + " remaining."
+	remaining := Counted(b.Remaining(), "message") + " remaining."
 	switch {
 	case b.State == BatchCanceled:
 		return "The batch is canceled. Messages already submitted to Plivo are not recalled."
@@ -136,8 +136,8 @@ func (e RowErrors) Error() string {
 	return fmt.Sprintf("%d rows of the batch have errors", e.Rejected)
 }
 
-// Shown returns as many violations as a response may list.
-func (e RowErrors) Shown() []RowError { return e.Errors[:min(len(e.Errors), errorsShown)] }
+// First returns as many violations as a response may list.
+func (e RowErrors) First() []RowError { return e.Errors[:min(len(e.Errors), errorsShown)] }
 
 // BatchRequest asks the store to create a batch, unless a cap or the idempotency
 // key forbids it.

@@ -81,12 +81,12 @@ const (
 	Adopt                               // Plivo has the message: Found
 	HoldAmbiguous                       // the match is not certain: a person has to decide
 	HoldByPolicy                        // nothing matches, and the policy wants a person to decide
-	Resend                              // nothing matches after the full wait: Plivo does not have it, as far as can be known
+	Retry                               // nothing matches after the full wait: Plivo does not have it, as far as can be known
 )
 
 // String names the kind in logs.
 func (k ResolutionKind) String() string {
-	return [...]string{"check again", "adopt", "hold as ambiguous", "hold by policy", "resend"}[k]
+	return [...]string{"check again", "adopt", "hold as ambiguous", "hold by policy", "retry"}[k]
 }
 
 // DoubtPolicy says how long to look for evidence, and what to do if there is none.
@@ -108,7 +108,7 @@ func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 	case p.Hold:
 		return Resolution{Kind: HoldByPolicy}
 	default:
-		return Resolution{Kind: Resend}
+		return Resolution{Kind: Retry}
 	}
 }
 
@@ -128,9 +128,9 @@ type Decision string
 // The decisions.
 const (
 	DecideSent   Decision = "was_sent"
-	DecideResend Decision = "resend"
+	DecideRetry  Decision = "retry"
 	DecideGiveUp Decision = "give_up"
 )
 
 // Decisions returns all decisions.
-func Decisions() []Decision { return []Decision{DecideSent, DecideResend, DecideGiveUp} }
+func Decisions() []Decision { return []Decision{DecideSent, DecideRetry, DecideGiveUp} }

@@ -25,8 +25,8 @@ func TestResolve(t *testing.T) {
 		"no match, first check":                   {policy, 0, false, nil, Resolution{Kind: CheckAgain, Wait: 5 * time.Second}},
 		"no match, later check":                   {policy, time.Minute, false, nil, Resolution{Kind: CheckAgain, Wait: time.Minute}},
 		"no match, last check":                    {policy, 170 * time.Second, false, nil, Resolution{Kind: CheckAgain, Wait: 10 * time.Second}},
-		"no match after the wait":                 {policy, 3 * time.Minute, false, nil, Resolution{Kind: Resend}},
-		"no match after the wait, ambiguous pair": {policy, 3 * time.Minute, true, nil, Resolution{Kind: Resend}},
+		"no match after the wait":                 {policy, 3 * time.Minute, false, nil, Resolution{Kind: Retry}},
+		"no match after the wait, ambiguous pair": {policy, 3 * time.Minute, true, nil, Resolution{Kind: Retry}},
 		"no match after the wait, hold":           {DoubtPolicy{Wait: time.Minute, Hold: true}, time.Minute, false, nil, Resolution{Kind: HoldByPolicy}},
 	}
 	for name, tt := range tests {

@@ -32,7 +32,7 @@ const (
 	ReasonNotFound               Reason = "not_found"       // no listed message matches after the full wait
 	ReasonDecidedSent            Reason = "decided_sent"    // a person decided
 	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person decided
-	ReasonDecidedResend          Reason = "decided_resend"  // a person decided
+	ReasonDecidedRetry           Reason = "decided_retry"   // a person decided
 )
 
 var reasonDescriptions = map[Reason]string{
@@ -57,7 +57,7 @@ var reasonDescriptions = map[Reason]string{
 	ReasonNotFound:               "Plivo does not list the message after the full waiting time.",
 	ReasonDecidedSent:            "A person decided that it was sent.",
 	ReasonDecidedGiveUp:          "A person decided not to send it again.",
-	ReasonDecidedResend:          "A person decided to send it again.",
+	ReasonDecidedRetry:           "A person decided to send it again.",
 }
 
 // Description explains the reason in a sentence; "" for no reason. An unknown

@@ -58,7 +58,7 @@ func TestSendSubmitsAllFields(t *testing.T) {
 	t.Parallel()
 	sim, url := newSimulator(t)
 	s := submission()
-	s.CallbackURL = "https://mms.example.com/webhooks/plivo/status/token"
+	s.CallbackURL = "https://mms.example.com/callbacks/plivo/status/token"
 	verdict := mms.Judge(newClient(t, url, authToken).Send(t.Context(), s))
 	ledger := sim.Ledger()
 	if len(ledger) != 1 {

@@ -46,7 +46,7 @@ var checks = []check{
 	{"I2", "messages accepted more than once without a resend in their events", `
 		SELECT count(*) FROM (` + acceptedTwice + `) t WHERE NOT EXISTS (
 			SELECT FROM message_events e WHERE e.message_id = t.message_id
-			AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_resend')))`, false},
+			AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_retry')))`, false},
 	{"I4", "messages whose status differs from their last event's", `
 		SELECT count(*) FROM messages m WHERE m.status IS DISTINCT FROM (
 			SELECT e.status FROM message_events e WHERE e.message_id = m.id ORDER BY e.id DESC LIMIT 1)`, false},
@@ -119,7 +119,7 @@ func (s *Store) Audit(ctx context.Context) ([]audit.Finding, error) {
 const selectAttemptRecords = `
 SELECT a.token, a.message_id, a.ordinal, a.started_at, coalesce(a.plivo_uuid, '') AS plivo_uuid, coalesce(a.outcome, '') AS outcome, m.status,
     (SELECT count(*) FROM message_events e WHERE e.message_id = m.id
-     AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_resend'))) AS resends
+     AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_retry'))) AS resends
 FROM attempts a JOIN messages m ON m.id = a.message_id`
 
 // AttemptRecords returns all attempts by token, to compare them with Plivo's records.
@@ -141,7 +141,7 @@ func (s *Store) AttemptRecords(ctx context.Context) (map[string]audit.AttemptRec
 	for _, r := range rows {
 		records[r.Token] = audit.AttemptRecord{
 			MessageID: r.MessageID, Ordinal: r.Ordinal, StartedAt: r.StartedAt, PlivoUUID: r.PlivoUUID,
-			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Resends: r.Resends,
+			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Retries: r.Resends,
 		}
 	}
 	return records, nil

@@ -97,7 +97,7 @@ func (w *batchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (mms.B
 		// One message is enough: a change makes its owner's pages reload their lists.
 		w.store.noteChanged(w.lastMessage)
 	}
-	return mms.BatchResult{Batch: batch, Errors: rejected.Shown()}, nil
+	return mms.BatchResult{Batch: batch, Errors: rejected.First()}, nil
 }
 
 // Rollback discards the batch. After Commit it does nothing.

@@ -71,8 +71,8 @@ func TestBatchIsStored(t *testing.T) {
 		t.Fatalf("%+v, %v", result, err)
 	}
 	got, err := store.Batch(t.Context(), owner, r.ID)
-	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Open() != 5 {
-		t.Errorf("Batch(): counts (-want +got):\n%s%d open, %v", diff, got.Open(), err)
+	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Remaining() != 5 {
+		t.Errorf("Batch(): counts (-want +got):\n%s%d open, %v", diff, got.Remaining(), err)
 	}
 	if !got.HasUnsent || got.Paused != "" {
 		t.Errorf("got HasUnsent %t, Paused %q, want true and none", got.HasUnsent, got.Paused)

@@ -108,8 +108,8 @@ func (s *Store) Hold(ctx context.Context, ref mms.AttemptRef, reason mms.Reason)
 	return changed == 1, err
 }
 
-// resendInDoubt queues a message again. The outcome of the attempt stays unknown.
-const resendInDoubt = `
+// retryInDoubt queues a message again. The outcome of the attempt stays unknown.
+const retryInDoubt = `
 WITH changed AS (
     UPDATE messages SET status = 'queued', reason = 'not_found', held = false, next_attempt_at = now(), task_check_at = now(),
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
@@ -123,10 +123,10 @@ WITH changed AS (
 )
 SELECT id FROM changed, pg_notify('task_check', '')`
 
-// ResendInDoubt queues a message again after no evidence was found that Plivo has it. It
+// RetryInDoubt queues a message again after no evidence was found that Plivo has it. It
 // reports false when the message is not in doubt any more, or held.
-func (s *Store) ResendInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error) {
-	changed, err := s.exec(ctx, "requeueing a message in doubt", resendInDoubt, ref.MessageID, ref.Ordinal)
+func (s *Store) RetryInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, error) {
+	changed, err := s.exec(ctx, "requeueing a message in doubt", retryInDoubt, ref.MessageID, ref.Ordinal)
 	return changed == 1, err
 }
 
@@ -154,16 +154,16 @@ WITH changed AS (
 )
 SELECT id FROM changed`
 
-const decideResend = `
+const decideRetry = `
 WITH changed AS (
-    UPDATE messages SET status = 'queued', reason = 'decided_resend', held = false, next_attempt_at = now(), task_check_at = now(),
+    UPDATE messages SET status = 'queued', reason = 'decided_retry', held = false, next_attempt_at = now(), task_check_at = now(),
         expires_at = greatest(expires_at, now() + interval '3 hours'),
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
     WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
     RETURNING id, status, attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
-    SELECT id, 'decided', status, attempts, 'decided_resend' FROM changed
+    SELECT id, 'decided', status, attempts, 'decided_retry' FROM changed
 )
 SELECT id FROM changed, pg_notify('task_check', '')`
 
@@ -179,7 +179,7 @@ func (s *Store) Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision)
 	case mms.DecideGiveUp:
 		changed, err = s.exec(ctx, doing, decideFinal, id, owner, string(mms.Failed), string(mms.ReasonDecidedGiveUp))
 	default:
-		changed, err = s.exec(ctx, doing, decideResend, id, owner)
+		changed, err = s.exec(ctx, doing, decideRetry, id, owner)
 	}
 	if err != nil {
 		return err

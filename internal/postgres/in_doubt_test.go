@@ -88,7 +88,7 @@ func TestResolvingADoubt(t *testing.T) {
 			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "delivered"})
 		}, mms.Delivered, "evidence_found>submitted status_polled>delivered"},
 		"not found": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.ResendInDoubt(t.Context(), ref)
+			return s.RetryInDoubt(t.Context(), ref)
 		}, mms.Queued, "no_evidence>queued"},
 		"held": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.Hold(t.Context(), ref, mms.ReasonAmbiguous)
@@ -117,7 +117,7 @@ func TestLateEvidencePreventsAResend(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m, ref, _ := doubt(t, store, owner)
-	if _, err := store.ResendInDoubt(t.Context(), ref); err != nil {
+	if _, err := store.RetryInDoubt(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
 	if ok, err := adopt(t.Context(), store, ref, "u-1"); err != nil || !ok {
@@ -178,7 +178,7 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 			t.Parallel()
 			store, owner := newStore(t)
 			m, first, _ := doubt(t, store, owner)
-			if _, err := store.ResendInDoubt(t.Context(), first); err != nil {
+			if _, err := store.RetryInDoubt(t.Context(), first); err != nil {
 				t.Fatal(err)
 			}
 			tt.change(t, store, m)
@@ -280,7 +280,7 @@ func TestAttemptIsClosedAfterProofOfAnother(t *testing.T) {
 			t.Parallel()
 			store, owner := newStore(t)
 			m, first, _ := doubt(t, store, owner)
-			if _, err := store.ResendInDoubt(t.Context(), first); err != nil {
+			if _, err := store.RetryInDoubt(t.Context(), first); err != nil {
 				t.Fatal(err)
 			}
 			second, _ := claim(t, store, m.ID)
@@ -314,7 +314,7 @@ func TestPlivoUUIDProvesOneAttempt(t *testing.T) {
 
 func TestDecisions(t *testing.T) {
 	t.Parallel()
-	for decision, want := range map[mms.Decision]mms.Status{mms.DecideSent: mms.Sent, mms.DecideResend: mms.Queued, mms.DecideGiveUp: mms.Failed} {
+	for decision, want := range map[mms.Decision]mms.Status{mms.DecideSent: mms.Sent, mms.DecideRetry: mms.Queued, mms.DecideGiveUp: mms.Failed} {
 		t.Run(string(decision), func(t *testing.T) {
 			t.Parallel()
 			store, owner := newStore(t)

@@ -13,14 +13,14 @@ import (
 )
 
 // keyColumns are the columns of a keyRow. The table must be aliased as k.
-const keyColumns = `k.id, k.user_id, k.name, k.hint, k.scopes, coalesce(k.daily_cap, 0) AS daily_cap, k.created_at, k.last_used_at,
+const keyColumns = `k.id, k.user_id, k.name, k.prefix, k.scopes, coalesce(k.daily_cap, 0) AS daily_cap, k.created_at, k.last_used_at,
     k.expires_at, k.revoked_at, coalesce(k.expires_at <= now(), false) AS expired`
 
 type keyRow struct {
 	ID         uuid.UUID      `db:"id"`
 	UserID     uuid.UUID      `db:"user_id"`
 	Name       string         `db:"name"`
-	Hint       string         `db:"hint"`
+	Prefix     string         `db:"prefix"`
 	Scopes     pq.StringArray `db:"scopes"`
 	DailyCap   int            `db:"daily_cap"`
 	CreatedAt  time.Time      `db:"created_at"`
@@ -36,13 +36,13 @@ func (r keyRow) key() identity.Key {
 		scopes[i] = identity.Scope(scope)
 	}
 	return identity.Key{
-		ID: r.ID, UserID: r.UserID, Name: r.Name, Hint: r.Hint, Scopes: scopes, DailyCap: r.DailyCap, CreatedAt: r.CreatedAt,
+		ID: r.ID, UserID: r.UserID, Name: r.Name, Prefix: r.Prefix, Scopes: scopes, DailyCap: r.DailyCap, CreatedAt: r.CreatedAt,
 		LastUsedAt: r.LastUsedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt, Expired: r.Expired,
 	}
 }
 
 const insertKey = `
-INSERT INTO api_keys AS k (id, user_id, name, hint, scopes, daily_cap, key_hash, expires_at)
+INSERT INTO api_keys AS k (id, user_id, name, prefix, scopes, daily_cap, key_hash, expires_at)
 SELECT $1, $2, $3, $4, $5, nullif($6, 0), $7, now() + $8 * interval '1 day'
 WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL AND coalesce(expires_at > now(), true)) < $9
 RETURNING ` + keyColumns
@@ -53,7 +53,7 @@ RETURNING ` + keyColumns
 func (s *Store) CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error) {
 	var row keyRow
 	err := s.db.GetContext(ctx, &row, insertKey,
-		k.ID, k.UserID, k.Name, k.Hint, pq.Array(k.Scopes), k.DailyCap, hash[:], days, identity.MaxKeys)
+		k.ID, k.UserID, k.Name, k.Prefix, pq.Array(k.Scopes), k.DailyCap, hash[:], days, identity.MaxKeys)
 	if errors.Is(err, sql.ErrNoRows) {
 		return identity.Key{}, identity.ErrTooManyKeys
 	}

@@ -38,7 +38,7 @@ func TestAPIKeys(t *testing.T) {
 		t.Errorf("PrincipalByKey() = %+v, %v, want Ada with scope read", principal, err)
 	}
 	keys, err := store.Keys(t.Context(), ada)
-	if err != nil || len(keys) != 1 || keys[0].LastUsedAt == nil || !keys[0].Valid() || keys[0].Hint != string(secret)[:8] {
+	if err != nil || len(keys) != 1 || keys[0].LastUsedAt == nil || !keys[0].Valid() || keys[0].Prefix != string(secret)[:8] {
 		t.Errorf("Keys() = %+v, %v, want one used key", keys, err)
 	}
 	if _, err := store.PrincipalByKey(t.Context(), identity.KeySecret("pc_wrong").Hash()); !errors.Is(err, identity.ErrNoKey) {

@@ -18,7 +18,7 @@ import (
 
 // Names as operators see them in asynqmon.
 const (
-	Name            = "messages" // queue of messages with normal priority
+	MessageQueue    = "messages" // queue of messages with normal priority
 	messageTaskType = "mms:send"
 )
 
@@ -28,9 +28,9 @@ var queues = map[mms.Priority]struct {
 	name   string
 	weight int
 }{
-	mms.High:   {Name + "-high", 6},
-	mms.Normal: {Name, 3},
-	mms.Bulk:   {Name + "-bulk", 1},
+	mms.High:   {MessageQueue + "-high", 6},
+	mms.Normal: {MessageQueue, 3},
+	mms.Bulk:   {MessageQueue + "-bulk", 1},
 }
 
 // Webhook events have their own queue and server, so that a slow receiver does

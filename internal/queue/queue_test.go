@@ -61,7 +61,7 @@ func (q testQueue) serve(t *testing.T, process func(context.Context, uuid.UUID) 
 
 func (q testQueue) info(t *testing.T, task mms.Task) *asynq.TaskInfo {
 	t.Helper()
-	info, err := q.inspector.GetTaskInfo(queue.Name, task.MessageID.String()+":1")
+	info, err := q.inspector.GetTaskInfo(queue.MessageQueue, task.MessageID.String()+":1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestTaskContainsOnlyTheMessageID(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	info, err := q.inspector.GetQueueInfo(queue.Name)
+	info, err := q.inspector.GetQueueInfo(queue.MessageQueue)
 	if err != nil || info.Size != 1 {
 		t.Fatalf("got queue %+v, %v, want one task", info, err)
 	}
@@ -104,7 +104,7 @@ func TestServerProcessesAndRemovesTask(t *testing.T) {
 		t.Fatal("the task was not processed within 10 s")
 	}
 	testkit.Eventually(t, "the task is gone", func() bool {
-		_, err := q.inspector.GetTaskInfo(queue.Name, task.MessageID.String()+":1")
+		_, err := q.inspector.GetTaskInfo(queue.MessageQueue, task.MessageID.String()+":1")
 		return errors.Is(err, asynq.ErrTaskNotFound)
 	})
 }
@@ -149,12 +149,12 @@ func TestTaskWithoutMessageIDIsArchived(t *testing.T) {
 		t.Error("the task was processed")
 		return mms.TaskResult{}
 	})
-	invalid, err := asynq.NewClientFromRedisClient(q.redis).Enqueue(asynq.NewTask("mms:send", []byte("nonsense")), asynq.Queue(queue.Name))
+	invalid, err := asynq.NewClientFromRedisClient(q.redis).Enqueue(asynq.NewTask("mms:send", []byte("nonsense")), asynq.Queue(queue.MessageQueue))
 	if err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the task is archived", func() bool {
-		info, err := q.inspector.GetTaskInfo(queue.Name, invalid.ID)
+		info, err := q.inspector.GetTaskInfo(queue.MessageQueue, invalid.ID)
 		return err == nil && info.State == asynq.TaskStateArchived
 	})
 }
@@ -193,7 +193,7 @@ func TestEnsureTask(t *testing.T) {
 		}, mms.TaskPresent},
 		"archived": {func(t *testing.T, q testQueue, task mms.Task) {
 			enqueue(t, q, task)
-			if err := q.inspector.ArchiveTask(queue.Name, task.MessageID.String()+":1"); err != nil {
+			if err := q.inspector.ArchiveTask(queue.MessageQueue, task.MessageID.String()+":1"); err != nil {
 				t.Fatal(err)
 			}
 		}, mms.TaskStuck},
@@ -300,7 +300,7 @@ func TestDashboardChangesTasksOnlyIfWritable(t *testing.T) {
 			t.Errorf("pending tasks: got %d %s, want 200 with the message id", w.Code, w.Body)
 		}
 		request(http.MethodDelete, "/api/queues/messages/pending_tasks/"+task.MessageID.String()+":1")
-		_, err = q.inspector.GetTaskInfo(queue.Name, task.MessageID.String()+":1")
+		_, err = q.inspector.GetTaskInfo(queue.MessageQueue, task.MessageID.String()+":1")
 		if deleted := errors.Is(err, asynq.ErrTaskNotFound); deleted != writable {
 			t.Errorf("writable %v: got deleted %v", writable, deleted)
 		}

@@ -123,7 +123,7 @@ func (b *newBatchPage) explain(err error) bool {
 	var violations invalid.Fields
 	var rejected mms.RowErrors
 	var capped mms.CapError
-	var unreadable csvrows.BrokenError
+	var unreadable csvrows.MalformedError
 	switch {
 	case errors.As(err, &violations):
 		for _, v := range violations {
@@ -199,7 +199,7 @@ func (p *Pages) batch(w http.ResponseWriter, r *http.Request, principal identity
 		p.fail(w, r, err)
 		return
 	}
-	body := batchPage{Batch: batch, Open: batch.Open(), Errors: rowErrors, MoreErrors: more, Statuses: mms.Statuses()}
+	body := batchPage{Batch: batch, Open: batch.Remaining(), Errors: rowErrors, MoreErrors: more, Statuses: mms.Statuses()}
 	if batch.Created > 0 {
 		body.Percent = 100 * (batch.Created - body.Open) / batch.Created
 	}

@@ -165,7 +165,7 @@ function live() {
       if (!one) refresh();
     };
     source.addEventListener("message", (event) => { if (event.lastEventId !== region.dataset.version) refresh(); });
-    source.addEventListener("news", refresh);
+    source.addEventListener("changed", refresh);
     source.onerror = checkConnection;
   }
 
