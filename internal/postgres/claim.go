@@ -79,7 +79,7 @@ WITH target AS (
 // seconds.
 const claimMessages = `
 WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::text[]) AS u (id, token)
+    SELECT * FROM unnest((SELECT $1::uuid[]), $2::text[]) AS u (id, token)
 ), target AS (
     SELECT m.id, m.sender, m.recipient FROM input JOIN messages m ON m.id = input.id JOIN rate_limits ON rate_limits.name = m.sender
     WHERE rate_limits.interval_seconds = 0 AND ` + claimable + `

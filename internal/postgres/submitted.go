@@ -22,7 +22,7 @@ import (
 // status, $5 API id, $6 event kind.
 const recordSubmitted = `
 WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::text[], $6::text[]) AS u (id, ordinal, uuid, http_status, api_id, kind)
+    SELECT * FROM unnest((SELECT $1::uuid[]), $2::int[], $3::text[], $4::int[], $5::text[], $6::text[]) AS u (id, ordinal, uuid, http_status, api_id, kind)
 ), locked AS (
     SELECT input.* FROM messages m JOIN input ON input.id = m.id ORDER BY m.id FOR UPDATE OF m
 ), attempt AS (
