@@ -1,0 +1,9 @@
+package postgres
+
+// Statements whose plans TestGenericPlansUseIndexes checks.
+var (
+	TakeUnreportedStatement = takeUnreported
+	MediansStatement        = mediansOfUser
+	OwnersStatement         = selectOwners
+	VersionsStatement       = selectVersions
+)
