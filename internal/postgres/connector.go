@@ -17,7 +17,7 @@ import (
 // The server's own limits are a little shorter than the client's. Without them a
 // statement that waits for a lock would still be carried out after its caller was
 // told that it failed, and the open transaction of a stopped process would keep
-// its locks.
+// its locks. JIT compilation is off: see docs/decisions/0006-no-jit.md.
 func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	config, err := pq.NewConfig(url)
 	if err != nil {
@@ -28,12 +28,13 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	if err != nil {
 		return nil, errors.New("opening the database: its URL cannot be used") // see above
 	}
-	if timeout == 0 {
-		return connector, nil
+	setup := "SET jit = off"
+	if timeout > 0 {
+		connector.Dialer(timeoutDialer{dialer: net.Dialer{Timeout: dialTimeout}, timeout: timeout * 11 / 10})
+		setup += fmt.Sprintf("; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d",
+			(timeout * 9 / 10).Milliseconds(), timeout.Milliseconds())
 	}
-	connector.Dialer(timeoutDialer{dialer: net.Dialer{Timeout: dialTimeout}, timeout: timeout * 11 / 10})
-	return sessionConnector{Connector: connector, setup: fmt.Sprintf(
-		"SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d", (timeout * 9 / 10).Milliseconds(), timeout.Milliseconds())}, nil
+	return sessionConnector{Connector: connector, setup: setup}, nil
 }
 
 // sessionConnector runs setup on each new connection. Settings could also be

@@ -108,7 +108,7 @@ FROM messages m WHERE m.user_id = $1`
 // the number of messages. Words are in another table, which makes a message about
 // ten times as expensive to check.
 const (
-	firstWordSpan = 1_000 // messages
+	firstWordSpan = 250 // messages
 	wordSpan      = 5_000
 	senderSpan    = 50_000
 	searchTime    = 250 * time.Millisecond
