@@ -1,6 +1,6 @@
--- The schema of Postcard. Postgres is the record of every message; Redis only
--- holds hints about what to process next. All times are the database's own,
--- unless a comment names another clock.
+-- The schema of Postcard. Postgres is the record of every message; the queue in
+-- Redis can be rebuilt from it. All times are by the database's clock, unless a
+-- comment names another.
 
 -- +goose Up
 
@@ -14,7 +14,7 @@ CREATE TABLE users (
     CONSTRAINT users_email_taken UNIQUE (email)
 );
 
--- Columns as scs's postgresstore reads them.
+-- Sessions of the web UI, with the columns of scs's postgresstore.
 CREATE TABLE sessions (
     token  text        PRIMARY KEY,
     data   bytea       NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE throttles (
 );
 CREATE INDEX throttles_window_ends ON throttles (window_ends);
 
--- Only the SHA-256 of a key is stored: the key itself is shown to its owner once.
+-- Only the SHA-256 of a key is stored; its owner sees the key once.
 CREATE TABLE api_keys (
     id           uuid        PRIMARY KEY,
     user_id      uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -62,10 +62,10 @@ CREATE TABLE batches (
 CREATE INDEX batches_of_user ON batches (user_id, id DESC);
 CREATE INDEX batches_sync_pending ON batches (id) WHERE sync_pending;
 
--- What was wrong with rejected rows.
+-- Errors in rejected rows.
 CREATE TABLE batch_errors (
     batch_id uuid NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
-    sequence int  NOT NULL, -- in the order of the rows
+    sequence int  NOT NULL, -- ordered by row
     row      int  NOT NULL, -- from 1
     field    text NOT NULL CHECK (length(field) <= 200),
     rule     text NOT NULL,
@@ -92,7 +92,7 @@ CREATE TABLE messages (
     held             boolean       NOT NULL DEFAULT false, -- in doubt, and a person has to decide
     task_generation  int           NOT NULL DEFAULT 1, -- part of the task id, so that a dead task cannot block a new one
     task_check_at    timestamptz,                      -- when the task relay checks that the message has its task
-    unreported_since timestamptz,                      -- last news from Plivo; polled REPORT_WAIT later; NULL: no need to
+    unreported_since timestamptz,                      -- when Plivo last reported; polled REPORT_WAIT later; NULL: not polled
     priority         smallint      NOT NULL DEFAULT 2 CHECK (priority BETWEEN 1 AND 3), -- 1 high, 2 normal, 3 bulk
     send_at          timestamptz,                      -- not sent before this; NULL: immediately
     metadata         jsonb         NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
@@ -103,7 +103,7 @@ CREATE TABLE messages (
     units            int           CHECK (units >= 0),
     cost             numeric(12, 6) CHECK (cost >= 0), -- in US dollars, as Plivo charged it
     carrier_sent_at  timestamptz,                      -- when Plivo handed it to the carrier, by Plivo's clock
-    carrier_report_at timestamptz,                     -- when the carrier's receipt came, by Plivo's clock
+    carrier_report_at timestamptz,                     -- when the carrier reported, by Plivo's clock
     created_at       timestamptz   NOT NULL DEFAULT now(),
     updated_at       timestamptz   NOT NULL DEFAULT now(),
     final_at         timestamptz,
@@ -127,13 +127,13 @@ CREATE TABLE messages (
         CHECK (plivo_uuid IS NULL OR status NOT IN ('scheduled', 'queued', 'sending', 'in_doubt'))
 );
 -- Each change of status adds an entry to every index of messages that is not
--- partial, so there are few.
+-- partial. Keep these few.
 CREATE UNIQUE INDEX messages_plivo_uuid_key ON messages (plivo_uuid) WHERE plivo_uuid IS NOT NULL;
 CREATE INDEX messages_of_user ON messages (user_id, id DESC);
 CREATE INDEX messages_of_user_by_status ON messages (user_id, status, id DESC);
 CREATE INDEX messages_task_check ON messages (task_check_at) WHERE task_check_at IS NOT NULL;
--- At most one message of a pair of numbers is in flight or in doubt: a message
--- that Plivo lists for the pair can then only be that one.
+-- At most one message per pair of numbers is in flight or in doubt, so that a message
+-- that Plivo lists for the pair can be identified.
 CREATE UNIQUE INDEX messages_one_in_flight_per_pair ON messages (sender, recipient)
     WHERE status = 'sending' OR (status = 'in_doubt' AND NOT held);
 CREATE INDEX messages_backlog ON messages (sender, priority, id) WHERE backlog_state = 'waiting';
@@ -152,7 +152,7 @@ CREATE TABLE message_media (
     PRIMARY KEY (message_id, position)
 );
 
--- What messages are searched by. It never changes; in the table messages each
+-- The searchable parts of messages. In a table of their own because in messages each
 -- change of status would add an entry to these indexes.
 CREATE TABLE message_search (
     message_id uuid     PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
@@ -175,7 +175,7 @@ CREATE TABLE attempts (
     http_status   int,                  -- NULL: no response was read
     plivo_uuid    text,
     api_id        text        NOT NULL DEFAULT '' CHECK (length(api_id) <= 100),
-    detail        text        NOT NULL DEFAULT '' CHECK (length(detail) <= 2000), -- what Plivo or the network said
+    detail        text        NOT NULL DEFAULT '' CHECK (length(detail) <= 2000), -- Plivo's or the network's error
     next_check_at timestamptz,          -- when the reconciler looks for evidence, while in doubt
     PRIMARY KEY (message_id, ordinal),
     CHECK ((outcome IS NULL) = (finished_at IS NULL)),
@@ -185,10 +185,11 @@ CREATE UNIQUE INDEX attempts_plivo_uuid_key ON attempts (plivo_uuid) WHERE plivo
 CREATE UNIQUE INDEX attempts_one_open_per_message ON attempts (message_id) WHERE outcome IS NULL;
 CREATE INDEX attempts_open_leases ON attempts (lease_until) WHERE outcome IS NULL;
 CREATE INDEX attempts_next_check ON attempts (next_check_at) WHERE next_check_at IS NOT NULL;
--- The number of attempts in a span of time decides how Plivo's list is queried.
+-- For the number of attempts in a span of time, which decides how Plivo's list is
+-- queried.
 CREATE INDEX attempts_started ON attempts USING brin (started_at);
 
--- Everything that happened to a message, in order. Rows are only ever added.
+-- The history of each message. Append-only.
 CREATE TABLE message_events (
     id         bigint      GENERATED ALWAYS AS IDENTITY,
     message_id uuid        NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
@@ -209,7 +210,7 @@ END $$;
 CREATE TRIGGER message_events_append_only BEFORE UPDATE ON message_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change_of_event();
 
--- What was created under a client's idempotency key, for 24 hours.
+-- The message or batch created with a client's idempotency key, for 24 hours.
 CREATE TABLE idempotency_keys (
     user_id     uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     key         text        NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
@@ -225,7 +226,7 @@ CREATE INDEX idempotency_keys_message ON idempotency_keys (message_id) WHERE mes
 CREATE INDEX idempotency_keys_batch ON idempotency_keys (batch_id) WHERE batch_id IS NOT NULL;
 
 -- How many messages a user or an API key created in a day, UTC: the sum over the
--- shards. With several shards, simultaneous requests rarely wait for each other.
+-- shards. Several shards keep concurrent requests from waiting for each other.
 CREATE TABLE daily_counts (
     holder   uuid     NOT NULL,
     day      date     NOT NULL,
@@ -244,24 +245,24 @@ CREATE TABLE rate_limits (
     released_until   timestamptz      NOT NULL DEFAULT '-infinity' -- until then a released message is on its way
 );
 
--- Why nothing is sent at present. One row pauses all sending.
+-- Reasons why sending is paused. While there is a row, nothing is sent.
 CREATE TABLE pauses (
     cause    text        PRIMARY KEY,
-    detail   text        NOT NULL DEFAULT '', -- what Plivo said
+    detail   text        NOT NULL DEFAULT '', -- Plivo's error
     since    timestamptz NOT NULL DEFAULT now(),
     probe_at timestamptz NOT NULL -- when the next message probes whether sending works again
 );
 
--- Jobs that one process at a time may run. A lease expires by itself when its
--- process is killed or stopped.
+-- Jobs that only one process may run at a time. The lease of a killed or stopped
+-- process expires.
 CREATE TABLE leases (
     name       text        PRIMARY KEY,
     holder     uuid        NOT NULL,
     expires_at timestamptz NOT NULL
 );
 
--- Pairs of numbers that must not be sent to: Plivo said that the recipient opted
--- out, the recipient texted STOP, or an admin entered the pair.
+-- Pairs of numbers between which nothing is sent: Plivo reported that the recipient
+-- opted out, the recipient texted STOP, or an admin added the pair.
 CREATE TABLE suppressions (
     sender     text        NOT NULL CONSTRAINT suppressions_sender CHECK (sender ~ '^\+[1-9][0-9]{6,14}$'),
     recipient  text        NOT NULL CONSTRAINT suppressions_recipient CHECK (recipient ~ '^\+[1-9][0-9]{6,14}$'),
@@ -270,7 +271,7 @@ CREATE TABLE suppressions (
     PRIMARY KEY (sender, recipient)
 );
 
--- Messages that people sent to one of our numbers.
+-- Messages sent to one of our numbers.
 CREATE TABLE inbound_messages (
     id          uuid        PRIMARY KEY, -- UUIDv7
     plivo_uuid  text        NOT NULL UNIQUE CHECK (length(plivo_uuid) <= 100),
@@ -283,8 +284,7 @@ CREATE TABLE inbound_messages (
 );
 CREATE INDEX inbound_of_pair ON inbound_messages (to_number, from_number, received_at);
 
--- Users' own endpoints, which receive an event for each change of a message's
--- status.
+-- Users' endpoints that receive an event for each change of a message's status.
 CREATE TABLE webhooks (
     id               uuid        PRIMARY KEY, -- UUIDv7
     user_id          uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -303,14 +303,14 @@ CREATE TABLE webhooks (
 );
 CREATE INDEX webhooks_of_user ON webhooks (user_id);
 
--- One event for one webhook, until it is delivered or given up.
+-- Events, one row per webhook. Deleted after 30 days.
 CREATE TABLE webhook_events (
-    id            uuid        PRIMARY KEY DEFAULT gen_random_uuid(), -- the same for each delivery, so that receivers recognise repeats
+    id            uuid        PRIMARY KEY DEFAULT gen_random_uuid(), -- the same for each delivery attempt, so that receivers can detect repeats
     sequence      bigint      GENERATED ALWAYS AS IDENTITY,
     webhook_id    uuid        NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     message_id    uuid        REFERENCES messages (id) ON DELETE CASCADE, -- NULL: a test
     status        text        NOT NULL DEFAULT '',
-    version       bigint      NOT NULL DEFAULT 0, -- of the message, so that receivers can sort
+    version       bigint      NOT NULL DEFAULT 0, -- of the message, so that receivers can order events
     reason        text        NOT NULL DEFAULT '',
     plivo_code    text        NOT NULL DEFAULT '',
     occurred_at   timestamptz NOT NULL DEFAULT now(),
@@ -328,8 +328,8 @@ CREATE INDEX webhook_events_pending ON webhook_events (task_check_at) WHERE stat
 CREATE INDEX webhook_events_of_message ON webhook_events (message_id);
 CREATE INDEX webhook_events_age ON webhook_events (occurred_at);
 
--- A change of status and its webhook events are one transaction, whichever
--- statement makes the change.
+-- A trigger, so that every statement that changes a status creates the webhook events
+-- in the same transaction.
 -- +goose StatementBegin
 CREATE FUNCTION create_webhook_events() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -342,8 +342,8 @@ END $$;
 CREATE TRIGGER messages_webhook_events AFTER UPDATE OF status ON messages FOR EACH ROW
     WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION create_webhook_events();
 
--- Messages per day, UTC, and status. Hours that are over are added once (see
--- stats_days), so that an overview of many days reads a few rows.
+-- Messages per UTC day, status and reason, so that an overview of many days reads few
+-- rows. internal/postgres/stats.go describes the rollup.
 CREATE TABLE stats_totals (
     user_id    uuid NOT NULL, -- 00000000-...: everyone
     day        date NOT NULL, -- UTC
@@ -355,10 +355,9 @@ CREATE TABLE stats_totals (
 );
 CREATE INDEX stats_totals_day ON stats_totals (day);
 
--- How much of each day is in stats_totals: messages created before
--- counted_until. Those before planned_until are added next, once every
--- transaction that is older than planned_by has ended: it may have changed them
--- while changes were not yet recorded.
+-- How much of each day is in stats_totals: the messages created before
+-- counted_until. Those before planned_until are added next, once every transaction
+-- older than planned_by has ended.
 CREATE TABLE stats_days (
     day           date        PRIMARY KEY,
     counted_until timestamptz NOT NULL,
@@ -366,8 +365,8 @@ CREATE TABLE stats_days (
     planned_by    xid8        NOT NULL DEFAULT pg_current_xact_id()
 );
 
--- Differences to past hours that are not in stats_totals yet. Changes of
--- messages only insert here, so that they never wait for each other.
+-- Changes of messages of past hours that are not in stats_totals yet. Insert-only for
+-- the statements that change messages, so that they never wait for each other.
 CREATE TABLE stats_changes (
     user_id    uuid        NOT NULL,
     day        date        NOT NULL, -- UTC
@@ -380,7 +379,7 @@ CREATE TABLE stats_changes (
 CREATE INDEX stats_changes_hour ON stats_changes (day, hour);
 CREATE INDEX stats_changes_of_user ON stats_changes (user_id, day, hour);
 
--- Deleted messages stay in the statistics.
+-- Not for DELETE: deleted messages stay in the statistics.
 -- +goose StatementBegin
 CREATE FUNCTION record_stats_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -50,7 +50,7 @@ func New(store Store, logger *slog.Logger) *Hub {
 	}
 }
 
-// Watch is a subscription. News receives a value when something may have changed;
+// Watch is a subscription. Changes receives a value when something may have changed;
 // several changes may be one value. Call Stop to end the subscription.
 type Watch struct {
 	Changes <-chan struct{}
@@ -70,8 +70,8 @@ func (h *Hub) Closed() <-chan struct{} { return h.closed }
 func (h *Hub) watch(r registry, id uuid.UUID) Watch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news, remove := h.add(r, id)
-	return Watch{Changes: news, Stop: remove}
+	wake, remove := h.add(r, id)
+	return Watch{Changes: wake, Stop: remove}
 }
 
 // add adds a channel to a registry. The caller holds h.mu, and must not hold it when it

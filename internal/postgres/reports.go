@@ -90,7 +90,7 @@ func (s *Store) PollSoon(ctx context.Context, ref mms.AttemptRef) error {
 	return wrapError(err, "making a message due for a poll")
 }
 
-// takeUnreported returns messages without news from Plivo for $1 seconds. The ids are
+// takeUnreported returns messages without a report for $1 seconds. The ids are
 // compared as an array, and the attempt is looked up per message, because Postgres
 // may turn the joins into scans of whole tables.
 const takeUnreported = `
@@ -132,8 +132,8 @@ const backOffUnreported = `
 UPDATE messages SET unreported_since = now() + least(now() - updated_at, interval '30 minutes')
 WHERE id = $1 AND unreported_since IS NOT NULL AND final_at IS NULL`
 
-// BackOffUnreported postpones the next poll of a message on which Plivo had no news,
-// by as long as it has been without news, 30 minutes at most.
+// BackOffUnreported postpones the next poll of a message whose state has not changed,
+// by the time since its last change, 30 minutes at most.
 func (s *Store) BackOffUnreported(ctx context.Context, ref mms.AttemptRef) error {
 	_, err := s.db.ExecContext(ctx, backOffUnreported, ref.MessageID)
 	return wrapError(err, "postponing the poll of a message")
@@ -152,7 +152,7 @@ WITH due AS (
 )
 SELECT id FROM m`
 
-// CloseUnreported makes up to limit messages final that have had no news for silence,
+// CloseUnreported makes up to limit messages final that have not changed for silence,
 // after which Plivo sends no report any more. It returns how many.
 func (s *Store) CloseUnreported(ctx context.Context, silence time.Duration, limit int) (int, error) {
 	return s.exec(ctx, "closing unreported messages", closeUnreported, silence.Seconds(), limit)
