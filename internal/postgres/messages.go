@@ -145,7 +145,8 @@ func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mm
 // from the first span. For any other word the text index is used next: when it
 // has few matches, one statement answers the rest of the search.
 func (s *Store) search(ctx context.Context, owner uuid.UUID, p mms.Page, span int) ([]mms.Message, uuid.UUID, error) {
-	deadline := time.Now().Add(searchTime)
+	timer, stop := context.WithTimeout(ctx, searchTime)
+	defer stop()
 	var found []mms.Message
 	for {
 		end, err := s.spanEnd(ctx, owner, p.Before, span)
@@ -158,7 +159,7 @@ func (s *Store) search(ctx context.Context, owner uuid.UUID, p mms.Page, span in
 			return found, next, err
 		}
 		p.Before, p.Limit = end, p.Limit-len(list)
-		if p.Limit == 0 || time.Now().After(deadline) {
+		if p.Limit == 0 || timer.Err() != nil {
 			return found, end, nil
 		}
 		if span != firstWordSpan {
