@@ -12,7 +12,7 @@ import (
 func TestExpiredLeasePutsMessageInDoubt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	lost, alive := accept(t, store, owner), accept(t, store, owner)
+	lost, alive := create(t, store, owner), create(t, store, owner)
 	if _, ok, err := store.Claim(t.Context(), lost.ID, token(), -time.Second); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -21,17 +21,17 @@ func TestExpiredLeasePutsMessageInDoubt(t *testing.T) {
 		t.Errorf("ReapLeases: got %d, %v, want 1", n, err)
 	}
 	h := read(t, store, lost)
-	wantStory(t, h, mms.InDoubt, "created>queued attempt_started>sending in_doubt>in_doubt")
+	wantEvents(t, h, mms.InDoubt, "created>queued attempt_started>sending in_doubt>in_doubt")
 	if h.Reason != mms.ReasonWorkerLost || h.AttemptList[0].Outcome != mms.Unknown {
 		t.Errorf("got message %+v with attempt %+v, want an unknown outcome because the worker was lost", h.Message, h.AttemptList[0])
 	}
-	wantStory(t, read(t, store, alive), mms.Sending, "created>queued attempt_started>sending")
+	wantEvents(t, read(t, store, alive), mms.Sending, "created>queued attempt_started>sending")
 }
 
 func TestOnlyUnexpiredLeasesAreRenewed(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m, lost := accept(t, store, owner), accept(t, store, owner)
+	m, lost := create(t, store, owner), create(t, store, owner)
 	_, open := claim(t, store, m.ID)
 	expired := token()
 	if _, _, err := store.Claim(t.Context(), lost.ID, expired, -time.Second); err != nil {
@@ -48,8 +48,8 @@ func TestOnlyUnexpiredLeasesAreRenewed(t *testing.T) {
 func TestRenewalSkipsLockedAttempts(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	first, firstToken := claim(t, store, accept(t, store, owner).ID)
-	_, secondToken := claim(t, store, accept(t, store, owner).ID)
+	first, firstToken := claim(t, store, create(t, store, owner).ID)
+	_, secondToken := claim(t, store, create(t, store, owner).ID)
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)

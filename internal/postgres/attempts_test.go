@@ -37,13 +37,13 @@ func TestOutcomesOfAttempts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, owner := newStore(t)
-			m := accept(t, store, owner)
+			m := create(t, store, owner)
 			c, _ := claim(t, store, m.ID)
 			if ok, err := tt.record(store, c.AttemptRef); err != nil || !ok {
 				t.Fatalf("got %t, %v, want true", ok, err)
 			}
 			h := read(t, store, m)
-			wantStory(t, h, tt.status, tt.story)
+			wantEvents(t, h, tt.status, tt.story)
 			if h.AttemptList[0].Outcome == "" || h.AttemptList[0].FinishedAt == nil {
 				t.Errorf("got attempt %+v, want it finished", h.AttemptList[0])
 			}
@@ -61,7 +61,7 @@ func TestOutcomesOfAttempts(t *testing.T) {
 func TestLateResponseResolvesADoubt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	c, _ := claim(t, store, m.ID)
 	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse}); err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestLateResponseResolvesADoubt(t *testing.T) {
 		t.Fatalf("RecordSubmitted: got %t, %v, want true", ok, err)
 	}
 	h := read(t, store, m)
-	wantStory(t, h, mms.Submitted, "created>queued attempt_started>sending in_doubt>in_doubt submitted>submitted")
+	wantEvents(t, h, mms.Submitted, "created>queued attempt_started>sending in_doubt>in_doubt submitted>submitted")
 	if ok, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil || ok {
 		t.Errorf("RecordInDoubt of a submitted message: got %t, %v, want false", ok, err)
 	}

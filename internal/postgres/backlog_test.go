@@ -76,7 +76,7 @@ func TestBacklogIsReleasedInOrderOneAtATime(t *testing.T) {
 	store, owner := newStore(t)
 	var ids []uuid.UUID
 	for range 4 {
-		ids = append(ids, accept(t, store, owner).ID)
+		ids = append(ids, create(t, store, owner).ID)
 	}
 	setRateLimit(t, store, time.Hour)
 	if !tryClaim(t, store, ids[1]) {
@@ -92,7 +92,7 @@ func TestBacklogIsReleasedInOrderOneAtATime(t *testing.T) {
 		passInterval(t, store)
 		wantIDs(t, "released", release(t, store), want)
 		wantIDs(t, "released while a released message is on its way", release(t, store))
-		newcomer := accept(t, store, owner).ID
+		newcomer := create(t, store, owner).ID
 		if want != ids[3] && tryClaim(t, store, newcomer) {
 			t.Error("got a claim by a new message ahead of the backlog")
 		}
@@ -108,7 +108,7 @@ func TestRateLimitAllowsOneOfManyConcurrentClaims(t *testing.T) {
 	setRateLimit(t, store, time.Hour)
 	var ids []uuid.UUID
 	for range 20 {
-		ids = append(ids, accept(t, store, owner).ID)
+		ids = append(ids, create(t, store, owner).ID)
 	}
 	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = 'released' WHERE status = 'queued'`); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestQueuePosition(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
-	first, second := accept(t, store, owner).ID, accept(t, store, owner).ID
+	first, second := create(t, store, owner).ID, create(t, store, owner).ID
 	for _, id := range []uuid.UUID{first, second} {
 		if err := store.AddToBacklog(t.Context(), id); err != nil {
 			t.Fatal(err)
@@ -163,7 +163,7 @@ func TestCostDoesNotGrowWithTheBacklog(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
-	first := accept(t, store, owner)
+	first := create(t, store, owner)
 	// Twice as many messages are final, and come first in the table.
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -239,7 +239,7 @@ func pagesRead(t *testing.T, store *postgres.Store, query string, args ...any) i
 func TestExpiredMessageIsNotClaimed(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	expired, valid := accept(t, store, owner), accept(t, store, owner)
+	expired, valid := create(t, store, owner), create(t, store, owner)
 	if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, expired.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestExpiredMessageIsNotClaimed(t *testing.T) {
 		t.Errorf("ExpireQueued: got %d, %v, want 1", n, err)
 	}
 	h := read(t, store, expired)
-	wantStory(t, h, mms.Failed, "created>queued expired>failed")
+	wantEvents(t, h, mms.Failed, "created>queued expired>failed")
 	if !strings.Contains(h.Explain(), "expired") {
 		t.Errorf("got explanation %q", h.Explain())
 	}
@@ -265,7 +265,7 @@ func TestReleaseSkipsLockedMessages(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	setRateLimit(t, store, 50*time.Millisecond)
-	first, second := accept(t, store, owner), accept(t, store, owner)
+	first, second := create(t, store, owner), create(t, store, owner)
 	for _, m := range []mms.Message{first, second} {
 		if err := store.AddToBacklog(t.Context(), m.ID); err != nil {
 			t.Fatal(err)
@@ -293,9 +293,9 @@ func TestPriorities(t *testing.T) {
 	store, owner := newStore(t)
 	var waiting []mms.Message
 	for _, p := range []mms.Priority{mms.Bulk, mms.Bulk, mms.Normal, mms.High} {
-		request := order(owner)
+		request := newRequest(owner)
 		request.Priority = p
-		m := take(t, store, request)
+		m := mustCreate(t, store, request)
 		if err := store.AddToBacklog(t.Context(), m.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +326,7 @@ func TestPriorities(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = CASE WHEN priority = 3 THEN 'waiting' END; UPDATE rate_limits SET next_arrival_at = now()`); err != nil {
 		t.Fatal(err)
 	}
-	normal := accept(t, store, owner)
+	normal := create(t, store, owner)
 	if _, claimed, err := store.Claim(t.Context(), normal.ID, token(), lease); !claimed || err != nil {
 		t.Errorf("normal message behind bulk messages: got claimed %t, %v, want true", claimed, err)
 	}

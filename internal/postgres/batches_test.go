@@ -25,7 +25,7 @@ func newBatchRequest(owner uuid.UUID) mms.BatchRequest {
 func fill(ctx context.Context, w mms.BatchWriter, r mms.BatchRequest, n int) error {
 	var messages []mms.Message
 	for i := range n {
-		m := order(r.Owner).Message
+		m := newRequest(r.Owner).Message
 		m.Priority, m.BatchID, m.BatchRow, m.Metadata = mms.Bulk, r.ID, i+1, map[string]string{"row": fmt.Sprint(i + 1)}
 		messages = append(messages, m)
 	}
@@ -95,7 +95,7 @@ func TestBatchIsStored(t *testing.T) {
 		t.Errorf("Messages() of the batch = %+v, %v, want rows 5 and 4", list, err)
 	}
 	h := read(t, store, list[0])
-	wantStory(t, h, mms.Queued, "created>queued")
+	wantEvents(t, h, mms.Queued, "created>queued")
 	if n := count(t, store, `SELECT sum(messages) FROM daily_counts WHERE holder = $1`, owner); n != 5 {
 		t.Errorf("got %d messages counted for today, want 5", n)
 	}
@@ -145,7 +145,7 @@ func TestBatchWithIdempotencyKey(t *testing.T) {
 	if _, err := commitBatch(t.Context(), store, again, 1); !errors.Is(err, mms.ErrInFlight) {
 		t.Errorf("in flight: %v", err)
 	}
-	if _, err := store.CreateMessage(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrInFlight) {
+	if _, err := store.CreateMessage(t.Context(), withKey("k", 1, newRequest(owner))); !errors.Is(err, mms.ErrInFlight) {
 		t.Errorf("in flight, a message: %v", err)
 	}
 	if err := fill(t.Context(), w, r, 3); err != nil {
@@ -163,7 +163,7 @@ func TestBatchWithIdempotencyKey(t *testing.T) {
 	if _, err := commitBatch(t.Context(), store, again, 3); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("another batch: %v", err)
 	}
-	if _, err := store.CreateMessage(t.Context(), under("k", 1, order(owner))); !errors.Is(err, mms.ErrKeyReused) {
+	if _, err := store.CreateMessage(t.Context(), withKey("k", 1, newRequest(owner))); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("message with the key: got %v, want ErrKeyReused", err)
 	}
 	if n := count(t, store, `SELECT count(*) FROM messages`); n != 3 {
@@ -285,7 +285,7 @@ func TestScheduledBatchEntersBacklog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := order(owner).Message
+	m := newRequest(owner).Message
 	m.SendAt, m.Priority, m.BatchID, m.BatchRow = &at, mms.Bulk, r.ID, 1
 	if err := w.Add(t.Context(), []mms.Message{m}); err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestBatchKeyExpiresAfterADay(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.CreateMessage(t.Context(), under("k", 2, order(owner))); err != nil {
+	if _, err := store.CreateMessage(t.Context(), withKey("k", 2, newRequest(owner))); err != nil {
 		t.Errorf("message with the key of an old batch: got %v, want no error", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	if err := store.Cancel(t.Context(), uuid.New(), m.ID); !errors.Is(err, mms.ErrNotFound) {
 		t.Errorf("other user: got error %v, want ErrNotFound", err)
 	}
@@ -22,11 +22,11 @@ func TestCancel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantStory(t, read(t, store, m), mms.Canceled, "created>queued canceled>canceled")
+	wantEvents(t, read(t, store, m), mms.Canceled, "created>queued canceled>canceled")
 	if _, claimed, err := store.Claim(t.Context(), m.ID, token(), lease); claimed || err != nil {
 		t.Errorf("Claim of a canceled message: got %t, %v, want false", claimed, err)
 	}
-	sending := accept(t, store, owner)
+	sending := create(t, store, owner)
 	claim(t, store, sending.ID)
 	if err := store.Cancel(t.Context(), owner, sending.ID); !errors.Is(err, mms.ErrTooLate) {
 		t.Errorf("sending message: got error %v, want ErrTooLate", err)
@@ -38,7 +38,7 @@ func TestCancelAndClaimExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	for range 20 {
-		m := accept(t, store, owner)
+		m := create(t, store, owner)
 		var claimed bool
 		var cancelErr error
 		var group sync.WaitGroup

@@ -22,7 +22,7 @@ import (
 func TestOneOfManyClaimsSucceeds(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	var claimed atomic.Int32
 	var group sync.WaitGroup
 	for range 20 {
@@ -40,13 +40,13 @@ func TestOneOfManyClaimsSucceeds(t *testing.T) {
 	if claimed.Load() != 1 {
 		t.Errorf("got %d claims, want 1", claimed.Load())
 	}
-	wantStory(t, read(t, store, m), mms.Sending, "created>queued attempt_started>sending")
+	wantEvents(t, read(t, store, m), mms.Sending, "created>queued attempt_started>sending")
 }
 
 func TestMessageIsNotClaimedBeforeItIsDue(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	c, _ := claim(t, store, m.ID)
 	if _, err := store.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure}, mms.Transition{Wait: time.Hour}); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestMessageIsNotClaimedBeforeItIsDue(t *testing.T) {
 func TestClaimCountsTransientFailures(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	for want := range 3 {
 		c, _ := claim(t, store, m.ID)
 		if c.TransientFailures != want || c.Ordinal != 2*want+1 {
@@ -83,7 +83,7 @@ func TestClaimCountsTransientFailures(t *testing.T) {
 func TestOneMessageOfAPairIsInFlight(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	first, second := acceptFor(t, store, owner, "+14155559999"), acceptFor(t, store, owner, "+14155559999")
+	first, second := createFor(t, store, owner, "+14155559999"), createFor(t, store, owner, "+14155559999")
 	c, _ := claim(t, store, first.ID)
 	if _, ok, err := store.Claim(t.Context(), second.ID, token(), lease); err != nil || ok {
 		t.Errorf("Claim of the second message: got %t, %v, want false", ok, err)
@@ -108,7 +108,7 @@ func TestOneMessageOfAPairIsInFlight(t *testing.T) {
 func TestClaimOutlivesItsContext(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -143,10 +143,10 @@ func TestClaimOutlivesItsContext(t *testing.T) {
 func TestSharedClaimLeavesOutBusyPairs(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	claim(t, store, acceptFor(t, store, owner, "+14165550000").ID)
-	inFlight := acceptFor(t, store, owner, "+14165550000")
-	first, second := acceptFor(t, store, owner, "+14165550001"), acceptFor(t, store, owner, "+14165550001")
-	other := accept(t, store, owner)
+	claim(t, store, createFor(t, store, owner, "+14165550000").ID)
+	inFlight := createFor(t, store, owner, "+14165550000")
+	first, second := createFor(t, store, owner, "+14165550001"), createFor(t, store, owner, "+14165550001")
+	other := create(t, store, owner)
 	got := map[uuid.UUID]bool{}
 	for id := range store.ClaimTogether(t.Context(), inFlight.ID, second.ID, first.ID, other.ID) {
 		got[id] = true
@@ -183,7 +183,7 @@ func TestBothClaimStatementsAgree(t *testing.T) {
 			WHERE status IN ('queued', 'sending', 'in_doubt')`)
 		var ids []uuid.UUID
 		for _, sender := range senders {
-			request := order(owner)
+			request := newRequest(owner)
 			request.Sender, request.Recipient = sender, mms.PhoneNumber(fmt.Sprintf("+1416%07d", 2000000+recipients))
 			m, err := store.CreateMessage(t.Context(), request)
 			if err != nil {

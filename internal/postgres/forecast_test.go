@@ -10,7 +10,7 @@ import (
 func TestForecast(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := order(owner).Message
+	m := newRequest(owner).Message
 	if f, err := store.Forecast(t.Context(), m); err != nil || f.Interval != 0 || f.Ahead != 0 || f.Cost != mms.ListPrice || f.Suppressed {
 		t.Errorf("unlimited sender: got %+v, %v", f, err)
 	}
@@ -18,7 +18,7 @@ func TestForecast(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := store.AddToBacklog(t.Context(), accept(t, store, owner).ID); err != nil {
+		if err := store.AddToBacklog(t.Context(), create(t, store, owner).ID); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 // doubt creates a message in doubt whose next check is due.
 func doubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef, string) {
 	t.Helper()
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	c, secret := claim(t, store, m.ID)
 	if ok, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse}); err != nil || !ok {
 		t.Fatal(ok, err)
@@ -65,7 +65,7 @@ func TestDoubtIsCheckedWhenDue(t *testing.T) {
 	if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 1 {
 		t.Errorf("after a check without a wait: got due doubts %+v, %v, want 1", doubts, err)
 	}
-	wantStory(t, read(t, store, m), mms.InDoubt, beforeDoubt+"evidence_searched>in_doubt")
+	wantEvents(t, read(t, store, m), mms.InDoubt, beforeDoubt+"evidence_searched>in_doubt")
 	if n, err := store.AttemptsBetween(t.Context(), d.StartedAt, d.StartedAt); err != nil || n != 1 {
 		t.Errorf("AttemptsBetween: got %d, %v, want 1", n, err)
 	}
@@ -102,7 +102,7 @@ func TestResolvingADoubt(t *testing.T) {
 			if ok, err := tt.resolve(store, ref); err != nil || !ok {
 				t.Fatalf("got %t, %v, want true", ok, err)
 			}
-			wantStory(t, read(t, store, m), tt.status, beforeDoubt+tt.story)
+			wantEvents(t, read(t, store, m), tt.status, beforeDoubt+tt.story)
 			if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 0 {
 				t.Errorf("got due doubts %+v, %v, want none", doubts, err)
 			}
@@ -123,7 +123,7 @@ func TestLateEvidencePreventsAResend(t *testing.T) {
 	if ok, err := adopt(t.Context(), store, ref, "u-1"); err != nil || !ok {
 		t.Errorf("RecordSubmitted: got %t, %v, want true", ok, err)
 	}
-	wantStory(t, read(t, store, m), mms.Submitted, beforeDoubt+"no_evidence>queued submitted>submitted")
+	wantEvents(t, read(t, store, m), mms.Submitted, beforeDoubt+"no_evidence>queued submitted>submitted")
 }
 
 // TestProofMovesMessageToSubmittedFromAnyStatus requeues a message in doubt, moves it
@@ -189,7 +189,7 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 				}
 			}
 			h := read(t, store, m)
-			wantStory(t, h, tt.status, tt.story)
+			wantEvents(t, h, tt.status, tt.story)
 			if h.FinalAt != nil || h.Held || h.NextAttemptAt != nil {
 				t.Errorf("got %+v, want a submitted message that is neither held nor final", h.Message)
 			}
@@ -205,7 +205,7 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 func TestLateResponseIsRecordedWithItsAttempt(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	c, _ := claim(t, store, m.ID)
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -344,7 +344,7 @@ func TestDecisions(t *testing.T) {
 			if decided.Load() != 1 {
 				t.Errorf("got %d decisions applied, want 1", decided.Load())
 			}
-			wantStory(t, read(t, store, m), want, beforeDoubt+"held>in_doubt decided>"+string(want))
+			wantEvents(t, read(t, store, m), want, beforeDoubt+"held>in_doubt decided>"+string(want))
 		})
 	}
 }
@@ -352,7 +352,7 @@ func TestDecisions(t *testing.T) {
 func TestHeldMessageMakesItsPairAmbiguous(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	first, second := acceptFor(t, store, owner, "+14155559998"), acceptFor(t, store, owner, "+14155559998")
+	first, second := createFor(t, store, owner, "+14155559998"), createFor(t, store, owner, "+14155559998")
 	for i, m := range []mms.Message{first, second} {
 		c, _ := claim(t, store, m.ID)
 		if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
@@ -379,7 +379,7 @@ func TestConcurrentEvidenceDoesNotDeadlock(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	for round := range 40 {
-		m := accept(t, store, owner)
+		m := create(t, store, owner)
 		c, secret := claim(t, store, m.ID)
 		uuid := fmt.Sprintf("u-%d", round)
 		calls := []func() error{
@@ -420,7 +420,7 @@ func TestConcurrentEvidenceDoesNotDeadlock(t *testing.T) {
 func TestDecidedMessageMakesItsPairAmbiguous(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	first, second := acceptFor(t, store, owner, "+14155559995"), acceptFor(t, store, owner, "+14155559995")
+	first, second := createFor(t, store, owner, "+14155559995"), createFor(t, store, owner, "+14155559995")
 	c, _ := claim(t, store, first.ID)
 	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
 		t.Fatal(err)

@@ -29,9 +29,9 @@ func TestRepliesFollowTheFirstMessage(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	eve := addUser(t, store, "eve@example.com")
-	m := acceptFor(t, store, ada, "+14155559997")
+	m := createFor(t, store, ada, "+14155559997")
 	first := receive(t, store, m, "Nice!", true)
-	evesMessage := acceptFor(t, store, eve, "+14155559997")
+	evesMessage := createFor(t, store, eve, "+14155559997")
 	second := receive(t, store, m, "Who is this?", true)
 	for name, tt := range map[string]struct {
 		owner uuid.UUID
@@ -57,7 +57,7 @@ func TestRepliesFollowTheFirstMessage(t *testing.T) {
 func TestKeywordsOptOutAndIn(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	pair := mms.Suppression{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByRecipient}
 	for _, step := range []struct {
 		text     string

@@ -15,16 +15,16 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// order returns a valid request by the owner, with a recipient of its own.
-func order(owner uuid.UUID) mms.CreateRequest {
+// newRequest returns a valid request by the owner, with a recipient of its own.
+func newRequest(owner uuid.UUID) mms.CreateRequest {
 	return mms.CreateRequest{Message: mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: mms.PhoneNumber(fmt.Sprintf("+1415557%04d", lastRecipient.Add(1)%10000)),
 		Text: "Hello", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}}
 }
 
-// under returns the request with an idempotency key.
-func under(key string, fingerprint byte, request mms.CreateRequest) mms.CreateRequest {
+// withKey returns the request with an idempotency key.
+func withKey(key string, fingerprint byte, request mms.CreateRequest) mms.CreateRequest {
 	request.Idempotency = mms.Idempotency{Key: key, Fingerprint: [32]byte{fingerprint}}
 	return request
 }
@@ -48,7 +48,7 @@ func TestConcurrentRequestsWithOneKeyCreateOneMessage(t *testing.T) {
 	for range 50 {
 		group.Go(func() {
 			for {
-				result, err := store.CreateMessage(t.Context(), under("once", 1, order(owner)))
+				result, err := store.CreateMessage(t.Context(), withKey("once", 1, newRequest(owner)))
 				if errors.Is(err, mms.ErrInFlight) {
 					continue // a client retries
 				}
@@ -91,7 +91,7 @@ func TestIdempotency(t *testing.T) {
 			owner := rapid.SampledFrom([]uuid.UUID{ada, bob}).Draw(t, "owner")
 			key := fmt.Sprintf("%d-%d", round, rapid.IntRange(0, 2).Draw(t, "key"))
 			fingerprint := byte(rapid.IntRange(1, 2).Draw(t, "fingerprint"))
-			result, err := store.CreateMessage(t.Context(), under(key, fingerprint, order(owner)))
+			result, err := store.CreateMessage(t.Context(), withKey(key, fingerprint, newRequest(owner)))
 			earlier, found := known[owner.String()+key]
 			switch {
 			case found && earlier.fingerprint != fingerprint:
@@ -119,17 +119,17 @@ func TestIdempotency(t *testing.T) {
 func TestIdempotencyKeysExpireAfterADay(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	first := take(t, store, under("k", 1, order(owner)))
+	first := mustCreate(t, store, withKey("k", 1, newRequest(owner)))
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '23 hours 59 minutes'`); err != nil {
 		t.Fatal(err)
 	}
-	if again := take(t, store, under("k", 1, order(owner))); again.ID != first.ID {
+	if again := mustCreate(t, store, withKey("k", 1, newRequest(owner))); again.ID != first.ID {
 		t.Error("got a new message within 24 hours, want a replay")
 	}
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {
 		t.Fatal(err)
 	}
-	if later := take(t, store, under("k", 2, order(owner))); later.ID == first.ID {
+	if later := mustCreate(t, store, withKey("k", 2, newRequest(owner))); later.ID == first.ID {
 		t.Error("got a replay after 24 hours, want a new message")
 	}
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '26 hours'`); err != nil {
@@ -148,33 +148,33 @@ func TestDailyCaps(t *testing.T) {
 	store, owner := newStore(t)
 	key := uuid.New()
 	capped := func(userCap, keyCap int) mms.CreateRequest {
-		request := order(owner)
+		request := newRequest(owner)
 		request.Caps = mms.Submitter{User: owner, Key: key, UserCap: userCap, KeyCap: keyCap}.Caps(0)
 		return request
 	}
 	for range 3 {
-		take(t, store, capped(5, 3))
+		mustCreate(t, store, capped(5, 3))
 	}
 	var capError mms.CapError
 	if _, err := store.CreateMessage(t.Context(), capped(5, 3)); !errors.As(err, &capError) || !capError.OfKey || capError.Messages != 3 || capError.RetryAfter <= 0 || capError.RetryAfter > 24*time.Hour {
 		t.Errorf("fourth message with the API key: got error %v, want a CapError of the key", err)
 	}
-	repeated := under("k", 1, capped(5, 3))
+	repeated := withKey("k", 1, capped(5, 3))
 	if _, err := store.CreateMessage(t.Context(), repeated); !errors.As(err, &capError) {
 		t.Errorf("with an idempotency key: got error %v, want a CapError", err)
 	}
-	take(t, store, under("k", 1, capped(5, 0))) // the capped request did not use the key
-	take(t, store, capped(5, 0))
+	mustCreate(t, store, withKey("k", 1, capped(5, 0))) // the capped request did not use the key
+	mustCreate(t, store, capped(5, 0))
 	if _, err := store.CreateMessage(t.Context(), capped(5, 0)); !errors.As(err, &capError) || capError.OfKey || capError.Remaining != 0 {
 		t.Errorf("sixth message of the user: got error %v, want a CapError of the user", err)
 	}
-	if result, err := store.CreateMessage(t.Context(), under("k", 1, capped(5, 3))); err != nil || !result.Replayed {
+	if result, err := store.CreateMessage(t.Context(), withKey("k", 1, capped(5, 3))); err != nil || !result.Replayed {
 		t.Errorf("repeated request: got replayed %t, %v, want true although the cap is reached", result.Replayed, err)
 	}
 	if _, err := store.DB().Exec(`UPDATE daily_counts SET day = day - 1`); err != nil {
 		t.Fatal(err)
 	}
-	take(t, store, capped(5, 3))
+	mustCreate(t, store, capped(5, 3))
 }
 
 func TestScheduledMessageIsQueuedWhenDue(t *testing.T) {
@@ -185,9 +185,9 @@ func TestScheduledMessageIsQueuedWhenDue(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := now.Add(time.Hour).Truncate(time.Microsecond)
-	request := order(owner)
+	request := newRequest(owner)
 	request.SendAt, request.Priority = &at, mms.High
-	m := take(t, store, request)
+	m := mustCreate(t, store, request)
 	if m.Status != mms.Scheduled || !m.SendAt.Equal(at) || !m.ExpiresAt.Equal(at.Add(time.Hour)) {
 		t.Errorf("got %+v, want it scheduled, and valid for an hour from then", m)
 	}
@@ -204,19 +204,19 @@ func TestScheduledMessageIsQueuedWhenDue(t *testing.T) {
 	if diff := cmp.Diff([]mms.Task{{MessageID: m.ID, Generation: 1, Priority: mms.High}}, tasks); n != 1 || diff != "" || err != nil {
 		t.Errorf("QueueScheduled: got %d, %v, want 1; tasks (-want +got):\n%s", n, err, diff)
 	}
-	wantStory(t, read(t, store, m), mms.Queued, "created>scheduled due>queued")
+	wantEvents(t, read(t, store, m), mms.Queued, "created>scheduled due>queued")
 }
 
 func TestResendIsRecordedWithTheOldMessage(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	old := accept(t, store, owner)
+	old := create(t, store, owner)
 	if err := store.Cancel(t.Context(), owner, old.ID); err != nil {
 		t.Fatal(err)
 	}
-	request := order(owner)
+	request := newRequest(owner)
 	request.ResendOf = old.ID
-	resend := take(t, store, request)
+	resend := mustCreate(t, store, request)
 	h := read(t, store, old)
 	if last := h.Events[len(h.Events)-1]; last.Kind != mms.EventResent || last.Detail != resend.ID.String() || resend.ResendOf != old.ID {
 		t.Errorf("got last event %+v for %+v, want a resent event with its id", last, resend)
@@ -226,11 +226,11 @@ func TestResendIsRecordedWithTheOldMessage(t *testing.T) {
 func TestCreateMessageStoresEverything(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	h := read(t, store, m)
 	if h.Sender != "+14155550100" || h.Recipient != m.Recipient || h.Text != "Hello" ||
 		len(h.MediaURLs) != 2 || h.MediaURLs[0] != "https://example.com/b.jpg" || h.Version != 1 || h.NextAttemptAt == nil {
 		t.Errorf("got %+v", h.Message)
 	}
-	wantStory(t, h, mms.Queued, "created>queued")
+	wantEvents(t, h, mms.Queued, "created>queued")
 }

@@ -15,9 +15,9 @@ func TestMessageFilters(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	add := func(change func(*mms.Message)) mms.Message {
-		request := order(owner)
+		request := newRequest(owner)
 		change(&request.Message)
-		return take(t, store, request)
+		return mustCreate(t, store, request)
 	}
 	plain := add(func(m *mms.Message) { m.Text = "Nothing special" })
 	tagged := add(func(m *mms.Message) { m.Metadata = map[string]string{"order": "1017", "shop": "north"} })
@@ -151,7 +151,7 @@ INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`,
 func TestMessageIsVisibleToItsOwnerOnly(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	other := addUser(t, store, "eve@example.com")
 	if _, err := store.Message(t.Context(), other, m.ID); err != mms.ErrNotFound {
 		t.Errorf("Message: got error %v, want ErrNotFound", err)
@@ -169,7 +169,7 @@ func TestMessagePages(t *testing.T) {
 	store, owner := newStore(t)
 	var ids []uuid.UUID // newest first
 	for range 5 {
-		ids = append([]uuid.UUID{accept(t, store, owner).ID}, ids...)
+		ids = append([]uuid.UUID{create(t, store, owner).ID}, ids...)
 	}
 	claim(t, store, ids[2])
 	var got []uuid.UUID

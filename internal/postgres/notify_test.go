@@ -39,7 +39,7 @@ func TestChangesAreNotified(t *testing.T) {
 		t.Fatal(err)
 	}
 	// RunNotifier may have started after the first change.
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	testkit.Eventually(t, "a first change is notified", func() bool {
 		if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {
 			t.Error(err)
@@ -59,7 +59,7 @@ func TestChangesAreNotified(t *testing.T) {
 		name   string
 		change func() error
 	}{
-		{"creation", func() error { second = accept(t, store, owner); return nil }},
+		{"creation", func() error { second = create(t, store, owner); return nil }},
 		{"waiting", func() error { return store.AddToBacklog(t.Context(), second.ID) }},
 		{"expiry", func() error {
 			if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, second.ID); err != nil {
@@ -69,7 +69,7 @@ func TestChangesAreNotified(t *testing.T) {
 			return err
 		}},
 		{"a claim and its success", func() error {
-			second = accept(t, store, owner)
+			second = create(t, store, owner)
 			c, _ := claim(t, store, second.ID)
 			_, err := adopt(t.Context(), store, c.AttemptRef, "u-1")
 			return err

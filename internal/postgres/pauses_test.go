@@ -9,7 +9,7 @@ import (
 func TestAccountErrorPausesSendingUntilAProbeSucceeds(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	earlier, failing, other := accept(t, store, owner), accept(t, store, owner), accept(t, store, owner)
+	earlier, failing, other := create(t, store, owner), create(t, store, owner), create(t, store, owner)
 	earlierClaim, _ := claim(t, store, earlier.ID)
 	c, _ := claim(t, store, failing.ID)
 	accountError := mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredentials, HTTPStatus: 401, Detail: "no"}
@@ -61,7 +61,7 @@ func TestAccountErrorPausesSendingUntilAProbeSucceeds(t *testing.T) {
 func TestResponseAfterItsReportEndsAPause(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	failing, probed := accept(t, store, owner), accept(t, store, owner)
+	failing, probed := create(t, store, owner), create(t, store, owner)
 	c, _ := claim(t, store, failing.ID)
 	if ok, err := store.RecordAccountError(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredentials, HTTPStatus: 401}); err != nil || !ok {
 		t.Fatal(ok, err)
@@ -90,7 +90,7 @@ func TestResponseAfterItsReportEndsAPause(t *testing.T) {
 func TestResume(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	c, _ := claim(t, store, accept(t, store, owner).ID)
+	c, _ := claim(t, store, create(t, store, owner).ID)
 	if _, err := store.RecordAccountError(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredit}); err != nil {
 		t.Fatal(err)
 	}

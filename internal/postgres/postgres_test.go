@@ -54,20 +54,20 @@ func addUser(t *testing.T, store *postgres.Store, email string) uuid.UUID {
 // another of its pair.
 var lastRecipient atomic.Int64
 
-func accept(t *testing.T, store *postgres.Store, owner uuid.UUID) mms.Message {
+func create(t *testing.T, store *postgres.Store, owner uuid.UUID) mms.Message {
 	t.Helper()
-	return acceptFor(t, store, owner, mms.PhoneNumber(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
+	return createFor(t, store, owner, mms.PhoneNumber(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
 }
 
-func acceptFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.PhoneNumber) mms.Message {
+func createFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.PhoneNumber) mms.Message {
 	t.Helper()
-	return take(t, store, mms.CreateRequest{Message: mms.Message{
+	return mustCreate(t, store, mms.CreateRequest{Message: mms.Message{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: recipient,
 		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}})
 }
 
-func take(t *testing.T, store *postgres.Store, request mms.CreateRequest) mms.Message {
+func mustCreate(t *testing.T, store *postgres.Store, request mms.CreateRequest) mms.Message {
 	t.Helper()
 	result, err := store.CreateMessage(t.Context(), request)
 	if err != nil {
@@ -114,8 +114,8 @@ func kinds(h mms.History) string {
 	return strings.Join(list, " ")
 }
 
-// wantStory compares a message's status and the kinds of its events.
-func wantStory(t *testing.T, h mms.History, status mms.Status, events string) {
+// wantEvents compares a message's status and the kinds of its events.
+func wantEvents(t *testing.T, h mms.History, status mms.Status, events string) {
 	t.Helper()
 	if h.Status != status || kinds(h) != events {
 		t.Errorf("got status %s after %q, want %s after %q", h.Status, kinds(h), status, events)
@@ -258,7 +258,7 @@ func TestUnresponsiveDatabaseWithManyCallers(t *testing.T) {
 func TestEventsCannotBeChanged(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	_, err := store.DB().Exec(`UPDATE message_events SET kind = 'x' WHERE message_id = $1`, m.ID)
 	if err == nil || !strings.Contains(err.Error(), "append-only") {
 		t.Errorf("got error %v, want append-only", err)
@@ -268,7 +268,7 @@ func TestEventsCannotBeChanged(t *testing.T) {
 func TestSchemaConstraints(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	claim(t, store, m.ID)
 	for name, statement := range map[string]string{
 		"unknown status":                    `UPDATE messages SET status = 'gone' WHERE id = $1`,

@@ -13,8 +13,8 @@ func TestShorterIntervalTakesEffectImmediately(t *testing.T) {
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 1000*time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, store, accept(t, store, owner).ID)
-	next := accept(t, store, owner)
+	claim(t, store, create(t, store, owner).ID)
+	next := create(t, store, owner)
 	if tryClaim(t, store, next.ID) {
 		t.Fatal("got a claim within the interval")
 	}

@@ -20,7 +20,7 @@ import (
 // submitted creates a message that Plivo has accepted with the UUID "u-1".
 func submitted(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
 	t.Helper()
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	c, _ := claim(t, store, m.ID)
 	if ok, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil || !ok {
 		t.Fatalf("recording as submitted: got %v, %v, want true", ok, err)
@@ -43,7 +43,7 @@ func report(t *testing.T, store *postgres.Store, ref mms.AttemptRef, r mms.Repor
 func TestAttemptByToken(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	c, secret := claim(t, store, m.ID)
 	if _, _, err := store.AttemptByToken(t.Context(), token()); !errors.Is(err, mms.ErrNotFound) {
 		t.Errorf("unknown token: got %v, want ErrNotFound", err)
@@ -77,7 +77,7 @@ func TestReportsOnlyMoveForward(t *testing.T) {
 		report(t, store, ref, mms.Report{PlivoUUID: step.uuid, State: step.state, Code: "30"}, step.recorded)
 	}
 	h := read(t, store, m)
-	wantStory(t, h, mms.Delivered, begun+" report>sent report>failed report>undelivered report>delivered")
+	wantEvents(t, h, mms.Delivered, begun+" report>sent report>failed report>undelivered report>delivered")
 	if h.FinalAt == nil || time.Since(*h.FinalAt) > time.Hour {
 		t.Errorf("got final at %v, want now", h.FinalAt)
 	}
@@ -90,7 +90,7 @@ func TestUnknownStateIsRecordedOnce(t *testing.T) {
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "read\x00", Code: strings.Repeat("9", 99)}, true)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "read\x00", Code: strings.Repeat("9", 99)}, false)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Code: strings.Repeat("9", 99)}, true)
-	wantStory(t, read(t, store, m), mms.Delivered, begun+" report>submitted report>delivered")
+	wantEvents(t, read(t, store, m), mms.Delivered, begun+" report>submitted report>delivered")
 }
 
 func TestDetailsAreStoredInAnyOrder(t *testing.T) {
@@ -229,7 +229,7 @@ func TestReportOrderDoesNotMatter(t *testing.T) {
 	chains := [][]string{{"sent"}, {"failed"}, {"sent", "delivered"}, {"sent", "undelivered"}, {"sent", "undelivered", "delivered"}, {}}
 	for round := range 60 {
 		chain := chains[round%len(chains)]
-		m := accept(t, store, owner)
+		m := create(t, store, owner)
 		c, _ := claim(t, store, m.ID)
 		id := fmt.Sprintf("u-%d", round)
 		calls := []func() error{

@@ -26,7 +26,7 @@ func TestConcurrentCallsGetTheirOwnResults(t *testing.T) {
 	key := apiKey.ID
 	requests := make([]mms.CreateRequest, messages)
 	for i := range requests {
-		request := order(owner)
+		request := newRequest(owner)
 		request.Recipient = mms.PhoneNumber(fmt.Sprintf("+1416%07d", 2000000+i))
 		request.Text, request.KeyID = fmt.Sprintf("number %d", i), key
 		request.MediaURLs = []string{fmt.Sprintf("https://example.com/%d.jpg", i), "https://example.com/b.jpg"}
@@ -69,7 +69,7 @@ func TestConcurrentCallsGetTheirOwnResults(t *testing.T) {
 			if diff := cmp.Diff(results[i].Message, h.Message.AsCreated()); diff != "" || h.Text != requests[i].Text || len(h.MediaURLs) != 2 || h.KeyID != key {
 				t.Fatalf("message %d (-result +stored):\n%s", i, diff)
 			}
-			wantStory(t, h, mms.Queued, "created>queued")
+			wantEvents(t, h, mms.Queued, "created>queued")
 		case errors.As(err, &capError):
 			capped++
 		case errors.Is(err, mms.ErrKeyReused):
@@ -133,7 +133,7 @@ func TestConcurrentCallsGetTheirOwnResults(t *testing.T) {
 			if a := h.AttemptList[0]; h.PlivoUUID != plivoUUID || a.APIID != fmt.Sprint("api-", i) || a.Outcome != mms.Accepted {
 				t.Errorf("message %d: got %+v", i, h)
 			}
-			wantStory(t, h, mms.Submitted, "created>queued attempt_started>sending submitted>submitted")
+			wantEvents(t, h, mms.Submitted, "created>queued attempt_started>sending submitted>submitted")
 		}
 	})
 }
@@ -143,8 +143,8 @@ func TestConcurrentCallsGetTheirOwnResults(t *testing.T) {
 func TestLockedMessagesDelayNoOthers(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	locked := accept(t, store, owner)
-	sent := accept(t, store, owner)
+	locked := create(t, store, owner)
+	sent := create(t, store, owner)
 	claimOfSent, _ := claim(t, store, sent.ID)
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -170,7 +170,7 @@ func TestLockedMessagesDelayNoOthers(t *testing.T) {
 		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 2
 	})
 	for range 3 {
-		m := accept(t, store, owner)
+		m := create(t, store, owner)
 		c, _ := claim(t, store, m.ID)
 		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: m.ID.String(), HTTPStatus: 202}
 		if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
@@ -190,7 +190,7 @@ func TestSharedCreateEqualsCreateAlone(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	sendAt := time.Now().Add(time.Hour).Truncate(time.Second).Add(123456789 * time.Nanosecond) // finer than the database stores
-	immediate, scheduled := order(owner), order(owner)
+	immediate, scheduled := newRequest(owner), newRequest(owner)
 	immediate.Metadata = map[string]string{}
 	scheduled.SendAt, scheduled.Metadata, scheduled.Priority = &sendAt, map[string]string{"order": "17"}, mms.High
 	results := store.CreateTogether(t.Context(), immediate, scheduled)
@@ -200,13 +200,13 @@ func TestSharedCreateEqualsCreateAlone(t *testing.T) {
 	for _, request := range []mms.CreateRequest{immediate, scheduled} {
 		together := results[request.ID].Message
 		request.ID = uuid.Must(uuid.NewV7())
-		alone := take(t, store, request)
+		alone := mustCreate(t, store, request)
 		for _, m := range []mms.Message{together, alone} {
 			h := read(t, store, m)
 			if diff := cmp.Diff(m, h.Message); diff != "" {
 				t.Errorf("message (-result +stored):\n%s", diff)
 			}
-			wantStory(t, h, m.Status, fmt.Sprintf("created>%s", m.Status))
+			wantEvents(t, h, m.Status, fmt.Sprintf("created>%s", m.Status))
 		}
 		ignored := cmpopts.IgnoreFields(mms.Message{}, "ID", "CreatedAt", "UpdatedAt", "ExpiresAt", "NextAttemptAt")
 		if diff := cmp.Diff(alone, together, ignored); diff != "" {

@@ -22,13 +22,13 @@ func TestOverview(t *testing.T) {
 	eve := addUser(t, store, "eve@example.com")
 	_, ref := submitted(t, store, ada)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true)
-	rejected := accept(t, store, ada)
+	rejected := create(t, store, ada)
 	c, _ := claim(t, store, rejected.ID)
 	if _, err := store.RecordPermanentFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.PermanentFailure}, mms.ReasonRejected); err != nil {
 		t.Fatal(err)
 	}
-	accept(t, store, eve)
-	old := accept(t, store, ada)
+	create(t, store, eve)
+	old := create(t, store, ada)
 	monthAgo := time.Now().AddDate(0, 0, -30)
 	id := uuid.UUID{6: 0x70, 8: 0x80}
 	for i, ms := 5, monthAgo.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {

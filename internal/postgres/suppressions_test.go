@@ -27,7 +27,7 @@ func suppressions(t *testing.T, store *postgres.Store) []mms.Suppression {
 func TestSuppressedRecipientIsNotSentTo(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m, other := accept(t, store, owner), accept(t, store, owner)
+	m, other := create(t, store, owner), create(t, store, owner)
 	if _, err := store.AddSuppressions(t.Context(), []mms.Suppression{{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByAdmin}}); err != nil {
 		t.Fatal(err)
 	}
@@ -43,17 +43,17 @@ func TestSuppressedRecipientIsNotSentTo(t *testing.T) {
 		}
 	}
 	h := read(t, store, m)
-	wantStory(t, h, mms.Failed, "created>queued suppressed>failed")
+	wantEvents(t, h, mms.Failed, "created>queued suppressed>failed")
 	if h.Reason != mms.ReasonOptedOut {
 		t.Errorf("got reason %q, want %q", h.Reason, mms.ReasonOptedOut)
 	}
-	wantStory(t, read(t, store, other), mms.Queued, "created>queued")
+	wantEvents(t, read(t, store, other), mms.Queued, "created>queued")
 	for _, want := range []bool{true, false} {
 		if removed, err := store.RemoveSuppression(t.Context(), m.Sender, m.Recipient); err != nil || removed != want {
 			t.Errorf("RemoveSuppression() = %v, %v, want %v", removed, err, want)
 		}
 	}
-	claim(t, store, acceptFor(t, store, owner, m.Recipient).ID)
+	claim(t, store, createFor(t, store, owner, m.Recipient).ID)
 }
 
 func TestPagesOfSuppressions(t *testing.T) {

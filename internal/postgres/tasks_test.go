@@ -20,7 +20,7 @@ func makeTaskCheckDue(t *testing.T, store *postgres.Store, m mms.Message) {
 func TestTakeForTaskCheckReturnsDueMessagesOnce(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m, _, sending := accept(t, store, owner), accept(t, store, owner), accept(t, store, owner)
+	m, _, sending := create(t, store, owner), create(t, store, owner), create(t, store, owner)
 	makeTaskCheckDue(t, store, m)
 	claim(t, store, sending.ID)
 	checks, err := store.TakeForTaskCheck(t.Context(), 10)
@@ -33,13 +33,13 @@ func TestTakeForTaskCheckReturnsDueMessagesOnce(t *testing.T) {
 	if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {
 		t.Fatal(err)
 	}
-	wantStory(t, read(t, store, m), mms.Queued, "created>queued requeued>queued")
+	wantEvents(t, read(t, store, m), mms.Queued, "created>queued requeued>queued")
 }
 
 func TestNextTaskGenerationIncrementsOnce(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
-	m := accept(t, store, owner)
+	m := create(t, store, owner)
 	task := mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}
 	if ok, err := store.NextTaskGeneration(t.Context(), task); err != nil || !ok {
 		t.Errorf("got %t, %v, want true", ok, err)

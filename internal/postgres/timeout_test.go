@@ -31,8 +31,8 @@ func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { claimer.Close() })
-	claim(t, claimer, accept(t, store, owner).ID) // prepares the statement
-	queued := accept(t, store, owner)
+	claim(t, claimer, create(t, store, owner).ID) // prepares the statement
+	queued := create(t, store, owner)
 
 	operator, err := sql.Open("postgres", url)
 	if err != nil {
@@ -47,7 +47,7 @@ func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 	if _, err := tx.Exec(`LOCK TABLE messages IN SHARE MODE`); err != nil { // as CREATE INDEX does
 		t.Fatal(err)
 	}
-	rejected := order(owner)
+	rejected := newRequest(owner)
 	if _, err := store.CreateMessage(t.Context(), rejected); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("CreateMessage: got error %v, want ErrUnavailable", err)
 	}
@@ -78,7 +78,7 @@ func TestIdleTransactionLosesItsLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stopped.Close() })
-	m := accept(t, stopped, addUser(t, stopped, "ada@example.com"))
+	m := create(t, stopped, addUser(t, stopped, "ada@example.com"))
 	tx, err := stopped.DB().Begin()
 	if err != nil {
 		t.Fatal(err)

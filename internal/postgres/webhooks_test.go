@@ -53,7 +53,7 @@ func TestChangesOfStatusCreateEvents(t *testing.T) {
 	store, ada := newStore(t)
 	bob := addUser(t, store, "bob@example.com")
 	all, some, bobs := newWebhook(t, store, ada), newWebhook(t, store, ada, "submitted", "canceled"), newWebhook(t, store, bob)
-	m := accept(t, store, ada)
+	m := create(t, store, ada)
 	c, _ := claim(t, store, m.ID)
 	if adopted, err := adopt(t.Context(), store, c.AttemptRef, "uuid-1"); err != nil || !adopted {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestFailingWebhookIsDisabled(t *testing.T) {
 			if _, err := store.CreateTestEvent(t.Context(), ada, w.ID); !errors.Is(err, webhook.ErrNotFound) {
 				t.Errorf("CreateTestEvent() for a disabled webhook: got %v, want ErrNotFound", err)
 			}
-			claim(t, store, accept(t, store, ada).ID)
+			claim(t, store, create(t, store, ada).ID)
 			if n := count(t, store, `SELECT count(*) FROM webhook_events`); n != 3 {
 				t.Errorf("got %d events of a disabled webhook, want 3", n)
 			}
