@@ -40,11 +40,11 @@ func Scopes() []Scope { return []Scope{SendScope, ReadScope} }
 
 // Limits of API keys; our own.
 const (
-	MaxKeyName    = 100 // characters
-	MaxKeyDays    = 3650
-	MaxKeys       = 100 // valid keys per user
-	MaxDailyCap   = 10_000_000
-	keyPrefix     = "pc_" // lets secret scanners recognize a leaked key
+	MaxKeyName      = 100 // characters
+	MaxKeyDays      = 3650
+	MaxKeys         = 100 // valid keys per user
+	MaxDailyCap     = 10_000_000
+	keyPrefix       = "pc_" // lets secret scanners recognize a leaked key
 	keyPrefixLength = len(keyPrefix) + 5
 )
 
