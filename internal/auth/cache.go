@@ -11,7 +11,7 @@ import (
 )
 
 // cacheTTL bounds how stale a cached key or user may be. A revoked key and a changed
-// password are dropped at once (see Forget); the TTL matters if that notification is
+// password are dropped at once (see Drop); the TTL matters if that notification is
 // lost, and for changed caps.
 const cacheTTL = 5 * time.Second
 

@@ -15,7 +15,7 @@ func TestOutcomesOfAttempts(t *testing.T) {
 	tests := map[string]struct {
 		record func(*postgres.Store, mms.AttemptRef) (bool, error)
 		status mms.Status
-		story  string
+		events string
 	}{
 		"submitted": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return adopt(context.Background(), s, ref, "u-1")
@@ -43,7 +43,7 @@ func TestOutcomesOfAttempts(t *testing.T) {
 				t.Fatalf("got %t, %v, want true", ok, err)
 			}
 			h := read(t, store, m)
-			wantEvents(t, h, tt.status, tt.story)
+			wantEvents(t, h, tt.status, tt.events)
 			if h.AttemptList[0].Outcome == "" || h.AttemptList[0].FinishedAt == nil {
 				t.Errorf("got attempt %+v, want it finished", h.AttemptList[0])
 			}

@@ -12,10 +12,10 @@ import (
 )
 
 // check is a query that counts rows. An invariant is broken when its count is not 0;
-// the count of a figure is for information.
+// the count of an informational check is never a violation.
 type check struct {
 	invariant, description, query string
-	figure                        bool
+	informational                 bool
 }
 
 var checks = []check{
@@ -99,7 +99,7 @@ func (s *Store) Audit(ctx context.Context) ([]audit.Finding, error) {
 		if err := s.db.GetContext(ctx, &count, c.query); err != nil {
 			return nil, wrapError(err, "counting "+c.description)
 		}
-		findings = append(findings, audit.Finding{Invariant: c.invariant, What: c.description, Count: count, Broken: !c.figure && count > 0})
+		findings = append(findings, audit.Finding{Invariant: c.invariant, What: c.description, Count: count, Broken: !c.informational && count > 0})
 	}
 	var legal []string
 	for _, from := range mms.Statuses() {

@@ -79,7 +79,7 @@ func TestResolvingADoubt(t *testing.T) {
 	tests := map[string]struct {
 		resolve func(*postgres.Store, mms.AttemptRef) (bool, error)
 		status  mms.Status
-		story   string
+		events  string
 	}{
 		"found queued": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "queued"})
@@ -102,7 +102,7 @@ func TestResolvingADoubt(t *testing.T) {
 			if ok, err := tt.resolve(store, ref); err != nil || !ok {
 				t.Fatalf("got %t, %v, want true", ok, err)
 			}
-			wantEvents(t, read(t, store, m), tt.status, beforeDoubt+tt.story)
+			wantEvents(t, read(t, store, m), tt.status, beforeDoubt+tt.events)
 			if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 0 {
 				t.Errorf("got due doubts %+v, %v, want none", doubts, err)
 			}
@@ -134,7 +134,7 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 	tests := map[string]struct {
 		change func(*testing.T, *postgres.Store, mms.Message)
 		status mms.Status // after the proof
-		story  string
+		events string
 	}{
 		"queued": {func(*testing.T, *postgres.Store, mms.Message) {}, mms.Submitted, requeued + "submitted>submitted"},
 		"next attempt in flight": {func(t *testing.T, s *postgres.Store, m mms.Message) {
@@ -182,14 +182,14 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.change(t, store, m)
-			for _, want := range []mms.SubmitResult{wantResult(tt.story), mms.AlreadyKnown} {
+			for _, want := range []mms.SubmitResult{wantResult(tt.events), mms.AlreadyKnown} {
 				got, err := store.RecordSubmitted(t.Context(), first, mms.Verdict{PlivoUUID: "u-1"}, mms.EventSubmitted)
 				if err != nil || got != want {
 					t.Errorf("RecordSubmitted: got %v, %v, want %v", got, err, want)
 				}
 			}
 			h := read(t, store, m)
-			wantEvents(t, h, tt.status, tt.story)
+			wantEvents(t, h, tt.status, tt.events)
 			if h.FinalAt != nil || h.Held || h.NextAttemptAt != nil {
 				t.Errorf("got %+v, want a submitted message that is neither held nor final", h.Message)
 			}
@@ -246,8 +246,8 @@ func TestLateResponseIsRecordedWithItsAttempt(t *testing.T) {
 	}
 }
 
-func wantResult(story string) mms.SubmitResult {
-	if strings.Contains(story, "duplicate") {
+func wantResult(events string) mms.SubmitResult {
+	if strings.Contains(events, "duplicate") {
 		return mms.Duplicate
 	}
 	return mms.Adopted

@@ -211,9 +211,9 @@ const statsDays = 100
 // Parameter: $1 number of days.
 var planRollups = `
 INSERT INTO stats_days AS c (day, counted_until, planned_until)
-SELECT d.day, ` + startOf(`d.day`) + `, least(` + startOf(`d.day + 1`) + `, date_trunc('hour', d.settled, 'UTC'))
-FROM (SELECT settled, (settled AT TIME ZONE 'UTC')::date - n AS day
-    FROM (SELECT now() - interval '10 minutes' AS settled) s, generate_series(0, $1::int) AS n) d
+SELECT d.day, ` + startOf(`d.day`) + `, least(` + startOf(`d.day + 1`) + `, date_trunc('hour', d.cutoff, 'UTC'))
+FROM (SELECT cutoff, (cutoff AT TIME ZONE 'UTC')::date - n AS day
+    FROM (SELECT now() - interval '10 minutes' AS cutoff) s, generate_series(0, $1::int) AS n) d
 WHERE NOT EXISTS (SELECT FROM stats_days o WHERE o.day = d.day AND o.counted_until = ` + startOf(`d.day + 1`) + `)
 ON CONFLICT (day) DO UPDATE SET planned_until = EXCLUDED.planned_until, planned_by = EXCLUDED.planned_by
 WHERE (c.counted_until = c.planned_until AND c.planned_until < EXCLUDED.planned_until) OR (c.counted_until < c.planned_until AND c.planned_by > EXCLUDED.planned_by)`
