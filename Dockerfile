@@ -1,4 +1,4 @@
-# One build for all programs; docker-compose.yml says which one a container runs.
+# One image for all programs; docker-compose.yml sets which one a container runs.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -6,8 +6,8 @@ RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags=-s -o /bin/postcard/ ./cmd/api ./cmd/worker ./cmd/postcard ./cmd/plivosim
 
-# Distroless: no shell and no package manager to attack, CA certificates and an
-# unprivileged user included.
+# Distroless: no shell and no package manager, but CA certificates and an
+# unprivileged user.
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /bin/postcard/ /usr/local/bin/
 USER nonroot
