@@ -16,20 +16,18 @@ test: ## run every test, on its own servers and browser; installs them if missin
 	@go run ./cmd/dev -install
 	race=$$(go run ./cmd/dev -race-flag) && go test $$race -shuffle=on -timeout 12m ./...
 
-check: ## formatting, vet, static analysis, tidy modules
-	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
-	go vet ./...
+check: ## linters (.golangci.yml), including formatting, and tidy modules
+	go tool -modfile=tools/go.mod golangci-lint run
 	go vet -tags failpoints ./internal/failpoint
-	go tool -modfile=tools/go.mod staticcheck ./...
 	go mod tidy -diff
 	go mod verify
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags=-s -o bin/ ./cmd/api ./cmd/worker ./cmd/postcard ./cmd/plivosim
 
-faults: ## every fault three times, then 20,000 messages while everything breaks at random; takes half an hour
+faults: ## every fault test three times, then 20,000 messages under random faults; half an hour
 	go test -count=3 -timeout 30m ./internal/e2e
 	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestFlushedRedisWithTenThousandMessages' -v ./internal/e2e
 
-bench: ## measure speed beside the limits of Postgres and asynq; takes half an hour
+bench: ## measure throughput and latency, compared with Postgres and asynq alone; half an hour
 	go run ./cmd/bench -json bench.json
