@@ -168,7 +168,6 @@ var readsClock = map[string]string{
 	"internal/queue/empty_queue_cache.go": "how long a queue counts as empty",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/dispatcher.go":       "how long a call took",
-	"internal/postgres/messages.go":       "how long a search may take before it returns a short page",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",
 	"internal/httpapi/stream.go":          "how long a client may take to read",
 	"internal/httpapi/upload.go":          "how long a client may take to write",

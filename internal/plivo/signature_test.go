@@ -61,11 +61,11 @@ func TestSignV3Vectors(t *testing.T) {
 		"O4 post":                   {sdkToken, post, sdkURL, sdkNonce, sdkFields(), "iAjE5QqI37mbkYe4w3jTMudqEzbDufdqi7sYwTu64e0="},
 		"O5 get":                    {sdkToken, get, sdkURL, sdkNonce, sdkFields(), "i/MQsaQSAd6fiKhOh2qeeeLHZ9faldADSb3/7+Akfbc="},
 		"inbound message":           {"FAKE_AUTH_TOKEN_1234567890", post, "https://example.com/plivo/inbound", "f4b1c2d3e5", fields("From", "+14150000001", "To", "+14150000002", "Text", "test", "Type", "sms", "MessageUUID", "11111111-2222-3333-4444-555555555555"), "BsYEsmZvb8pj7+RQtDfliZnZKIBlAmvq4t8a3d6MkXU="},
-		"T1 report":                 {vectorToken, post, "https://mms.example.com/callbacks/plivo/status/3f1c9b7e", vectorNonce, reportFields(), "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="},
-		"T2 report, port and query": {vectorToken, post, "https://mms.example.com:8443/callbacks/plivo/status?m=01JABCDEF&k=v1", vectorNonce, reportFields(), "GUdnqxhCYmhSplvNlA3hA1Pw2D/RGdDPK4RKaAym7xg="},
-		"T3 no fields":              {vectorToken, post, "https://mms.example.com/callbacks/plivo/status/3f1c9b7e", vectorNonce, nil, "B8g+zy+3W2EmgGdgT1is01yMenH+xwIJOSNXxFhTtxs="},
-		"T3q query, no fields":      {vectorToken, post, "https://mms.example.com/callbacks/plivo/status?m=01JABCDEF", vectorNonce, nil, "zuELyFAR5EgzxQ0rwP/3Js027Gf8fHzWyfihKb8sasM="},
-		"T4 get":                    {vectorToken, get, "https://mms.example.com/callbacks/plivo/status?m=01JABCDEF", vectorNonce, fields("MessageUUID", "5b40a428-bfc7-4daf-9d06-726c558bf3b8", "Status", "delivered"), "b5lM7HYAQWoYV+f6a87hmNEikCxg1Q1v1Cd+AwReUmk="},
+		"T1 report":                 {vectorToken, post, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce, reportFields(), "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="},
+		"T2 report, port and query": {vectorToken, post, "https://mms.example.com:8443/webhooks/plivo/status?m=01JABCDEF&k=v1", vectorNonce, reportFields(), "GUdnqxhCYmhSplvNlA3hA1Pw2D/RGdDPK4RKaAym7xg="},
+		"T3 no fields":              {vectorToken, post, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce, nil, "B8g+zy+3W2EmgGdgT1is01yMenH+xwIJOSNXxFhTtxs="},
+		"T3q query, no fields":      {vectorToken, post, "https://mms.example.com/webhooks/plivo/status?m=01JABCDEF", vectorNonce, nil, "zuELyFAR5EgzxQ0rwP/3Js027Gf8fHzWyfihKb8sasM="},
+		"T4 get":                    {vectorToken, get, "https://mms.example.com/webhooks/plivo/status?m=01JABCDEF", vectorNonce, fields("MessageUUID", "5b40a428-bfc7-4daf-9d06-726c558bf3b8", "Status", "delivered"), "b5lM7HYAQWoYV+f6a87hmNEikCxg1Q1v1Cd+AwReUmk="},
 		"D1 value ends in a dot":    {vectorToken, post, "https://mms.example.com/in?x=1", "1", fields("From", "1", "Text", "Bye."), "cYLPv/AG1UzMNMoshDLWuJZ8ierAJebSK65HaXloYlg="},
 		"D2 escape in the path":     {vectorToken, post, "https://mms.example.com/a%20b/c", "1", fields("From", "1"), "vgF3vtwkUlPCDS06YhLqSehiTC5gNu1BGmyDok1dyVY="},
 	}
@@ -85,8 +85,8 @@ func TestSignV2Vectors(t *testing.T) {
 	for _, tt := range []struct{ token, uri, nonce, want string }{
 		{"my_auth_token", "https://answer.url", "12345", "ehV3IKhLysWBxC1sy8INm0qGoQYdYsHwuoKjsX7FsXc="},                                               // O1
 		{"FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},              // from a third party's tests
-		{vectorToken, "https://mms.example.com:8443/callbacks/plivo/status/3f1c9b7e?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="}, // T6
-		{vectorToken, "https://mms.example.com:8443/callbacks/plivo/status/3f1c9b7e#x?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
+		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="}, // T6
+		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e#x?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
 	} {
 		if got := signV2(tt.token, tt.uri, tt.nonce); got != tt.want {
 			t.Errorf("signV2(%q) = %q, want %q", tt.uri, got, tt.want)
@@ -97,7 +97,7 @@ func TestSignV2Vectors(t *testing.T) {
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	const good = "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="
-	goodV2 := signV2(vectorToken, "https://mms.example.com/callbacks/plivo/status/3f1c9b7e", vectorNonce)
+	goodV2 := signV2(vectorToken, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce)
 	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
 	tests := map[string]struct {
 		verifier Verifier
@@ -130,7 +130,7 @@ func TestVerify(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// The request's host and scheme are a proxy's and must be ignored.
-			r := httptest.NewRequest(http.MethodPost, "http://10.0.0.7:8080/callbacks/plivo/status/3f1c9b7e", strings.NewReader(""))
+			r := httptest.NewRequest(http.MethodPost, "http://10.0.0.7:8080/webhooks/plivo/status/3f1c9b7e", strings.NewReader(""))
 			for header, value := range tt.headers {
 				r.Header.Set(header, value)
 			}
@@ -158,7 +158,7 @@ func TestSignV3SortsAndSignsRepeatedValues(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	f.Add("/callbacks/plivo/status/x", "a=b", "Status=sent", "c2ln", "1")
+	f.Add("/webhooks/plivo/status/x", "a=b", "Status=sent", "c2ln", "1")
 	f.Add("/a%20b", "%zz", "=&=", ",,", "")
 	f.Fuzz(func(t *testing.T, path, query, body, signature, nonce string) {
 		form, _ := url.ParseQuery(body)
@@ -180,7 +180,7 @@ func FuzzVerify(f *testing.F) {
 
 func BenchmarkVerify(b *testing.B) {
 	form := reportFields()
-	r := httptest.NewRequest(http.MethodPost, "/callbacks/plivo/status/3f1c9b7e", nil)
+	r := httptest.NewRequest(http.MethodPost, "/webhooks/plivo/status/3f1c9b7e", nil)
 	r.Header.Set(headerMaV3, "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg=")
 	r.Header.Set(headerNonce3, vectorNonce)
 	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}

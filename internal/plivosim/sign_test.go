@@ -66,12 +66,12 @@ func TestSignV3(t *testing.T) {
 		{"O3", sdkToken, "GET", sdkURL + "/?a=b&c=d", sdkNonce, sdkFields(), "UBq8jAtd32wR8EK9VgxbBn4n5rpI/l1H9iN4WfSEHFQ="},
 		{"O4", sdkToken, "POST", sdkURL, sdkNonce, sdkFields(), "iAjE5QqI37mbkYe4w3jTMudqEzbDufdqi7sYwTu64e0="},
 		{"O5", sdkToken, "GET", sdkURL, sdkNonce, sdkFields(), "i/MQsaQSAd6fiKhOh2qeeeLHZ9faldADSb3/7+Akfbc="},
-		{"T1", authToken, "POST", ourHost + "/callbacks/plivo/status/3f1c9b7e", ourNonce, reportFields(), "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="},
-		{"T2", authToken, "POST", ourHost + ":8443/callbacks/plivo/status?m=01JABCDEF&k=v1", ourNonce, reportFields(), "GUdnqxhCYmhSplvNlA3hA1Pw2D/RGdDPK4RKaAym7xg="},
-		{"T3", authToken, "POST", ourHost + "/callbacks/plivo/status/3f1c9b7e", ourNonce, nil, "B8g+zy+3W2EmgGdgT1is01yMenH+xwIJOSNXxFhTtxs="},
-		{"T3q", authToken, "POST", ourHost + "/callbacks/plivo/status?m=01JABCDEF", ourNonce, nil, "zuELyFAR5EgzxQ0rwP/3Js027Gf8fHzWyfihKb8sasM="},
+		{"T1", authToken, "POST", ourHost + "/webhooks/plivo/status/3f1c9b7e", ourNonce, reportFields(), "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="},
+		{"T2", authToken, "POST", ourHost + ":8443/webhooks/plivo/status?m=01JABCDEF&k=v1", ourNonce, reportFields(), "GUdnqxhCYmhSplvNlA3hA1Pw2D/RGdDPK4RKaAym7xg="},
+		{"T3", authToken, "POST", ourHost + "/webhooks/plivo/status/3f1c9b7e", ourNonce, nil, "B8g+zy+3W2EmgGdgT1is01yMenH+xwIJOSNXxFhTtxs="},
+		{"T3q", authToken, "POST", ourHost + "/webhooks/plivo/status?m=01JABCDEF", ourNonce, nil, "zuELyFAR5EgzxQ0rwP/3Js027Gf8fHzWyfihKb8sasM="},
 		{
-			"T4", authToken, "GET", ourHost + "/callbacks/plivo/status?m=01JABCDEF", ourNonce,
+			"T4", authToken, "GET", ourHost + "/webhooks/plivo/status?m=01JABCDEF", ourNonce,
 			values(map[string]string{"MessageUUID": "5b40a428-bfc7-4daf-9d06-726c558bf3b8", "Status": "delivered"}),
 			"b5lM7HYAQWoYV+f6a87hmNEikCxg1Q1v1Cd+AwReUmk=",
 		},
@@ -92,7 +92,7 @@ func TestSignV2(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, token, url, nonce, want string }{
 		{"O1", "my_auth_token", "https://answer.url", "12345", "ehV3IKhLysWBxC1sy8INm0qGoQYdYsHwuoKjsX7FsXc="},
-		{"T6", authToken, ourHost + ":8443/callbacks/plivo/status/3f1c9b7e?m=1", ourNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
+		{"T6", authToken, ourHost + ":8443/webhooks/plivo/status/3f1c9b7e?m=1", ourNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
 		{"AOS", "FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},
 	}
 	for _, tt := range tests {

@@ -254,14 +254,15 @@ var deleteTotals = `DELETE FROM stats_totals WHERE day = $1 AND $2 = ` + startOf
 
 // changesBatchSize bounds the changes per statement, so that none runs into the
 // statement timeout.
-const changesBatchSize = 100_000
+const changesBatchSize = 20_000
 
 // addStatsChanges moves changes of rolled-up hours to the totals.
 const addStatsChanges = `
-WITH changes AS (
-    DELETE FROM stats_changes WHERE ctid = ANY (ARRAY(
-        SELECT c.ctid FROM stats_changes c JOIN stats_days d ON d.day = c.day WHERE c.hour < d.counted_until LIMIT $1))
-    RETURNING *
+WITH picked AS MATERIALIZED (
+    SELECT c.ctid FROM stats_changes c JOIN stats_days d ON d.day = c.day WHERE c.hour < d.counted_until LIMIT $1
+), changes AS (
+    DELETE FROM stats_changes c USING picked WHERE c.ctid = picked.ctid
+    RETURNING c.*
 ), added AS (
     INSERT INTO stats_totals AS t (user_id, day, status, reason, plivo_code, messages)
     SELECT holder, day, status, reason, plivo_code, sum(messages)

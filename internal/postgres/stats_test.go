@@ -350,7 +350,7 @@ func TestPlanIgnoresYoungerTransactions(t *testing.T) {
 // statement run into its timeout.
 func TestManyChangesAreAddedInBatches(t *testing.T) {
 	t.Parallel()
-	const changes = 150_000
+	const changes = 50_000
 	store, ada := newStore(t)
 	f := statsFixture{t, store}
 	f.rollUp()

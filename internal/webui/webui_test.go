@@ -239,7 +239,7 @@ func TestDecisions(t *testing.T) {
 	h.Held = true
 	f.messages[h.ID] = h
 	path := "/messages/" + h.ID.String()
-	b.want("held message", b.get(path), http.StatusOK, "Mark as sent", "Send again", "Give up")
+	b.want("held message", b.get(path), http.StatusOK, "Mark as sent", "Retry", "Give up")
 	b.want("unknown decision", b.post(path+"/decision", "decision", "perhaps"), http.StatusBadRequest, "unknown decision")
 	if got := b.post(path+"/decision", "decision", "retry"); got.location != path || f.decision != mms.DecideRetry {
 		t.Errorf("got decision %q and redirect to %q, want resend and %q", f.decision, got.location, path)
