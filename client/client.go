@@ -2,7 +2,7 @@
 // their delivery.
 //
 //	c := client.New("https://mms.example.com", os.Getenv("POSTCARD_API_KEY"))
-//	message, err := c.Send(ctx, client.NewMessage{To: "+14155550123", MediaURLs: []string{"https://example.com/picture.jpg"}})
+//	message, err := c.Send(ctx, client.MessageParams{To: "+14155550123", MediaURLs: []string{"https://example.com/picture.jpg"}})
 //	...
 //	message, err = c.Wait(ctx, message.ID)
 //
@@ -174,8 +174,8 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	return response.Header, nil
 }
 
-// errorOf decodes an error response. One that is no problem detail comes from a
-// proxy.
+// errorOf decodes an error response. A body that is not a problem detail (RFC
+// 9457) probably comes from a proxy, so the status text is used.
 func errorOf(response *http.Response, body []byte) *Error {
 	e := &Error{}
 	if json.Unmarshal(body, e) != nil || e.Detail == "" {

@@ -138,7 +138,7 @@ type BatchParams struct {
 	IdempotencyKey string `json:"-"` // default: a new key for each call
 }
 
-// The values of NewBatch.OnError.
+// The values of BatchParams.OnError.
 const (
 	RejectAll   = "reject_all"   // reject the batch if a row is invalid
 	CreateValid = "create_valid" // create the messages of the valid rows

@@ -22,7 +22,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_expiry ON sessions (expiry);
 
--- Counts log-ins and sign-ups per window. The key is a hash, so it names nobody.
+-- Counts log-ins and sign-ups per window. The key is a hash, so it identifies nobody.
 CREATE TABLE throttles (
     key         bytea       PRIMARY KEY CHECK (length(key) = 32),
     hits        int         NOT NULL,
@@ -92,7 +92,7 @@ CREATE TABLE messages (
     held             boolean       NOT NULL DEFAULT false, -- in doubt, and a person has to decide
     task_generation  int           NOT NULL DEFAULT 1, -- part of the task id, so that a dead task cannot block a new one
     task_check_at    timestamptz,                      -- when the task relay checks that the message has its task
-    unreported_since timestamptz,                      -- when Plivo last reported; polled REPORT_WAIT later; NULL: not polled
+    poll_base_at     timestamptz,                      -- Plivo is polled REPORT_WAIT after this; NULL: not polled
     priority         smallint      NOT NULL DEFAULT 2 CHECK (priority BETWEEN 1 AND 3), -- 1 high, 2 normal, 3 bulk
     send_at          timestamptz,                      -- not sent before this; NULL: immediately
     metadata         jsonb         NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
@@ -139,7 +139,7 @@ CREATE UNIQUE INDEX messages_one_in_flight_per_pair ON messages (sender, recipie
 CREATE INDEX messages_backlog ON messages (sender, priority, id) WHERE backlog_state = 'waiting';
 CREATE INDEX messages_open ON messages (status) WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted');
 CREATE INDEX messages_to_expire ON messages (expires_at) WHERE status = 'queued';
-CREATE INDEX messages_unreported ON messages (unreported_since) WHERE unreported_since IS NOT NULL;
+CREATE INDEX messages_unreported ON messages (poll_base_at) WHERE poll_base_at IS NOT NULL;
 CREATE INDEX messages_scheduled ON messages (send_at) WHERE status = 'scheduled';
 CREATE INDEX messages_of_pair ON messages (recipient, sender, created_at);
 CREATE INDEX messages_of_batch ON messages (batch_id, status) WHERE batch_id IS NOT NULL;
@@ -242,7 +242,7 @@ CREATE TABLE rate_limits (
     name             text             PRIMARY KEY, -- a sender number, or plivo-list, plivo-get
     interval_seconds double precision NOT NULL CHECK (interval_seconds >= 0), -- 0: no limit
     next_arrival_at  timestamptz      NOT NULL,
-    released_until   timestamptz      NOT NULL DEFAULT '-infinity' -- until then a released message is on its way
+    released_until   timestamptz      NOT NULL DEFAULT '-infinity' -- no other message is released before this, so that the released one can be claimed
 );
 
 -- Reasons why sending is paused. While there is a row, nothing is sent.
@@ -291,7 +291,7 @@ CREATE TABLE webhooks (
     url              text        NOT NULL CHECK (length(url) <= 2000),
     description      text        NOT NULL DEFAULT '' CHECK (length(description) <= 200),
     statuses         text[]      NOT NULL DEFAULT '{}', -- receives events of these; empty: of all
-    secret           text        NOT NULL,              -- signs deliveries; stored in the clear because it has to sign
+    secret           text        NOT NULL,              -- signs deliveries; stored in plain text because signing needs it
     old_secret       text,
     old_secret_until timestamptz,                       -- until then the old secret signs too
     failing_since    timestamptz,                       -- first failure after the last success

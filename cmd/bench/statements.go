@@ -27,7 +27,7 @@ func (t statementStats) name() (name string, known bool) {
 		{"record submitted messages", "AS u (id, ordinal, uuid, http_status, api_id)"},
 		{"task relay", "UPDATE messages SET task_check_at = now() + least"},
 		{"reconciler", "AS pair_ambiguous"},
-		{"report poller", "SELECT id FROM messages WHERE unreported_since <= now()"},
+		{"report poller", "SELECT id FROM messages WHERE poll_base_at <= now()"},
 		{"lease reaper", "a.lease_until < now() AND m.status = "},
 		{"releaser", "WITH ready AS ( SELECT name, interval_seconds, next_arrival_at FROM rate_limits"},
 		{"expirer", "AND expires_at <= now() ORDER BY expires_at"},

@@ -84,7 +84,7 @@ func (statsCollector) Describe(out chan<- *prometheus.Desc) {
 func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
-	counts, err := c.store.Stats(ctx)
+	counts, err := c.store.OpenCounts(ctx)
 	if err != nil {
 		c.logger.WarnContext(ctx, "could not read the message counts for metrics", slog.Any("error", err))
 		return

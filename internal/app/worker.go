@@ -91,7 +91,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	if err := server.Start(); err != nil {
 		return err
 	}
-	deliverer := &dispatch.Dispatcher{Store: store, Client: dispatch.NewClient(c.AllowPrivateWebhooks), Jitter: rand.Float64, Logger: logger}
+	deliverer := &dispatch.Deliverer{Store: store, Client: dispatch.NewClient(c.AllowPrivateWebhooks), Jitter: rand.Float64, Logger: logger}
 	webhooks := queue.NewWebhookServer(redis, deliverer.Process, queue.ServerOptions{
 		Concurrency: webhookConcurrency, ShutdownTimeout: drainMargin, Logger: logger,
 	})
@@ -116,7 +116,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.Expirer(store.ExpireQueued),
 		maintenance.Scheduler(store.QueueScheduled, tasks),
 		maintenance.BatchSyncer(store.SyncBatch),
-		maintenance.EventRelay(store.TakeWebhookEvents, tasks.EnqueueWebhook),
+		maintenance.WebhookEventRelay(store.TakeWebhookEvents, tasks.EnqueueWebhook),
 		maintenance.StatsRollup(store.WithLease, store.RollUpStats),
 		maintenance.Retention(store.DeleteExpired),
 		maintenance.Reconciler(store, client, policy, logger),

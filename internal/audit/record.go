@@ -10,7 +10,7 @@ import (
 
 // Finding is the result of one check.
 type Finding struct {
-	Invariant string // I1 to I8
+	Invariant string // such as I1; ARCHITECTURE.md lists them
 	What      string // what was counted, printed by "postcard verify"
 	Count     int
 	Broken    bool // the count must be 0 and is not

@@ -72,7 +72,7 @@ func (o Options) status(w http.ResponseWriter, r *http.Request) {
 		o.reject(w, r, "unreadable", http.StatusBadRequest, err)
 		return
 	}
-	report.Proven = scheme == plivo.V3
+	report.Authenticated = scheme == plivo.V3
 	o.respond(w, r, o.Reports.Apply(r.Context(), report))
 }
 

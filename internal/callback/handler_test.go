@@ -109,9 +109,9 @@ func TestStatusCallback(t *testing.T) {
 	malformed.Body = http.NoBody
 	malformed.URL.RawQuery = "%zz"
 
-	proven := mms.Report{Token: token, PlivoUUID: "u-1", State: "delivered", Proven: true}
+	proven := mms.Report{Token: token, PlivoUUID: "u-1", State: "delivered", Authenticated: true}
 	unproven := proven
-	unproven.Proven = false
+	unproven.Authenticated = false
 	tests := map[string]struct {
 		request *http.Request
 		err     error

@@ -13,7 +13,7 @@ import (
 var ErrMismatch = errors.New("the report is about another message")
 
 // Store keeps attempts and messages. AttemptByToken returns mms.ErrNotFound for
-// an unknown token. ApplyReport reports whether the message changed. PollSoon
+// an unknown token. ApplyReport reports whether it recorded an event. PollSoon
 // has the report poller ask Plivo about the message at its next run.
 type Store interface {
 	AttemptByToken(ctx context.Context, token string) (ref mms.AttemptRef, plivoUUID string, err error)
@@ -66,7 +66,7 @@ func (rs Reports) adopt(ctx context.Context, ref mms.AttemptRef, plivoUUID strin
 // advance moves the message to the reported state. A final state that is not
 // proven only makes the report poller ask Plivo.
 func (rs Reports) advance(ctx context.Context, ref mms.AttemptRef, r mms.Report) error {
-	if to, _ := mms.StatusFromReport(r.State); to.Final() && !r.Proven {
+	if to, _ := mms.StatusFromReport(r.State); to.Final() && !r.Authenticated {
 		if err := rs.Store.PollSoon(ctx, ref); err != nil {
 			return fmt.Errorf("scheduling a poll for a report: %w", err)
 		}

@@ -56,9 +56,9 @@ func (s *fakeStore) PollSoon(context.Context, mms.AttemptRef) error {
 
 func TestApply(t *testing.T) {
 	t.Parallel()
-	proven := mms.Report{Token: "token", PlivoUUID: "u", State: "delivered", Proven: true}
+	proven := mms.Report{Token: "token", PlivoUUID: "u", State: "delivered", Authenticated: true}
 	unproven, otherUUID, unknownToken := proven, proven, proven
-	unproven.Proven, otherUUID.PlivoUUID, unknownToken.Token = false, "v", "guess"
+	unproven.Authenticated, otherUUID.PlivoUUID, unknownToken.Token = false, "v", "guess"
 	unprovenSent := unproven
 	unprovenSent.State = "sent"
 	tests := map[string]struct {

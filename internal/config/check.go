@@ -109,8 +109,8 @@ func (c *Worker) check() []error {
 	if c.ReportWait < time.Second || c.ReportWait > time.Hour {
 		errs = append(errs, errors.New("REPORT_WAIT must be from 1s to 1h"))
 	}
-	if c.DoubtPolicy != "resend" && c.DoubtPolicy != "hold" {
-		errs = append(errs, errors.New("DOUBT_POLICY must be resend or hold"))
+	if c.DoubtPolicy != "retry" && c.DoubtPolicy != "hold" {
+		errs = append(errs, errors.New("DOUBT_POLICY must be retry or hold"))
 	}
 	return errs
 }

@@ -71,10 +71,10 @@ type Worker struct {
 	Concurrency int           `env:"WORKER_CONCURRENCY" envDefault:"20"`
 	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"30s"` // for one call to Plivo, from dialing to the end of the response
 	MaxAttempts int           `env:"MAX_ATTEMPTS" envDefault:"8"`
-	SenderRate  *float64      `env:"SENDER_RATE"`                      // messages per minute and sender; 0: no limit; not set: Plivo's rate for the kind of number
-	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`       // how long to look for evidence about a message in doubt
-	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`     // time without a delivery report after which Plivo is polled
-	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"resend"` // resend or hold; what to do without evidence
+	SenderRate  *float64      `env:"SENDER_RATE"`                     // messages per minute and sender; 0: no limit; not set: Plivo's rate for the kind of number
+	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`      // how long to look for evidence about a message in doubt
+	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`    // time without a delivery report after which Plivo is polled
+	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"retry"` // retry or hold; what to do without evidence
 }
 
 // Client is the configuration with which the command line tool calls the api.

@@ -71,7 +71,7 @@ func TestReadWorkerDefaults(t *testing.T) {
 	want := config.Worker{
 		Shared:      config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
 		MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
-		DoubtWait: 3 * time.Minute, ReportWait: 10 * time.Minute, DoubtPolicy: "resend",
+		DoubtWait: 3 * time.Minute, ReportWait: 10 * time.Minute, DoubtPolicy: "retry",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -135,7 +135,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 		"worker, out of range": {
 			readWorker, completeEnv("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0",
 				"SENDER_RATE", "-1", "DOUBT_WAIT", "2h", "REPORT_WAIT", "2h", "DOUBT_POLICY", "hope"), []string{
-				"DOUBT_POLICY must be resend or hold",
+				"DOUBT_POLICY must be retry or hold",
 				"DOUBT_WAIT must be from 0s to 1h",
 				"MAX_ATTEMPTS must be from 1 to 100",
 				"REPORT_WAIT must be from 1s to 1h",

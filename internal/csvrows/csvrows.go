@@ -89,7 +89,7 @@ func NewCSV(in io.Reader) (*CSV, error) {
 
 // Next returns the next row's values by column, or io.EOF after the last row. It
 // returns violations of one row as invalid.Fields; the next row can still be read.
-// After a BrokenError, nothing more can be read.
+// After a MalformedError, nothing more can be read.
 func (r *CSV) Next() (map[string]string, error) {
 	r.meter.Reset()
 	values, err := r.in.Read()

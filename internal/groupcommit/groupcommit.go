@@ -18,8 +18,8 @@ const (
 	maxBatch  = 128 // items in one batch
 	fullBatch = 64  // waiting items that end a delay early: a larger batch hardly lowers the cost of an item
 
-	maxDelay     = 80 * time.Millisecond
-	delayDivisor = 4 // see delayAfter
+	maxDelay     = 80 * time.Millisecond // only with Options.Delay
+	delayDivisor = 4                     // see delayAfter
 
 	// slowAfter is when the next batch stops waiting for a running commit, which may
 	// itself wait for a single locked row. maxSlow bounds how many slow commits run
@@ -66,9 +66,9 @@ func New[T any](options Options) *Committer[T] {
 	return &Committer[T]{options: options, full: make(chan struct{}, 1)}
 }
 
-// Do carries out a call together with concurrent ones and returns the item's value as
-// commit left it, and its OK. All calls of a Committer must pass the same commit. A
-// batch never has two items with the same key, unless the key is empty.
+// Do adds value to a batch, waits until commit has processed it, and returns its
+// Item.Value and Item.OK. Every call of a Committer must pass the same commit
+// function. A batch never has two items with the same key, unless the key is empty.
 //
 // When ctx ends, Do returns false; a call whose commit has not started is dropped.
 func (c *Committer[T]) Do(ctx context.Context, value T, key string, commit CommitFunc[T]) (T, bool) {
@@ -132,9 +132,9 @@ func (c *Committer[T]) run(commit CommitFunc[T]) {
 	}
 }
 
-// delayAfter grows with the size of the last batch and the time it took: the busier
-// the database is, whoever its load comes from, the fewer and larger the batches. It
-// is zero after a batch of one.
+// delayAfter grows with the size of the last batch and the time it took: a busier
+// database, whatever causes the load, gets fewer and larger batches. It is zero after
+// a batch of one.
 func delayAfter(items int, took time.Duration) time.Duration {
 	return min(took*time.Duration(items-1)/delayDivisor, maxDelay)
 }

@@ -16,7 +16,7 @@ const decisionPath = messagesPath + "/{id}/decision"
 
 // Decision resolves a message that is held in doubt.
 type Decision struct {
-	Decision mms.Decision `json:"decision" enum:"was_sent,retry,give_up" doc:"was_sent: the message reached the recipient, mark it as sent. retry: it did not, send it again. give_up: it did not, mark it as failed." example:"retry"`
+	Decision mms.Decision `json:"decision" enum:"was_sent,retry,give_up" doc:"was_sent: the message reached the recipient, mark it as sent. retry: it did not, send it again. give_up: do not send it again, mark it as failed." example:"retry"`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
@@ -49,7 +49,7 @@ func (a *api) decide(ctx context.Context, principal identity.Principal, in *deci
 		return nil, err
 	}
 	if !slices.Contains(mms.Decisions(), body.Decision) {
-		return nil, invalid.Fields{{Name: "decision", Rule: "enum", Message: "must be was_sent, resend or give_up"}}
+		return nil, invalid.Fields{{Name: "decision", Rule: "enum", Message: "must be was_sent, retry or give_up"}}
 	}
 	return nil, a.Messages.Decide(ctx, principal.UserID, id, body.Decision)
 }

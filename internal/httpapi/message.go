@@ -13,9 +13,9 @@ type Message struct {
 	ID              uuid.UUID         `json:"id" format:"uuid" doc:"The ID of the message."`
 	Status          mms.Status        `json:"status" doc:"The status of the message." example:"queued"`
 	StatusTitle     string            `json:"statusTitle" doc:"The status as a display title." example:"Queued"`
-	Explanation     string            `json:"explanation" doc:"The status in plain language, and what happens next." example:"The message is stored and waits to be sent."`
+	Explanation     string            `json:"explanation" doc:"The status in plain language, and what happens next." example:"The message is stored and waiting to be sent."`
 	NextStep        string            `json:"nextStep,omitempty" doc:"What you can do about the status. Absent if there is nothing to do."`
-	Final           bool              `json:"final" doc:"Whether the status is final. A late delivery report can still change undelivered to delivered."`
+	Final           bool              `json:"final" doc:"Whether the status is final. Late reports or evidence can still change it, for example from undelivered to delivered."`
 	StatusURL       string            `json:"statusUrl" doc:"The URL of this message." format:"uri-reference"`
 	To              mms.PhoneNumber   `json:"to" doc:"The recipient's phone number." example:"+14155550123"`
 	From            mms.PhoneNumber   `json:"from" doc:"The sender's phone number." example:"+14155550100"`
@@ -27,7 +27,7 @@ type Message struct {
 	Units           *int              `json:"units,omitempty" doc:"The number of units charged by Plivo. Absent until Plivo reports it."`
 	Cost            string            `json:"cost,omitempty" doc:"The amount charged by Plivo in US dollars. Absent until Plivo reports it." example:"0.016000"`
 	CarrierSentAt   *time.Time        `json:"carrierSentAt,omitempty" doc:"When Plivo handed the message to the carrier, as reported by Plivo."`
-	CarrierReportAt *time.Time        `json:"carrierReportAt,omitempty" doc:"When Plivo received the carrier's delivery receipt, as reported by Plivo."`
+	CarrierReportAt *time.Time        `json:"carrierReportAt,omitempty" doc:"When Plivo received the carrier's delivery report, as reported by Plivo."`
 	PlivoMeaning    *CodeMeaning      `json:"plivoCodeMeaning,omitempty" doc:"What plivoCode means."`
 	Held            bool              `json:"held,omitempty" doc:"Whether the message is held until you decide what to do with it. See decideMessage."`
 	ExpiresAt       time.Time         `json:"expiresAt" doc:"When the message expires. A message that has not been sent by then fails."`

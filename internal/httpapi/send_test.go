@@ -28,7 +28,7 @@ func TestSend(t *testing.T) {
 	id, _ := body["id"].(string)
 	want := map[string]any{
 		"id": id, "status": "queued", "statusTitle": "Queued", "final": false, "version": 1.0,
-		"explanation": "The message is stored and waits to be sent.",
+		"explanation": "The message is stored and waiting to be sent.",
 		"statusUrl":   "https://postcard.example.com/api/messages/" + id,
 		"to":          "+14155550123", "from": "+14155550100", "text": "hello",
 		"mediaUrls": []any{"https://example.com/a.jpg"},

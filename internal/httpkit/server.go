@@ -11,7 +11,7 @@ import (
 )
 
 // Limits of every server. writeTimeout counts from the end of the request's
-// header and must exceed the 30 seconds of a long poll.
+// header; long polls extend it.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second

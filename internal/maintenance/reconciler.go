@@ -12,7 +12,7 @@ import (
 )
 
 // ReconcilerStore keeps messages in doubt. WithLease calls work unless another
-// process holds the lease of that name. AdoptListed, Hold and ResendInDoubt
+// process holds the lease of that name. AdoptListed, Hold and RetryInDoubt
 // report false when the doubt was resolved before.
 type ReconcilerStore interface {
 	WithLease(ctx context.Context, name string, work func(context.Context) error) error

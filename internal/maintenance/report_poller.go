@@ -12,7 +12,7 @@ import (
 )
 
 // ReportPollerStore keeps messages at Plivo without a recent delivery report.
-// ApplyReport reports whether the message changed.
+// ApplyReport reports whether it recorded an event.
 type ReportPollerStore interface {
 	TakeUnreported(ctx context.Context, wait time.Duration, limit int) ([]mms.Unreported, error)
 	ReserveGetCall(ctx context.Context) (wait time.Duration, err error)

@@ -34,7 +34,7 @@ func (s *fakeReportPollerStore) TakeUnreported(_ context.Context, wait time.Dura
 func (s *fakeReportPollerStore) ReserveGetCall(context.Context) (time.Duration, error) { return 0, nil }
 
 func (s *fakeReportPollerStore) ApplyReport(_ context.Context, ref mms.AttemptRef, r mms.Report, kind mms.EventKind) (bool, error) {
-	s.add("apply %s proven %v to %s as %s", r.State, r.Proven, shortID(ref.MessageID), kind)
+	s.add("apply %s proven %v to %s as %s", r.State, r.Authenticated, shortID(ref.MessageID), kind)
 	return r.State != "queued", nil
 }
 

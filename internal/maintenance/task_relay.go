@@ -15,9 +15,9 @@ import (
 
 // TaskRelayStore hands out queued messages whose task has to be checked.
 type TaskRelayStore interface {
-	CheckAllTasks(ctx context.Context) error
+	MakeAllTaskChecksDue(ctx context.Context) error
 	TakeForTaskCheck(ctx context.Context, limit int) ([]mms.TaskCheck, error)
-	NextTaskGeneration(ctx context.Context, t mms.Task) (bool, error)
+	AdvanceTaskGeneration(ctx context.Context, t mms.Task) (bool, error)
 	RecordRequeued(ctx context.Context, ids []uuid.UUID) error
 }
 
@@ -59,7 +59,7 @@ func (r *taskRelay) run(ctx context.Context) error {
 	if !hasMarker {
 		// The marker is written last: if this process dies before, another one
 		// repeats the work.
-		if err := r.store.CheckAllTasks(ctx); err != nil {
+		if err := r.store.MakeAllTaskChecksDue(ctx); err != nil {
 			return err
 		}
 		if err := r.queue.SetMarker(ctx); err != nil {
@@ -113,7 +113,7 @@ func (r *taskRelay) ensureTask(ctx context.Context, check mms.TaskCheck) (bool, 
 	if err != nil || state != mms.TaskStuck {
 		return state == mms.TaskAdded, err
 	}
-	moved, err := r.store.NextTaskGeneration(ctx, check.Task)
+	moved, err := r.store.AdvanceTaskGeneration(ctx, check.Task)
 	if err != nil || !moved {
 		return false, err
 	}

@@ -20,7 +20,7 @@ type fakeTaskRelayStore struct {
 	messageLeft bool // the message is no longer queued when a new generation is needed
 }
 
-func (s *fakeTaskRelayStore) CheckAllTasks(context.Context) error {
+func (s *fakeTaskRelayStore) MakeAllTaskChecksDue(context.Context) error {
 	s.log.add("check all tasks")
 	return nil
 }
@@ -34,7 +34,7 @@ func (s *fakeTaskRelayStore) TakeForTaskCheck(context.Context, int) ([]mms.TaskC
 	return page, nil
 }
 
-func (s *fakeTaskRelayStore) NextTaskGeneration(_ context.Context, t mms.Task) (bool, error) {
+func (s *fakeTaskRelayStore) AdvanceTaskGeneration(_ context.Context, t mms.Task) (bool, error) {
 	s.log.add("next generation of %s", taskName(t))
 	return !s.messageLeft, nil
 }

@@ -33,11 +33,11 @@ type Claim struct {
 	OwnAccountErrors int
 }
 
-// SubmitResult says what a proof that Plivo accepted an attempt means for its
+// SubmitResult says what evidence that Plivo accepted an attempt means for its
 // message.
 type SubmitResult int
 
-// The results of a proof.
+// The results of evidence.
 const (
 	AlreadyKnown SubmitResult = iota // nothing changed
 	Adopted                          // the message was not known to be at Plivo, and is now submitted

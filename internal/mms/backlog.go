@@ -5,14 +5,14 @@ import "time"
 // ClaimBlocker says why a queued message could not be claimed. The zero value
 // means that the reason has gone meanwhile.
 type ClaimBlocker struct {
-	Gone         bool          // it is no longer queued
-	DueIn        time.Duration // it is not due until then
-	Expired      bool          // ExpiresAt has passed
-	Suppressed   bool          // the recipient has opted out of the sender's messages
-	Parked       bool          // its batch is paused or canceled
-	Released     bool          // it has left the backlog for the next arrival time of its sender
-	RateLimited  time.Duration // its sender may not send until then
-	PairInFlight bool          // another message between the same two numbers is being sent or in doubt
+	Gone            bool          // it is no longer queued
+	DueIn           time.Duration // it is not due until then
+	Expired         bool          // ExpiresAt has passed
+	Suppressed      bool          // the recipient has opted out of the sender's messages
+	BatchNotRunning bool          // its batch is paused or canceled
+	Released        bool          // it has left the backlog for the next arrival time of its sender
+	RateLimited     time.Duration // its sender may not send until then
+	PairInFlight    bool          // another message between the same two numbers is being sent or in doubt
 }
 
 // MaxCounted bounds how many messages ahead of one in the backlog are counted,
@@ -34,8 +34,8 @@ type Pause struct {
 	Since  time.Time
 }
 
-// Stats count the messages that no carrier has yet.
-type Stats struct {
+// OpenCounts count the messages that no carrier has yet.
+type OpenCounts struct {
 	Messages map[Status]int // by status: queued, sending, in doubt and submitted
 	Waiting  int            // queued messages that wait for a rate limit or the end of a pause
 	Held     int            // messages in doubt that wait for a person's decision

@@ -20,7 +20,7 @@ const (
 )
 
 var responsibleDescriptions = map[Responsible]string{
-	ResponsibleMessage: "the message", ResponsibleOperator: "this installation or its Plivo account", ResponsiblePlivo: "Plivo",
+	ResponsibleMessage: "the message or its recipient number", ResponsibleOperator: "this installation or its Plivo account", ResponsiblePlivo: "Plivo",
 	ResponsibleCarrier: "the recipient's carrier", ResponsibleRecipient: "the recipient or their phone", ResponsibleUnknown: "unknown",
 }
 
@@ -51,11 +51,11 @@ var codeMeanings = map[string]CodeMeaning{
 	"30":         {Description: "The carrier's filter classified the message as spam.", Responsible: ResponsibleMessage, NextStep: "Do not resend it unchanged: change the text and its links. If this happens often, ask the operator to check the sender's registration."},
 	"40":         {Description: "The sender's number is invalid or not enabled for this message.", Responsible: ResponsibleOperator, NextStep: nextOperator},
 	"50":         {Description: "The recipient's number is invalid or not a mobile phone.", Responsible: ResponsibleMessage, NextStep: nextCheckNumber},
-	"60":         {Description: "The message went in a loop between carriers.", Responsible: ResponsibleCarrier, NextStep: nextLater},
+	"60":         {Description: "The message was routed in a loop between carriers.", Responsible: ResponsibleCarrier, NextStep: nextLater},
 	"70":         {Description: "The recipient is permanently unreachable.", Responsible: ResponsibleRecipient, NextStep: nextCheckNumber},
 	"80":         {Description: "The recipient is temporarily unreachable: the phone may be off or out of coverage.", Responsible: ResponsibleRecipient, NextStep: nextLater},
-	"90":         {Description: "No route to the recipient's carrier was available.", Responsible: ResponsibleCarrier, NextStep: "Resend it later, but only once."},
-	"100":        {Description: "The carrier prohibits or does not support this kind of message.", Responsible: ResponsibleCarrier, NextStep: "Reach the recipient in another way, for example by a plain text message or at another number."},
+	"90":         {Description: "No route to the recipient's carrier was available.", Responsible: ResponsibleCarrier, NextStep: "Resend it once, later. If it fails again, tell the operator."},
+	"100":        {Description: "The carrier prohibits or does not support this kind of message.", Responsible: ResponsibleCarrier, NextStep: "Reach the recipient another way, for example by a plain text message or at another number."},
 	"110":        {Description: "The message is too long.", Responsible: ResponsibleMessage, NextStep: "Shorten the text, and send a new message."},
 	"120":        {Description: "The pictures together are too large.", Responsible: ResponsibleMessage, NextStep: "Make the pictures smaller (every carrier accepts 600 KB), and send a new message."},
 	OptedOutCode: {Description: "The recipient has opted out of messages from this sender.", Responsible: ResponsibleRecipient, NextStep: nextRespectOptOut},

@@ -29,7 +29,7 @@ type Listed struct {
 
 // Report returns the listed state as a delivery report.
 func (l Listed) Report() Report {
-	return Report{PlivoUUID: l.PlivoUUID, State: l.State, Code: l.Code, Proven: true, Details: l.Details}
+	return Report{PlivoUUID: l.PlivoUUID, State: l.State, Code: l.Code, Authenticated: true, Details: l.Details}
 }
 
 // ListQuery selects outbound MMS from Plivo's list. Plivo may ignore Sender and
@@ -49,7 +49,7 @@ const ListPage = 20
 // may differ.
 const ListSkew = time.Minute
 
-// Window returns the search window of the attempt. It reaches until now, because
+// Window returns the search window of the attempt. It extends to now, because
 // Plivo may have processed the request long after our timeout, and no other
 // message was sent between the two numbers meanwhile.
 func (d Doubt) Window() (from, to time.Time) {

@@ -61,7 +61,7 @@ var eventTitles = map[EventKind]string{
 	EventEvidenceFound:    "Found at Plivo",
 	EventNoEvidence:       "Not found at Plivo: queued again",
 	EventHeld:             "Held for a decision",
-	EventDecided:          "Decided by a person",
+	EventDecided:          "Decision made",
 	EventDue:              "Scheduled time reached",
 	EventCanceled:         "Canceled",
 	EventResent:           "Resent as a new message",

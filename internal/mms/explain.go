@@ -38,9 +38,9 @@ const (
 var reasonDescriptions = map[Reason]string{
 	ReasonUnreachable:            "Plivo could not be reached.",
 	ReasonRateLimited:            "Plivo's limit on requests was exceeded.",
-	ReasonCredentials:            "Plivo rejected the account's credentials. Messages wait until the operator corrects them.",
+	ReasonCredentials:            "Plivo rejected the account's credentials. Messages wait until the operator fixes the credentials.",
 	ReasonCredit:                 "The Plivo account has no credit left. Messages wait until the operator tops it up.",
-	ReasonEndpoint:               "Plivo's address or the account ID appears to be wrong. Messages wait until the operator corrects it.",
+	ReasonEndpoint:               "Plivo's address or the account ID appears to be wrong. Messages wait until the operator fixes the setting.",
 	ReasonForbidden:              "Plivo does not allow this account to send this message, for example because the destination country is not enabled.",
 	ReasonRejected:               "Plivo rejected the message.",
 	ReasonAttemptsExhausted:      "The last attempt failed, and no more attempts are allowed.",
@@ -50,14 +50,14 @@ var reasonDescriptions = map[Reason]string{
 	ReasonWorkerLost:             "The worker stopped during the call to Plivo.",
 	ReasonPersistentAccountError: "Plivo kept rejecting this message with an account error while it accepted others.",
 	ReasonListUnavailable:        "Plivo's list of messages could not be read for a long time, so there is no evidence.",
-	ReasonReported:               "Plivo's delivery report says so.",
-	ReasonExpired:                "It could not be sent before it expired.",
+	ReasonReported:               "Plivo reported the failure.",
+	ReasonExpired:                "It expired before it could be sent.",
 	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
 	ReasonAmbiguous:              "Plivo lists several messages that could be this one.",
-	ReasonNotFound:               "Plivo does not list the message after the full waiting time.",
-	ReasonDecidedSent:            "A person decided that it was sent.",
-	ReasonDecidedGiveUp:          "A person decided not to send it again.",
-	ReasonDecidedRetry:           "A person decided to send it again.",
+	ReasonNotFound:               "Plivo still did not list the message when the waiting time ended.",
+	ReasonDecidedSent:            "Marked as sent by a person.",
+	ReasonDecidedGiveUp:          "Given up by a person.",
+	ReasonDecidedRetry:           "A person chose to send it again.",
 }
 
 // Description explains the reason in a sentence; "" for no reason. An unknown
@@ -90,7 +90,7 @@ func (s Status) Title() string { return statusTitles[s] }
 func (m Message) NextStep() string {
 	switch {
 	case m.Held:
-		return "Decide: mark it as sent, send it again, or give it up."
+		return "Choose: mark as sent, retry or give up."
 	case m.Status == Undelivered || m.Status == Failed && m.Reason == ReasonReported:
 		return ExplainPlivoCode(m.PlivoCode).NextStep
 	case m.Status == Failed:
@@ -142,7 +142,7 @@ func (m Message) Explain() string {
 
 func (m Message) explainQueued() string {
 	if m.Attempts == 0 {
-		return "The message is stored and waits to be sent."
+		return "The message is stored and waiting to be sent."
 	}
 	return fmt.Sprintf("%s It will be tried again (attempts so far: %d).", m.Reason.Description(), m.Attempts)
 }
@@ -184,7 +184,7 @@ func (p QueuePosition) Description() string {
 	case p.Batch == BatchPaused || p.Batch == BatchCanceled:
 		return fmt.Sprintf("Its batch is %s.", p.Batch)
 	case p.Ahead == 0 && p.Wait < time.Minute:
-		return "It is next to be sent."
+		return "It is next in the queue."
 	case p.Ahead >= MaxCounted:
 		return fmt.Sprintf("At least %d messages are ahead: about %s or more.", p.Ahead, approximate(p.Wait))
 	default:

@@ -17,8 +17,8 @@ var (
 	// user. The two cases look the same on purpose.
 	ErrNotFound = errors.New("no such message")
 
-	// ErrNotHeld says that a message does not wait for a decision: it was never
-	// held, or somebody else has decided.
+	// ErrNotHeld is returned for a message that does not wait for a decision: it was
+	// never held, or another person has decided.
 	ErrNotHeld = errors.New("the message is not held for a decision")
 
 	// ErrUnavailable says that the database cannot be reached. The change was

@@ -53,7 +53,8 @@ func (o Overview) Total() int { return sum(o.Totals) }
 // statuses).
 func (o Overview) Reached() int { return o.Totals[Sent] + o.Totals[Delivered] }
 
-// Ended counts the messages that are known to have reached the carrier or not.
+// Ended counts the messages whose outcome is known: they reached the carrier, were
+// undelivered or failed.
 func (o Overview) Ended() int { return o.Reached() + o.Totals[Undelivered] + o.Totals[Failed] }
 
 // Rate is Reached as a percentage of Ended; false if no message has ended.

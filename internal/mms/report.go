@@ -7,11 +7,11 @@ import (
 
 // Report is a delivery report from Plivo about one attempt.
 type Report struct {
-	Token     string // of the attempt, from the callback URL
-	PlivoUUID string
-	State     string // Plivo's name for it (see StatusFromReport)
-	Code      string // Plivo's error code; empty if it gave none
-	Proven    bool   // every field is known to come from Plivo: it was signed, or fetched from Plivo's API
+	Token         string // of the attempt, from the callback URL
+	PlivoUUID     string
+	State         string // Plivo's name for it (see StatusFromReport)
+	Code          string // Plivo's error code; empty if it gave none
+	Authenticated bool   // every field is known to come from Plivo: it was signed, or fetched from Plivo's API
 	Details
 }
 

@@ -4,10 +4,10 @@ import "time"
 
 // Transition is what happens to a message after an attempt.
 type Transition struct {
-	Status Status        // Submitted, Queued, Failed or InDoubt
-	Wait   time.Duration // until the next attempt; for Queued
-	Paused bool          // all sending pauses for Reason, and the message joins the backlog
-	Reason Reason
+	Status        Status        // Submitted, Queued, Failed or InDoubt
+	Wait          time.Duration // until the next attempt; for Queued
+	PausesSending bool          // all sending pauses for Reason, and the message joins the backlog
+	Reason        Reason
 }
 
 // RetryPolicy decides how often and how soon a message is tried again.
@@ -43,7 +43,7 @@ func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 		if claim.OwnAccountErrors >= maxOwnAccountErrors {
 			return Transition{Status: Failed, Reason: ReasonPersistentAccountError}
 		}
-		return Transition{Status: Queued, Paused: true, Reason: v.Reason}
+		return Transition{Status: Queued, PausesSending: true, Reason: v.Reason}
 	case TransientFailure:
 		if v.Reason != ReasonUnreachable && claim.TransientFailures+1 >= p.MaxAttempts {
 			return Transition{Status: Failed, Reason: ReasonAttemptsExhausted}

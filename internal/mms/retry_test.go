@@ -23,7 +23,7 @@ func TestNext(t *testing.T) {
 		"accepted":                {Verdict{Outcome: Accepted}, 0, 0, Transition{Status: Submitted}},
 		"permanent failure":       {Verdict{Outcome: PermanentFailure, Reason: ReasonForbidden}, 0, 0, Transition{Status: Failed, Reason: ReasonForbidden}},
 		"unknown":                 {Verdict{Outcome: Unknown, Reason: ReasonNoResponse}, 99, 0, Transition{Status: InDoubt, Reason: ReasonNoResponse}},
-		"account error":           {Verdict{Outcome: AccountError, Reason: ReasonCredit}, 99, 0, Transition{Status: Queued, Paused: true, Reason: ReasonCredit}},
+		"account error":           {Verdict{Outcome: AccountError, Reason: ReasonCredit}, 99, 0, Transition{Status: Queued, PausesSending: true, Reason: ReasonCredit}},
 		"repeated account error":  {Verdict{Outcome: AccountError, Reason: ReasonEndpoint}, 0, 2, Transition{Status: Failed, Reason: ReasonPersistentAccountError}},
 		"unreachable for long":    {Verdict{Outcome: TransientFailure, Reason: ReasonUnreachable}, 99, 0, Transition{Status: Queued, Wait: time.Minute, Reason: ReasonUnreachable}},
 		"first transient failure": {rateLimited, 0, 0, Transition{Status: Queued, Wait: 2 * time.Second, Reason: ReasonRateLimited}},

@@ -28,7 +28,7 @@ func Statuses() []Status { return slices.Clone(statuses) }
 // Known reports whether s is one of the statuses.
 func (s Status) Known() bool { return slices.Contains(statuses, s) }
 
-// Final reports whether the status is normally the last one. Late proof or a
+// Final reports whether the status is normally the last one. Late evidence or a
 // late delivery report can still change it.
 func (s Status) Final() bool {
 	return s == Delivered || s == Undelivered || s == Failed || s == Canceled
@@ -36,10 +36,10 @@ func (s Status) Final() bool {
 
 // transitions lists the legal next statuses of each status.
 //
-// Up to submitted, Postcard decides. Proof that Plivo accepted a message still
-// moves it to submitted from queued, failed and canceled: an answer was lost and
-// turned up late. From submitted on, Plivo decides. Its states are totally
-// ordered, so reports give the same result in whatever order they arrive.
+// Until submitted, Postcard decides the status. If Plivo's answer was lost, late
+// evidence that Plivo accepted the message still moves it from queued, failed or
+// canceled to submitted. After that only Plivo's reports decide; their order is
+// fixed, so the order in which they arrive does not matter.
 var transitions = map[Status][]Status{
 	Scheduled:   {Queued, Canceled},
 	Queued:      {Sending, Canceled, Failed, Submitted},

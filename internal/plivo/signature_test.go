@@ -83,8 +83,8 @@ func TestSignV3Vectors(t *testing.T) {
 func TestSignV2Vectors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ token, uri, nonce, want string }{
-		{"my_auth_token", "https://answer.url", "12345", "ehV3IKhLysWBxC1sy8INm0qGoQYdYsHwuoKjsX7FsXc="},                                               // O1
-		{"FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},              // from a third party's tests
+		{"my_auth_token", "https://answer.url", "12345", "ehV3IKhLysWBxC1sy8INm0qGoQYdYsHwuoKjsX7FsXc="},                                              // O1
+		{"FAKE_AUTH_TOKEN_1234567890", "https://example.com/plivo/inbound", "v2nonce123", "11SrlUsMnaVucWWYpH2WykVm2JxMFLOQfuRZxoH0Qf0="},             // from a third party's tests
 		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="}, // T6
 		{vectorToken, "https://mms.example.com:8443/webhooks/plivo/status/3f1c9b7e#x?m=1", vectorNonce, "xQh9AtDXuhwbR1dnOdjazU6iO5Kyc+CIERugfit2uIM="},
 	} {

@@ -60,7 +60,8 @@ func (m *message) amount() string {
 	return pricePerMMS
 }
 
-// reached returns when the message entered one of the states, or the zero time.
+// reached returns the time of the first change into one of the states, or the zero
+// time.
 func (e Entry) reached(states ...State) time.Time {
 	for _, change := range e.History {
 		for _, st := range states {

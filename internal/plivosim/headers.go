@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// signing is which signatures a callback has.
+// signing selects the signature headers of a callback.
 type signing int
 
 const (
-	// signV3 sends V3 and Ma-V3. Plivo's messaging documentation describes V2, but
-	// live traffic reportedly has V3 (integrations of a Plivo employee). With V2 as
-	// the default, a client that never checks V3 would pass here.
+	// signV3 sends V3 and Ma-V3. Plivo's docs describe V2, but open-source integrations
+	// by a Plivo employee receive V3 in production. V3 is the default so that a
+	// client that never checks V3 fails its tests.
 	signV3 signing = iota
 	signV2
 	signBoth

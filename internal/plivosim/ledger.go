@@ -51,8 +51,8 @@ type Request struct {
 }
 
 // message is an Entry and its internal state. entry is guarded by the epoch's mutex.
-// sequence, tail and held belong to the goroutine that drives the message: first the
-// request's, then the one of run. The other fields never change.
+// sequence, tail and held are not locked: only one goroutine uses them at a time,
+// first the request handler, later Simulator.run. The other fields never change.
 type message struct {
 	epoch     *epoch
 	script    script

@@ -58,30 +58,6 @@ var checks = []check{
 		) a JOIN rate_limits r ON r.name = a.sender WHERE a.gap < (r.interval_seconds * 0.94) * interval '1 second'`, false},
 }
 
-const selectStats = `
-SELECT status, count(*) AS messages, count(*) FILTER (WHERE backlog_state = 'waiting') AS waiting, count(*) FILTER (WHERE held) AS held
-FROM messages WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted') GROUP BY status`
-
-// Stats counts the messages that Plivo has not reported on yet, by status.
-func (s *Store) Stats(ctx context.Context) (mms.Stats, error) {
-	var rows []struct {
-		Status   string `db:"status"`
-		Messages int    `db:"messages"`
-		Waiting  int    `db:"waiting"`
-		Held     int    `db:"held"`
-	}
-	if err := s.db.SelectContext(ctx, &rows, selectStats); err != nil {
-		return mms.Stats{}, wrapError(err, "counting messages")
-	}
-	stats := mms.Stats{Messages: map[mms.Status]int{mms.Queued: 0, mms.Sending: 0, mms.InDoubt: 0, mms.Submitted: 0}}
-	for _, row := range rows {
-		stats.Messages[mms.Status(row.Status)] = row.Messages
-		stats.Waiting += row.Waiting
-		stats.Held += row.Held
-	}
-	return stats, nil
-}
-
 const acceptedTwice = `SELECT message_id FROM attempts WHERE outcome = 'accepted' GROUP BY message_id HAVING count(*) > 1`
 
 // countIllegalTransitions counts pairs of consecutive events whose statuses are not a
@@ -119,7 +95,7 @@ func (s *Store) Audit(ctx context.Context) ([]audit.Finding, error) {
 const selectAttemptRecords = `
 SELECT a.token, a.message_id, a.ordinal, a.started_at, coalesce(a.plivo_uuid, '') AS plivo_uuid, coalesce(a.outcome, '') AS outcome, m.status,
     (SELECT count(*) FROM message_events e WHERE e.message_id = m.id
-     AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_retry'))) AS resends
+     AND (e.kind = 'no_evidence' OR (e.kind = 'decided' AND e.detail = 'decided_retry'))) AS retries
 FROM attempts a JOIN messages m ON m.id = a.message_id`
 
 // AttemptRecords returns all attempts by token, to compare them with Plivo's records.
@@ -132,7 +108,7 @@ func (s *Store) AttemptRecords(ctx context.Context) (map[string]audit.AttemptRec
 		PlivoUUID string    `db:"plivo_uuid"`
 		Outcome   string    `db:"outcome"`
 		Status    string    `db:"status"`
-		Resends   int       `db:"resends"`
+		Retries   int       `db:"retries"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, selectAttemptRecords); err != nil {
 		return nil, wrapError(err, "reading attempts for an audit")
@@ -141,7 +117,7 @@ func (s *Store) AttemptRecords(ctx context.Context) (map[string]audit.AttemptRec
 	for _, r := range rows {
 		records[r.Token] = audit.AttemptRecord{
 			MessageID: r.MessageID, Ordinal: r.Ordinal, StartedAt: r.StartedAt, PlivoUUID: r.PlivoUUID,
-			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Retries: r.Resends,
+			Outcome: mms.Outcome(r.Outcome), Status: mms.Status(r.Status), Retries: r.Retries,
 		}
 	}
 	return records, nil

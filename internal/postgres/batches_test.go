@@ -202,7 +202,7 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 			t.Errorf("Claim() in a paused batch = %v, %v, want false", claimed, err)
 		}
 	}
-	if blocker, err := store.ClaimBlocker(t.Context(), released[0].MessageID); !blocker.Parked || err != nil {
+	if blocker, err := store.ClaimBlocker(t.Context(), released[0].MessageID); !blocker.BatchNotRunning || err != nil {
 		t.Errorf("ClaimBlocker() = %+v, %v, want parked", blocker, err)
 	}
 	syncBatches(t, store)
@@ -217,7 +217,7 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 	if n := count(t, store, `SELECT count(*) FROM messages WHERE backlog_state = 'parked' AND task_check_at = 'infinity'`); n != 5 {
 		t.Errorf("got %d parked messages, want 5", n)
 	}
-	if err := store.CheckAllTasks(t.Context()); err != nil {
+	if err := store.MakeAllTaskChecksDue(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if items, err := store.TakeForTaskCheck(t.Context(), 10); len(items) != 0 || err != nil {

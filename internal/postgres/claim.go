@@ -229,7 +229,7 @@ func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocke
 		return mms.ClaimBlocker{Gone: true}, nil
 	}
 	return mms.ClaimBlocker{
-		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, Parked: row.Parked,
+		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, BatchNotRunning: row.Parked,
 		RateLimited: max(0, seconds(row.RateLimited)), PairInFlight: row.PairInFlight,
 	}, wrapError(err, "reading why a message cannot be claimed")
 }

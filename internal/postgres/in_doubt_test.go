@@ -215,7 +215,7 @@ func TestLateResponseIsRecordedWithItsAttempt(t *testing.T) {
 	for _, report := range []string{
 		`SELECT FROM messages WHERE id = $1 FOR UPDATE`,
 		`UPDATE attempts SET outcome = 'accepted', plivo_uuid = 'u-1', finished_at = now() WHERE message_id = $1`,
-		`UPDATE messages SET status = 'submitted', plivo_uuid = 'u-1', unreported_since = now() WHERE id = $1`,
+		`UPDATE messages SET status = 'submitted', plivo_uuid = 'u-1', poll_base_at = now() WHERE id = $1`,
 	} {
 		if _, err := tx.Exec(report, m.ID); err != nil {
 			t.Fatal(err)

@@ -46,7 +46,7 @@ WITH old AS (
         plivo_code = CASE WHEN moves THEN $4 ELSE plivo_code END,
         reason = CASE WHEN NOT moves THEN reason WHEN $3 = 'failed' THEN 'reported' ELSE '' END,
         final_at = CASE WHEN NOT moves THEN final_at WHEN $3 IN ('delivered', 'undelivered', 'failed') THEN now() END,
-        unreported_since = CASE WHEN NOT moves THEN unreported_since WHEN $3 NOT IN ('delivered', 'undelivered', 'failed') THEN now() END,
+        poll_base_at = CASE WHEN NOT moves THEN poll_base_at WHEN $3 NOT IN ('delivered', 'undelivered', 'failed') THEN now() END,
         units = coalesce($8, units), cost = coalesce($9::numeric, cost),
         carrier_sent_at = coalesce($10, carrier_sent_at), carrier_report_at = coalesce($11, carrier_report_at)
     FROM old WHERE messages.id = old.id AND (moves OR new_state
@@ -82,7 +82,7 @@ func (s *Store) ApplyReport(ctx context.Context, ref mms.AttemptRef, r mms.Repor
 	return changed == 1, err
 }
 
-const pollSoon = `UPDATE messages SET unreported_since = '-infinity' WHERE id = $1 AND plivo_uuid IS NOT NULL`
+const pollSoon = `UPDATE messages SET poll_base_at = '-infinity' WHERE id = $1 AND plivo_uuid IS NOT NULL`
 
 // PollSoon makes the attempt's message due for the next poll of Plivo.
 func (s *Store) PollSoon(ctx context.Context, ref mms.AttemptRef) error {
@@ -95,10 +95,10 @@ func (s *Store) PollSoon(ctx context.Context, ref mms.AttemptRef) error {
 // may turn the joins into scans of whole tables.
 const takeUnreported = `
 WITH due AS (
-    SELECT id FROM messages WHERE unreported_since <= now() - $1 * interval '1 second'
-    ORDER BY unreported_since LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT id FROM messages WHERE poll_base_at <= now() - $1 * interval '1 second'
+    ORDER BY poll_base_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
-    UPDATE messages SET unreported_since = CASE WHEN final_at IS NULL THEN now() END
+    UPDATE messages SET poll_base_at = CASE WHEN final_at IS NULL THEN now() END
     WHERE id = ANY (ARRAY(SELECT id FROM due))
     RETURNING id, sender, recipient, plivo_uuid
 )
@@ -129,8 +129,8 @@ func (s *Store) TakeUnreported(ctx context.Context, wait time.Duration, limit in
 }
 
 const backOffUnreported = `
-UPDATE messages SET unreported_since = now() + least(now() - updated_at, interval '30 minutes')
-WHERE id = $1 AND unreported_since IS NOT NULL AND final_at IS NULL`
+UPDATE messages SET poll_base_at = now() + least(now() - updated_at, interval '30 minutes')
+WHERE id = $1 AND poll_base_at IS NOT NULL AND final_at IS NULL`
 
 // BackOffUnreported postpones the next poll of a message whose state has not changed,
 // by the time since its last change, 30 minutes at most.
@@ -141,11 +141,11 @@ func (s *Store) BackOffUnreported(ctx context.Context, ref mms.AttemptRef) error
 
 const closeUnreported = `
 WITH due AS (
-    SELECT id FROM messages WHERE unreported_since IS NOT NULL AND status IN ('submitted', 'sent') AND final_at IS NULL
+    SELECT id FROM messages WHERE poll_base_at IS NOT NULL AND status IN ('submitted', 'sent') AND final_at IS NULL
       AND updated_at < now() - $1 * interval '1 second'
     LIMIT $2 FOR UPDATE SKIP LOCKED
 ), m AS (
-    UPDATE messages SET final_at = now(), unreported_since = NULL, version = version + 1, updated_at = now()
+    UPDATE messages SET final_at = now(), poll_base_at = NULL, version = version + 1, updated_at = now()
     WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING id, status
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'closed', status FROM m

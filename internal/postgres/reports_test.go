@@ -131,7 +131,7 @@ func TestOptOutReportAddsSuppression(t *testing.T) {
 // setUnreported makes a message look as if Plivo last reported on it some time ago.
 func setUnreported(t *testing.T, store *postgres.Store, m mms.Message, ago time.Duration) {
 	t.Helper()
-	_, err := store.DB().Exec(`UPDATE messages SET unreported_since = now() - $2 * interval '1 second', updated_at = now() - $2 * interval '1 second' WHERE id = $1`, m.ID, ago.Seconds())
+	_, err := store.DB().Exec(`UPDATE messages SET poll_base_at = now() - $2 * interval '1 second', updated_at = now() - $2 * interval '1 second' WHERE id = $1`, m.ID, ago.Seconds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestUnreportedMessagesArePolledLessAndLess(t *testing.T) {
 		t.Fatal(err)
 	}
 	var wait float64
-	if err := store.DB().QueryRow(`SELECT extract(epoch FROM unreported_since - now()) FROM messages WHERE id = $1`, m.ID).Scan(&wait); err != nil || wait < 600 || wait > 700 {
+	if err := store.DB().QueryRow(`SELECT extract(epoch FROM poll_base_at - now()) FROM messages WHERE id = $1`, m.ID).Scan(&wait); err != nil || wait < 600 || wait > 700 {
 		t.Errorf("got the next poll in %v s, %v, want about 660", wait, err)
 	}
 	if err := store.PollSoon(t.Context(), ref); err != nil {
@@ -176,7 +176,7 @@ func TestUnreportedMessagesArePolledLessAndLess(t *testing.T) {
 	}
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true)
 	setUnreported(t, store, m, 0)
-	if _, err := store.DB().Exec(`UPDATE messages SET unreported_since = NULL`); err != nil {
+	if _, err := store.DB().Exec(`UPDATE messages SET poll_base_at = NULL`); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.PollSoon(t.Context(), ref); err != nil {

@@ -280,7 +280,8 @@ WITH cutoff AS (SELECT (now() AT TIME ZONE 'UTC')::date - $1::int AS oldest_day)
 DELETE FROM stats_totals USING cutoff WHERE day < oldest_day`
 
 // RollUpStats rolls up the hours that are over, and moves later changes to the
-// totals. It may run in several processes at once.
+// totals. The job runs in one process at a time; two at once would
+// still be correct.
 func (s *Store) RollUpStats(ctx context.Context) error {
 	for _, statement := range []string{planRollups, deleteOldStats} {
 		if _, err := s.db.ExecContext(ctx, statement, statsDays); err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// recordSubmitted records proof that Plivo accepted attempts. Proof moves a message to
+// recordSubmitted records evidence that Plivo accepted attempts. Evidence moves a message to
 // submitted from any status, because a message that Plivo has must never be sent
-// again. If the message is known to be at Plivo under another UUID, the proof is
+// again. If the message is known to be at Plivo under another UUID, the evidence is
 // recorded as a duplicate.
 //
 // A 2xx response to an attempt that started during a pause shows that the account
@@ -33,7 +33,7 @@ WITH input AS MATERIALIZED (
     RETURNING a.message_id, a.ordinal, locked.uuid, locked.kind
 ), changed AS (
     UPDATE messages SET version = version + 1, updated_at = now(), held = false, backlog_state = NULL, next_attempt_at = NULL, task_check_at = NULL,
-        unreported_since = CASE WHEN plivo_uuid IS NULL THEN now() ELSE unreported_since END,
+        poll_base_at = CASE WHEN plivo_uuid IS NULL THEN now() ELSE poll_base_at END,
         plivo_uuid = coalesce(plivo_uuid, attempt.uuid),
         reason = CASE WHEN plivo_uuid IS NULL THEN '' ELSE reason END,
         status = CASE WHEN plivo_uuid IS NULL AND status <> 'sent' THEN 'submitted' ELSE status END,
@@ -65,7 +65,7 @@ type submitCall struct {
 	err     error
 }
 
-// RecordSubmitted records the proof v that Plivo accepted an attempt, with an event of
+// RecordSubmitted records the evidence v that Plivo accepted an attempt, with an event of
 // the given kind. Concurrent calls share a statement; what the shared statement did
 // not change is tried alone.
 func (s *Store) RecordSubmitted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.SubmitResult, error) {

@@ -62,16 +62,16 @@ func (s *Store) TakeForTaskCheck(ctx context.Context, limit int) ([]mms.TaskChec
 	return checks, nil
 }
 
-const nextTaskGeneration = `
+const advanceTaskGeneration = `
 UPDATE messages SET task_generation = task_generation + 1
 WHERE id = $1 AND task_generation = $2 AND status = 'queued'`
 
-// NextTaskGeneration gives the message a new task id, so that a new task can be enqueued
+// AdvanceTaskGeneration gives the message a new task id, so that a new task can be enqueued
 // beside one that is stuck or dead. It reports false when the message is not queued any
 // more or has a newer generation.
-func (s *Store) NextTaskGeneration(ctx context.Context, t mms.Task) (bool, error) {
+func (s *Store) AdvanceTaskGeneration(ctx context.Context, t mms.Task) (bool, error) {
 	const doing = "incrementing a task generation"
-	result, err := s.db.ExecContext(ctx, nextTaskGeneration, t.MessageID, t.Generation)
+	result, err := s.db.ExecContext(ctx, advanceTaskGeneration, t.MessageID, t.Generation)
 	if err != nil {
 		return false, wrapError(err, doing)
 	}
@@ -93,20 +93,20 @@ func (s *Store) RecordRequeued(ctx context.Context, ids []uuid.UUID) error {
 	return err
 }
 
-// checkAllTasks skips locked messages: they are being claimed or checked.
-const checkAllTasks = `
+// makeAllTaskChecksDue skips locked messages: they are being claimed or checked.
+const makeAllTaskChecksDue = `
 UPDATE messages SET task_check_at = now() WHERE id IN (
     SELECT id FROM messages WHERE task_check_at > now() AND task_check_at < 'infinity' AND status = 'queued'
     ORDER BY task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )`
 
-// CheckAllTasks makes every queued message that should have a task due for a task check,
+// MakeAllTaskChecksDue makes every queued message that should have a task due for a task check,
 // because the queue has lost its data. It proceeds in small statements, so that no other
 // statement waits for long.
-func (s *Store) CheckAllTasks(ctx context.Context) error {
+func (s *Store) MakeAllTaskChecksDue(ctx context.Context) error {
 	const limit, doing = 2000, "scheduling task checks"
 	for {
-		result, err := s.db.ExecContext(ctx, checkAllTasks, limit)
+		result, err := s.db.ExecContext(ctx, makeAllTaskChecksDue, limit)
 		if err != nil {
 			return wrapError(err, doing)
 		}

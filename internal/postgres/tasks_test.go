@@ -41,10 +41,10 @@ func TestNextTaskGenerationIncrementsOnce(t *testing.T) {
 	store, owner := newStore(t)
 	m := create(t, store, owner)
 	task := mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}
-	if ok, err := store.NextTaskGeneration(t.Context(), task); err != nil || !ok {
+	if ok, err := store.AdvanceTaskGeneration(t.Context(), task); err != nil || !ok {
 		t.Errorf("got %t, %v, want true", ok, err)
 	}
-	if ok, err := store.NextTaskGeneration(t.Context(), task); err != nil || ok {
+	if ok, err := store.AdvanceTaskGeneration(t.Context(), task); err != nil || ok {
 		t.Errorf("old generation: got %t, %v, want false", ok, err)
 	}
 	makeTaskCheckDue(t, store, m)

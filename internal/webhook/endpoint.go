@@ -1,4 +1,4 @@
-// Package webhook says what a user's webhook is: the endpoint, its secret, the
+// Package webhook defines users' webhooks: the endpoint, its secret, the
 // events it receives and when a failed delivery is retried. It sends nothing
 // (see dispatch) and stores nothing.
 package webhook
@@ -61,7 +61,7 @@ type Endpoint struct {
 func (e Endpoint) Explain() string {
 	switch {
 	case e.DisabledReason == DisabledGone:
-		return "Disabled: it answered 410 Gone, which asks us to stop."
+		return "Disabled: the endpoint responded with 410 Gone, which means stop sending."
 	case e.DisabledAt != nil:
 		return "Disabled: it failed for three days. Enable it, then replay the events it missed."
 	case e.FailingSince != nil:

@@ -233,8 +233,8 @@ var fieldLabels = map[string]string{
 	"url":           "URL",
 }
 
-// fieldLabel returns the label of a field such as "statuses[2]", or the name
-// itself if the forms have none.
+// fieldLabel returns the label of a field such as "statuses[2]", or field
+// unchanged if it has no label.
 func fieldLabel(field string) string {
 	name, _, _ := strings.Cut(field, "[")
 	if label, ok := fieldLabels[name]; ok {

@@ -97,7 +97,7 @@ func (d *Dispatcher) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
 	token := rand.Text() + rand.Text()
 	lease := d.Heartbeats.begin(token)
 	defer lease.end()
-	claim, claimed, err := d.Store.Claim(ctx, id, token, leaseDuration)
+	claim, claimed, err := d.Store.Claim(ctx, id, token, attemptLeaseDuration)
 	if err != nil {
 		return d.postpone(ctx, id, err)
 	}
@@ -133,7 +133,7 @@ func (d *Dispatcher) handleBlocked(ctx context.Context, id uuid.UUID) mms.TaskRe
 		return mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonOptedOut}
 	case blocker.Expired: // the expirer fails the message
 		return mms.TaskResult{Action: mms.TaskDone}
-	case blocker.Parked:
+	case blocker.BatchNotRunning:
 		return d.park(ctx, id)
 	case blocker.DueIn > 0:
 		return mms.TaskResult{Action: mms.TaskPostpone, Wait: blocker.DueIn}
@@ -225,7 +225,7 @@ func (d *Dispatcher) recordOnce(ctx context.Context, ref mms.AttemptRef, v mms.V
 		}
 		return result != mms.AlreadyKnown, err
 	case mms.Queued:
-		if t.Paused {
+		if t.PausesSending {
 			return d.Store.RecordAccountError(ctx, ref, v)
 		}
 		return d.Store.RecordTransientFailure(ctx, ref, v, t)
@@ -238,7 +238,7 @@ func (d *Dispatcher) recordOnce(ctx context.Context, ref mms.AttemptRef, v mms.V
 
 func taskResult(t mms.Transition) mms.TaskResult {
 	switch {
-	case t.Status == mms.Submitted || t.Paused:
+	case t.Status == mms.Submitted || t.PausesSending:
 		return mms.TaskResult{Action: mms.TaskDone}
 	case t.Status == mms.Queued:
 		return mms.TaskResult{Action: mms.TaskRetry, Wait: t.Wait, Reason: t.Reason}

@@ -63,8 +63,8 @@ func TestClaimBlockerDecidesTaskResult(t *testing.T) {
 		"message no longer queued":     {blocker: mms.ClaimBlocker{Gone: true}, want: done},
 		"recipient opted out":          {blocker: mms.ClaimBlocker{Suppressed: true}, want: mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonOptedOut}, calls: []string{"fail suppressed"}},
 		"message expired":              {blocker: mms.ClaimBlocker{Expired: true, DueIn: time.Second}, want: done},
-		"batch paused":                 {blocker: mms.ClaimBlocker{Parked: true}, want: done, calls: []string{"park"}},
-		"batch resumed while parking":  {blocker: mms.ClaimBlocker{Parked: true}, resumed: true, want: postpone(parkRetryDelay), calls: []string{"park"}},
+		"batch paused":                 {blocker: mms.ClaimBlocker{BatchNotRunning: true}, want: done, calls: []string{"park"}},
+		"batch resumed while parking":  {blocker: mms.ClaimBlocker{BatchNotRunning: true}, resumed: true, want: postpone(parkRetryDelay), calls: []string{"park"}},
 		"attempt not due":              {blocker: mms.ClaimBlocker{DueIn: time.Minute}, want: postpone(time.Minute)},
 		"pair in flight":               {blocker: mms.ClaimBlocker{PairInFlight: true}, want: postpone(pairRetryDelay)},
 		"rate limited":                 {blocker: mms.ClaimBlocker{RateLimited: time.Millisecond}, want: done, calls: []string{"add to backlog"}},
@@ -214,10 +214,10 @@ func TestNothingIsWrittenAfterTheLease(t *testing.T) {
 		want     bool
 	}{
 		"not stopped":                         {0, false, nil, true},
-		"stopped for less than a lease":       {leaseDuration - 1, false, nil, true},
-		"stopped for a lease":                 {leaseDuration, false, nil, false},
-		"stopped for a lease, renewed":        {leaseDuration, true, nil, true},
-		"stopped for a lease, renewal failed": {leaseDuration, true, errStoreDown, false},
+		"stopped for less than a lease":       {attemptLeaseDuration - 1, false, nil, true},
+		"stopped for a lease":                 {attemptLeaseDuration, false, nil, false},
+		"stopped for a lease, renewed":        {attemptLeaseDuration, true, nil, true},
+		"stopped for a lease, renewal failed": {attemptLeaseDuration, true, errStoreDown, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

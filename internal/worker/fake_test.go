@@ -53,7 +53,7 @@ func (s *fakeStore) decrement(n *int) bool {
 }
 
 func (s *fakeStore) Claim(_ context.Context, id uuid.UUID, _ string, lease time.Duration) (mms.Claim, bool, error) {
-	if id != messageID || lease != leaseDuration {
+	if id != messageID || lease != attemptLeaseDuration {
 		return mms.Claim{}, false, fmt.Errorf("Claim(%v, %v): unexpected arguments", id, lease)
 	}
 	if s.claimErr != nil {

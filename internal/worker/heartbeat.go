@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// leaseDuration is how long an attempt stays valid after its last renewal.
+	// attemptLeaseDuration is how long an attempt stays valid after its last renewal.
 	// A killed worker is noticed when the lease reaper runs after that.
-	leaseDuration = 12 * time.Second
+	attemptLeaseDuration = 12 * time.Second
 
 	// HeartbeatInterval is how often Renew should be called.
 	HeartbeatInterval = 3 * time.Second
@@ -44,7 +44,7 @@ type lease struct {
 func (h *Heartbeats) begin(token string) *lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l := &lease{heartbeats: h, token: token, until: time.Now().Add(leaseDuration)}
+	l := &lease{heartbeats: h, token: token, until: time.Now().Add(attemptLeaseDuration)}
 	h.leases[token] = l
 	return l
 }
@@ -65,12 +65,12 @@ func (l *lease) held() bool {
 
 // Renew extends all leases that the database still has.
 func (h *Heartbeats) Renew(ctx context.Context) error {
-	until := time.Now().Add(leaseDuration)
+	until := time.Now().Add(attemptLeaseDuration)
 	tokens := h.tokens()
 	if len(tokens) == 0 {
 		return nil
 	}
-	renewed, err := h.store.RenewLeases(ctx, tokens, leaseDuration)
+	renewed, err := h.store.RenewLeases(ctx, tokens, attemptLeaseDuration)
 	if err != nil {
 		return err
 	}

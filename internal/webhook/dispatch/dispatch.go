@@ -36,8 +36,8 @@ type Store interface {
 	RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, retryAfter *time.Duration) error
 }
 
-// Dispatcher delivers events. Its methods may be called concurrently.
-type Dispatcher struct {
+// Deliverer delivers events. Its methods may be called concurrently.
+type Deliverer struct {
 	Store  Store
 	Client *Client
 	Jitter func() float64 // in [0,1]
@@ -62,7 +62,7 @@ const (
 )
 
 // Process delivers one event if it is due.
-func (d *Dispatcher) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
+func (d *Deliverer) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
 	delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease)
 	switch {
 	case err != nil:
@@ -96,7 +96,7 @@ func (d *Dispatcher) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
 
 // handleUnclaimed postpones a task that ran before its event was due, which
 // happens because the queue counts in whole seconds.
-func (d *Dispatcher) handleUnclaimed(ctx context.Context, id uuid.UUID) mms.TaskResult {
+func (d *Deliverer) handleUnclaimed(ctx context.Context, id uuid.UUID) mms.TaskResult {
 	wait, pending, err := d.Store.WebhookEventDue(ctx, id)
 	switch {
 	case err != nil:
@@ -108,7 +108,7 @@ func (d *Dispatcher) handleUnclaimed(ctx context.Context, id uuid.UUID) mms.Task
 }
 
 // retryAfter returns when to retry after the result; nil for never.
-func (d *Dispatcher) retryAfter(delivery webhook.Delivery, result webhook.DeliveryResult) *time.Duration {
+func (d *Deliverer) retryAfter(delivery webhook.Delivery, result webhook.DeliveryResult) *time.Duration {
 	wait, retry := webhook.NextRetry(delivery.Attempts, d.Jitter())
 	if !retry || result.OK || result.Gone() {
 		return nil
@@ -118,7 +118,7 @@ func (d *Dispatcher) retryAfter(delivery webhook.Delivery, result webhook.Delive
 
 // begin reserves a call of the webhook. It returns false if the webhook is at its
 // limit.
-func (d *Dispatcher) begin(delivery webhook.Delivery) bool {
+func (d *Deliverer) begin(delivery webhook.Delivery) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	limit := maxConcurrentCalls
@@ -135,7 +135,7 @@ func (d *Dispatcher) begin(delivery webhook.Delivery) bool {
 	return true
 }
 
-func (d *Dispatcher) end(webhookID uuid.UUID) {
+func (d *Deliverer) end(webhookID uuid.UUID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.active[webhookID]--; d.active[webhookID] == 0 {
@@ -143,13 +143,13 @@ func (d *Dispatcher) end(webhookID uuid.UUID) {
 	}
 }
 
-func (d *Dispatcher) postpone(ctx context.Context, id uuid.UUID, err error) mms.TaskResult {
+func (d *Deliverer) postpone(ctx context.Context, id uuid.UUID, err error) mms.TaskResult {
 	d.Logger.ErrorContext(ctx, "webhook event postponed", slog.Any("event_id", id), slog.Any("error", err))
 	return mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}
 }
 
 // deliver makes one call. An error means that the call could not be made.
-func (d *Dispatcher) deliver(ctx context.Context, delivery webhook.Delivery) (webhook.DeliveryResult, error) {
+func (d *Deliverer) deliver(ctx context.Context, delivery webhook.Delivery) (webhook.DeliveryResult, error) {
 	body, err := json.Marshal(payloadOf(delivery))
 	if err != nil {
 		return webhook.DeliveryResult{}, fmt.Errorf("encoding a webhook event: %w", err)

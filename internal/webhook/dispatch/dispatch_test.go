@@ -55,8 +55,8 @@ func (s *fakeStore) RecordWebhookDelivery(_ context.Context, _ webhook.Delivery,
 	return nil
 }
 
-func newDispatcher(s *fakeStore, allowPrivate bool) *dispatch.Dispatcher {
-	return &dispatch.Dispatcher{Store: s, Client: dispatch.NewClient(allowPrivate), Jitter: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler)}
+func newDispatcher(s *fakeStore, allowPrivate bool) *dispatch.Deliverer {
+	return &dispatch.Deliverer{Store: s, Client: dispatch.NewClient(allowPrivate), Jitter: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler)}
 }
 
 func deliveryTo(url string, attempts int) webhook.Delivery {

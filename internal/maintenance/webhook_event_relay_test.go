@@ -15,7 +15,7 @@ func TestEventRelayEnqueuesUntilAShortBatch(t *testing.T) {
 	t.Parallel()
 	task := webhook.Task{EventID: uuid.UUID{15: 1}, Generation: 1}
 	next, enqueued := batches(t, batchSize, 2), 0
-	job := EventRelay(func(context.Context, int) ([]webhook.Task, error) {
+	job := WebhookEventRelay(func(context.Context, int) ([]webhook.Task, error) {
 		n, err := next()
 		return slices.Repeat([]webhook.Task{task}, n), err
 	}, func(_ context.Context, got webhook.Task) error {
@@ -33,7 +33,7 @@ func TestEventRelayEnqueuesUntilAShortBatch(t *testing.T) {
 
 func TestEventRelayStopsWhenQueueIsDown(t *testing.T) {
 	t.Parallel()
-	job := EventRelay(
+	job := WebhookEventRelay(
 		func(context.Context, int) ([]webhook.Task, error) { return make([]webhook.Task, batchSize), nil },
 		func(context.Context, webhook.Task) error { return errQueueDown })
 	if err := job.Run(t.Context()); !errors.Is(err, errQueueDown) {

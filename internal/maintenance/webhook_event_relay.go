@@ -7,11 +7,11 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-// EventRelay returns the job that enqueues a task for every pending webhook
+// WebhookEventRelay returns the job that enqueues a task for every pending webhook
 // event. take returns the tasks of up to limit events that have none, or may
 // have lost theirs; an event whose task could not be enqueued is returned again
 // later.
-func EventRelay(take func(ctx context.Context, limit int) ([]webhook.Task, error), enqueue func(context.Context, webhook.Task) error) Job {
+func WebhookEventRelay(take func(ctx context.Context, limit int) ([]webhook.Task, error), enqueue func(context.Context, webhook.Task) error) Job {
 	return Job{Name: "webhook event relay", Interval: 500 * time.Millisecond, Run: func(ctx context.Context) error {
 		return untilShortBatch(func() (int, error) {
 			tasks, err := take(ctx, batchSize)

@@ -12,8 +12,8 @@ import (
 // or stopped. A session-level advisory lock would not do: a stopped process would hold
 // it for as long as it is stopped.
 const (
-	leaseDuration = 12 * time.Second
-	leaseRenewal  = 3 * time.Second
+	jobLeaseDuration = 12 * time.Second
+	jobLeaseRenewal  = 3 * time.Second
 )
 
 const acquireLease = `
@@ -50,7 +50,7 @@ func (s *Store) WithLease(ctx context.Context, name string, work func(context.Co
 // acquireLease acquires or renews a lease.
 func (s *Store) acquireLease(ctx context.Context, name string, holder uuid.UUID) (bool, error) {
 	var names []string
-	err := s.db.SelectContext(ctx, &names, acquireLease, name, holder, leaseDuration.Seconds())
+	err := s.db.SelectContext(ctx, &names, acquireLease, name, holder, jobLeaseDuration.Seconds())
 	return len(names) == 1, wrapError(err, "acquiring a lease")
 }
 
@@ -58,7 +58,7 @@ func (s *Store) acquireLease(ctx context.Context, name string, holder uuid.UUID)
 // It goes on after an error: while the database is unavailable, no other process can
 // acquire the lease either.
 func (s *Store) renewLease(ctx context.Context, name string, holder uuid.UUID, cancel context.CancelCauseFunc) {
-	ticker := time.NewTicker(leaseRenewal)
+	ticker := time.NewTicker(jobLeaseRenewal)
 	defer ticker.Stop()
 	for {
 		select {
