@@ -93,7 +93,7 @@ func TestExplainMessage(t *testing.T) {
 		message Message
 		want    string
 	}{
-		"new":                           {Message{Status: Queued}, "The message is stored and waits to be sent."},
+		"new":                           {Message{Status: Queued}, "The message is stored and waiting to be sent."},
 		"retried":                       {Message{Status: Queued, Attempts: 2, Reason: ReasonUnreachable}, "Plivo could not be reached. It will be tried again (attempts so far: 2)."},
 		"in doubt":                      {Message{Status: InDoubt, Reason: ReasonWorkerLost}, "Plivo may or may not have the message. The worker stopped during the call to Plivo. Postcard is checking with Plivo before it does anything else."},
 		"held":                          {Message{Status: InDoubt, Held: true, Reason: ReasonAmbiguous}, "Plivo may or may not have the message. Plivo lists several messages that could be this one. It is held for a decision, because sending it again could reach the recipient twice."},
@@ -101,11 +101,11 @@ func TestExplainMessage(t *testing.T) {
 		"submitted and never reported":  {Message{Status: Submitted, FinalAt: final}, "Plivo accepted the message, but never reported what happened to it."},
 		"sent":                          {Message{Status: Sent}, "The carrier has the message. In the US and Canada, this is often the last report."},
 		"sent and closed":               {Message{Status: Sent, FinalAt: final}, "The carrier has the message. It did not confirm delivery, which is usual in the US and Canada."},
-		"sent by a person's decision":   {Message{Status: Sent, FinalAt: final, Reason: ReasonDecidedSent}, "A person decided that it was sent."},
+		"sent by a person's decision":   {Message{Status: Sent, FinalAt: final, Reason: ReasonDecidedSent}, "Marked as sent by a person."},
 		"undelivered":                   {Message{Status: Undelivered, PlivoCode: "50"}, "The carrier could not deliver the message. The recipient's number is invalid or not a mobile phone. (Plivo's code 50)"},
 		"failed at Plivo":               {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "4711"}, "Plivo could not send the message. Plivo's error code is 4711; its meaning is not published."},
-		"expired":                       {Message{Status: Failed, Reason: ReasonExpired}, "The message was not sent. It could not be sent before it expired."},
-		"given up by a person, unknown": {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, "Whether the message was sent is unknown. A person decided not to send it again."},
+		"expired":                       {Message{Status: Failed, Reason: ReasonExpired}, "The message was not sent. It expired before it could be sent."},
+		"given up by a person, unknown": {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, "Whether the message was sent is unknown. Given up by a person."},
 	} {
 		if got := tt.message.Explain(); got != tt.want {
 			t.Errorf("%s: got %q, want %q", name, got, tt.want)
@@ -122,7 +122,7 @@ func TestNextStep(t *testing.T) {
 		"queued":                      {Message{Status: Queued}, ""},
 		"delivered":                   {Message{Status: Delivered, FinalAt: new(time.Time)}, ""},
 		"in doubt":                    {Message{Status: InDoubt}, ""},
-		"held":                        {Message{Status: InDoubt, Held: true}, "Decide"},
+		"held":                        {Message{Status: InDoubt, Held: true}, "Choose"},
 		"undelivered":                 {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
 		"failed at Plivo":             {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
 		"rejected":                    {Message{Status: Failed, Reason: ReasonRejected}, "Correct"},
@@ -176,7 +176,7 @@ func TestEventDescription(t *testing.T) {
 func TestQueuePositionDescription(t *testing.T) {
 	t.Parallel()
 	for want, position := range map[string]QueuePosition{
-		"It is next to be sent.":                                    {Wait: time.Second},
+		"It is next in the queue.":                                    {Wait: time.Second},
 		"1 message ahead, about 1 minute.":                          {Ahead: 1},
 		"3 messages ahead, about 2 minutes.":                        {Ahead: 3, Wait: 61 * time.Second},
 		"99 messages ahead, about 3 hours.":                         {Ahead: 99, Wait: 121 * time.Minute},
