@@ -17,7 +17,7 @@ test: ## run every test, on its own servers and browser; installs them if missin
 	race=$$(go run ./cmd/dev -race-flag) && go test $$race -shuffle=on -timeout 12m ./...
 
 check: ## linters (.golangci.yml), including formatting, and tidy modules
-	go tool -modfile=tools/go.mod golangci-lint run
+	go tool -modfile=tools/go.mod golangci-lint run --allow-parallel-runners
 	go vet -tags failpoints ./internal/failpoint
 	go mod tidy -diff
 	go mod verify
