@@ -85,7 +85,8 @@ func TestServeWaitsForRunningRequests(t *testing.T) {
 	if err := s.wait(t); err != nil {
 		t.Error(err)
 	}
-	if _, err := http.Get(s.url); err == nil {
+	if response, err := http.Get(s.url); err == nil {
+		response.Body.Close()
 		t.Error("the server still accepts requests")
 	}
 }

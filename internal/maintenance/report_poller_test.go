@@ -43,7 +43,7 @@ func (s *fakeReportPollerStore) BackOffUnreported(_ context.Context, ref mms.Att
 	return nil
 }
 
-var errPlivoDown = errors.New("Plivo is down")
+var errPlivoDown = errors.New("plivo is down")
 
 // fakeGetter has messages by UUID. It fails for the UUID "broken" and does not
 // find any other.

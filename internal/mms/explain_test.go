@@ -176,7 +176,7 @@ func TestEventDescription(t *testing.T) {
 func TestQueuePositionDescription(t *testing.T) {
 	t.Parallel()
 	for want, position := range map[string]QueuePosition{
-		"It is next in the queue.":                                    {Wait: time.Second},
+		"It is next in the queue.":                                  {Wait: time.Second},
 		"1 message ahead, about 1 minute.":                          {Ahead: 1},
 		"3 messages ahead, about 2 minutes.":                        {Ahead: 3, Wait: 61 * time.Second},
 		"99 messages ahead, about 3 hours.":                         {Ahead: 99, Wait: 121 * time.Minute},

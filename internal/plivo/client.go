@@ -119,7 +119,7 @@ func (x *exchange) answer(body sendResponse, err error) mms.Answer {
 	case x.status/100 == 2:
 		a.APIID, a.UUIDs, a.Err = body.APIID, body.MessageUUID, err
 		if len(body.InvalidNumber) > 0 {
-			a.Err = errors.New("Plivo answered 2xx and called the number invalid")
+			a.Err = errors.New("a 2xx answer called the number invalid")
 		}
 	default:
 		a.APIID, a.Text = errorText(x.body)

@@ -147,7 +147,9 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 				expected = accepted // scenarios of states and callbacks answer the request normally
 			}
 			sim, url := newSimulator(t)
-			sim.SetFault(plivosim.Fault{Scenario: scenario.Name})
+			if err := sim.SetFault(plivosim.Fault{Scenario: scenario.Name}); err != nil {
+				t.Fatal(err)
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), stallTimeout(scenario.Name))
 			defer cancel()
 			verdict := mms.Judge(newClient(t, url, authToken).Send(ctx, submission()))
@@ -286,7 +288,7 @@ func TestWithheldRequestIsNeverRetried(t *testing.T) {
 			panic(http.ErrAbortHandler) // the response is lost
 		}
 		w.WriteHeader(http.StatusAccepted)
-		io.WriteString(w, `{"message_uuid":["u"]}`)
+		_, _ = io.WriteString(w, `{"message_uuid":["u"]}`)
 	}))
 	t.Cleanup(server.Close)
 	client := newClient(t, server.URL, authToken)

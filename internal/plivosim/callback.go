@@ -10,12 +10,10 @@ import (
 	"time"
 )
 
-// Plivo expects an answer within 8 seconds and makes up to three more attempts (Plivo
-// support, callback retries).
-const (
-	callbackTimeout    = 8 * time.Second
-	minCallbackTimeout = time.Second // at any TimeScale
-)
+// callbackTimeout is how long Plivo waits for an answer; up to three more attempts
+// follow (Plivo support, callback retries). It is not scaled: a busy machine must not
+// lose reports.
+const callbackTimeout = 8 * time.Second
 
 func retryGaps() []time.Duration {
 	return []time.Duration{60 * time.Second, 120 * time.Second, 240 * time.Second}
@@ -129,7 +127,7 @@ func (s *Simulator) call(m *message, rep report, attempt int) bool {
 
 // post makes the HTTP request of an attempt; the answer's body is ignored.
 func (s *Simulator) post(m *message, rep report) (status int, err error) {
-	ctx, cancel := context.WithTimeout(m.epoch.ctx, max(s.scaled(callbackTimeout), minCallbackTimeout))
+	ctx, cancel := context.WithTimeout(m.epoch.ctx, callbackTimeout)
 	defer cancel()
 	req, err := newCall(ctx, m.entry.Method, m.entry.CallbackURL, rep.fields)
 	if err != nil {

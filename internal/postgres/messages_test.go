@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -153,10 +154,10 @@ func TestMessageIsVisibleToItsOwnerOnly(t *testing.T) {
 	store, owner := newStore(t)
 	m := create(t, store, owner)
 	other := addUser(t, store, "eve@example.com")
-	if _, err := store.Message(t.Context(), other, m.ID); err != mms.ErrNotFound {
+	if _, err := store.Message(t.Context(), other, m.ID); !errors.Is(err, mms.ErrNotFound) {
 		t.Errorf("Message: got error %v, want ErrNotFound", err)
 	}
-	if _, err := store.Version(t.Context(), other, m.ID); err != mms.ErrNotFound {
+	if _, err := store.Version(t.Context(), other, m.ID); !errors.Is(err, mms.ErrNotFound) {
 		t.Errorf("Version: got error %v, want ErrNotFound", err)
 	}
 	if list, _, err := store.Messages(t.Context(), other, mms.Page{Limit: 10}); err != nil || len(list) != 0 {

@@ -232,7 +232,9 @@ func TestEveryBranchExecutes(t *testing.T) {
 		}
 		for _, part := range tmpl.Templates() {
 			for _, branch := range markBranches(part.Tree, part.Tree.Root) {
-				taken[branch] = taken[branch] // the layout's may have been taken by another page
+				if !taken[branch] { // another page may have taken one of the layout's
+					taken[branch] = false
+				}
 			}
 		}
 		for i, data := range list {
