@@ -43,7 +43,11 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
-	testkit.Main(m)
+	testkit.Main(m, func() {
+		if binariesDir != "" {
+			os.RemoveAll(binariesDir)
+		}
+	})
 }
 
 const (
@@ -53,18 +57,20 @@ const (
 )
 
 // binaries builds the programs once, with failpoints and without debug information,
-// which makes linking faster.
+// which makes linking faster. TestMain removes binariesDir.
 var binaries = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "postcard-binaries-")
-	if err != nil {
+	var err error
+	if binariesDir, err = os.MkdirTemp("", "postcard-binaries-"); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-tags", "failpoints", "-ldflags=-s -w", "-o", dir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker").CombinedOutput()
+	out, err := exec.Command("go", "build", "-tags", "failpoints", "-ldflags=-s -w", "-o", binariesDir, "github.com/postcard-mms/postcard/cmd/api", "github.com/postcard-mms/postcard/cmd/worker").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
-	return dir, nil
+	return binariesDir, nil
 })
+
+var binariesDir string
 
 // rig is the environment of the processes under test. It creates messages through
 // its own intake and receives Plivo's callbacks itself, so that a test decides which

@@ -40,19 +40,23 @@ const (
 	template     = "postcard_template"
 )
 
-// Main runs a package's tests, stops the servers they used, and exits. A package
-// calls it from TestMain.
-func Main(m *testing.M) {
+// Main runs a package's tests, stops the servers they used, calls the cleanup
+// functions, and exits. A package calls it from TestMain.
+func Main(m *testing.M, cleanup ...func()) {
+	end := func(code int) {
+		stopServers()
+		for _, f := range cleanup {
+			f()
+		}
+		os.Exit(code)
+	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
-		stopServers()
-		os.Exit(1)
+		end(1)
 	}()
-	code := m.Run()
-	stopServers()
-	os.Exit(code)
+	end(m.Run())
 }
 
 func stopServers() {
