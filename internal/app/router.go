@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/callback"
 	"github.com/postcard-mms/postcard/internal/config"
 	"github.com/postcard-mms/postcard/internal/httpapi"
 	"github.com/postcard-mms/postcard/internal/httpkit"
@@ -49,7 +50,7 @@ func (h apiHandlers) router() http.Handler {
 	)
 	r.Get("/livez", livez)
 	r.Get("/readyz", h.ready)
-	r.Mount("/webhooks", httpkit.RouteFullPath(h.callbacks))
+	r.Mount(callback.Prefix, httpkit.RouteFullPath(h.callbacks))
 	r.Group(func(r chi.Router) {
 		r.Use(h.securityHeaders(pagesCSP))
 		r.With(sameOrigin(rejectCrossOrigin), h.auth.MiddlewareWithKeys(h.keys, httpapi.ErrorHandler(h.logger)), recordUser).Mount("/api", h.api)

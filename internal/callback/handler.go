@@ -36,13 +36,16 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
+// Prefix is the path below which all callbacks arrive.
+const Prefix = "/callbacks"
+
 // StatusPath returns the path to which Plivo sends the delivery reports of the
 // attempt with the token.
-func StatusPath(token string) string { return "/callbacks/plivo/status/" + token }
+func StatusPath(token string) string { return Prefix + "/plivo/status/" + token }
 
 // InboundPath is the path to which Plivo sends inbound messages. An operator
 // enters it at Plivo as the message URL of an application.
-const InboundPath = "/callbacks/plivo/inbound"
+const InboundPath = Prefix + "/plivo/inbound"
 
 // maxCallbackBody limits the body of a callback, in bytes. Real ones are below
 // 1 KiB.

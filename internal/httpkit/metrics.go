@@ -22,7 +22,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"method", "route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "postcard_http_request_duration_seconds",
-			Help:    "Duration of HTTP requests until the response was written, by method and route pattern.",
+			Help:    "Duration of HTTP requests until the response was written, by method and route pattern. Event streams are not included.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"method", "route"}),
 	}
@@ -38,6 +38,8 @@ func (m *Metrics) Middleware(next http.Handler) http.Handler {
 			status = "aborted"
 		}
 		m.requests.WithLabelValues(knownMethod(r.Method), res.route, status).Inc()
-		m.duration.WithLabelValues(knownMethod(r.Method), res.route).Observe(res.took.Seconds())
+		if !res.stream { // a stream lasts for minutes by design
+			m.duration.WithLabelValues(knownMethod(r.Method), res.route).Observe(res.took.Seconds())
+		}
 	})
 }

@@ -18,6 +18,7 @@ type result struct {
 	bytes   int // of the response's body
 	took    time.Duration
 	aborted bool // the handler panicked
+	stream  bool // the response was a stream of server-sent events
 }
 
 // statusClientClosedRequest replaces a 5xx status when the client closed the
@@ -45,6 +46,7 @@ func observe(next http.Handler, done func(*http.Request, result)) http.Handler {
 			if res.status >= http.StatusInternalServerError && errors.Is(r.Context().Err(), context.Canceled) {
 				res.status = statusClientClosedRequest
 			}
+			res.stream = wrapped.Header().Get("Content-Type") == "text/event-stream"
 			done(r, res)
 		}()
 		next.ServeHTTP(wrapped, r)

@@ -20,6 +20,13 @@ func TestFingerprint(t *testing.T) {
 		t.Error("got another fingerprint for an equal request")
 	}
 
+	bare, empty := params, params
+	bare.Metadata, bare.MediaURLs = nil, nil
+	empty.Metadata, empty.MediaURLs = map[string]string{}, []string{}
+	if intake.Fingerprint("send", bare) != intake.Fingerprint("send", empty) {
+		t.Error("got another fingerprint for an empty list and object")
+	}
+
 	text := params
 	text.Text = "Hello"
 	metadata := params

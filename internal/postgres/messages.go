@@ -227,21 +227,30 @@ const (
 	maxRareMatches = 2000
 	// The index reads all matches of a word before it returns the first: 200,000
 	// take about 20 ms.
-	rareMatchesTime = 100 * time.Millisecond
+	// The database itself ends the statement. If the context did, the driver would
+	// close the connection.
+	limitRareMatches = `SET LOCAL statement_timeout = '100ms'`
 )
 
 // rareMatches returns the ids of the messages, of all users, that contain all
 // words; nil when they are more than maxRareMatches, or take too long to find.
 func (s *Store) rareMatches(ctx context.Context, words string) ([]string, error) {
-	lookupCtx, cancel := context.WithTimeout(ctx, rareMatchesTime)
-	defer cancel()
+	const action = "looking up words"
+	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, wrapError(err, action)
+	}
+	defer tx.Rollback() //nolint:errcheck // it only reads
+	if _, err := tx.ExecContext(ctx, limitRareMatches); err != nil {
+		return nil, wrapError(err, action)
+	}
 	matches := []string{}
-	err := s.db.DB.SelectContext(lookupCtx, &matches, selectMatches, words, maxRareMatches+1) // not prepared: planned for its words
+	err = tx.SelectContext(ctx, &matches, selectMatches, words, maxRareMatches+1) // not prepared: planned for its words
 	switch {
-	case lookupCtx.Err() != nil && ctx.Err() == nil, len(matches) > maxRareMatches:
+	case isCanceled(err) && ctx.Err() == nil, len(matches) > maxRareMatches:
 		return nil, nil
 	case err != nil:
-		return nil, wrapError(err, "looking up words")
+		return nil, wrapError(err, action)
 	}
 	return matches, nil
 }

@@ -116,6 +116,13 @@ func isUnavailable(err error) bool {
 	return false
 }
 
+// isCanceled reports whether the database canceled the statement, because of its
+// timeout for example (SQLSTATE 57014).
+func isCanceled(err error) bool {
+	var pqErr *pq.Error
+	return errors.As(err, &pqErr) && pqErr.SQLState() == "57014"
+}
+
 // violates reports whether err is a violation of the named constraint.
 func violates(err error, constraint string) bool {
 	var pqErr *pq.Error
