@@ -68,10 +68,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	defer closeLogged(logger, "the dashboard", dashboard.Close)
 
 	users := auth.NewUserCache(store)
-	authService, err := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
-	if err != nil {
-		return err
-	}
+	authService := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
 	revoked, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessRevokedChannel, logger)

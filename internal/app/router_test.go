@@ -18,10 +18,7 @@ import (
 // that is not routed loses delivery reports and opt-outs.
 func TestCallbacksAreRouted(t *testing.T) {
 	t.Parallel()
-	authService, err := auth.New(nil, nil, scs.New(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	authService := auth.New(nil, nil, scs.New(), false)
 	logger := slog.New(slog.DiscardHandler)
 	pages, err := webui.New(webui.Options{Auth: authService, Logger: logger})
 	if err != nil {

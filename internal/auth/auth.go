@@ -56,12 +56,8 @@ const (
 )
 
 // New returns a service. The session manager decides on cookies and storage.
-func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpen bool) (*Service, error) {
-	decoy, err := identity.HashPassword(uuid.NewString())
-	if err != nil {
-		return nil, err
-	}
-	return &Service{users: users, throttle: throttle, sessions: sessions, signupOpen: signupOpen, decoy: decoy}, nil
+func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpen bool) *Service {
+	return &Service{users: users, throttle: throttle, sessions: sessions, signupOpen: signupOpen, decoy: identity.DecoyHash}
 }
 
 // SignupOpen reports whether people may sign up by themselves.

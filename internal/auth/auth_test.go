@@ -335,10 +335,7 @@ func TestInventedSessionToken(t *testing.T) {
 func TestNewHashesADecoy(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, true)
-	service, err := auth.New(h.users, h.throttle, scs.New(), true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	service := auth.New(h.users, h.throttle, scs.New(), true)
 	if _, err := service.Login(t.Context(), "192.0.2.1", "eve@example.com", ""); !errors.Is(err, auth.ErrInvalidCredentials) {
 		t.Errorf("got %v, want %v", err, auth.ErrInvalidCredentials)
 	}

@@ -162,10 +162,7 @@ func TestSignupRejections(t *testing.T) {
 
 func closedAuth(t *testing.T) *auth.Service {
 	t.Helper()
-	authService, err := auth.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	authService := auth.New(&fakeUsers{}, &fakeThrottle{}, newSessions(), false)
 	return authService
 }
 

@@ -69,10 +69,7 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 	go hub.Run(ctx, s.changes)
 	sessions := newSessions()
 	s.sessions = sessions.Store.(*fakeSessionStore)
-	authService, err := auth.New(s.users, s.throttle, sessions, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	authService := auth.New(s.users, s.throttle, sessions, true)
 	o := httpapi.Options{
 		Auth: authService,
 		Intake: &intake.Intake{

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
@@ -109,6 +110,23 @@ func wantViolations(t *testing.T, err error, want []string) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("violations (-want +got):\n%s", diff)
+	}
+}
+
+// TestDecoyCostsTheSame compares the costs: a cheaper decoy would reveal which emails
+// are known.
+func TestDecoyCostsTheSame(t *testing.T) {
+	t.Parallel()
+	hash, err := identity.HashPassword("a password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := bcrypt.Cost([]byte(hash))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := bcrypt.Cost([]byte(identity.DecoyHash)); err != nil || got != want {
+		t.Errorf("got cost %d, %v, want %d", got, err, want)
 	}
 }
 

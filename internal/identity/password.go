@@ -26,6 +26,10 @@ type PasswordHash string
 // LogValue keeps the hash out of logs.
 func (PasswordHash) LogValue() slog.Value { return slog.StringValue("[hidden]") }
 
+// DecoyHash is the hash of a random password that nobody knows. Comparing a password
+// with it takes as long as with a user's hash.
+const DecoyHash PasswordHash = "$2a$10$ZMJSnGA2enRNL5X/e29RgewvtMay56buxYCj0.H8LspW745ZatUJy"
+
 // HashPassword hashes a password of at most MaxPasswordBytes.
 func HashPassword(password string) (PasswordHash, error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
