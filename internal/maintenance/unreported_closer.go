@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// closeAfter is when no further report is expected: a message waits at most 3
-// hours at Plivo (Plivo support, message expiry), and carriers try for a day.
+// closeAfter is how long after its last change a message is closed. It covers the
+// longer of the two waits for a change: Plivo keeps a message for at most 3 hours
+// (Plivo support, message expiry), carriers try for a day.
 const closeAfter = 24 * time.Hour
 
 // UnreportedCloser returns the job that makes messages final, with the status

@@ -29,7 +29,8 @@ func Statuses() []Status { return slices.Clone(statuses) }
 func (s Status) Known() bool { return slices.Contains(statuses, s) }
 
 // Final reports whether the status is normally the last one. Late evidence or a
-// late delivery report can still change it.
+// late delivery report can still change it. A message can also be final as submitted
+// or sent, when no further report is expected: see Message.Final.
 func (s Status) Final() bool {
 	return s == Delivered || s == Undelivered || s == Failed || s == Canceled
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/lib/pq"
 )
 
+// reapLeases finds attempts whose lease has expired. A lease is the worker's sign of
+// life; the worker chooses its length and renews it (internal/worker/heartbeat.go).
 const reapLeases = `
 WITH lost AS (
     SELECT m.id FROM messages m JOIN attempts a ON a.message_id = m.id AND a.ordinal = m.attempts

@@ -207,7 +207,7 @@ const selectClaimBlocker = `
 SELECT extract(epoch FROM m.next_attempt_at - now()) AS due_in, m.expires_at <= now() AS expired,
     EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient) AS suppressed,
     coalesce(m.backlog_state, '') = 'released' AS released,
-    EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS parked,
+    EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS batch_not_running,
     coalesce(extract(epoch FROM rate_limits.next_arrival_at - clock_timestamp()), 0) AS rate_limited,
     ` + pairInFlight + ` AS pair_in_flight
 FROM messages m LEFT JOIN rate_limits ON rate_limits.name = m.sender
@@ -216,20 +216,20 @@ WHERE m.id = $1 AND m.status = 'queued'`
 // ClaimBlocker returns what keeps a message from being claimed.
 func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocker, error) {
 	var row struct {
-		DueIn        float64 `db:"due_in"`
-		Expired      bool    `db:"expired"`
-		Suppressed   bool    `db:"suppressed"`
-		Released     bool    `db:"released"`
-		Parked       bool    `db:"parked"`
-		RateLimited  float64 `db:"rate_limited"`
-		PairInFlight bool    `db:"pair_in_flight"`
+		DueIn           float64 `db:"due_in"`
+		Expired         bool    `db:"expired"`
+		Suppressed      bool    `db:"suppressed"`
+		Released        bool    `db:"released"`
+		BatchNotRunning bool    `db:"batch_not_running"`
+		RateLimited     float64 `db:"rate_limited"`
+		PairInFlight    bool    `db:"pair_in_flight"`
 	}
 	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.ClaimBlocker{Gone: true}, nil
 	}
 	return mms.ClaimBlocker{
-		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, BatchNotRunning: row.Parked,
+		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, BatchNotRunning: row.BatchNotRunning,
 		RateLimited: max(0, seconds(row.RateLimited)), PairInFlight: row.PairInFlight,
 	}, wrapError(err, "reading why a message cannot be claimed")
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// next_arrival_at is the earliest time of a sender's next message (the theoretical
+// arrival time of GCRA). claimMessage enforces the limit; release works ahead of it.
 const setRateLimit = `
 INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) VALUES ($1, $2, now())
 ON CONFLICT (name) DO UPDATE SET interval_seconds = EXCLUDED.interval_seconds,

@@ -10,10 +10,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// recordSubmitted records evidence that Plivo accepted attempts. Evidence moves a message to
-// submitted from any status, because a message that Plivo has must never be sent
-// again. If the message is known to be at Plivo under another UUID, the evidence is
-// recorded as a duplicate.
+// recordSubmitted records evidence that Plivo accepted attempts. It moves a message that
+// has no Plivo UUID to submitted, because a message that Plivo has must never be sent
+// again; only sent stays, which a person decided. If the message has another UUID, the
+// evidence is recorded as a duplicate.
 //
 // A 2xx response to an attempt that started during a pause shows that the account
 // works, and ends the pause, even if a delivery report has proved the attempt before.
