@@ -50,7 +50,8 @@ FROM claimed m`
 // AddToBacklog adds the row.
 //
 // A send that is late by up to a twentieth of the interval does not delay the next
-// one (mms.IntervalForRate leaves a margin).
+// one (mms.IntervalForRate leaves a margin). The clock is read once: between two
+// readings a busy machine may stop for longer than that.
 //
 // Parameters: $1 message, $2 token, $3 lease in seconds. claimMessages claims several
 // messages of unlimited senders with the same effect.
@@ -59,11 +60,13 @@ WITH target AS (
     SELECT m.id, m.sender FROM messages m
     WHERE m.id = $1 AND ` + claimable + `
     FOR UPDATE OF m
+), clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS at FROM target
 ), limiter AS (
     UPDATE rate_limits SET released_until = '-infinity',
-        next_arrival_at = greatest(next_arrival_at, clock_timestamp() - 0.05 * interval_seconds * interval '1 second') + interval_seconds * interval '1 second'
-    FROM target WHERE rate_limits.name = target.sender AND interval_seconds > 0 AND rate_limits.next_arrival_at <= clock_timestamp()
-    RETURNING clock_timestamp() AS allowed_at
+        next_arrival_at = greatest(next_arrival_at, clock.at - 0.05 * interval_seconds * interval '1 second') + interval_seconds * interval '1 second'
+    FROM target, clock WHERE rate_limits.name = target.sender AND interval_seconds > 0 AND rate_limits.next_arrival_at <= clock.at
+    RETURNING clock.at AS allowed_at
 ), claimed AS (` + setSending + `
     FROM target WHERE messages.id = target.id AND (EXISTS (SELECT FROM limiter)
         OR EXISTS (SELECT FROM rate_limits WHERE name = target.sender AND interval_seconds = 0))

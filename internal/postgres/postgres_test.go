@@ -27,7 +27,12 @@ const lease = time.Minute
 // newStore returns a store with a database of its own, an unlimited sender, and a user.
 func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	store, err := postgres.Open(testkit.Database(t), 10, postgres.StatementTimeout)
+	return openStore(t, testkit.Database(t))
+}
+
+func openStore(t *testing.T, database string) (*postgres.Store, uuid.UUID) {
+	t.Helper()
+	store, err := postgres.Open(database, 10, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 
@@ -25,6 +26,38 @@ func TestShorterIntervalTakesEffectImmediately(t *testing.T) {
 		release(t, store)
 		return tryClaim(t, store, next.ID)
 	})
+}
+
+// TestSendsAreAnIntervalApart has 100 ms pass between any two readings of the
+// database's clock, as on a busy machine.
+func TestSendsAreAnIntervalApart(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	migrated, err := sql.Open("postgres", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer migrated.Close()
+	if _, err := migrated.Exec(`
+		CREATE SCHEMA slow;
+		CREATE SEQUENCE slow.readings;
+		CREATE FUNCTION slow.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+			RETURN pg_catalog.clock_timestamp() + nextval('slow.readings') * interval '100 ms';
+		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = slow, pg_catalog, public', current_database()); END $$`); err != nil {
+		t.Fatal(err)
+	}
+	store, owner := openStore(t, database)
+	if err := store.SetRateLimit(t.Context(), "+14155550100", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, store, create(t, store, owner).ID)
+	var gap float64
+	if err := store.DB().QueryRow(`SELECT extract(epoch FROM next_arrival_at - started_at) FROM rate_limits JOIN attempts ON name = sender`).Scan(&gap); err != nil {
+		t.Fatal(err)
+	}
+	if gap < 0.95 {
+		t.Errorf("the next send may start %v s after the first, want at least 0.95", gap)
+	}
 }
 
 func TestReserveListCallSpacesCalls(t *testing.T) {
