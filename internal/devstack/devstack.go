@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -65,6 +66,27 @@ func TempStateDir() (string, error) {
 	if os.Geteuid() == 0 {
 		base = "/var/tmp"
 	}
+	return makeStateDir(base)
+}
+
+// memoryDir is a file system in memory on Linux. Servers of all test packages that
+// run at the same time have needed up to 0.4 GiB of it.
+const (
+	memoryDir     = "/dev/shm"
+	minFreeMemory = 2 << 30 // bytes
+)
+
+// MemoryStateDir is TempStateDir in memory, if the machine has room there: creating a
+// database takes half as long.
+func MemoryStateDir() (string, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memoryDir, &fs); err != nil || uint64(fs.Bavail)*uint64(fs.Bsize) < minFreeMemory {
+		return TempStateDir()
+	}
+	return makeStateDir(memoryDir)
+}
+
+func makeStateDir(base string) (string, error) {
 	dir, err := os.MkdirTemp(base, "postcard-")
 	if err != nil {
 		return "", fmt.Errorf("creating a temporary directory: %w", err)

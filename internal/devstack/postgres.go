@@ -159,9 +159,12 @@ func (p *Postgres) initialize(ctx context.Context) error {
 	if err := p.writeOwned(passwordFile, password); err != nil {
 		return err
 	}
-	args := []string{"-D", unfinished, "-U", "postcard", "-A", "scram-sha-256", "--pwfile", passwordFile, "-E", "UTF8", "--locale=C"}
+	args := []string{"-D", unfinished, "-U", "postcard", "--pwfile", passwordFile, "-E", "UTF8", "--locale=C"}
 	if p.options.Throwaway {
-		args = append(args, "--no-sync")
+		// SCRAM makes a login expensive, on purpose; tests log in thousands of times.
+		args = append(args, "-A", "md5", "--no-sync")
+	} else {
+		args = append(args, "-A", "scram-sha-256")
 	}
 	if out, err := p.run(ctx, "initdb", args...); err != nil {
 		return fmt.Errorf("creating a Postgres cluster: %w\n%s", err, out)
@@ -275,7 +278,9 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 	}).String()
 	args := []string{"-D", p.data, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"}
 	if p.options.Throwaway {
-		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+		// A server that is killed leaves its shared memory behind; with mmap that is
+		// in its data directory, which is removed.
+		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "dynamic_shared_memory_type=mmap")
 	}
 	if p.options.Statistics && p.hasStatistics() {
 		args = append(args, "-c", "shared_preload_libraries=pg_stat_statements")

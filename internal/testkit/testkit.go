@@ -81,7 +81,7 @@ func stopServers() {
 // the end. The account that servers run as can reach it.
 func StateDir(t testing.TB) string {
 	t.Helper()
-	dir, err := devstack.TempStateDir()
+	dir, err := devstack.MemoryStateDir()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func redisServer() (*devstack.Redis, error) {
 
 func createDir() (err error) {
 	if servers.dir == "" {
-		servers.dir, err = devstack.TempStateDir()
+		servers.dir, err = devstack.MemoryStateDir()
 	}
 	return err
 }
