@@ -133,7 +133,8 @@ CREATE INDEX messages_of_user ON messages (user_id, id DESC);
 CREATE INDEX messages_of_user_by_status ON messages (user_id, status, id DESC);
 CREATE INDEX messages_task_check ON messages (task_check_at) WHERE task_check_at IS NOT NULL;
 -- At most one message per pair of numbers is in flight or in doubt, so that a message
--- that Plivo lists for the pair can be identified.
+-- that Plivo lists for the pair can be identified. A held message does not count: it
+-- waits for a person, and must not stop the pair.
 CREATE UNIQUE INDEX messages_one_in_flight_per_pair ON messages (sender, recipient)
     WHERE status = 'sending' OR (status = 'in_doubt' AND NOT held);
 CREATE INDEX messages_backlog ON messages (sender, priority, id) WHERE backlog_state = 'waiting';

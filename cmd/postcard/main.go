@@ -6,7 +6,7 @@
 //	postcard user cap EMAIL MESSAGES        set a user's messages per day; 0: DAILY_CAP applies
 //	postcard send --to NUMBER --media URL   send a message through the API; see the usage for its flags
 //	postcard verify                         check the invariants; exit 1 when one is violated
-//	postcard verify --plivo DURATION        also compare with the messages that Plivo lists since then
+//	postcard verify --plivo DURATION        also compare with Plivo's list of messages for the last DURATION
 //	postcard verify --simulator URL         also compare with a simulator's ledger
 //	postcard healthcheck URL                exit 0 when the URL answers 200
 //	postcard --version                      print the version and the commit

@@ -104,7 +104,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	// their outcomes are announced.
 	defer runInBackground(func(ctx context.Context) { store.RunNotifier(ctx, logger) })()
 	defer runInBackground(func(ctx context.Context) {
-		maintenance.Run(ctx, maintenance.Job{Name: "heartbeat", Interval: worker.HeartbeatInterval, Run: heartbeats.Renew}, logger)
+		maintenance.Run(ctx, maintenance.Job{Name: "heartbeat", Interval: worker.LeaseRenewalInterval, Run: heartbeats.Renew}, logger)
 	})()
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -163,7 +163,7 @@ func (s *Service) PopFlash(ctx context.Context) string { return s.sessions.PopSt
 // or the session cannot be saved; it must not reveal the error.
 func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, error)) func(http.Handler) http.Handler {
 	sessions := *s.sessions
-	sessions.ErrorFunc = closeAfter(onError)
+	sessions.ErrorFunc = endWith(onError)
 	return func(next http.Handler) http.Handler {
 		return guardResponse(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			id, err := uuid.Parse(s.sessions.GetString(r.Context(), userKey))

@@ -60,8 +60,8 @@ type Event struct {
 	At      time.Time     `json:"at" doc:"When the event occurred."`
 	Kind    mms.EventKind `json:"kind" doc:"The kind of event." example:"created"`
 	Status  mms.Status    `json:"status" doc:"The status of the message after the event." example:"queued"`
-	Attempt int           `json:"attempt,omitempty" doc:"The ordinal of the attempt the event belongs to, if any."`
-	Detail  string        `json:"detail,omitempty" doc:"Further details."`
+	Attempt int           `json:"attempt,omitempty" doc:"The number of the attempt the event belongs to, if any."`
+	Detail  string        `json:"detail,omitempty" doc:"More about the event. Depends on its kind; often a reason, as in the reason of a message."`
 }
 
 // QueuePosition is the position of a waiting message in its sender's backlog.

@@ -1,6 +1,6 @@
 // Package maintenance holds the jobs that run beside the dispatch of messages:
 // they queue what is due, repair what faults leave behind, and delete what has
-// expired. Each job has a file of its own.
+// expired. Each job has a file of its own; retention.go has all that delete.
 //
 // Any number of processes may run the same job at the same time: jobs either
 // skip rows that another process has locked, or hold a lease. The package knows

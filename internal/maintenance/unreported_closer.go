@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// closeAfter is how long after its last change a message is closed. It covers the
-// longer of the two waits for a change: Plivo keeps a message for at most 3 hours
-// (Plivo support, message expiry), carriers try for a day.
+// closeAfter is how long after its last change a message is closed. Plivo queues a
+// message for at most 3 hours (Plivo support, message expiry), and carriers try to
+// deliver it for up to a day. A change of status lies between the two waits, so the
+// longer one is enough.
 const closeAfter = 24 * time.Hour
 
 // UnreportedCloser returns the job that makes messages final, with the status

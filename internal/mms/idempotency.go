@@ -8,7 +8,8 @@ import (
 )
 
 // Idempotency is a client's promise that requests with the same key are the
-// same request.
+// same request. The statement or transaction that creates the message or batch
+// claims the key (package postgres: the CTE keys in message_create.go, claimBatchKey).
 type Idempotency struct {
 	Key         string   // empty for none
 	Fingerprint [32]byte // of the request

@@ -11,11 +11,26 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// These are in seconds.
+const (
+	// unconfiguredInterval is the rate limit of a sender that is not configured any more.
+	unconfiguredInterval = `4`
+
+	// negligibleInterval and shorter ones are no limit to pace messages for: release
+	// takes up to maxReleased at a time.
+	negligibleInterval = `0.005`
+	maxReleased        = `500`
+
+	// releasedFor is how long after its sender may send a released message counts as on
+	// its way; then release releases another.
+	releasedFor = `2`
+)
+
 const addToBacklog = `
 WITH target AS (
     SELECT id, sender, backlog_state FROM messages WHERE id = $1 AND status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' FOR UPDATE
 ), rate_limit AS (
-    INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) SELECT sender, 4, now() FROM target ON CONFLICT DO NOTHING
+    INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) SELECT sender, ` + unconfiguredInterval + `, now() FROM target ON CONFLICT DO NOTHING
 ), changed AS (
     UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity',
         version = version + CASE WHEN target.backlog_state IS NULL THEN 1 ELSE 0 END, updated_at = now()
@@ -53,12 +68,12 @@ WITH ready AS (
     SELECT first.id, ready.name FROM ready, LATERAL (
         SELECT m.id FROM messages m
         WHERE m.sender = ready.name AND m.backlog_state = 'waiting' AND NOT ` + pairInFlight + `
-        ORDER BY m.priority, m.id LIMIT CASE WHEN ready.interval_seconds <= 0.005 THEN 500 ELSE greatest(1, ceil($1 / ready.interval_seconds))::int END
+        ORDER BY m.priority, m.id LIMIT CASE WHEN ready.interval_seconds <= ` + negligibleInterval + ` THEN ` + maxReleased + ` ELSE greatest(1, ceil($1 / ready.interval_seconds))::int END
         FOR UPDATE SKIP LOCKED
     ) first
 ), marked AS (
-    UPDATE rate_limits SET released_until = greatest(now(), next_arrival_at) + interval '2 seconds'
-    WHERE name IN (SELECT name FROM picked) AND interval_seconds > 0.005
+    UPDATE rate_limits SET released_until = greatest(now(), next_arrival_at) + ` + releasedFor + ` * interval '1 second'
+    WHERE name IN (SELECT name FROM picked) AND interval_seconds > ` + negligibleInterval + `
 )
 ` + releasePicked
 

@@ -112,7 +112,7 @@ func (w *batchWriter) Rollback() {
 // $15 URLs.
 const insertBatchMessages = `
 WITH rate_limit AS (
-    INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) SELECT DISTINCT sender, 4, now() FROM unnest($2::text[]) AS sender ORDER BY sender ON CONFLICT DO NOTHING
+    INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) SELECT DISTINCT sender, ` + unconfiguredInterval + `, now() FROM unnest($2::text[]) AS sender ORDER BY sender ON CONFLICT DO NOTHING
 ), created AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state,
         expires_at, send_at, priority, api_key_id, batch_id)

@@ -22,7 +22,8 @@ WITH changed AS (
 SELECT id FROM changed`
 
 // Cancel cancels the owner's message before it is sent. Canceling a canceled message
-// succeeds; otherwise Cancel returns mms.ErrTooLate.
+// succeeds. Cancel returns mms.ErrNotFound when the owner has no such message, and
+// mms.ErrTooLate when it is too late.
 func (s *Store) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 	changed, err := s.exec(ctx, "canceling a message", cancelMessage, id, owner)
 	if err != nil || changed == 1 {

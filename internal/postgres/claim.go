@@ -15,8 +15,9 @@ import (
 
 // claimable is the condition under which a message m can be claimed, apart from its
 // sender's rate limit and its pair: it is queued, due and not expired, its recipient
-// has not opted out, and its batch is running. Unless it has been released, nothing is
-// paused and no message of the same or a higher priority waits for its sender.
+// has not opted out, and its batch is running. A message that Release has not released
+// must also not pass others: sending is not paused, and no message of the same or a
+// higher priority waits for its sender.
 const claimable = `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
       AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
       AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
@@ -25,7 +26,9 @@ const claimable = `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expi
           AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority)))`
 
 // pairInFlight is true when the sender and recipient of a message m have another
-// message in flight or in doubt.
+// message in flight or in doubt. A held message does not count: it may wait for days.
+// The unique index messages_one_in_flight_per_pair enforces this; asking first avoids
+// most of its violations.
 const pairInFlight = `EXISTS (
         SELECT FROM messages o WHERE o.sender = m.sender AND o.recipient = m.recipient
         AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held))

@@ -31,7 +31,8 @@ import (
 // Overview adds the totals of a day, the changes to the rolled-up part of the day,
 // and a count of the messages after counted_until.
 //
-// RollUpStats runs every minute in one process. For each day it
+// A maintenance job calls RollUpStats every minute, in one process at a time; two at
+// once would still be correct. For each day it
 //
 //  1. plans to roll up the hours that are over (planRollups),
 //  2. waits until every transaction older than the plan has ended: such a
@@ -279,9 +280,7 @@ WITH cutoff AS (SELECT (now() AT TIME ZONE 'UTC')::date - $1::int AS oldest_day)
     changes AS (DELETE FROM stats_changes USING cutoff WHERE day < oldest_day)
 DELETE FROM stats_totals USING cutoff WHERE day < oldest_day`
 
-// RollUpStats rolls up the hours that are over, and moves later changes to the
-// totals. The job runs in one process at a time; two at once would
-// still be correct.
+// RollUpStats rolls up the hours that are over, and moves later changes to the totals.
 func (s *Store) RollUpStats(ctx context.Context) error {
 	for _, statement := range []string{planRollups, deleteOldStats} {
 		if _, err := s.db.ExecContext(ctx, statement, statsDays); err != nil {

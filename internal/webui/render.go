@@ -144,7 +144,8 @@ func (p *Pages) Forbidden(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "The form was submitted from another site and was rejected.", http.StatusForbidden)
 }
 
-// InternalError answers 500 where the session may not have been loaded.
+// InternalError answers 500 without the layout, which needs the session: that may not
+// have been loaded.
 func (p *Pages) InternalError(w http.ResponseWriter, r *http.Request) {
 	plainError(w, r, http.StatusInternalServerError, internalErrorText)
 }

@@ -11,8 +11,8 @@ const (
 	// A killed worker is noticed when the lease reaper runs after that.
 	attemptLeaseDuration = 12 * time.Second
 
-	// HeartbeatInterval is how often Renew should be called.
-	HeartbeatInterval = 3 * time.Second
+	// LeaseRenewalInterval is how often Renew should be called.
+	LeaseRenewalInterval = 3 * time.Second
 )
 
 // Heartbeats renews the leases of the attempts that this process is making.
