@@ -20,7 +20,7 @@ func exampleServer() *httptest.Server {
 		"GET /api/messages/{id}":         `{"id":"m1","status":"delivered","statusTitle":"Delivered","explanation":"The carrier confirmed that the message arrived.","final":true}`,
 		"POST /api/batches":              `{"id":"b1","state":"running","created":2,"rejected":1,"errors":[{"row":3,"field":"to","rule":"e164","message":"must be a phone number in E.164 form"}]}`,
 		"GET /api/messages":              `{"messages":[{"id":"m2","status":"failed"},{"id":"m1","status":"failed"}]}`,
-		"POST /api/messages/{id}/cancel": `{"detail":"The message can no longer be canceled: it has already been handed to Plivo."}`,
+		"POST /api/messages/{id}/cancel": `{"detail":"The message can no longer be canceled: sending has started or finished."}`,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if r.PathValue("id") != "" && r.Method == http.MethodPost {
@@ -139,5 +139,5 @@ func ExampleError() {
 	if errors.As(err, &apiError) && apiError.Status == http.StatusConflict {
 		fmt.Println(apiError.Detail)
 	}
-	// Output: The message can no longer be canceled: it has already been handed to Plivo.
+	// Output: The message can no longer be canceled: sending has started or finished.
 }

@@ -138,7 +138,7 @@ CREATE INDEX messages_task_check ON messages (task_check_at) WHERE task_check_at
 CREATE UNIQUE INDEX messages_one_in_flight_per_pair ON messages (sender, recipient)
     WHERE status = 'sending' OR (status = 'in_doubt' AND NOT held);
 CREATE INDEX messages_backlog ON messages (sender, priority, id) WHERE backlog_state = 'waiting';
-CREATE INDEX messages_open ON messages (status) WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted');
+CREATE INDEX messages_open ON messages (status) WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted') AND final_at IS NULL;
 CREATE INDEX messages_to_expire ON messages (expires_at) WHERE status = 'queued';
 CREATE INDEX messages_unreported ON messages (poll_base_at) WHERE poll_base_at IS NOT NULL;
 CREATE INDEX messages_scheduled ON messages (send_at) WHERE status = 'scheduled';
@@ -246,7 +246,8 @@ CREATE TABLE rate_limits (
     released_until   timestamptz      NOT NULL DEFAULT '-infinity' -- no other message is released before this, so that the released one can be claimed
 );
 
--- Reasons why sending is paused. While there is a row, nothing is sent.
+-- Reasons why sending is paused. While there is a row, only probes and messages that
+-- were released before are sent.
 CREATE TABLE pauses (
     cause    text        PRIMARY KEY,
     detail   text        NOT NULL DEFAULT '', -- Plivo's error

@@ -48,8 +48,9 @@ INSERT INTO message_events (message_id, kind, status, at)
 SELECT id, kind, CASE WHEN status = 'queued' THEN 'queued' ELSE 'submitted' END, at
 FROM m, unnest(CASE WHEN status = 'queued' THEN ARRAY['created'] ELSE ARRAY['created', 'attempt_started', 'submitted', 'report'] END) AS kind`
 
-// insertMessages adds messages until there are to of them; a million span the last 29
-// days. The newest fifth is queued, half of it in the batch; the rest is final.
+// insertMessages raises the number of messages from `from` to `to`. Each is created 2.5 s
+// after the one before, so that a million span 29 days. Of the added messages, the last
+// fifth is queued, half of it in the batch; the others are final.
 func (s *stack) insertMessages(ctx context.Context, owners []uuid.UUID, batch uuid.UUID, from, to int) error {
 	const chunk = 20_000
 	final := to - (to-from)/5

@@ -29,8 +29,8 @@ func (l latencies) at(q float64) float64 {
 	return float64(l[min(len(l)-1, int(q*float64(len(l))))].Microseconds()) / 1000
 }
 
-// caller makes one request of a load test; n is unique per load. Each goroutine has its
-// own.
+// caller makes one request of a load test. n differs in every call of the same test.
+// Each goroutine has its own caller.
 type caller func(n int64) error
 
 // load runs concurrency callers as fast as they can for length, after a warm-up, and

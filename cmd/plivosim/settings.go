@@ -65,7 +65,7 @@ func splitList(s string) []string {
 	})
 }
 
-// check returns all errors at once.
+// check returns every error, not only the first.
 func (s settings) check() error {
 	var errs []error
 	if s.sim.AuthID == "" {

@@ -66,7 +66,7 @@ type statsCollector struct {
 }
 
 var (
-	messagesDesc = prometheus.NewDesc("postcard_messages", "Messages that no carrier has yet, by status.", []string{"status"}, nil)
+	messagesDesc = prometheus.NewDesc("postcard_messages", "Messages that are not final and not known to be sent, by status.", []string{"status"}, nil)
 	waitingDesc  = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's rate limit or the end of a pause.", nil, nil)
 	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Messages in doubt that wait for a person's decision.", nil, nil)
 	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while sending is paused because of an account error, by cause.", []string{"cause"}, nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Limits of a file; our own.
+// Limits of a file.
 const (
 	MaxRow     = 256 << 10 // bytes per row
 	MaxColumns = 100

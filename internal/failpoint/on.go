@@ -11,7 +11,8 @@ import (
 )
 
 // Variable is the environment variable that selects a failpoint. "worker-claimed"
-// kills the process there, "worker-claimed:stop" stops it.
+// kills the process when it reaches that point; "worker-claimed:stop" suspends it there
+// (SIGSTOP).
 const Variable = "POSTCARD_FAILPOINT"
 
 var stopped atomic.Bool

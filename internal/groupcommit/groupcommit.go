@@ -56,9 +56,9 @@ type Committer[T any] struct {
 
 	mu      sync.Mutex
 	waiting []*Item[T]
-	running bool          // a goroutine is working through waiting, and its commit is not slow
-	slow    int           // commits that run for longer than slowAfter
-	full    chan struct{} // ends a delay
+	running bool          // a goroutine takes batches from waiting; false again when its commit becomes slow, so that another may start
+	slow    int           // commits in progress that have run for longer than slowAfter
+	full    chan struct{} // receives a value when fullBatch items wait, which ends a delay early
 }
 
 // New returns an idle Committer.

@@ -16,7 +16,7 @@ func (a *api) registerActions() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "cancelMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/cancel", Tags: []string{"messages"},
 		Summary:     "Cancel a message",
-		Description: "Cancels a message that is scheduled or queued. Returns 409 if it has already been handed to Plivo. Canceling a canceled message succeeds.",
+		Description: "Cancels a message that is scheduled or queued. Returns 409 if sending has started or finished. Canceling a canceled message succeeds.",
 		Responses:   map[string]*huma.Response{"200": {Description: "The canceled message."}},
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, a.cancel)

@@ -128,7 +128,7 @@ func parseFilter(query url.Values, violations *invalid.Fields) mms.Filter {
 	return filter
 }
 
-// maxSearch is the longest search text in bytes. It is our own limit.
+// maxSearch is the longest search text in bytes.
 const maxSearch = 200
 
 // metadataKey returns the key of a parameter like metadata[order].

@@ -100,7 +100,7 @@ var kinds = []struct {
 	{webhook.ErrNotFound, http.StatusNotFound, "The webhook or event does not exist."},
 	{webhook.ErrTooMany, http.StatusConflict, "You have reached the maximum number of webhooks. Delete one that is no longer needed."},
 	{mms.ErrBatchCanceled, http.StatusConflict, "The batch is canceled and cannot be paused or resumed."},
-	{mms.ErrTooLate, http.StatusConflict, "The message can no longer be canceled: it has already been handed to Plivo."},
+	{mms.ErrTooLate, http.StatusConflict, "The message can no longer be canceled: sending has started or finished."},
 	{mms.ErrNotFinal, http.StatusConflict, "The message is still being sent. Resending it now could deliver it twice. Retry once it is sent or final."},
 	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for a different request in the last 24 hours. Use a new key for each new request."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held, or a decision has already been made."},

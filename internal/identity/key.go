@@ -38,7 +38,7 @@ const (
 // Scopes returns every scope.
 func Scopes() []Scope { return []Scope{SendScope, ReadScope} }
 
-// Limits of API keys; our own.
+// Limits of API keys.
 const (
 	MaxKeyName      = 100 // characters
 	MaxKeyDays      = 3650

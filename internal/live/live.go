@@ -1,5 +1,5 @@
 // Package live distributes notifications of changed messages within a process, and
-// keeps a registry of long-lived connections, such as event streams and long polls.
+// keeps a registry of open event streams.
 //
 // A notification only says that a message may have changed: receivers read it again.
 // The package knows nothing of HTTP or SQL, and does not authenticate. Connections are
@@ -92,7 +92,7 @@ func (h *Hub) add(r registry, id uuid.UUID) (wake <-chan struct{}, remove func()
 	}
 }
 
-// MaxConnections is how many connections an owner may have open to one process.
+// MaxConnections is how many streams an owner may have open at one process.
 const MaxConnections = 100
 
 // Connection is a registered connection of an owner. Call Close when it has ended.

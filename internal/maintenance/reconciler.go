@@ -181,7 +181,7 @@ func (r *reconciler) list(ctx context.Context, q mms.ListQuery) ([]mms.Listed, e
 	if err != nil {
 		return nil, err
 	}
-	return r.unclaimed(ctx, listed)
+	return r.withoutKnown(ctx, listed)
 }
 
 // ListAll reads all pages of a query, as fast as the rate limit allows.
@@ -205,9 +205,9 @@ func ListAll(ctx context.Context, plivo Lister, limit ListRateLimit, q mms.ListQ
 	return all, nil
 }
 
-// unclaimed removes messages that belong to other attempts, and repetitions: a
-// list that grows between two pages shows a message twice.
-func (r *reconciler) unclaimed(ctx context.Context, listed []mms.Listed) ([]mms.Listed, error) {
+// withoutKnown removes messages whose UUID is recorded with an attempt, and
+// repetitions: a list that grows between two pages shows a message twice.
+func (r *reconciler) withoutKnown(ctx context.Context, listed []mms.Listed) ([]mms.Listed, error) {
 	uuids := make([]string, len(listed))
 	for i, l := range listed {
 		uuids[i] = l.PlivoUUID

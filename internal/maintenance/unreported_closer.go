@@ -7,8 +7,8 @@ import (
 
 // closeAfter is how long after its last change a message is closed. Plivo queues a
 // message for at most 3 hours (Plivo support, message expiry), and carriers try to
-// deliver it for up to a day. A change of status lies between the two waits, so the
-// longer one is enough.
+// deliver it for up to a day. The wait starts again when Plivo passes the message to the
+// carrier, so the longer of the two is enough.
 const closeAfter = 24 * time.Hour
 
 // UnreportedCloser returns the job that makes messages final, with the status

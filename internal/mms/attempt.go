@@ -33,13 +33,12 @@ type Claim struct {
 	OwnAccountErrors int
 }
 
-// SubmitResult says what evidence that Plivo accepted an attempt means for its
-// message.
+// SubmitResult is the effect of recording that Plivo accepted an attempt.
 type SubmitResult int
 
-// The results of evidence.
+// The effects.
 const (
 	AlreadyKnown SubmitResult = iota // nothing changed
-	Adopted                          // the message was not known to be at Plivo, and is now submitted
+	Adopted                          // the message was not known to be at Plivo; now it is
 	Duplicate                        // Plivo has accepted the message more than once
 )

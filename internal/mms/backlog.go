@@ -2,16 +2,17 @@ package mms
 
 import "time"
 
-// ClaimBlocker says why a queued message could not be claimed. The zero value
-// means that the reason has gone meanwhile.
+// ClaimBlocker says why a queued message could not be claimed. If no field is set,
+// sending is paused, other messages of the sender wait before it, or the reason has
+// gone: the message joins the backlog.
 type ClaimBlocker struct {
 	Gone            bool          // it is no longer queued
-	DueIn           time.Duration // it is not due until then
+	DueIn           time.Duration // time until it is due; 0 if it is
 	Expired         bool          // ExpiresAt has passed
 	Suppressed      bool          // the recipient has opted out of the sender's messages
 	BatchNotRunning bool          // its batch is paused or canceled
 	Released        bool          // it has left the backlog for the next arrival time of its sender
-	RateLimited     time.Duration // its sender may not send until then
+	RateLimited     time.Duration // time until its sender may send; 0 if it may
 	PairInFlight    bool          // another message between the same two numbers is being sent or in doubt
 }
 
@@ -34,9 +35,9 @@ type Pause struct {
 	Since  time.Time
 }
 
-// OpenCounts count the messages that no carrier has yet.
+// OpenCounts count the messages that are not final and not known to be sent.
 type OpenCounts struct {
-	Messages map[Status]int // by status: queued, sending, in doubt and submitted
+	Messages map[Status]int // by status: queued, sending, in doubt, and submitted unless closed without a report
 	Waiting  int            // queued messages that wait for a rate limit or the end of a pause
 	Held     int            // messages in doubt that wait for a person's decision
 }

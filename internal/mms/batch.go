@@ -34,7 +34,7 @@ const (
 	BatchCanceled BatchState = "canceled"
 )
 
-// Limits of a batch; our own.
+// Limits of a batch. Postcard chose them; Plivo has no batches.
 const (
 	MaxRows         = 100_000
 	MaxBatchName    = 100                // characters
@@ -42,7 +42,7 @@ const (
 	BatchValidFor   = 7 * 24 * time.Hour // default of a batch's messages
 	maxErrorField   = 200                // bytes
 	maxErrorMessage = 500                // bytes
-	errorsShown     = 1000               // returned in a response
+	errorsShown     = 1000               // listed when a batch is rejected; a created one lists the first MaxPage
 )
 
 // Batch is a set of messages that were created together.

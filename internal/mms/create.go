@@ -16,7 +16,7 @@ var (
 	// progress.
 	ErrInFlight = errors.New("another request with this idempotency key is in progress")
 
-	// ErrTooLate says that a message is already being sent.
+	// ErrTooLate says that a message is not scheduled or queued any more.
 	ErrTooLate = errors.New("the message can no longer be canceled")
 
 	// ErrNotFinal says that a message cannot be resent, because its outcome is
@@ -40,7 +40,7 @@ type CreateParams struct {
 	Idempotency Idempotency
 }
 
-// Limits of CreateParams.ValidFor; our own.
+// Limits of CreateParams.ValidFor.
 const (
 	DefaultValidFor = 3 * time.Hour
 	MinValidFor     = time.Minute

@@ -28,7 +28,7 @@ const (
 	ReasonReported               Reason = "reported"                 // a delivery report said so
 	ReasonExpired                Reason = "expired"
 	ReasonOptedOut               Reason = "opted_out"
-	ReasonAmbiguous              Reason = "ambiguous"       // held: several listed messages match
+	ReasonAmbiguous              Reason = "ambiguous"       // held: it is uncertain which message a listed one belongs to
 	ReasonNotFound               Reason = "not_found"       // no listed message matches after the full wait
 	ReasonDecidedSent            Reason = "decided_sent"    // a person decided
 	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person decided
@@ -53,7 +53,7 @@ var reasonDescriptions = map[Reason]string{
 	ReasonReported:               "Plivo reported the failure.",
 	ReasonExpired:                "It expired before it could be sent.",
 	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
-	ReasonAmbiguous:              "Plivo lists several messages that could be this one.",
+	ReasonAmbiguous:              "Plivo lists a message that could be this one, but it is not certain which message it belongs to.",
 	ReasonNotFound:               "Plivo still did not list the message when the waiting time ended.",
 	ReasonDecidedSent:            "Marked as sent by a person.",
 	ReasonDecidedGiveUp:          "Given up by a person.",

@@ -96,7 +96,7 @@ func TestExplainMessage(t *testing.T) {
 		"new":                           {Message{Status: Queued}, "The message is stored and waiting to be sent."},
 		"retried":                       {Message{Status: Queued, Attempts: 2, Reason: ReasonUnreachable}, "Plivo could not be reached. It will be tried again (attempts so far: 2)."},
 		"in doubt":                      {Message{Status: InDoubt, Reason: ReasonWorkerLost}, "Plivo may or may not have the message. The worker stopped during the call to Plivo. Postcard is checking with Plivo before it does anything else."},
-		"held":                          {Message{Status: InDoubt, Held: true, Reason: ReasonAmbiguous}, "Plivo may or may not have the message. Plivo lists several messages that could be this one. It is held for a decision, because sending it again could reach the recipient twice."},
+		"held":                          {Message{Status: InDoubt, Held: true, Reason: ReasonAmbiguous}, "Plivo may or may not have the message. Plivo lists a message that could be this one, but it is not certain which message it belongs to. It is held for a decision, because sending it again could reach the recipient twice."},
 		"submitted":                     {Message{Status: Submitted}, "Plivo accepted the message and will pass it to the carrier."},
 		"submitted and never reported":  {Message{Status: Submitted, FinalAt: final}, "Plivo accepted the message, but never reported what happened to it."},
 		"sent":                          {Message{Status: Sent}, "The carrier has the message. In the US and Canada, this is often the last report."},

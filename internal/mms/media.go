@@ -11,7 +11,7 @@ import (
 )
 
 // Limits of a message: up to 10 attachments and 1,600 characters of text (Plivo
-// docs, MMS). The length of a URL is our own limit.
+// docs, MMS). The limit on a URL's length is Postcard's.
 const (
 	MaxMedia    = 10
 	MaxText     = 1600 // characters

@@ -102,5 +102,6 @@ type Page struct {
 	Limit  int       // at least 1; at most MaxPage for users and clients
 }
 
-// MaxPage is the largest page of messages that users and clients may request.
+// MaxPage is the largest page of messages, webhook events or row errors that users and
+// clients get at once.
 const MaxPage = 100

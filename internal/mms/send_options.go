@@ -42,7 +42,8 @@ func parsePriority(name string, fallback Priority, violations *invalid.Fields) P
 	return fallback
 }
 
-// MaxAhead is how far ahead a message can be scheduled; our own limit.
+// MaxAhead is how far ahead a message can be scheduled. Postcard
+// chose it; Plivo schedules nothing.
 const MaxAhead = 30 * 24 * time.Hour
 
 // lateGrace is how far in the past SendAt may lie, since the request itself takes
@@ -69,7 +70,7 @@ func parseSendAt(value string, now time.Time, violations *invalid.Fields) *time.
 	return nil
 }
 
-// Limits of metadata; our own.
+// Limits of a message's metadata, which Plivo never gets.
 const (
 	MaxMetadata      = 20  // entries
 	MaxMetadataKey   = 40  // characters

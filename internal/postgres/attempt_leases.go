@@ -27,16 +27,16 @@ WITH lost AS (
 )
 SELECT id FROM changed`
 
-// closeSuperseded finishes lost attempts of messages that have moved on without them,
+// finishLost finishes lost attempts of messages that have moved on without them,
 // because evidence about another attempt came first.
-const closeSuperseded = `
+const finishLost = `
 UPDATE attempts a SET outcome = 'unknown', finished_at = now() FROM messages m
 WHERE m.id = a.message_id AND a.outcome IS NULL AND a.lease_until < now() AND (m.status <> 'sending' OR m.attempts <> a.ordinal)`
 
 // ReapLeases puts up to limit messages in doubt whose attempt's lease has expired,
 // because its worker was lost, and returns their number.
 func (s *Store) ReapLeases(ctx context.Context, limit int) (int, error) {
-	if _, err := s.db.ExecContext(ctx, closeSuperseded); err != nil {
+	if _, err := s.db.ExecContext(ctx, finishLost); err != nil {
 		return 0, wrapError(err, "closing lost attempts")
 	}
 	return s.exec(ctx, "reaping leases", reapLeases, limit)

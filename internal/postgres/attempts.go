@@ -40,9 +40,9 @@ WITH locked AS (
     SELECT id FROM messages WHERE id = $1 FOR UPDATE
 )`
 
-// closeAttempt finishes an attempt whose message has moved on without it, because
+// finishSuperseded finishes an attempt whose message has moved on without it, because
 // evidence about another attempt came first. Only the attempt's outcome is recorded.
-const closeAttempt = lockMessage + `, attempt AS (
+const finishSuperseded = lockMessage + `, attempt AS (
     UPDATE attempts SET outcome = $3, http_status = nullif($4, 0), api_id = $5, detail = $6, finished_at = clock_timestamp()
     FROM locked WHERE message_id = locked.id AND ordinal = $2 AND outcome IS NULL RETURNING message_id
 ), changed AS (
@@ -113,7 +113,7 @@ func (s *Store) recordOutcome(ctx context.Context, doing, query string, ref mms.
 	if err != nil || changed > 0 {
 		return changed > 0, err
 	}
-	_, err = s.exec(ctx, doing, closeAttempt, args...)
+	_, err = s.exec(ctx, doing, finishSuperseded, args...)
 	return false, err
 }
 

@@ -11,18 +11,18 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// These are in seconds.
 const (
-	// unconfiguredInterval is the rate limit of a sender that is not configured any more.
+	// unconfiguredInterval is the rate limit, in seconds, of a sender that is not
+	// configured any more.
 	unconfiguredInterval = `4`
 
-	// negligibleInterval and shorter ones are no limit to pace messages for: release
-	// takes up to maxReleased at a time.
+	// A sender with an interval up to negligibleInterval, in seconds, is not paced:
+	// release takes up to maxReleased of its messages at a time.
 	negligibleInterval = `0.005`
 	maxReleased        = `500`
 
-	// releasedFor is how long after its sender may send a released message counts as on
-	// its way; then release releases another.
+	// releasedFor is how long, in seconds, a released message may take to be claimed
+	// once its sender may send. After that the next one is released.
 	releasedFor = `2`
 )
 

@@ -23,7 +23,7 @@ SELECT id FROM changed`
 
 // Cancel cancels the owner's message before it is sent. Canceling a canceled message
 // succeeds. Cancel returns mms.ErrNotFound when the owner has no such message, and
-// mms.ErrTooLate when it is too late.
+// mms.ErrTooLate when it is not scheduled or queued any more.
 func (s *Store) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 	changed, err := s.exec(ctx, "canceling a message", cancelMessage, id, owner)
 	if err != nil || changed == 1 {

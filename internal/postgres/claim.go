@@ -196,8 +196,9 @@ func (s *Store) claimAlone(ctx context.Context, call claimCall) (mms.Claim, bool
 	var row claimRow
 	err := s.db.GetContext(ctx, &row, claimMessage, call.id, call.token, call.lease.Seconds())
 	if errors.Is(err, sql.ErrNoRows) {
-		// The message may be claimed with this token already: database/sql repeats a
-		// statement whose connection broke, and so does a shared statement's fallback.
+		// An earlier execution may have claimed the message with this token although
+		// its answer was lost: database/sql repeats a statement whose connection broke,
+		// and Claim comes here after claimTogether failed.
 		err = s.db.GetContext(ctx, &row, selectClaim, call.id, call.token)
 	}
 	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_in_flight_per_pair") {

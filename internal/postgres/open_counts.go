@@ -8,9 +8,9 @@ import (
 
 const selectOpenCounts = `
 SELECT status, count(*) AS messages, count(*) FILTER (WHERE backlog_state = 'waiting') AS waiting, count(*) FILTER (WHERE held) AS held
-FROM messages WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted') GROUP BY status`
+FROM messages WHERE status IN ('queued', 'sending', 'in_doubt', 'submitted') AND final_at IS NULL GROUP BY status`
 
-// OpenCounts counts the messages that no carrier has yet, by status.
+// OpenCounts counts the open messages by status.
 func (s *Store) OpenCounts(ctx context.Context) (mms.OpenCounts, error) {
 	var rows []struct {
 		Status   string `db:"status"`

@@ -106,7 +106,8 @@ SELECT m.id, a.ordinal, m.plivo_uuid, m.sender, m.recipient
 FROM m, LATERAL (SELECT ordinal FROM attempts WHERE plivo_uuid = m.plivo_uuid LIMIT 1) a`
 
 // TakeUnreported returns up to limit messages that Plivo has accepted and not
-// reported on for wait. Each is returned again after another wait, until it is final.
+// reported on for wait. Each is returned again after wait, plus the time that
+// BackOffUnreported adds, until it is final.
 func (s *Store) TakeUnreported(ctx context.Context, wait time.Duration, limit int) ([]mms.Unreported, error) {
 	var rows []struct {
 		ID        uuid.UUID `db:"id"`
@@ -132,8 +133,8 @@ const backOffUnreported = `
 UPDATE messages SET poll_base_at = now() + least(now() - updated_at, interval '30 minutes')
 WHERE id = $1 AND poll_base_at IS NOT NULL AND final_at IS NULL`
 
-// BackOffUnreported postpones the next poll of a message whose state has not changed,
-// by the time since its last change, 30 minutes at most.
+// BackOffUnreported delays the next poll of a message further, because the last one
+// brought nothing new: by as long as the message has not changed, 30 minutes at most.
 func (s *Store) BackOffUnreported(ctx context.Context, ref mms.AttemptRef) error {
 	_, err := s.db.ExecContext(ctx, backOffUnreported, ref.MessageID)
 	return wrapError(err, "postponing the poll of a message")
@@ -152,10 +153,10 @@ WITH due AS (
 )
 SELECT id FROM m`
 
-// CloseUnreported makes up to limit messages final that have not changed for silence,
+// CloseUnreported makes up to limit messages final that last changed longer ago than age,
 // after which Plivo sends no report any more. It returns how many.
-func (s *Store) CloseUnreported(ctx context.Context, silence time.Duration, limit int) (int, error) {
-	return s.exec(ctx, "closing unreported messages", closeUnreported, silence.Seconds(), limit)
+func (s *Store) CloseUnreported(ctx context.Context, age time.Duration, limit int) (int, error) {
+	return s.exec(ctx, "closing unreported messages", closeUnreported, age.Seconds(), limit)
 }
 
 func nullIfEmpty(s string) *string {

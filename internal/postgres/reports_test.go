@@ -209,6 +209,9 @@ func TestCloseUnreported(t *testing.T) {
 			if got := takeUnreported(t, store); len(got) != 0 {
 				t.Errorf("TakeUnreported() = %+v, want none", got)
 			}
+			if counts, err := store.OpenCounts(t.Context()); err != nil || counts.Messages[mms.Submitted] != 0 {
+				t.Errorf("OpenCounts() = %+v, %v, want no submitted message", counts, err)
+			}
 			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered"}, true) // a late report still counts
 			if h := read(t, store, m); h.Status != mms.Delivered || !h.Final() {
 				t.Errorf("after a late report: got status %s, final %v, want delivered, true", h.Status, h.Final())

@@ -12,11 +12,12 @@ import (
 
 // recordSubmitted records evidence that Plivo accepted attempts. It moves a message that
 // has no Plivo UUID to submitted, because a message that Plivo has must never be sent
-// again; only sent stays, which a person decided. If the message has another UUID, the
+// again; the status sent, which here is always a person's decision, is kept. If the message has another UUID, the
 // evidence is recorded as a duplicate.
 //
 // A 2xx response to an attempt that started during a pause shows that the account
-// works, and ends the pause, even if a delivery report has proved the attempt before.
+// works, and ends the pause, even if a delivery report showed before that Plivo accepted
+// the attempt.
 //
 // Parameters, one element per attempt: $1 message, $2 ordinal, $3 Plivo UUID, $4 HTTP
 // status, $5 API id, $6 event kind.
@@ -51,7 +52,7 @@ WITH input AS MATERIALIZED (
 SELECT id, adopted FROM changed`
 
 // recordLateResponse adds Plivo's response to an attempt that a delivery report has
-// already proved. The message does not change, so its version stays.
+// already shown to be accepted. The message does not change, so its version stays.
 const recordLateResponse = `
 UPDATE attempts SET http_status = $4, api_id = CASE WHEN $5 = '' THEN api_id ELSE $5 END
 WHERE message_id = $1 AND ordinal = $2 AND plivo_uuid = $3 AND http_status IS NULL`

@@ -100,9 +100,9 @@ UPDATE messages SET task_check_at = now() WHERE id IN (
     ORDER BY task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )`
 
-// MakeAllTaskChecksDue makes every queued message that should have a task due for a task check,
-// because the queue has lost its data. It proceeds in small statements, so that no other
-// statement waits for long.
+// MakeAllTaskChecksDue schedules an immediate task check of every queued message
+// outside the backlog, because the queue has lost its data. It proceeds in small
+// statements, so that no other statement waits for long.
 func (s *Store) MakeAllTaskChecksDue(ctx context.Context) error {
 	const limit, doing = 2000, "scheduling task checks"
 	for {

@@ -12,7 +12,7 @@ import (
 
 // emptyTTL is how long a queue counts as empty after a dequeue found no task. It
 // is shorter than the interval at which an idle server polls.
-const emptyTTL = taskCheckInterval / 3
+const emptyTTL = pollInterval / 3
 
 // emptyQueueCache is a Redis client that remembers which queues were empty a
 // moment ago and does not poll them again. For each task, asynq polls one queue

@@ -26,7 +26,7 @@ type ServerOptions struct {
 // become pending. Measured on an idle server: with an interval of 10 ms a task
 // starts after 6.5 ms (median), with asynq's default of 1 s after 0.8 s.
 const (
-	taskCheckInterval        = 10 * time.Millisecond
+	pollInterval             = 10 * time.Millisecond
 	delayedTaskCheckInterval = 500 * time.Millisecond
 	webhookCheckInterval     = 200 * time.Millisecond
 )
@@ -43,7 +43,7 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 	for _, q := range queues {
 		weights[q.name] = q.weight
 	}
-	return newServer(c, weights, taskCheckInterval, process, o)
+	return newServer(c, weights, pollInterval, process, o)
 }
 
 // NewWebhookServer returns a server that calls process with the id of each

@@ -27,7 +27,7 @@ var (
 	ErrTooMany = errors.New("too many webhooks")
 )
 
-// Limits of webhooks; our own.
+// Limits of webhooks.
 const (
 	MaxEndpoints   = 10 // of a user
 	MaxURL         = 2000
@@ -63,7 +63,7 @@ func (e Endpoint) Explain() string {
 	case e.DisabledReason == DisabledGone:
 		return "Disabled: the endpoint responded with 410 Gone, which means stop sending."
 	case e.DisabledAt != nil:
-		return "Disabled: it failed for three days. Enable it, then replay the events it missed."
+		return "Disabled: it failed for three days. Enable it, then replay the events that failed. Changes made while it was disabled sent no events."
 	case e.FailingSince != nil:
 		return "Failing: the last deliveries failed. Each event is retried for about three days."
 	}

@@ -60,8 +60,8 @@ type Dispatcher struct {
 
 const (
 	// recordTimeout limits how long an outcome is kept in memory while the
-	// database is unavailable. By then the lease has expired and the message is
-	// in doubt.
+	// database is unavailable. Then the lease expires, if it has not yet, and
+	// the message becomes in doubt.
 	recordTimeout = 2 * time.Minute
 
 	// storeRetryDelay postpones a task while the database is unavailable.
@@ -186,7 +186,7 @@ func (d *Dispatcher) send(ctx context.Context, claim mms.Claim, lease *lease) mm
 		Sender: claim.Sender, Recipient: claim.Recipient,
 		Text: claim.Text, MediaURLs: claim.MediaURLs,
 		CallbackURL: d.CallbackURL(lease.token),
-		MayWrite:    lease.held,
+		MayWrite:    lease.valid,
 	})
 	verdict := mms.Judge(answer)
 	d.OnAttempt(verdict, time.Since(start))

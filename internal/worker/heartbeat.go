@@ -55,9 +55,9 @@ func (l *lease) end() {
 	delete(l.heartbeats.leases, l.token)
 }
 
-// held reports whether the lease has not expired. It uses the monotonic clock,
+// valid reports whether the lease has not expired. It uses the monotonic clock,
 // which keeps running while the process is stopped.
-func (l *lease) held() bool {
+func (l *lease) valid() bool {
 	l.heartbeats.mu.Lock()
 	defer l.heartbeats.mu.Unlock()
 	return time.Now().Before(l.until)

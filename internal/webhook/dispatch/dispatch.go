@@ -20,7 +20,7 @@ import (
 
 // Store stores events.
 type Store interface {
-	// ClaimWebhookEvent claims a due event for the lease and counts an attempt. It
+	// ClaimWebhookEvent claims a due event for the duration lease and counts an attempt. It
 	// returns false if the event is not due, not pending, or its webhook is disabled.
 	ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (webhook.Delivery, bool, error)
 

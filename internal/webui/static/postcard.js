@@ -75,8 +75,8 @@ function previews() {
 
 // live keeps the region #live current. A server-sent event triggers a fetch of
 // the page itself, whose #live then replaces the old one. With data-version the
-// page shows one message, otherwise a list. A hidden tab closes its stream,
-// because each user may have only a few.
+// page shows one message, otherwise a list. A hidden tab closes its stream:
+// browsers and Postcard limit how many may be open.
 function live() {
   const region = document.getElementById("live");
   if (!region || "final" in region.dataset) return;
