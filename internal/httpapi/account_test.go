@@ -230,6 +230,26 @@ func TestLoginFailsIfSessionIsNotSaved(t *testing.T) {
 
 const noRoute = "This path does not exist. See /docs or /openapi.json for the available endpoints."
 
+// TestMalformedIDs ensures that an id which is no UUID gets the answer of an unknown one.
+func TestMalformedIDs(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	for name, tc := range map[string]struct{ method, path, want string }{
+		"message": {"GET", "/api/messages/x", "The message does not exist."},
+		"batch":   {"GET", "/api/batches/x", "The batch does not exist."},
+		"API key": {"DELETE", "/api/keys/x", "The API key does not exist."},
+		"webhook": {"GET", "/api/webhooks/x", "The webhook or event does not exist."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := (&client{system: ada.system, cookie: ada.cookie}).do(tc.method, tc.path, "")
+			if diff := cmp.Diff(problem(404, tc.want), decode[map[string]any](t, got)); diff != "" {
+				t.Errorf("mismatch (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	c := newSystem(t).anonymous()

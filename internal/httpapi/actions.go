@@ -39,7 +39,7 @@ type actionInput struct {
 type historyOutput struct{ Body *History }
 
 func (a *api) cancel(ctx context.Context, principal identity.Principal, in *actionInput) (*historyOutput, error) {
-	id, err := parseID(in.ID)
+	id, err := parseID(in.ID, mms.ErrNotFound)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ type resendInput struct {
 }
 
 func (a *api) resend(ctx context.Context, principal identity.Principal, in *resendInput) (*sendOutput, error) {
-	id, err := parseID(in.ID)
+	id, err := parseID(in.ID, mms.ErrNotFound)
 	if err != nil {
 		return nil, err
 	}

@@ -239,11 +239,7 @@ type BatchInput struct {
 }
 
 func (in *BatchInput) id() (uuid.UUID, error) {
-	id, err := parseID(in.ID)
-	if err != nil {
-		return uuid.Nil, mms.ErrBatchNotFound
-	}
-	return id, nil
+	return parseID(in.ID, mms.ErrBatchNotFound)
 }
 
 type batchOutput struct{ Body Batch }

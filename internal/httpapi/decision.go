@@ -40,7 +40,7 @@ type decisionInput struct {
 }
 
 func (a *api) decide(ctx context.Context, principal identity.Principal, in *decisionInput) (*struct{}, error) {
-	id, err := parseID(in.ID)
+	id, err := parseID(in.ID, mms.ErrNotFound)
 	if err != nil {
 		return nil, err
 	}

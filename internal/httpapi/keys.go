@@ -112,13 +112,14 @@ type keyInput struct {
 }
 
 func (a *api) revokeKey(ctx context.Context, principal identity.Principal, in *keyInput) (*noBody, error) {
-	id, err := parseID(in.ID)
+	notFound := newProblem(http.StatusNotFound, "The API key does not exist.")
+	id, err := parseID(in.ID, notFound)
 	if err != nil {
 		return nil, err
 	}
 	err = a.Keys.Revoke(ctx, principal.UserID, id)
 	if errors.Is(err, identity.ErrNoKey) {
-		return nil, newProblem(http.StatusNotFound, "The API key does not exist.")
+		return nil, notFound
 	}
 	return nil, err
 }

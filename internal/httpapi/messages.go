@@ -54,7 +54,7 @@ type messageOutput struct {
 }
 
 func (a *api) getMessage(ctx context.Context, principal identity.Principal, in *messageInput) (*messageOutput, error) {
-	id, err := parseID(in.ID)
+	id, err := parseID(in.ID, mms.ErrNotFound)
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +147,12 @@ func parseWait(query url.Values) (time.Duration, error) {
 	return wait, nil
 }
 
-// parseID parses an id in its canonical form. Other forms of a valid id are
-// mms.ErrNotFound, so that each resource has one path.
-func parseID(s string) (uuid.UUID, error) {
+// parseID parses an id in its canonical form. For anything else it returns notFound, for
+// other forms of a valid id too, so that each resource has one path.
+func parseID(s string, notFound error) (uuid.UUID, error) {
 	id, err := uuid.Parse(s)
 	if err != nil || id.String() != s {
-		return uuid.Nil, mms.ErrNotFound
+		return uuid.Nil, notFound
 	}
 	return id, nil
 }

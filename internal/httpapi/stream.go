@@ -15,6 +15,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Streams are server-sent events (WHATWG HTML, section 9.2).
@@ -53,7 +54,7 @@ func (a *api) registerStreams() {
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
 		Summary:     "Stream changes to all messages",
-		Description: "Server-sent events. Sends an event named changed whenever one of your messages may have changed. The event has no data; use listMessages or getMessage to read the changes." + limit,
+		Description: "Server-sent events. Sends an event named changed whenever one of your messages may have changed. Its data is an empty object; use listMessages or getMessage to read the changes." + limit,
 		Responses:   ok("A stream of events named changed. The server closes the stream after a few minutes; reconnect to continue."),
 	}, a.streamMessages)
 }
@@ -65,7 +66,7 @@ type streamInput struct {
 }
 
 func (a *api) streamMessage(ctx context.Context, principal identity.Principal, in *streamInput) (*huma.StreamResponse, error) {
-	id, err := parseID(in.ID)
+	id, err := parseID(in.ID, mms.ErrNotFound)
 	if err != nil {
 		return nil, err
 	}

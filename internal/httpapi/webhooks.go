@@ -189,11 +189,7 @@ type WebhookInput struct {
 }
 
 func (in *WebhookInput) id() (uuid.UUID, error) {
-	id, err := parseID(in.ID)
-	if err != nil {
-		return uuid.Nil, webhook.ErrNotFound
-	}
-	return id, nil
+	return parseID(in.ID, webhook.ErrNotFound)
 }
 
 type webhookOutput struct{ Body Webhook }
@@ -303,9 +299,9 @@ func (a *api) replayEvent(ctx context.Context, principal identity.Principal, in 
 	if err != nil {
 		return nil, err
 	}
-	id, err := parseID(in.Event)
+	id, err := parseID(in.Event, webhook.ErrNotFound)
 	if err != nil {
-		return nil, webhook.ErrNotFound
+		return nil, err
 	}
 	event, err := a.Webhooks.ReplayEvent(ctx, principal.UserID, endpoint.ID, id)
 	return &eventOutput{Body: webhookEventOf(event)}, err

@@ -236,7 +236,7 @@ func fillPlaceholders(field, template string, row map[string]string, violations 
 		column := placeholder.FindStringSubmatch(match)[1]
 		value, ok := row[column]
 		if !ok {
-			violations.Add(field, "placeholder", "names the column "+clip(column, MaxMetadataKey)+", which the row does not have")
+			violations.Add(field, "placeholder", fmt.Sprintf("names the column %q, which the row does not have", clip(column, MaxMetadataKey)))
 		}
 		return value
 	})

@@ -92,7 +92,7 @@ func (e CapError) Error() string {
 	if e.OfKey {
 		holder = "this API key"
 	}
-	return fmt.Sprintf("the daily cap for %s is %d messages: %d requested, %d left until 00:00 UTC", holder, e.Messages, e.Requested, e.Remaining)
+	return fmt.Sprintf("the daily cap for %s is %d: %d requested, %d left until 00:00 UTC", holder, e.Messages, e.Requested, e.Remaining)
 }
 
 // CreateRequest asks the store to create a valid message, unless a cap or the

@@ -57,8 +57,8 @@ func TestAccountErrorPausesSendingUntilAProbeSucceeds(t *testing.T) {
 	}
 }
 
-// TestResponseAfterItsReportEndsAPause records a delivery report before the response.
-func TestResponseAfterItsReportEndsAPause(t *testing.T) {
+// TestEvidenceEndsAPause records a delivery report, and then the response.
+func TestEvidenceEndsAPause(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	failing, probed := create(t, store, owner), create(t, store, owner)
@@ -79,11 +79,11 @@ func TestResponseAfterItsReportEndsAPause(t *testing.T) {
 	if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1"}, mms.EventReport); err != nil || got != mms.Adopted {
 		t.Fatal(got, err)
 	}
+	if pauses, err := store.Pauses(t.Context()); err != nil || len(pauses) != 0 {
+		t.Errorf("Pauses after a delivery report: got %+v, %v, want none", pauses, err)
+	}
 	if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, mms.Verdict{PlivoUUID: "u-1", HTTPStatus: 202}, mms.EventSubmitted); err != nil || got != mms.AlreadyKnown {
 		t.Fatal(got, err)
-	}
-	if pauses, err := store.Pauses(t.Context()); err != nil || len(pauses) != 0 {
-		t.Errorf("Pauses after an accepted attempt: got %+v, %v, want none", pauses, err)
 	}
 }
 

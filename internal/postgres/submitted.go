@@ -15,9 +15,8 @@ import (
 // again; the status sent, which here is always a person's decision, is kept. If the message has another UUID, the
 // evidence is recorded as a duplicate.
 //
-// A 2xx response to an attempt that started during a pause shows that the account
-// works, and ends the pause, even if a delivery report showed before that Plivo accepted
-// the attempt.
+// That Plivo accepted an attempt that started during a pause shows that the account
+// works, and ends the pause.
 //
 // Parameters, one element per attempt: $1 message, $2 ordinal, $3 Plivo UUID, $4 HTTP
 // status, $5 API id, $6 event kind.
@@ -43,7 +42,7 @@ WITH input AS MATERIALIZED (
     RETURNING id, status, plivo_uuid = attempt.uuid AS adopted, attempt.ordinal, attempt.uuid, attempt.kind
 ), resumed AS (
     DELETE FROM pauses USING input JOIN attempts a ON a.message_id = input.id AND a.ordinal = input.ordinal
-    WHERE input.http_status / 100 = 2 AND a.started_at >= pauses.since
+    WHERE a.started_at >= pauses.since
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, CASE WHEN adopted THEN kind ELSE 'duplicate' END, status, ordinal,
