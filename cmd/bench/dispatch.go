@@ -74,7 +74,7 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	perSecond, err := s.dispatch(ctx, r, sending{workers: 1})
+	perSecond, err := s.dispatch(ctx, r, sending{workers: 1, inFlight: maxInFlight, messages: dispatched})
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 func benchWorkers(ctx context.Context, s *stack, r *report) error {
 	sent := map[int]float64{}
 	for _, workers := range []int{1, 4, 1} {
-		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, name: fmt.Sprintf(", workers: %d", workers)})
+		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, inFlight: maxInFlight, messages: dispatched, name: fmt.Sprintf(", workers: %d", workers)})
 		if err != nil {
 			return err
 		}
@@ -111,21 +111,44 @@ func benchWorkers(ctx context.Context, s *stack, r *report) error {
 // configuration allows.
 const maxInFlight = 100
 
-// benchSlow gives the simulator a latency of 300 ms: the number of calls in flight then
-// bounds what is sent.
-func benchSlow(ctx context.Context, s *stack, r *report) error {
-	const latency = 300 * time.Millisecond
-	for _, workers := range []int{1, 4} {
-		calls := workers * maxInFlight
-		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, latency: latency, name: fmt.Sprintf(", %d in flight", calls)})
+// benchLatency gives the simulator the latencies that Plivo has. The number of calls in
+// flight then bounds what is sent.
+func benchLatency(ctx context.Context, s *stack, r *report) error {
+	for _, cell := range []struct {
+		latency  time.Duration
+		inFlight int // of each worker
+		workers  int
+		bar      string // of what is sent, relative to the maximum
+	}{
+		{0, 20, 1, ""},
+		{0, 32, 1, ""},
+		{0, maxInFlight, 1, ""},
+		{100 * time.Millisecond, 20, 1, "≥ 0.95"},
+		{100 * time.Millisecond, 32, 1, "≥ 0.95"},
+		{100 * time.Millisecond, maxInFlight, 1, "≥ 0.88"},
+		{300 * time.Millisecond, maxInFlight, 1, "≥ 0.97"},
+		{300 * time.Millisecond, maxInFlight, 4, ""},
+	} {
+		calls := cell.workers * cell.inFlight
+		name := fmt.Sprintf(", %d ms, %d in flight", cell.latency.Milliseconds(), calls)
+		messages := dispatched
+		if cell.latency > 0 {
+			messages = min(dispatched, int(cellLength.Seconds()*float64(calls)/cell.latency.Seconds()))
+		}
+		perSecond, err := s.dispatch(ctx, r, sending{workers: cell.workers, inFlight: cell.inFlight, messages: messages, latency: cell.latency, name: name})
 		if err != nil {
 			return err
 		}
-		r.add(fmt.Sprintf("sent, %d in flight", calls), perSecond, "messages/s", "")
-		r.add(fmt.Sprintf("sent / maximum for %d in flight", calls), perSecond*latency.Seconds()/float64(calls), "", "")
+		r.add("sent"+name, perSecond, "messages/s", "")
+		if cell.latency > 0 {
+			r.add("sent / maximum"+name, perSecond*cell.latency.Seconds()/float64(calls), "", cell.bar)
+		}
 	}
 	return nil
 }
+
+// cellLength is how long sending takes at least in benchLatency.
+const cellLength = 15 * time.Second
 
 // emptyHandler returns how many tasks per second asynq processes when the handler does
 // nothing.
@@ -154,9 +177,11 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 
 // sending configures dispatch.
 type sending struct {
-	workers int
-	latency time.Duration // of the simulator
-	name    string        // suffix of the metrics' names
+	workers  int
+	inFlight int           // calls to Plivo of each worker
+	messages int           // to send
+	latency  time.Duration // of the simulator
+	name     string        // suffix of the metrics' names
 }
 
 // dispatch sends queued messages with the given number of workers, adds the cost to the
@@ -172,7 +197,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	if err != nil {
 		return 0, err
 	}
-	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: dispatched}); err != nil {
+	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: how.messages}); err != nil {
 		return 0, err
 	}
 	if err := s.enqueueAll(ctx); err != nil {
@@ -193,7 +218,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	}
 	var started []*process
 	for range how.workers {
-		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", maxInFlight))
+		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", how.inFlight))
 		if err != nil {
 			return 0, err
 		}
@@ -214,7 +239,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 	if err != nil {
 		return 0, err
 	}
-	for s.arrived.Load() < dispatched {
+	for s.arrived.Load() < int64(how.messages) {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return 0, err
 		}
@@ -224,7 +249,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 		return 0, err
 	}
 	usedCPU = s.workersCPU(started) - usedCPU
-	perSecond, wait, err := s.sent(ctx)
+	perSecond, wait, err := s.sent(ctx, how.messages)
 	if err != nil {
 		return 0, err
 	}
@@ -235,7 +260,7 @@ func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, 
 		w.kill()
 	}
 	perMessage := func(name string, total, factor float64, unit string) {
-		r.add(name+how.name, factor*total/dispatched, unit, "")
+		r.add(name+how.name, factor*total/float64(how.messages), unit, "")
 	}
 	perMessage("SQL statements", after.statements-before.statements, 1, "/message")
 	perMessage("writing transactions", after.writes-before.writes, 1, "/message")
@@ -259,7 +284,7 @@ func (s *stack) workersCPU(workers []*process) (seconds float64) {
 
 // sent waits until all outcomes are recorded. It returns how many messages were sent per
 // second, and how long each waited for its attempt after the first one began.
-func (s *stack) sent(ctx context.Context) (perSecond float64, wait latencies, err error) {
+func (s *stack) sent(ctx context.Context, messages int) (perSecond float64, wait latencies, err error) {
 	for left := 1; left > 0; {
 		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE outcome IS NULL`).Scan(&left); err != nil {
 			return 0, nil, fmt.Errorf("counting open attempts: %w", err)
@@ -281,7 +306,7 @@ func (s *stack) sent(ctx context.Context) (perSecond float64, wait latencies, er
 		}
 		wait = append(wait, time.Duration(µs)*time.Microsecond)
 	}
-	return dispatched / last.Sub(first).Seconds(), wait, rows.Err()
+	return float64(messages) / last.Sub(first).Seconds(), wait, rows.Err()
 }
 
 // benchIdle sends one message at a time through an idle worker and measures the time

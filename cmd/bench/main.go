@@ -60,7 +60,7 @@ var scenarios = []scenario{
 	{"idle", noRateLimit, benchIdle, noReports},
 	{"dispatch", noRateLimit, benchDispatch, noReports},
 	{"workers", noRateLimit, benchWorkers, noReports},
-	{"slow", noRateLimit, benchSlow, noReports},
+	{"latency", noRateLimit, benchLatency, noReports},
 	{"ratelimit", "", benchRateLimit, noReports},
 	{"redis", noRateLimit, benchRedis, noReports},
 	{"scale", noRateLimit, benchScale, 1},
