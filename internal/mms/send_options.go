@@ -42,8 +42,8 @@ func parsePriority(name string, fallback Priority, violations *invalid.Fields) P
 	return fallback
 }
 
-// MaxAhead is how far ahead a message can be scheduled. Postcard
-// chose it; Plivo schedules nothing.
+// MaxAhead is how far ahead a message can be scheduled. Postcard chose it; Plivo
+// schedules nothing.
 const MaxAhead = 30 * 24 * time.Hour
 
 // lateGrace is how far in the past SendAt may lie, since the request itself takes
