@@ -131,7 +131,7 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'que
 func TestForeignKeysToMessagesAreKnown(t *testing.T) {
 	t.Parallel()
 	store, _ := newStore(t)
-	const want = "attempts.message_id idempotency_keys.message_id message_events.message_id message_media.message_id message_search.message_id messages.resend_of webhook_events.message_id"
+	const want = "attempts.message_id idempotency_keys.message_id message_events.message_id message_media.message_id message_search.message_id messages.resend_of silence_retries.message_id webhook_events.message_id"
 	var got string
 	err := store.DB().QueryRow(`
 SELECT string_agg(c.conrelid::regclass || '.' || a.attname, ' ' ORDER BY c.conrelid::regclass::text, a.attname)
