@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -110,45 +108,6 @@ func benchWorkers(ctx context.Context, s *stack, r *report) error {
 // maxInFlight is how many calls to Plivo a worker has in flight: the maximum that the
 // configuration allows.
 const maxInFlight = 100
-
-// benchLatency gives the simulator the latencies that Plivo has. The number of calls in
-// flight then bounds what is sent.
-func benchLatency(ctx context.Context, s *stack, r *report) error {
-	for _, cell := range []struct {
-		latency  time.Duration
-		inFlight int // of each worker
-		workers  int
-		bar      string // of what is sent, relative to the maximum
-	}{
-		{0, 20, 1, ""},
-		{0, 32, 1, ""},
-		{0, maxInFlight, 1, ""},
-		{100 * time.Millisecond, 20, 1, "≥ 0.95"},
-		{100 * time.Millisecond, 32, 1, "≥ 0.95"},
-		{100 * time.Millisecond, maxInFlight, 1, "≥ 0.88"},
-		{300 * time.Millisecond, maxInFlight, 1, "≥ 0.97"},
-		{300 * time.Millisecond, maxInFlight, 4, ""},
-	} {
-		calls := cell.workers * cell.inFlight
-		name := fmt.Sprintf(", %d ms, %d in flight", cell.latency.Milliseconds(), calls)
-		messages := dispatched
-		if cell.latency > 0 {
-			messages = min(dispatched, int(cellLength.Seconds()*float64(calls)/cell.latency.Seconds()))
-		}
-		perSecond, err := s.dispatch(ctx, r, sending{workers: cell.workers, inFlight: cell.inFlight, messages: messages, latency: cell.latency, name: name})
-		if err != nil {
-			return err
-		}
-		r.add("sent"+name, perSecond, "messages/s", "")
-		if cell.latency > 0 {
-			r.add("sent / maximum"+name, perSecond*cell.latency.Seconds()/float64(calls), "", cell.bar)
-		}
-	}
-	return nil
-}
-
-// cellLength is how long sending takes at least in benchLatency.
-const cellLength = 15 * time.Second
 
 // emptyHandler returns how many tasks per second asynq processes when the handler does
 // nothing.
@@ -307,114 +266,4 @@ func (s *stack) sent(ctx context.Context, messages int) (perSecond float64, wait
 		wait = append(wait, time.Duration(µs)*time.Microsecond)
 	}
 	return float64(messages) / last.Sub(first).Seconds(), wait, rows.Err()
-}
-
-// benchIdle sends one message at a time through an idle worker and measures the time
-// from the request to its arrival at the simulator.
-func benchIdle(ctx context.Context, s *stack, r *report) error {
-	api, key, _, err := s.apiWithKey(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := s.worker(ctx); err != nil {
-		return err
-	}
-	call, err := poster(api.url, "/api/send-mms", bearer(key), sendBody, http.StatusAccepted)()
-	if err != nil {
-		return err
-	}
-	var took latencies
-	for n := range 300 {
-		start := time.Now()
-		if err := call(int64(n)); err != nil {
-			return err
-		}
-		for len(s.sim.Ledger()) <= n && ctx.Err() == nil {
-			time.Sleep(200 * time.Microsecond)
-		}
-		ledger := s.sim.Ledger()
-		if n >= 20 { // the first ones warm up
-			took = append(took, ledger[n].AcceptedAt.Sub(start))
-		}
-		time.Sleep(time.Duration(n%17) * time.Millisecond) // so that requests do not fall in step with the worker's polling
-	}
-	before, err := s.counts(ctx)
-	if err != nil {
-		return err
-	}
-	const rest = 3 * time.Second
-	if err := pause(ctx, rest); err != nil {
-		return err
-	}
-	after, err := s.counts(ctx)
-	if err != nil {
-		return err
-	}
-	r.add("request to arrival, p50", took.at(0.5), "ms", "≤ 15")
-	r.add("request to arrival, p99", took.at(0.99), "ms", "≤ 50")
-	r.add("idle Redis commands", (after.commands-before.commands)/rest.Seconds(), "/s", "")
-	r.add("idle Postgres statements", (after.statements-before.statements)/rest.Seconds(), "/s", "")
-	r.add("idle Postgres writes", (after.writes-before.writes)/rest.Seconds(), "/s", "")
-	return nil
-}
-
-// benchRateLimit lets four workers send for one rate-limited sender.
-func benchRateLimit(ctx context.Context, s *stack, r *report) error {
-	if err := s.prepare(ctx); err != nil {
-		return err
-	}
-	owner, err := s.owner(ctx)
-	if err != nil {
-		return err
-	}
-	const perMinute, length = 120, 30 * time.Second // what Plivo carries from a toll-free number
-	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: perMinute, backlogState: "waiting"}); err != nil {
-		return err
-	}
-	for range 4 {
-		if _, err := s.worker(ctx, fmt.Sprintf("SENDER_RATE=%d", perMinute)); err != nil {
-			return err
-		}
-	}
-	time.Sleep(2 * time.Second) // until all of them are sending
-	from := time.Now()
-	time.Sleep(length)
-	until := time.Now()
-	var arrivals []time.Time
-	for _, e := range s.sim.Ledger() {
-		if e.AcceptedAt.After(from) && e.AcceptedAt.Before(until) {
-			arrivals = append(arrivals, e.AcceptedAt)
-		}
-	}
-	slices.SortFunc(arrivals, func(a, b time.Time) int { return a.Compare(b) })
-	overruns := 0
-	const window = 10 * time.Second
-	const allowed = int(perMinute * window / time.Minute)
-	for i := allowed; i < len(arrivals); i++ {
-		if arrivals[i].Sub(arrivals[i-allowed]) < window {
-			overruns++
-		}
-	}
-	achieved := float64(len(arrivals)-1) / arrivals[len(arrivals)-1].Sub(arrivals[0]).Minutes()
-	r.add("achieved / allowed, 4 workers", achieved/perMinute, "", "≥ 0.98")
-	r.add("10 s windows above the limit", float64(overruns), "", "0")
-	return nil
-}
-
-// benchStart measures how long a process takes to become ready, and its size.
-func benchStart(ctx context.Context, s *stack, r *report) error {
-	if _, err := s.api(ctx); err != nil { // it creates the schema
-		return err
-	}
-	for _, program := range []string{"api", "worker"} {
-		p, err := s.start(ctx, program)
-		if err != nil {
-			return err
-		}
-		time.Sleep(time.Second)
-		r.add(program+": start to ready", float64(p.took.Milliseconds()), "ms", "≤ 1000")
-		r.add(program+": idle memory", memory(p.command.Process.Pid), "MiB", "")
-		r.add(program+": binary size", size(s.programs, program), "MB", "≤ 40")
-	}
-	return nil
 }
