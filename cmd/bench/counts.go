@@ -23,6 +23,15 @@ type counts struct {
 	postgres, redis, simulator float64
 }
 
+// since returns how much the counters have grown since before, divided by n.
+func (c counts) since(before counts, n float64) counts {
+	return counts{
+		statements: (c.statements - before.statements) / n, commands: (c.commands - before.commands) / n,
+		writes: (c.writes - before.writes) / n, wal: (c.wal - before.wal) / n,
+		postgres: (c.postgres - before.postgres) / n, redis: (c.redis - before.redis) / n, simulator: (c.simulator - before.simulator) / n,
+	}
+}
+
 // selectCounts counts writing transactions by their ids, which only they are assigned.
 // Postgres' statistics of commits lag by seconds, separately for each connection.
 const selectCounts = `SELECT pg_backend_pid(), pg_snapshot_xmax(pg_current_snapshot())::text::float8, pg_current_wal_insert_lsn() - '0/0'`

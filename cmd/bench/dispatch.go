@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -72,18 +74,19 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	perSecond, err := s.dispatch(ctx, r, sending{workers: 1, inFlight: maxInFlight, messages: dispatched})
+	c, err := s.dispatch(ctx, sending{workers: 1, inFlight: maxInFlight, messages: dispatched})
 	if err != nil {
 		return err
 	}
+	c.add(r, "", "")
 	after, err := s.emptyHandler(ctx, maxInFlight) // the machine's speed varies over time
 	if err != nil {
 		return err
 	}
 	floor := (before + after) / 2
 	r.add("asynq with an empty handler", floor, "tasks/s", "")
-	r.add("sent", perSecond, "messages/s", "")
-	r.add("sent / empty handler", perSecond/floor, "", "≥ 0.35")
+	r.add("sent", c.perSecond, "messages/s", "")
+	r.add("sent / empty handler", c.perSecond/floor, "", "≥ 0.35")
 	return nil
 }
 
@@ -92,11 +95,12 @@ func benchDispatch(ctx context.Context, s *stack, r *report) error {
 func benchWorkers(ctx context.Context, s *stack, r *report) error {
 	sent := map[int]float64{}
 	for _, workers := range []int{1, 4, 1} {
-		perSecond, err := s.dispatch(ctx, r, sending{workers: workers, inFlight: maxInFlight, messages: dispatched, name: fmt.Sprintf(", workers: %d", workers)})
+		c, err := s.dispatch(ctx, sending{workers: workers, inFlight: maxInFlight, messages: dispatched})
 		if err != nil {
 			return err
 		}
-		sent[workers] += perSecond
+		c.add(r, fmt.Sprintf(", workers: %d", workers), "")
+		sent[workers] += c.perSecond
 	}
 	one, four := sent[1]/2, sent[4]
 	r.add("sent by one worker", one, "messages/s", "")
@@ -134,104 +138,149 @@ func (s *stack) emptyHandler(ctx context.Context, concurrency int) (float64, err
 	return dispatched / took.Seconds(), ctx.Err()
 }
 
-// sending configures dispatch.
+// sending configures dispatch and minimal.
 type sending struct {
-	workers  int
-	inFlight int           // calls to Plivo of each worker
-	messages int           // to send
-	latency  time.Duration // of the simulator
-	name     string        // suffix of the metrics' names
+	workers         int
+	inFlight        int           // calls to Plivo of each worker
+	messages        int           // to send
+	latency         time.Duration // of the simulator
+	emptyStatistics bool          // the planner's statistics are older than the messages
 }
 
-// dispatch sends queued messages with the given number of workers, adds the cost to the
-// report and returns the messages per second.
-func (s *stack) dispatch(ctx context.Context, r *report, how sending) (float64, error) {
+// cost is how fast messages were sent, and what that cost. Its counts are per message.
+type cost struct {
+	counts
+	workers   float64   // CPU seconds of the workers per message
+	perSecond float64   // messages
+	queued    latencies // how long each message waited after the first one began
+}
+
+// cpu returns the CPU seconds per message of everything but the simulator.
+func (c cost) cpu() float64 { return c.workers + c.postgres + c.redis }
+
+// add adds the cost to the report. name is the suffix of the metrics' names.
+func (c cost) add(r *report, name, walBar string) {
+	r.add("SQL statements"+name, c.statements, "/message", "")
+	r.add("writing transactions"+name, c.writes, "/message", "")
+	r.add("WAL"+name, c.wal, "bytes/message", walBar)
+	r.add("Redis commands, including those in scripts"+name, c.commands, "/message", "")
+	r.add("worker CPU"+name, 1e6*c.workers, "µs/message", "")
+	r.add("Postgres CPU"+name, 1e6*c.postgres, "µs/message", "")
+	r.add("Redis CPU"+name, 1e6*c.redis, "µs/message", "")
+	r.add("simulator CPU"+name, 1e6*c.simulator, "µs/message", "")
+	r.add("time in the queue, p50"+name, c.queued.at(0.5), "ms", "")
+	r.add("time in the queue, p99"+name, c.queued.at(0.99), "ms", "")
+}
+
+// dispatch sends queued messages with the given number of workers.
+func (s *stack) dispatch(ctx context.Context, how sending) (c cost, err error) {
 	if err := s.prepare(ctx); err != nil {
-		return 0, err
+		return c, err
 	}
-	if _, err := s.db.ExecContext(ctx, `TRUNCATE messages, message_media, message_search, attempts, message_events, webhook_events, idempotency_keys`); err != nil {
-		return 0, fmt.Errorf("emptying the tables: %w", err)
+	if err := s.emptyTables(ctx); err != nil {
+		return c, err
+	}
+	if how.emptyStatistics {
+		restore, err := s.freezeStatistics(ctx)
+		if err != nil {
+			return c, err
+		}
+		defer func() { err = errors.Join(err, restore()) }()
 	}
 	owner, err := s.owner(ctx)
 	if err != nil {
-		return 0, err
+		return c, err
 	}
 	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: how.messages}); err != nil {
-		return 0, err
+		return c, err
 	}
 	if err := s.enqueueAll(ctx); err != nil {
-		return 0, err
+		return c, err
 	}
+	if !how.emptyStatistics {
+		if err := s.analyze(ctx); err != nil {
+			return c, err
+		}
+	}
+	c, started, err := s.send(ctx, how, "messages", s.profiles, func() (*process, error) {
+		return s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", how.inFlight))
+	})
+	if err != nil {
+		return c, err
+	}
+	c.perSecond, c.queued, err = s.sent(ctx, how.messages)
+	for _, w := range started {
+		w.kill()
+	}
+	return c, err
+}
+
+// emptyTables deletes all messages.
+func (s *stack) emptyTables(ctx context.Context) error {
+	if _, err := s.db.ExecContext(ctx, `TRUNCATE `+strings.Join(messageTables, ", ")); err != nil {
+		return fmt.Errorf("emptying the tables: %w", err)
+	}
+	return nil
+}
+
+// messageTables are the tables with a row for each message, or several.
+var messageTables = []string{"messages", "message_media", "message_search", "attempts", "message_events", "webhook_events", "idempotency_keys", "silence_retries"}
+
+func (s *stack) analyze(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, `ANALYZE`); err != nil {
-		return 0, fmt.Errorf("analyzing: %w", err)
+		return fmt.Errorf("analyzing: %w", err)
 	}
-	// Only sending is measured; scenario scale measures delivery reports.
+	return nil
+}
+
+// send starts workers and lets them process a queue of asynq that already has a task for
+// each message. The simulator sends no delivery reports: scenario scale measures those.
+// The workers are still running when send returns, and record the last outcomes.
+func (s *stack) send(ctx context.Context, how sending, queue string, p profiles, start func() (*process, error)) (c cost, started []*process, err error) {
+	s.sim.Reset()
 	if err := s.sim.SetFault(plivosim.Fault{Scenario: plivosim.CallbacksLost}); err != nil {
-		return 0, err
+		return c, nil, err
 	}
 	s.latency = how.latency
 	s.arrived.Store(0)
-	queue := asynq.NewInspectorFromRedisClient(s.tasks)
-	if err := queue.PauseQueue("messages"); err != nil {
-		return 0, fmt.Errorf("pausing the queue: %w", err)
+	inspector := asynq.NewInspectorFromRedisClient(s.tasks)
+	if err := inspector.PauseQueue(queue); err != nil {
+		return c, nil, fmt.Errorf("pausing the queue: %w", err)
 	}
-	var started []*process
 	for range how.workers {
-		w, err := s.worker(ctx, fmt.Sprintf("WORKER_CONCURRENCY=%d", how.inFlight))
+		w, err := start()
 		if err != nil {
-			return 0, err
+			return c, nil, err
 		}
 		started = append(started, w)
 	}
 	if err := pause(ctx, time.Second); err != nil { // until the workers have finished starting
-		return 0, err
+		return c, nil, err
 	}
 	usedCPU := s.workersCPU(started)
 	before, err := s.counts(ctx)
 	if err != nil {
-		return 0, err
+		return c, nil, err
 	}
-	if err := queue.UnpauseQueue("messages"); err != nil {
-		return 0, fmt.Errorf("unpausing the queue: %w", err)
+	if err := inspector.UnpauseQueue(queue); err != nil {
+		return c, nil, fmt.Errorf("unpausing the queue: %w", err)
 	}
-	finish, err := s.profiles.start(ctx, started[0])
+	finish, err := p.start(ctx, started[0])
 	if err != nil {
-		return 0, err
+		return c, nil, err
 	}
 	for s.arrived.Load() < int64(how.messages) {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return 0, err
+			return c, nil, err
 		}
 	}
 	after, err := s.counts(ctx)
 	if err != nil {
-		return 0, err
+		return c, nil, err
 	}
 	usedCPU = s.workersCPU(started) - usedCPU
-	perSecond, wait, err := s.sent(ctx, how.messages)
-	if err != nil {
-		return 0, err
-	}
-	if err := finish(s); err != nil {
-		return 0, err
-	}
-	for _, w := range started {
-		w.kill()
-	}
-	perMessage := func(name string, total, factor float64, unit string) {
-		r.add(name+how.name, factor*total/float64(how.messages), unit, "")
-	}
-	perMessage("SQL statements", after.statements-before.statements, 1, "/message")
-	perMessage("writing transactions", after.writes-before.writes, 1, "/message")
-	perMessage("WAL", after.wal-before.wal, 1, "bytes/message")
-	perMessage("Redis commands, including those in scripts", after.commands-before.commands, 1, "/message")
-	perMessage("worker CPU", usedCPU, 1e6, "µs/message")
-	perMessage("Postgres CPU", after.postgres-before.postgres, 1e6, "µs/message")
-	perMessage("Redis CPU", after.redis-before.redis, 1e6, "µs/message")
-	perMessage("simulator CPU", after.simulator-before.simulator, 1e6, "µs/message")
-	r.add("time in the queue, p50"+how.name, wait.at(0.5), "ms", "")
-	r.add("time in the queue, p99"+how.name, wait.at(0.99), "ms", "")
-	return perSecond, nil
+	messages := float64(how.messages)
+	return cost{counts: after.since(before, messages), workers: usedCPU / messages}, started, finish(s)
 }
 
 func (s *stack) workersCPU(workers []*process) (seconds float64) {

@@ -4,10 +4,11 @@
 // runs it; it is not part of the tests. Some metrics have a bar; the last line lists those
 // that missed it, which does not change the exit code.
 //
-//	bench [-run REGEXP] [-repeat N] [-json FILE] [-profile DIR]
+//	bench [-run REGEXP] [-cell REGEXP] [-repeat N] [-seed N] [-seeds N] [-json FILE] [-profile DIR]
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -23,7 +24,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	program := func() error { return run(ctx, os.Args[1:], os.Stdout) }
+	if len(os.Args) == 2 && os.Args[1] == minimalWorker {
+		program = func() error { return runMinimalWorker(ctx) }
+	}
+	if err := program(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -34,7 +39,9 @@ type scenario struct {
 	name      string
 	condition string // under which its metrics hold; may be empty
 	run       func(context.Context, *stack, *report) error
-	timeScale float64 // of the simulator's delivery reports
+	timeScale float64 // of the simulator's delivery reports; 0: they come after the end of a run
+	listRate  int     // lists of messages that the simulator returns per minute; 0: unlimited
+	times     times
 }
 
 // title is the heading of the scenario's metrics.
@@ -45,6 +52,15 @@ func (s scenario) title() string {
 	return s.name + ", " + s.condition
 }
 
+// times is how often a scenario runs.
+type times int
+
+const (
+	repeated   times = iota // as often as -repeat says
+	once                    // it takes minutes
+	onceBySeed              // once with each seed of the simulator
+)
+
 const (
 	noReports = 1000 // a time scale at which delivery reports come after the end of a run
 
@@ -54,34 +70,59 @@ const (
 )
 
 var scenarios = []scenario{
-	{"start", "", benchStart, noReports},
-	{"create", "", benchCreate, noReports},
-	{"openloop", "", benchOpenLoop, noReports},
-	{"idle", noRateLimit, benchIdle, noReports},
-	{"dispatch", noRateLimit, benchDispatch, noReports},
-	{"workers", noRateLimit, benchWorkers, noReports},
-	{"latency", noRateLimit, benchLatency, noReports},
-	{"ratelimit", "", benchRateLimit, noReports},
-	{"redis", noRateLimit, benchRedis, noReports},
-	{"scale", noRateLimit, benchScale, 1},
+	{name: "start", run: benchStart},
+	{name: "create", run: benchCreate},
+	{name: "openloop", run: benchOpenLoop},
+	{name: "idle", condition: noRateLimit, run: benchIdle},
+	{name: "dispatch", condition: noRateLimit, run: benchDispatch},
+	{name: "workers", condition: noRateLimit, run: benchWorkers},
+	{name: "latency", condition: noRateLimit, run: benchLatency},
+	{name: "statistics", condition: noRateLimit, run: benchStatistics},
+	{name: "ratelimit", run: benchRateLimit},
+	{name: "redis", condition: noRateLimit, run: benchRedis, times: once},
+	{name: "scale", condition: noRateLimit, run: benchScale, timeScale: 1, times: once},
+	{name: "doubt", condition: noRateLimit, run: benchDoubt, timeScale: quickReports, listRate: plivoListRate, times: onceBySeed},
+	{name: "doubt-silence", condition: noRateLimit, run: benchDoubtSilence, timeScale: quickReports, listRate: plivoListRate, times: onceBySeed},
+}
+
+// options apply to all scenarios.
+type options struct {
+	scenarios, cells *regexp.Regexp // which to run
+	repeat           int
+	seed             uint64 // of the first run
+	seeds            int
+	profiles         profiles
+}
+
+// runs returns how often a scenario runs.
+func (o options) runs(t times) int {
+	return map[times]int{repeated: o.repeat, once: 1, onceBySeed: o.seeds}[t]
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
+	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("run", "", "run only scenarios whose name matches this regular expression")
-	repeat := flags.Int("repeat", 3, "how often to run each scenario; the median counts")
+	cells := flags.String("cell", "", "of latency and statistics, run only cells whose name matches this regular expression")
+	flags.IntVar(&o.repeat, "repeat", 3, "how often to run each scenario; the median counts")
+	flags.Uint64Var(&o.seed, "seed", 1, "seed of the simulator's random faults in the first run; each further run uses the next one")
+	flags.IntVar(&o.seeds, "seeds", 1, "with how many seeds to run the doubt scenarios")
 	file := flags.String("json", "", "also write the metrics to this file")
 	dir := flags.String("profile", "", "write profiles of dispatch to this directory: pprof, pg_stat_statements, Redis commands")
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("parsing the flags: %w", err)
 	}
 	debug.SetGCPercent(400) // the simulator and the load generator should use little CPU
-	pattern, err := regexp.Compile(*only)
-	if err != nil {
+	var err error
+	if o.scenarios, err = regexp.Compile(*only); err != nil {
 		return fmt.Errorf("-run must be a regular expression: %w", err)
 	}
+	if o.cells, err = regexp.Compile(*cells); err != nil {
+		return fmt.Errorf("-cell must be a regular expression: %w", err)
+	}
+	o.profiles = profiles(*dir)
 	all := &report{machine: describeMachine(ctx)}
-	err = all.measure(ctx, pattern, *repeat, profiles(*dir), out)
+	err = all.measure(ctx, o, out)
 	all.summarize(out)
 	if *file != "" { // also after an error: what was measured before it is valid
 		err = errors.Join(err, all.write(*file))
@@ -90,23 +131,22 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // measure runs the scenarios whose names match, and prints the metrics of each.
-func (r *report) measure(ctx context.Context, pattern *regexp.Regexp, repeat int, p profiles, out io.Writer) error {
+func (r *report) measure(ctx context.Context, o options, out io.Writer) error {
 	programs, err := build(ctx)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(programs)
 	for _, s := range scenarios {
-		if !pattern.MatchString(s.name) {
+		if !o.scenarios.MatchString(s.name) {
 			continue
 		}
 		r.scenario = s.name
-		times := repeat
-		if s.name == "scale" || s.name == "redis" {
-			times = 1 // they fill large tables
-		}
-		for range times {
-			if err = runOnce(ctx, s, programs, p, r); err != nil {
+		for i := range o.runs(s.times) {
+			if err = runOnce(ctx, s, stackOptions{
+				programs: programs, profiles: o.profiles, cells: o.cells,
+				timeScale: cmp.Or(s.timeScale, noReports), listRate: cmp.Or(s.listRate, -1), seed: o.seed + uint64(i),
+			}, r); err != nil {
 				err = fmt.Errorf("%s: %w", s.name, err)
 				break
 			}
@@ -120,8 +160,8 @@ func (r *report) measure(ctx context.Context, pattern *regexp.Regexp, repeat int
 }
 
 // runOnce runs a scenario on new servers.
-func runOnce(ctx context.Context, s scenario, programs string, p profiles, all *report) error {
-	st, err := newStack(ctx, programs, s.timeScale, p)
+func runOnce(ctx context.Context, s scenario, o stackOptions, all *report) error {
+	st, err := newStack(ctx, o)
 	if err != nil {
 		return err
 	}

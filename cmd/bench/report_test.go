@@ -31,6 +31,19 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestSummaryJudgesACountByItsWorstRun(t *testing.T) {
+	t.Parallel()
+	r := &report{scenario: "doubt"}
+	for _, twice := range []float64{0, 2, 0} {
+		r.add("messages sent twice", twice, "", "0")
+	}
+	var out strings.Builder
+	r.summarize(&out)
+	if got, want := strings.TrimSpace(out.String()), "0 of 1 bars met; missed: doubt: messages sent twice (2, not 0)"; got != want {
+		t.Errorf("summary: got %q, want %q", got, want)
+	}
+}
+
 func TestSummaryJudgesTheMedian(t *testing.T) {
 	t.Parallel()
 	r := &report{scenario: "create"}

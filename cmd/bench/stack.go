@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -53,7 +54,7 @@ func build(ctx context.Context) (string, error) {
 
 // stack is a set of new servers, a simulator, and the processes started on them.
 type stack struct {
-	programs  string
+	stackOptions
 	dir       string
 	postgres  *devstack.Postgres
 	redis     *devstack.Redis
@@ -64,17 +65,28 @@ type stack struct {
 	latency   time.Duration // of the simulator
 	arrived   atomic.Int64  // number of requests that the simulator has answered
 	counted   bool          // pg_stat_statements is available
-	profiles  profiles
 	processes []*process
 }
 
-func newStack(ctx context.Context, programs string, timeScale float64, p profiles) (*stack, error) {
+// stackOptions configure a stack.
+type stackOptions struct {
+	programs string // directory of the programs
+	profiles profiles
+	cells    *regexp.Regexp // which cells of a scenario to run
+
+	// Of the simulator: see plivosim.Config.
+	timeScale float64
+	listRate  int
+	seed      uint64
+}
+
+func newStack(ctx context.Context, o stackOptions) (*stack, error) {
 	logger := slog.New(slog.DiscardHandler)
 	dir, err := devstack.TempStateDir()
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{programs: programs, dir: dir, profiles: p}
+	s := &stack{stackOptions: o, dir: dir}
 	if s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{StateDir: dir, DieWithUs: true, AllowInstall: true, Statistics: true, Logger: logger}); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
@@ -92,8 +104,8 @@ func newStack(ctx context.Context, programs string, timeScale float64, p profile
 	}
 	s.tasks = redis.NewClient(options)
 	s.sim = plivosim.New(plivosim.Config{
-		AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: -1,
-		TimeScale: timeScale,
+		AuthID: authID, AuthToken: authToken, RequestRate: -1, MaxConcurrent: -1, ListRate: o.listRate,
+		TimeScale: o.timeScale, Seed: o.seed,
 	})
 	s.simulator = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(s.latency)
@@ -185,7 +197,12 @@ func (s *stack) worker(ctx context.Context, vars ...string) (*process, error) {
 	return s.start(ctx, "worker", vars...)
 }
 
+// start starts one of the programs, which takes its addresses from the environment.
 func (s *stack) start(ctx context.Context, program string, vars ...string) (*process, error) {
+	return s.startCommand(ctx, program, exec.Command(filepath.Join(s.programs, program)), vars...)
+}
+
+func (s *stack) startCommand(ctx context.Context, program string, command *exec.Cmd, vars ...string) (*process, error) {
 	port, err := devstack.FreePort()
 	if err != nil {
 		return nil, err
@@ -195,7 +212,7 @@ func (s *stack) start(ctx context.Context, program string, vars ...string) (*pro
 		return nil, err
 	}
 	p := &process{
-		command: exec.Command(filepath.Join(s.programs, program)), url: fmt.Sprintf("http://127.0.0.1:%d", port),
+		command: command, url: fmt.Sprintf("http://127.0.0.1:%d", port),
 		metrics: fmt.Sprintf("http://127.0.0.1:%d", metrics), log: filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", program, port)),
 	}
 	log, err := os.Create(p.log)
