@@ -48,6 +48,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		return err
 	}
 	defer closeLogged(logger, "the database", store.Close)
+	store.ExpectCalls(c.Concurrency)
 
 	redis, err := queue.Connect(string(c.RedisURL))
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	maxBatch  = 128 // items in one batch
-	fullBatch = 64  // waiting items that end a delay early: a larger batch hardly lowers the cost of an item
+	maxBatch = 128 // items in one batch
 
-	maxDelay     = 80 * time.Millisecond // only with Options.Delay
-	delayDivisor = 4                     // see delayAfter
+	// loadedFor is for how long a Committer counts as loaded after a batch of several
+	// items.
+	loadedFor = 500 * time.Millisecond
 
 	// slowAfter is when the next batch stops waiting for a running commit, which may
 	// itself wait for a single locked row. maxSlow bounds how many slow commits run
@@ -32,9 +32,11 @@ const (
 type Options struct {
 	Timeout time.Duration // of one commit
 
-	// Delay makes the next batch wait for a while after each commit of several items,
-	// so that batches are fewer and larger. It trades latency for throughput.
-	Delay bool
+	// While the Committer is loaded, a batch starts when it has FullBatch items, at
+	// the latest after Delay. So batches are fewer and larger. It trades latency for
+	// throughput. With a FullBatch of 0 or 1 there is no delay.
+	FullBatch int
+	Delay     time.Duration
 }
 
 // Item is one call's value in a batch. The commit function sets OK when it has
@@ -56,9 +58,10 @@ type Committer[T any] struct {
 
 	mu      sync.Mutex
 	waiting []*Item[T]
+	shared  time.Time     // when the last batch of several items was committed
 	running bool          // a goroutine takes batches from waiting; false again when its commit becomes slow, so that another may start
 	slow    int           // commits in progress that have run for longer than slowAfter
-	full    chan struct{} // receives a value when fullBatch items wait, which ends a delay early
+	full    chan struct{} // receives a value when FullBatch items wait, which ends a delay
 }
 
 // New returns an idle Committer.
@@ -76,7 +79,7 @@ func (c *Committer[T]) Do(ctx context.Context, value T, key string, commit Commi
 	c.mu.Lock()
 	c.waiting = append(c.waiting, item)
 	c.start(commit)
-	if len(c.waiting) == fullBatch {
+	if len(c.waiting) == c.options.FullBatch {
 		select {
 		case c.full <- struct{}{}:
 		default:
@@ -114,11 +117,11 @@ func (c *Committer[T]) start(commit CommitFunc[T]) {
 // goroutine has taken over.
 func (c *Committer[T]) run(commit CommitFunc[T]) {
 	for {
+		c.collect()
 		batch := c.next()
 		if batch == nil {
 			return
 		}
-		started := time.Now()
 		slow := c.commit(batch, commit)
 		for _, item := range batch {
 			close(item.done)
@@ -126,17 +129,7 @@ func (c *Committer[T]) run(commit CommitFunc[T]) {
 		if slow {
 			return
 		}
-		if c.options.Delay {
-			c.wait(delayAfter(len(batch), time.Since(started)))
-		}
 	}
-}
-
-// delayAfter grows with the size of the last batch and the time it took: a busier
-// database, whatever causes the load, gets fewer and larger batches. It is zero after
-// a batch of one.
-func delayAfter(items int, took time.Duration) time.Duration {
-	return min(took*time.Duration(items-1)/delayDivisor, maxDelay)
 }
 
 // commit runs commit for a batch and reports whether it was slow.
@@ -160,6 +153,9 @@ func (c *Committer[T]) commit(batch []*Item[T], commit CommitFunc[T]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	done = true
+	if len(batch) > 1 {
+		c.shared = time.Now()
+	}
 	if slow {
 		c.slow--
 		c.start(commit)
@@ -167,23 +163,20 @@ func (c *Committer[T]) commit(batch []*Item[T], commit CommitFunc[T]) bool {
 	return slow
 }
 
-// wait returns after delay, or once a full batch is waiting.
-func (c *Committer[T]) wait(delay time.Duration) {
-	if delay == 0 {
-		return
-	}
+// collect waits, under load, until a full batch is waiting.
+func (c *Committer[T]) collect() {
 	c.mu.Lock()
 	select {
 	case <-c.full: // left over from an earlier batch
 	default:
 	}
-	full := len(c.waiting) >= fullBatch
+	ready := len(c.waiting) == 0 || len(c.waiting) >= c.options.FullBatch || time.Since(c.shared) > loadedFor
 	c.mu.Unlock()
-	if full {
+	if ready {
 		return
 	}
 	select {
-	case <-time.After(delay):
+	case <-time.After(c.options.Delay):
 	case <-c.full:
 	}
 }

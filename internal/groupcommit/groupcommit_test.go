@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,9 +20,13 @@ func TestRandomCalls(t *testing.T) {
 	for seed := range 60 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				options := Options{Timeout: 15 * time.Second}
+				if seed%2 == 1 {
+					options.FullBatch, options.Delay = seed, 50*time.Millisecond
+				}
 				s := &simulation{
 					t: t, random: rand.New(rand.NewPCG(uint64(seed), 1)), commits: map[int]int{},
-					committer: New[int](Options{Timeout: 15 * time.Second, Delay: seed%2 == 1}),
+					committer: New[int](options),
 				}
 				s.run(1 + s.intN(3000))
 			})
@@ -136,6 +141,49 @@ func TestCallThatEndsWhileWaitingIsNotCommitted(t *testing.T) {
 	})
 }
 
+// TestBatchesUnderLoad checks when batches start and what is in them: a lone call runs at
+// once; under load a batch waits until it is full, at the latest for the delay.
+func TestBatchesUnderLoad(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const commitTime = 10 * time.Millisecond
+		c := New[int](Options{Timeout: time.Minute, FullBatch: 3, Delay: 50 * time.Millisecond})
+		start := time.Now()
+		type batch struct {
+			items int
+			after time.Duration
+		}
+		var got []batch
+		commit := func(_ context.Context, items []*Item[int]) {
+			got = append(got, batch{len(items), time.Since(start)})
+			time.Sleep(commitTime)
+			for _, item := range items {
+				item.OK = true
+			}
+		}
+		callAt := func(after time.Duration, n int) {
+			time.Sleep(after - time.Since(start))
+			for range n {
+				go c.Do(t.Context(), 0, "", commit)
+				synctest.Wait()
+			}
+		}
+		ms := time.Millisecond
+		callAt(0, 1)       // alone
+		callAt(5*ms, 2)    // during the commit: together, right after it
+		callAt(15*ms, 1)   // during the commit, and then under load: waits for more
+		callAt(40*ms, 2)   // the batch is full
+		callAt(60*ms, 1)   // the delay ends first
+		callAt(200*ms, 1)  // still under load
+		callAt(2000*ms, 1) // not any more
+		time.Sleep(time.Second)
+		want := []batch{{1, 0}, {2, 10 * ms}, {3, 40 * ms}, {1, 110 * ms}, {1, 250 * ms}, {1, 2000 * ms}}
+		if !slices.Equal(got, want) {
+			t.Errorf("got batches %v, want %v", got, want)
+		}
+	})
+}
+
 // BenchmarkDo measures the overhead of one call without contention.
 func BenchmarkDo(b *testing.B) {
 	c := New[int](Options{Timeout: time.Minute})
@@ -149,9 +197,9 @@ func BenchmarkDo(b *testing.B) {
 // BenchmarkDoParallel measures concurrent calls whose commits take a millisecond each,
 // whatever the size of the batch, as those of a database do.
 func BenchmarkDoParallel(b *testing.B) {
-	for _, delay := range []bool{false, true} {
-		b.Run(fmt.Sprintf("delay=%t", delay), func(b *testing.B) {
-			c := New[int](Options{Timeout: time.Minute, Delay: delay})
+	for _, fullBatch := range []int{0, 32} {
+		b.Run(fmt.Sprintf("full batch=%d", fullBatch), func(b *testing.B) {
+			c := New[int](Options{Timeout: time.Minute, FullBatch: fullBatch, Delay: 50 * time.Millisecond})
 			var commits atomic.Int64
 			commit := func(_ context.Context, batch []*Item[int]) {
 				time.Sleep(time.Millisecond)

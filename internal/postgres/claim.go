@@ -18,12 +18,15 @@ import (
 // has not opted out, and its batch is running. A message that Release has not released
 // must also not pass others: sending is not paused, and no message of the same or a
 // higher priority waits for its sender.
+//
+// OFFSET 0 keeps the planner from turning an EXISTS into a join, which may read a whole
+// table. So each is evaluated per message, by an index.
 const claimable = `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
-      AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient)
-      AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running')
+      AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient OFFSET 0)
+      AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running' OFFSET 0)
       AND (m.backlog_state = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
-          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority)))`
+          AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority OFFSET 0)))`
 
 // pairInFlight is true when the sender and recipient of a message m have another
 // message in flight or in doubt. A held message does not count: it may wait for days.
@@ -31,7 +34,7 @@ const claimable = `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expi
 // most of its violations.
 const pairInFlight = `EXISTS (
         SELECT FROM messages o WHERE o.sender = m.sender AND o.recipient = m.recipient
-        AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held))
+        AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held)) OFFSET 0
     )`
 
 // setSending changes a message that is being claimed.
@@ -83,23 +86,25 @@ WITH target AS (
 // wait or fail as a whole: locked messages, all but one message of a pair, and pairs in
 // flight. Those are claimed alone. Parameters: $1 messages, $2 tokens, $3 lease in
 // seconds.
+//
+// It reads the given messages first and judges them afterwards. In one query level the
+// planner may read the whole queue by another index instead.
 const claimMessages = `
-WITH input AS MATERIALIZED (
-    SELECT * FROM unnest((SELECT $1::uuid[]), $2::text[]) AS u (id, token)
+WITH found AS (
+    SELECT * FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) FOR UPDATE SKIP LOCKED
 ), target AS (
-    SELECT m.id, m.sender, m.recipient FROM input JOIN messages m ON m.id = input.id JOIN rate_limits ON rate_limits.name = m.sender
-    WHERE rate_limits.interval_seconds = 0 AND ` + claimable + `
-      AND NOT ` + pairInFlight + `
-    ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+    SELECT m.id, m.sender, m.recipient FROM found m
+    WHERE ` + claimable + ` AND NOT ` + pairInFlight + `
+      AND EXISTS (SELECT FROM rate_limits WHERE name = m.sender AND interval_seconds = 0 OFFSET 0)
 ), one_per_pair AS (
     SELECT DISTINCT ON (sender, recipient) id FROM target ORDER BY sender, recipient, id
 ), claimed AS (` + setSending + `
-    FROM one_per_pair WHERE messages.id = one_per_pair.id
+    WHERE id = ANY (ARRAY(SELECT id FROM one_per_pair))
     RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until)
     SELECT claimed.id, claimed.attempts, input.token, claimed.sender, clock_timestamp(), clock_timestamp() + $3 * interval '1 second'
-    FROM claimed JOIN input ON input.id = claimed.id
+    FROM claimed JOIN unnest((SELECT $1::uuid[]), $2::text[]) AS input (id, token) ON input.id = claimed.id
 )` + returnClaimed
 
 // claimColumns are read into a claimRow; the table is named m.

@@ -17,7 +17,8 @@ import (
 // The server's own limits are a little shorter than the client's. Without them a
 // statement that waits for a lock would still be carried out after its caller was
 // told that it failed, and the open transaction of a stopped process would keep
-// its locks. JIT compilation is off: see docs/decisions/0006-no-jit.md.
+// its locks. JIT compilation is off: see docs/decisions/0006-no-jit.md. So are
+// sequential scans: see docs/decisions/0009-plans-without-statistics.md.
 func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	config, err := pq.NewConfig(url)
 	if err != nil {
@@ -28,7 +29,7 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	if err != nil {
 		return nil, errors.New("opening the database: its URL cannot be used") // see above
 	}
-	setup := "SET jit = off"
+	setup := "SET jit = off; SET enable_seqscan = off"
 	if timeout > 0 {
 		connector.Dialer(timeoutDialer{dialer: net.Dialer{Timeout: dialTimeout}, timeout: timeout * 11 / 10})
 		setup += fmt.Sprintf("; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d",

@@ -73,7 +73,7 @@ func TestConnectionSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		for setting, want := range map[string]string{
-			"statement_timeout": tt.statement, "idle_in_transaction_session_timeout": tt.idle, "enable_seqscan": "on", "jit": "off",
+			"statement_timeout": tt.statement, "idle_in_transaction_session_timeout": tt.idle, "enable_seqscan": "off", "jit": "off",
 		} {
 			var got string
 			if err := store.DB().QueryRow(`SELECT current_setting($1)`, setting).Scan(&got); err != nil || got != want {

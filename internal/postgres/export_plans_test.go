@@ -7,3 +7,9 @@ var (
 	OwnersStatement         = selectOwners
 	VersionsStatement       = selectVersions
 )
+
+// Statements whose plans TestSharedStatementsReadOnlyTheirMessages checks.
+const (
+	ClaimMessagesStatement   = claimMessages
+	RecordSubmittedStatement = recordSubmitted
+)

@@ -85,3 +85,74 @@ func wantIndexes(t *testing.T, store *postgres.Store, name, query, args string) 
 		t.Errorf("%s: got a sequential scan, want indexes:\n%s", name, &plan)
 	}
 }
+
+// TestSharedStatementsReadOnlyTheirMessages checks that claiming and recording a few
+// messages reads a few pages, whatever the database believes about its tables.
+func TestSharedStatementsReadOnlyTheirMessages(t *testing.T) {
+	t.Parallel()
+	const insertOld, insertQueued, analyze, prepare = "insert old", "insert queued", "analyze", "prepare"
+	for name, tt := range map[string]struct {
+		steps []string
+		most  int // pages; 200 of them are the system's tables, when a statement first runs
+	}{
+		"statistics of empty tables": {[]string{analyze, insertOld, insertQueued, prepare}, 600},
+		"statistics of old messages": {[]string{insertOld, analyze, prepare, insertQueued}, 600},
+		// With no row to count, all indexes that contain the id look the same, until
+		// Postgres analyzes the table: the statement may read one of them.
+		"plans for empty tables": {[]string{analyze, prepare, insertOld, insertQueued}, 3000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
+			exec := func(query string, args ...any) {
+				t.Helper()
+				if _, err := store.DB().Exec(query, args...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			setRateLimit(t, store, 0)
+			for _, table := range []string{"messages", "attempts", "message_events"} {
+				exec(`ALTER TABLE ` + table + ` SET (autovacuum_enabled = false)`)
+			}
+			exec(`SET plan_cache_mode = force_generic_plan`)
+			for _, step := range tt.steps {
+				switch step {
+				case insertOld:
+					exec(`
+WITH m AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
+    SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, '+14155550100', '+1416' || (2000000 + i), '', 'delivered', i::text, now(), 1 FROM generate_series(1, 20000) i
+    RETURNING id, plivo_uuid
+)
+INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, plivo_uuid)
+SELECT id, 1, 'token-of-message-' || id, '+14155550100', now(), now(), 'accepted', plivo_uuid FROM m`, owner)
+				case insertQueued:
+					exec(`
+INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at)
+SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, $1::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), now() FROM generate_series(1, 5000) i`, owner)
+				case analyze:
+					exec(`ANALYZE`)
+				case prepare:
+					exec(`PREPARE claim_messages AS ` + postgres.ClaimMessagesStatement)
+					exec(`PREPARE record_submitted AS ` + postgres.RecordSubmittedStatement)
+					exec(`EXECUTE claim_messages('{}', '{}', 12)`) // makes the plan
+					exec(`EXECUTE record_submitted('{}', '{}', '{}', '{}', '{}', '{}')`)
+				}
+			}
+
+			const few = `'{00000000-0000-0000-0000-0000000f4300, 00000000-0000-0000-0000-0000000f4400, 00000000-0000-0000-0000-0000000f5000}'`
+			claims := `EXECUTE claim_messages(` + few + `, ARRAY['` + token() + `', '` + token() + `', '` + token() + `'], 12)`
+			if pages := pagesRead(t, store, claims); pages > tt.most {
+				t.Errorf("claim: got %d pages read, want at most %d", pages, tt.most)
+			}
+			exec(claims)
+			if pages := pagesRead(t, store, `EXECUTE record_submitted(`+few+`, '{1, 1, 1}', '{x, y, z}', '{202, 202, 202}', '{a, b, c}', '{submitted, submitted, submitted}')`); pages > tt.most {
+				t.Errorf("record: got %d pages read, want at most %d", pages, tt.most)
+			}
+			if n := count(t, store, `SELECT count(*) FROM attempts WHERE outcome IS NULL`); n != 3 {
+				t.Errorf("got %d claimed messages, want 3", n)
+			}
+		})
+	}
+}

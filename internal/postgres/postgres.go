@@ -54,12 +54,27 @@ func Open(url string, maxConns int, timeout time.Duration) (*Store, error) {
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{
-		db:         &preparedDB{DB: db, timeout: timeout, statements: map[string]*sqlx.Stmt{}},
-		creating:   groupcommit.New[createCall](groupcommit.Options{Timeout: StatementTimeout}),
-		claiming:   groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
-		submitting: groupcommit.New[submitCall](groupcommit.Options{Timeout: StatementTimeout, Delay: true}),
-	}, nil
+	s := &Store{
+		db:       &preparedDB{DB: db, timeout: timeout, statements: map[string]*sqlx.Stmt{}},
+		creating: groupcommit.New[createCall](groupcommit.Options{Timeout: StatementTimeout}),
+	}
+	s.ExpectCalls(0)
+	return s, nil
+}
+
+// How long calls wait, under load, for others to share a statement with. A claim
+// delays a call to Plivo; nothing waits for the record of a submitted message.
+const (
+	claimDelay  = 3 * time.Millisecond
+	submitDelay = 50 * time.Millisecond
+)
+
+// ExpectCalls prepares the store for a worker with up to n calls to Plivo in flight: its
+// claims and submitted messages wait a little for others, at most until half of the n
+// calls share a statement. It must be called before the store is used.
+func (s *Store) ExpectCalls(n int) {
+	s.claiming = groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: claimDelay, FullBatch: n / 2})
+	s.submitting = groupcommit.New[submitCall](groupcommit.Options{Timeout: StatementTimeout, Delay: submitDelay, FullBatch: n / 2})
 }
 
 // DB returns the connection pool, for migrations and tests.

@@ -94,7 +94,7 @@ func (d *Dispatcher) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
 	}
 	releaseSlot := sync.OnceFunc(func() { <-d.Slots })
 	defer releaseSlot()
-	token := rand.Text() + rand.Text()
+	token := rand.Text()
 	lease := d.Heartbeats.begin(token)
 	defer lease.end()
 	claim, claimed, err := d.Store.Claim(ctx, id, token, attemptLeaseDuration)
