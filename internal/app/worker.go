@@ -66,6 +66,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	registry := newRegistry()
 	registry.MustRegister(statsCollector{store: store, logger: logger})
 	heartbeats := worker.NewHeartbeats(store)
+	onDuplicate := duplicateMetric(registry)
 	dispatcher := &worker.Dispatcher{
 		Slots:       make(chan struct{}, c.Concurrency),
 		Store:       store,
@@ -75,7 +76,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		SendTimeout: c.SendTimeout,
 		Heartbeats:  heartbeats,
 		OnAttempt:   attemptMetrics(registry),
-		OnDuplicate: duplicateMetric(registry),
+		OnDuplicate: onDuplicate,
 		Logger:      logger,
 	}
 	if err := setRateLimits(ctx, c, store); err != nil {
@@ -120,7 +121,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.WebhookEventRelay(store.TakeWebhookEvents, tasks.EnqueueWebhook),
 		maintenance.StatsRollup(store.WithLease, store.RollUpStats),
 		maintenance.Retention(store.DeleteExpired),
-		maintenance.Reconciler(store, client, policy, logger),
+		maintenance.Reconciler(store, client, policy, onDuplicate, logger),
 		maintenance.ReportPoller(store, client, reportWait(c), logger),
 		maintenance.UnreportedCloser(store.CloseUnreported),
 	} {

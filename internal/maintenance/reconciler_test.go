@@ -2,7 +2,7 @@ package maintenance
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -19,6 +19,8 @@ type fakeReconcilerStore struct {
 	doubts     []mms.Doubt
 	attempts   int      // in any span of time
 	knownUUIDs []string // that belong to other attempts
+	result     mms.SubmitResult
+	duplicates int
 }
 
 func (s *fakeReconcilerStore) WithLease(ctx context.Context, _ string, work func(context.Context) error) error {
@@ -40,14 +42,24 @@ func (s *fakeReconcilerStore) KnownUUIDs(context.Context, []string) ([]string, e
 
 func (s *fakeReconcilerStore) ReserveListCall(context.Context) (time.Duration, error) { return 0, nil }
 
-func (s *fakeReconcilerStore) ScheduleCheck(_ context.Context, ref mms.AttemptRef, wait time.Duration, _ string) error {
-	s.decide(ref, "check %s in %s", shortID(ref.MessageID), wait)
+func (s *fakeReconcilerStore) ScheduleChecks(_ context.Context, refs []mms.AttemptRef, wait time.Duration, note string) error {
+	for _, ref := range refs {
+		if wait == passCheckPeriod {
+			continue // the doubt stays due
+		}
+		s.decide(ref, "check %s in %s", shortID(ref.MessageID), wait)
+	}
 	return nil
 }
 
-func (s *fakeReconcilerStore) AdoptListed(_ context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
+func (s *fakeReconcilerStore) StopChecking(_ context.Context, ref mms.AttemptRef) error {
+	s.decide(ref, "stop checking %s", shortID(ref.MessageID))
+	return nil
+}
+
+func (s *fakeReconcilerStore) AdoptListed(_ context.Context, ref mms.AttemptRef, found mms.Listed) (mms.SubmitResult, error) {
 	s.decide(ref, "adopt %s as %s", found.PlivoUUID, shortID(ref.MessageID))
-	return true, nil
+	return s.result, nil
 }
 
 func (s *fakeReconcilerStore) Hold(_ context.Context, ref mms.AttemptRef, reason mms.Reason) (bool, error) {
@@ -69,14 +81,13 @@ func (s *fakeReconcilerStore) decide(ref mms.AttemptRef, format string, args ...
 type fakeLister struct {
 	messages []mms.Listed
 	pageSize int
-	err      error
 	queries  []mms.ListQuery
 }
 
 func (l *fakeLister) List(_ context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
 	l.queries = append(l.queries, q)
 	end := min(q.Offset+l.pageSize, len(l.messages))
-	return l.messages[q.Offset:end], end < len(l.messages), l.err
+	return l.messages[q.Offset:end], end < len(l.messages), nil
 }
 
 // recipients returns the recipient of each query.
@@ -90,12 +101,12 @@ func (l *fakeLister) recipients() []mms.PhoneNumber {
 
 var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
 
-// testDoubt is a due doubt about message n to +1415555012n.
-func testDoubt(n byte, startedAt time.Time, age time.Duration) mms.Doubt {
+// testDoubt is a due doubt, read at noon, about message n to +1415555012n.
+func testDoubt(n byte, age time.Duration) mms.Doubt {
 	return mms.Doubt{
 		AttemptRef: mms.AttemptRef{MessageID: uuid.UUID{15: n}, Ordinal: 1},
 		Sender:     "+14155550100", Recipient: mms.PhoneNumber("+1415555012" + string('0'+n)),
-		StartedAt: startedAt, FinishedAt: startedAt.Add(time.Second), Age: age, Due: true,
+		StartedAt: noon.Add(-age - time.Second), FinishedAt: noon.Add(-age), Age: age, Due: true,
 	}
 }
 
@@ -105,34 +116,36 @@ func listedFor(d mms.Doubt, plivoUUID string) mms.Listed {
 
 func runReconciler(t *testing.T, store *fakeReconcilerStore, plivo *fakeLister) {
 	t.Helper()
-	runOnce(t, Reconciler(store, plivo, mms.DoubtPolicy{Wait: time.Minute}, discardLogger()))
+	runOnce(t, Reconciler(store, plivo, mms.DoubtPolicy{Wait: time.Minute}, func() { store.duplicates++ }, discardLogger()))
 }
 
 func TestReconcilerDecidesEachDoubtByItsOwnMatches(t *testing.T) {
 	t.Parallel()
-	found, missing, several := testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Second), time.Minute), testDoubt(3, noon.Add(2*time.Second), 0)
-	waiting, claimed := testDoubt(4, noon.Add(3*time.Second), 0), testDoubt(5, noon.Add(4*time.Second), time.Minute)
+	missing, claimed := testDoubt(2, 64*time.Second), testDoubt(5, time.Minute)
+	found, waiting, several := testDoubt(1, 4*time.Second), testDoubt(4, 3*time.Second), testDoubt(3, 2*time.Second)
 	store := &fakeReconcilerStore{doubts: []mms.Doubt{several, waiting, found, missing, claimed}, knownUUIDs: []string{"known"}}
 	plivo := &fakeLister{pageSize: 2, messages: []mms.Listed{
 		listedFor(found, "a"), listedFor(several, "b"), listedFor(several, "c"), listedFor(claimed, "known"),
 		listedFor(found, "a"), // repeated, because the list grew between two pages
 	}}
 	runReconciler(t, store, plivo)
-	store.check(t, "adopt a as 1", "resend 2", "hold 3: ambiguous", "check 4 in 5s", "resend 5")
+	store.check(t, "resend 2", "resend 5", "adopt a as 1", "check 4 in 5s", "hold 3: ambiguous")
 	if len(plivo.queries) != 3 {
 		t.Fatalf("got %d pages read, want 3 of one query for all doubts", len(plivo.queries))
 	}
-	if q := plivo.queries[0]; q.From.After(noon.Add(-mms.ListSkew)) || q.To.Before(claimed.FinishedAt.Add(mms.ListSkew)) {
+	if q := plivo.queries[0]; q.From.After(missing.StartedAt.Add(-mms.ListSkew)) || q.To.Before(noon.Add(mms.ListSkew)) {
 		t.Errorf("got a query from %v to %v, want it to cover all doubts", q.From, q.To)
 	}
 }
 
-func TestReconcilerQueriesDistantDoubtsSeparately(t *testing.T) {
+func TestReconcilerReadsDistantDoubtsSeparately(t *testing.T) {
 	t.Parallel()
+	store := &fakeReconcilerStore{attempts: mms.ListPage, doubts: []mms.Doubt{testDoubt(1, 2*time.Hour), testDoubt(2, time.Hour)}}
 	plivo := &fakeLister{pageSize: mms.ListPage}
-	runReconciler(t, &fakeReconcilerStore{doubts: []mms.Doubt{testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Hour), 0)}}, plivo)
-	if diff := cmp.Diff([]mms.PhoneNumber{"+14155550121", "+14155550122"}, plivo.recipients()); diff != "" {
-		t.Errorf("recipients in queries (-want +got):\n%s", diff)
+	runReconciler(t, store, plivo)
+	store.check(t, "resend 1", "resend 2")
+	if len(plivo.queries) != 2 {
+		t.Errorf("got %d queries, want 2", len(plivo.queries))
 	}
 	for _, q := range plivo.queries {
 		if span := q.To.Sub(q.From); span > 5*time.Minute {
@@ -141,18 +154,35 @@ func TestReconcilerQueriesDistantDoubtsSeparately(t *testing.T) {
 	}
 }
 
-// The number of attempts in the time of two close doubts decides whether one
-// query by time needs fewer calls than two queries by number.
-func TestReconcilerChoosesTheCheapestQuery(t *testing.T) {
+// An early check costs one call: by time in low traffic, and otherwise by number for
+// a few doubts.
+func TestReconcilerChecksEarlyWithOneCall(t *testing.T) {
 	t.Parallel()
-	for attempts, want := range map[int]int{2: 1, mms.ListPage - 1: 1, mms.ListPage: 2, 5000: 2} {
-		store := &fakeReconcilerStore{attempts: attempts, doubts: []mms.Doubt{testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Second), 0)}}
-		plivo := &fakeLister{pageSize: mms.ListPage}
-		runReconciler(t, store, plivo)
-		if len(plivo.queries) != want {
-			t.Errorf("%d attempts: got %d queries, want %d", attempts, len(plivo.queries), want)
-		}
-		store.check(t, "check 1 in 5s", "check 2 in 5s")
+	tests := map[string]struct {
+		doubts, attempts int
+		want             []mms.PhoneNumber // recipients in queries
+		wait             string
+	}{
+		"low traffic":            {2, mms.ListPage - 1, []mms.PhoneNumber{""}, "5s"},
+		"few doubts":             {2, mms.ListPage, []mms.PhoneNumber{"+14155550121", "+14155550122"}, "5s"},
+		"many, in low traffic":   {maxEarlyChecks + 1, mms.ListPage - 1, []mms.PhoneNumber{""}, "5s"},
+		"many wait for the pass": {maxEarlyChecks + 1, mms.ListPage, nil, "1m0s"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, want := &fakeReconcilerStore{attempts: tt.attempts}, []string{}
+			for n := range tt.doubts {
+				store.doubts = append(store.doubts, testDoubt(byte(n+1), 0))
+				want = append(want, fmt.Sprintf("check %d in %s", n+1, tt.wait))
+			}
+			plivo := &fakeLister{pageSize: mms.ListPage}
+			runReconciler(t, store, plivo)
+			if diff := cmp.Diff(tt.want, plivo.recipients()); diff != "" {
+				t.Errorf("recipients in queries (-want +got):\n%s", diff)
+			}
+			store.check(t, want...)
+		})
 	}
 }
 
@@ -160,39 +190,49 @@ func TestReconcilerChoosesTheCheapestQuery(t *testing.T) {
 // filter by number unless the list would be too long.
 func TestReconcilerMakesTheLastCheckByTime(t *testing.T) {
 	t.Parallel()
-	for attempts, want := range map[int]mms.PhoneNumber{0: "", 100: "", (maxFullPages + 1) * mms.ListPage: "+14155550121"} {
+	for attempts, want := range map[int]mms.PhoneNumber{0: "", 100: "", (maxReadPages + 1) * mms.ListPage: "+14155550121"} {
 		plivo := &fakeLister{pageSize: mms.ListPage}
-		runReconciler(t, &fakeReconcilerStore{attempts: attempts, doubts: []mms.Doubt{testDoubt(1, noon, time.Minute)}}, plivo)
+		runReconciler(t, &fakeReconcilerStore{attempts: attempts, doubts: []mms.Doubt{testDoubt(1, time.Minute)}}, plivo)
 		if diff := cmp.Diff([]mms.PhoneNumber{want}, plivo.recipients()); diff != "" {
 			t.Errorf("%d attempts: recipients in queries (-want +got):\n%s", attempts, diff)
 		}
 	}
 }
 
+// The message of a superseded attempt was queued again. It is neither held nor queued
+// a third time, and what is found is a duplicate if the new attempt was accepted.
+func TestReconcilerLooksForSupersededAttempts(t *testing.T) {
+	t.Parallel()
+	superseded := func(n byte, age time.Duration) mms.Doubt {
+		d := testDoubt(n, age-time.Duration(n)*time.Second)
+		d.RetriedAt = d.FinishedAt.Add(time.Second)
+		return d
+	}
+	found, missing, ambiguous := superseded(1, 2*time.Minute), superseded(2, 2*time.Minute), superseded(3, 2*time.Minute)
+	several, later, young := superseded(4, 2*time.Minute), superseded(5, 2*time.Minute), superseded(6, 10*time.Second)
+	ambiguous.PairAmbiguous = true
+	sentAgain := listedFor(later, "f")
+	sentAgain.At = later.RetriedAt.Add(time.Second)
+	store := &fakeReconcilerStore{result: mms.Duplicate, doubts: []mms.Doubt{found, missing, ambiguous, several, later, young}}
+	plivo := &fakeLister{pageSize: mms.ListPage, messages: []mms.Listed{
+		listedFor(found, "a"), listedFor(ambiguous, "b"), listedFor(several, "c"), listedFor(several, "d"), listedFor(young, "e"), sentAgain,
+	}}
+	runReconciler(t, store, plivo)
+	store.check(t, "adopt a as 1", "stop checking 2", "stop checking 3", "stop checking 4", "stop checking 5")
+	if store.duplicates != 1 || len(plivo.queries) != 1 {
+		t.Errorf("got %d duplicates and %d queries, want 1 and 1", store.duplicates, len(plivo.queries))
+	}
+}
+
 func TestReconcilerChecksDoubtsThatAreNotDueWithTheSameQuery(t *testing.T) {
 	t.Parallel()
-	early, due, late := testDoubt(1, noon, 0), testDoubt(2, noon.Add(time.Second), time.Minute), testDoubt(3, noon.Add(2*time.Second), time.Minute)
+	due, late, early := testDoubt(2, 2*time.Minute), testDoubt(3, time.Minute), testDoubt(1, 4*time.Second)
 	early.Due, late.Due = false, false
 	store := &fakeReconcilerStore{doubts: []mms.Doubt{early, due, late}}
 	plivo := &fakeLister{pageSize: mms.ListPage}
 	runReconciler(t, store, plivo)
-	store.check(t, "resend 2", "resend 3")
+	store.check(t, "resend 2", "resend 3", "check 1 in 5s")
 	if len(plivo.queries) != 1 {
 		t.Errorf("got %d queries, want 1", len(plivo.queries))
 	}
-}
-
-func TestReconcilerPostponesDoubtWhenListFails(t *testing.T) {
-	t.Parallel()
-	store := &fakeReconcilerStore{doubts: []mms.Doubt{testDoubt(1, noon, time.Minute+maxListOutage)}}
-	runReconciler(t, store, &fakeLister{pageSize: mms.ListPage, err: errors.New("too many requests")})
-	store.check(t, "check 1 in 20s")
-}
-
-// Without a limit such a doubt would be checked for ever.
-func TestReconcilerHoldsDoubtWhenListFailsTooLong(t *testing.T) {
-	t.Parallel()
-	store := &fakeReconcilerStore{doubts: []mms.Doubt{testDoubt(1, noon, time.Minute+maxListOutage+time.Second)}}
-	runReconciler(t, store, &fakeLister{pageSize: mms.ListPage, err: errors.New("forbidden")})
-	store.check(t, "hold 1: list_unavailable")
 }

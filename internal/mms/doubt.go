@@ -15,7 +15,15 @@ type Doubt struct {
 	Age           time.Duration // since FinishedAt
 	Due           bool          // the next check is due
 	PairAmbiguous bool          // another message's unresolved attempt between the same two numbers could be the one that is found
+	RetriedAt     time.Time     // when the message was queued again although the doubt is open; zero if it was not
 }
+
+// Superseded reports whether the message was queued again although the doubt is
+// open. Evidence then shows a duplicate, and nothing else is to be decided.
+func (d Doubt) Superseded() bool { return !d.RetriedAt.IsZero() }
+
+// AsOf returns the database's time when the doubt was read from it.
+func (d Doubt) AsOf() time.Time { return d.FinishedAt.Add(d.Age) }
 
 // Listed is a message as Plivo's list shows it.
 type Listed struct {
@@ -49,18 +57,30 @@ const ListPage = 20
 // may differ.
 const ListSkew = time.Minute
 
-// Window returns the search window of the attempt. It extends to now, because
-// Plivo may have processed the request long after our timeout, and no other
-// message was sent between the two numbers meanwhile.
+// Window returns the span of time in which Plivo lists the attempt's message, if it
+// has it.
 func (d Doubt) Window() (from, to time.Time) {
-	return d.StartedAt.Add(-ListSkew), d.FinishedAt.Add(d.Age + ListSkew)
+	return d.StartedAt.Add(-ListSkew), d.FinishedAt.Add(ListSkew)
 }
 
-// Matches reports whether the listed message can be the attempt's.
+// Matches reports whether the listed message can be the attempt's. A later one than
+// the window's can be too, because Plivo may have processed the request long after our
+// timeout, and no other message was sent between the two numbers meanwhile. That is not
+// so when the message itself was sent again.
 func (d Doubt) Matches(l Listed) bool {
 	from, to := d.Window()
-	return digits(l.From) == digits(string(d.Sender)) && digits(l.To) == digits(string(d.Recipient)) &&
-		!l.At.Before(from) && !l.At.After(to)
+	switch {
+	case !d.Superseded():
+		to = d.AsOf().Add(ListSkew)
+	case d.RetriedAt.Before(to):
+		to = d.RetriedAt
+	}
+	return d.HasNumbers(l) && !l.At.Before(from) && !l.At.After(to)
+}
+
+// HasNumbers reports whether the listed message is between the doubt's two numbers.
+func (d Doubt) HasNumbers(l Listed) bool {
+	return digits(l.From) == digits(string(d.Sender)) && digits(l.To) == digits(string(d.Recipient))
 }
 
 func digits(number string) string { return strings.TrimPrefix(number, "+") }
@@ -77,16 +97,18 @@ type ResolutionKind int
 
 // The kinds of resolution.
 const (
-	CheckAgain    ResolutionKind = iota // nothing matches yet, and Plivo's list may lag behind
-	Adopt                               // Plivo has the message: Found
-	HoldAmbiguous                       // the match is not certain: a person has to decide
-	HoldByPolicy                        // nothing matches, and the policy wants a person to decide
-	Retry                               // nothing matches after the full wait: Plivo does not have it, as far as can be known
+	CheckAgain      ResolutionKind = iota // nothing matches yet, and Plivo's list may lag behind
+	Adopt                                 // Plivo has the message: Found
+	HoldAmbiguous                         // the match is not certain: a person has to decide
+	HoldByPolicy                          // nothing matches, and the policy wants a person to decide
+	Retry                                 // nothing matches after the full wait: Plivo does not have it, as far as can be known
+	HoldUnavailable                       // the list could not be read for too long
+	StopChecking                          // no certain match for an attempt that is superseded anyway
 )
 
 // String names the kind in logs.
 func (k ResolutionKind) String() string {
-	return [...]string{"check again", "adopt", "hold as ambiguous", "hold by policy", "retry"}[k]
+	return [...]string{"check again", "adopt", "hold as ambiguous", "hold by policy", "retry", "hold without a list", "stop checking"}[k]
 }
 
 // DoubtPolicy says how long to look for evidence, and what to do if there is none.
@@ -101,6 +123,8 @@ func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 	switch {
 	case len(found) == 1 && !d.PairAmbiguous:
 		return Resolution{Kind: Adopt, Found: found[0]}
+	case d.Superseded():
+		return Resolution{Kind: StopChecking}
 	case len(found) > 0:
 		return Resolution{Kind: HoldAmbiguous}
 	case d.Age < p.Wait:
@@ -115,7 +139,7 @@ func (p DoubtPolicy) Resolve(d Doubt, found []Listed) Resolution {
 // firstCheck is the shortest wait between two checks.
 const firstCheck = 5 * time.Second
 
-// nextCheck returns the wait until the next check. Checks are rare, because Plivo
+// nextCheck returns the wait until the next check. Early checks are rare, because Plivo
 // allows 20 list calls a minute: the age doubles from one to the next, and the
 // last one comes when the policy's wait is over.
 func (p DoubtPolicy) nextCheck(age time.Duration) time.Duration {

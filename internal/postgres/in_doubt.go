@@ -17,9 +17,12 @@ SELECT t.message_id, t.ordinal, t.sender, m.recipient, t.started_at, t.finished_
         SELECT FROM messages o JOIN attempts a ON a.message_id = o.id
         WHERE o.sender = m.sender AND o.recipient = m.recipient AND o.id <> m.id
           AND a.outcome = 'unknown' AND a.plivo_uuid IS NULL AND a.started_at > t.started_at - interval '10 minutes'
-    ) AS pair_ambiguous, t.next_check_at <= now() AS due
-FROM attempts t JOIN messages m ON m.id = t.message_id AND m.attempts = t.ordinal AND m.status = 'in_doubt' AND NOT m.held
-WHERE t.next_check_at IS NOT NULL ORDER BY t.started_at LIMIT $1`
+    ) AS pair_ambiguous, t.next_check_at <= now() AS due, r.retried_at
+FROM attempts t JOIN messages m ON m.id = t.message_id
+LEFT JOIN silence_retries r ON r.message_id = t.message_id AND r.ordinal = t.ordinal
+WHERE t.next_check_at IS NOT NULL AND t.outcome = 'unknown'
+  AND (r.retried_at IS NOT NULL OR m.attempts = t.ordinal AND m.status = 'in_doubt' AND NOT m.held)
+ORDER BY t.started_at LIMIT $1`
 
 type doubtRow struct {
 	MessageID     uuid.UUID `db:"message_id"`
@@ -31,10 +34,13 @@ type doubtRow struct {
 	Age           float64   `db:"age"`
 	PairAmbiguous bool      `db:"pair_ambiguous"`
 	Due           bool      `db:"due"`
+
+	RetriedAt *time.Time `db:"retried_at"`
 }
 
-// InDoubt returns up to limit attempts in doubt, the oldest first. Held messages are not
-// among them.
+// InDoubt returns up to limit attempts in doubt, the oldest first. Those of held messages
+// are not among them. Those whose message was queued again because of silence are,
+// whatever its status is.
 func (s *Store) InDoubt(ctx context.Context, limit int) ([]mms.Doubt, error) {
 	var rows []doubtRow
 	if err := s.db.SelectContext(ctx, &rows, selectInDoubt, limit); err != nil {
@@ -46,6 +52,9 @@ func (s *Store) InDoubt(ctx context.Context, limit int) ([]mms.Doubt, error) {
 			AttemptRef: mms.AttemptRef{MessageID: row.MessageID, Ordinal: row.Ordinal},
 			Sender:     mms.PhoneNumber(row.Sender), Recipient: mms.PhoneNumber(row.Recipient),
 			StartedAt: row.StartedAt, FinishedAt: row.FinishedAt, Age: seconds(row.Age), PairAmbiguous: row.PairAmbiguous, Due: row.Due,
+		}
+		if row.RetriedAt != nil {
+			doubts[i].RetriedAt = *row.RetriedAt
 		}
 	}
 	return doubts, nil
@@ -69,9 +78,16 @@ func (s *Store) KnownUUIDs(ctx context.Context, uuids []string) ([]string, error
 	return known, wrapError(err, "reading known UUIDs")
 }
 
-const scheduleCheck = lockMessage + `, attempt AS (
-    UPDATE attempts SET next_check_at = now() + $3 * interval '1 second'
-    FROM locked WHERE message_id = locked.id AND ordinal = $2 AND next_check_at IS NOT NULL RETURNING message_id, ordinal
+// scheduleChecks locks messages before attempts and in the order of their ids, as all
+// statements do.
+const scheduleChecks = `
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest((SELECT $1::uuid[]), $2::int[]) AS u (id, ordinal)
+), locked AS (
+    SELECT input.* FROM messages m JOIN input ON input.id = m.id ORDER BY m.id FOR UPDATE OF m
+), attempt AS (
+    UPDATE attempts a SET next_check_at = now() + $3 * interval '1 second'
+    FROM locked WHERE a.message_id = locked.id AND a.ordinal = locked.ordinal AND a.next_check_at IS NOT NULL RETURNING a.message_id
 ), changed AS (
     UPDATE messages SET version = version + 1, updated_at = now()
     FROM attempt WHERE id = attempt.message_id AND status = 'in_doubt' AND $4 <> ''
@@ -81,11 +97,23 @@ INSERT INTO message_events (message_id, kind, status, attempt, detail)
 SELECT id, 'evidence_searched', status, attempts, $4 FROM changed
 RETURNING message_id`
 
-// ScheduleCheck sets when the reconciler next checks an attempt in doubt. With a note
+// ScheduleChecks sets when the reconciler next checks attempts in doubt. With a note
 // about the last check it also adds an event.
-func (s *Store) ScheduleCheck(ctx context.Context, ref mms.AttemptRef, wait time.Duration, note string) error {
-	_, err := s.exec(ctx, "scheduling a check", scheduleCheck, ref.MessageID, ref.Ordinal, wait.Seconds(), note)
+func (s *Store) ScheduleChecks(ctx context.Context, refs []mms.AttemptRef, wait time.Duration, note string) error {
+	ids, ordinals := make([]string, len(refs)), make([]int64, len(refs))
+	for i, ref := range refs {
+		ids[i], ordinals[i] = ref.MessageID.String(), int64(ref.Ordinal)
+	}
+	_, err := s.exec(ctx, "scheduling checks", scheduleChecks, pq.Array(ids), pq.Array(ordinals), wait.Seconds(), note)
 	return err
+}
+
+const stopChecking = `UPDATE attempts SET next_check_at = NULL WHERE message_id = $1 AND ordinal = $2`
+
+// StopChecking ends the checks of a superseded attempt. Its outcome stays unknown.
+func (s *Store) StopChecking(ctx context.Context, ref mms.AttemptRef) error {
+	_, err := s.db.ExecContext(ctx, stopChecking, ref.MessageID, ref.Ordinal)
+	return wrapError(err, "ending the checks of an attempt")
 }
 
 const hold = `
@@ -130,16 +158,15 @@ func (s *Store) RetryInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, err
 	return changed == 1, err
 }
 
-// AdoptListed resolves a doubt with the message in Plivo's list that must be ours, and
-// applies the state that Plivo lists for it. It reports false when the message was known
-// to be at Plivo.
-func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (bool, error) {
+// AdoptListed records the message in Plivo's list that must be the attempt's as evidence,
+// and applies the state that Plivo lists for it.
+func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (mms.SubmitResult, error) {
 	result, err := s.RecordSubmitted(ctx, ref, mms.Verdict{PlivoUUID: found.PlivoUUID}, mms.EventEvidenceFound)
 	if err != nil || result != mms.Adopted {
-		return false, err
+		return result, err
 	}
 	_, err = s.ApplyReport(ctx, ref, found.Report(), mms.EventStatusPolled)
-	return true, err
+	return result, err
 }
 
 const decideFinal = `

@@ -53,13 +53,13 @@ func TestDoubtIsCheckedWhenDue(t *testing.T) {
 	if d.AttemptRef != ref || d.Sender != m.Sender || d.Recipient != m.Recipient || d.FinishedAt.Before(d.StartedAt) || d.Age > time.Minute || d.PairAmbiguous {
 		t.Errorf("got doubt %+v of message %+v", d, m)
 	}
-	if err := store.ScheduleCheck(t.Context(), ref, time.Minute, "nothing yet"); err != nil {
+	if err := store.ScheduleChecks(t.Context(), []mms.AttemptRef{ref}, time.Minute, "nothing yet"); err != nil {
 		t.Fatal(err)
 	}
 	if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 0 {
 		t.Errorf("after a check: got due doubts %+v, %v, want none", doubts, err)
 	}
-	if err := store.ScheduleCheck(t.Context(), ref, 0, ""); err != nil {
+	if err := store.ScheduleChecks(t.Context(), []mms.AttemptRef{ref}, 0, ""); err != nil {
 		t.Fatal(err)
 	}
 	if doubts, err := dueDoubts(t, store); err != nil || len(doubts) != 1 {
@@ -82,10 +82,12 @@ func TestResolvingADoubt(t *testing.T) {
 		events  string
 	}{
 		"found queued": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "queued"})
+			result, err := s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "queued"})
+			return result == mms.Adopted, err
 		}, mms.Submitted, "evidence_found>submitted"},
 		"found delivered": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
-			return s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "delivered"})
+			result, err := s.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "delivered"})
+			return result == mms.Adopted, err
 		}, mms.Delivered, "evidence_found>submitted status_polled>delivered"},
 		"not found": {func(s *postgres.Store, ref mms.AttemptRef) (bool, error) {
 			return s.RetryInDoubt(t.Context(), ref)
@@ -389,7 +391,9 @@ func TestConcurrentEvidenceDoesNotDeadlock(t *testing.T) {
 			},
 			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, uuid); return err },
 			func() error { _, err := adopt(t.Context(), store, c.AttemptRef, uuid); return err },
-			func() error { return store.ScheduleCheck(t.Context(), c.AttemptRef, 0, "nothing found") },
+			func() error {
+				return store.ScheduleChecks(t.Context(), []mms.AttemptRef{c.AttemptRef}, 0, "nothing found")
+			},
 			func() error {
 				_, err := store.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure}, mms.Transition{})
 				return err
@@ -453,5 +457,84 @@ func TestKnownUUIDs(t *testing.T) {
 	known, err := store.KnownUUIDs(t.Context(), []string{"u-1", "u-2"})
 	if diff := cmp.Diff([]string{"u-1"}, known); diff != "" || err != nil {
 		t.Errorf("known UUIDs (-want +got):\n%s%v", diff, err)
+	}
+}
+
+// supersededDoubt creates a message whose attempt is in doubt and which was queued again
+// because of silence.
+func supersededDoubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+	t.Helper()
+	m, ref, _ := doubt(t, store, owner)
+	if _, err := store.RetryInDoubt(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		`UPDATE attempts SET next_check_at = now() WHERE message_id = $1`,
+		`INSERT INTO silence_retries (message_id, ordinal) VALUES ($1, 1)`,
+	} {
+		if _, err := store.DB().Exec(statement, m.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m, ref
+}
+
+// TestSupersededAttemptStaysInDoubt follows an attempt in doubt whose message was queued
+// again because of silence, through the message's later statuses.
+func TestSupersededAttemptStaysInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(*testing.T, *postgres.Store, mms.Message)
+		result mms.SubmitResult // of adopting a listed message for the superseded attempt
+	}{
+		"queued": {func(*testing.T, *postgres.Store, mms.Message) {}, mms.Adopted},
+		"next attempt in doubt": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			c, _ := claim(t, s, m.ID)
+			if _, err := s.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Hold(t.Context(), c.AttemptRef, mms.ReasonAmbiguous); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Adopted},
+		"next attempt accepted": {func(t *testing.T, s *postgres.Store, m mms.Message) {
+			c, _ := claim(t, s, m.ID)
+			if _, err := adopt(t.Context(), s, c.AttemptRef, "u-2"); err != nil {
+				t.Fatal(err)
+			}
+		}, mms.Duplicate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, owner := newStore(t)
+			m, ref := supersededDoubt(t, store, owner)
+			tt.change(t, store, m)
+			doubts, err := store.InDoubt(t.Context(), 10)
+			if err != nil || len(doubts) != 1 || doubts[0].AttemptRef != ref || !doubts[0].Superseded() || doubts[0].PairAmbiguous {
+				t.Fatalf("got doubts %+v, %v, want the superseded attempt", doubts, err)
+			}
+			if got, err := store.AdoptListed(t.Context(), ref, mms.Listed{PlivoUUID: "u-1", State: "sent"}); err != nil || got != tt.result {
+				t.Errorf("AdoptListed: got %v, %v, want %v", got, err, tt.result)
+			}
+			if doubts, err := store.InDoubt(t.Context(), 10); err != nil || len(doubts) != 0 {
+				t.Errorf("after AdoptListed: got doubts %+v, %v, want none", doubts, err)
+			}
+		})
+	}
+}
+
+func TestStopChecking(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m, ref := supersededDoubt(t, store, owner)
+	before := read(t, store, m)
+	if err := store.StopChecking(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if doubts, err := store.InDoubt(t.Context(), 10); err != nil || len(doubts) != 0 {
+		t.Errorf("got doubts %+v, %v, want none", doubts, err)
+	}
+	if after := read(t, store, m); after.Version != before.Version || after.Status != mms.Queued {
+		t.Errorf("got version %d and status %s, want %d and queued", after.Version, after.Status, before.Version)
 	}
 }
