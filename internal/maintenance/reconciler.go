@@ -131,8 +131,7 @@ func (r *reconciler) check(ctx context.Context, p *pass, doubts []mms.Doubt) err
 	case len(doubts) <= maxEarlyChecks && !r.unfiltered:
 		return r.searchByNumber(ctx, p, early[0])
 	default:
-		// They are all about as old, because early checks are due soon.
-		return r.store.ScheduleChecks(ctx, refs(early), r.policy.Wait-early[len(early)-1].Age, "")
+		return r.store.ScheduleChecks(ctx, refs(early), passCheckPeriod, "")
 	}
 }
 
@@ -140,10 +139,10 @@ func (r *reconciler) check(ctx context.Context, p *pass, doubts []mms.Doubt) err
 // read ends before the window of a doubt that is not settled, because what it reads
 // there would have to be read again when that doubt is.
 //
-// When far more messages than doubts are in that time, each doubt gets a search by its
-// numbers instead, although Plivo does not document that its list filters by number.
+// When that time has more pages than doubts, and too many to read, each doubt gets a
+// search by its numbers instead, although Plivo does not document such a filter.
 func (r *reconciler) advance(ctx context.Context, p *pass, doubts, unread []mms.Doubt) error {
-	if due := filter(unread, func(d mms.Doubt) bool { return d.Due && !d.Superseded() }); len(due) > 0 {
+	if due := filter(doubts, func(d mms.Doubt) bool { return d.Due }); len(due) > 0 {
 		if err := r.store.ScheduleChecks(ctx, refs(due), passCheckPeriod, ""); err != nil {
 			return err
 		}
