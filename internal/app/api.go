@@ -89,6 +89,14 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	process, err := uuid.NewRandom()
+	if err != nil {
+		return fmt.Errorf("creating the id of the process: %w", err)
+	}
+	callbackHealth := callback.NewHealth(store, process, logger)
+	if err := callbackHealth.Beat(ctx); err != nil { // before the first callback can arrive
+		return err
+	}
 	registry := newRegistry()
 	handlers := apiHandlers{
 		config:    c,
@@ -114,6 +122,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			Reports:  callback.Reports{Store: store, OnDuplicate: duplicateMetric(registry)},
 			Logger:   logger,
 		}),
+		callbackHealth: callbackHealth,
 	}
 	logger.InfoContext(ctx, "api started", slog.String("addr", c.Addr), slog.Bool("simulated", c.Plivo.Simulated()))
 
@@ -126,6 +135,11 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, handlers.router(), logger) })
 	group.Go(func() error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, handlers.ready), logger)
+	})
+	group.Go(func() error {
+		maintenance.Run(ctx, maintenance.Job{Name: "callback heartbeat", Interval: callback.HeartbeatInterval, Run: callbackHealth.Beat}, logger)
+		callbackHealth.Break(ctx) // from here on callbacks are refused
+		return nil
 	})
 	group.Go(func() error {
 		maintenance.Run(ctx, maintenance.SessionCleanup(store.Sessions().DeleteExpired), logger)

@@ -37,11 +37,14 @@ type apiHandlers struct {
 	callbacks http.Handler
 	dashboard http.Handler
 	ready     http.HandlerFunc
+
+	callbackHealth *callback.Health
 }
 
 func (h apiHandlers) router() http.Handler {
 	r := chi.NewRouter()
 	r.Use(
+		h.callbackHealth.Middleware, // outermost: it must see every answer
 		httpkit.TrustClientIP(h.config.ClientIPHeader),
 		httpkit.AssignRequestID,
 		httpkit.AccessLog(h.logger),

@@ -163,6 +163,7 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 // decision about a message must use the database's clock, because the clocks of
 // several machines differ.
 var readsClock = map[string]string{
+	"internal/callback/health.go":         "how long ago a break was recorded, by the monotonic clock",
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
 	"internal/groupcommit/groupcommit.go": "how long a commit took, and so how long the next batch is delayed",
 	"internal/queue/empty_queue_cache.go": "how long a queue counts as empty",

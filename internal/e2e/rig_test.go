@@ -29,6 +29,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/devstack"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/maintenance"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/plivosim"
@@ -87,6 +88,9 @@ type rig struct {
 	callback *httptest.Server
 	owner    uuid.UUID
 	logs     atomic.Int32
+
+	// callbackFault handles the next callbacks instead of Postcard, while it is set.
+	callbackFault atomic.Pointer[http.HandlerFunc]
 }
 
 func newRig(t *testing.T, config plivosim.Config) *rig {
@@ -143,11 +147,28 @@ func (r *rig) startCallback() {
 	verifier := plivo.Verifier{Tokens: []string{authToken}}
 	r.callback = httptest.NewUnstartedServer(nil)
 	verifier.PublicURL = "http://" + r.callback.Listener.Addr().String()
-	r.callback.Config.Handler = callback.New(callback.Options{
-		Verifier: verifier, Reports: callback.Reports{Store: r.store, OnDuplicate: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: slog.New(slog.DiscardHandler),
-	})
+	logger := slog.New(slog.DiscardHandler)
+	health := callback.NewHealth(r.store, uuid.New(), logger)
+	if err := health.Beat(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	go maintenance.Run(r.t.Context(), maintenance.Job{Name: "callback heartbeat", Interval: callback.HeartbeatInterval, Run: health.Beat}, logger)
+	r.callback.Config.Handler = health.Middleware(r.breakable(callback.New(callback.Options{
+		Verifier: verifier, Reports: callback.Reports{Store: r.store, OnDuplicate: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: logger,
+	})))
 	r.callback.Start()
 	r.t.Cleanup(r.callback.Close)
+}
+
+// breakable lets callbackFault replace the handler.
+func (r *rig) breakable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if fault := r.callbackFault.Load(); fault != nil {
+			(*fault)(w, request)
+			return
+		}
+		next.ServeHTTP(w, request)
+	})
 }
 
 // process is an api or worker process.

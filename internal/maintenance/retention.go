@@ -6,7 +6,7 @@ import (
 )
 
 // Retention returns the job that deletes what is kept for a limited time:
-// idempotency keys, daily counts and webhook events.
+// idempotency keys, daily counts, webhook events and ended api processes.
 func Retention(deleteExpired func(context.Context) error) Job {
 	return Job{Name: "retention", Interval: time.Hour, Run: deleteExpired}
 }

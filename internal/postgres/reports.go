@@ -34,11 +34,19 @@ func (s *Store) AttemptByToken(ctx context.Context, token string) (mms.AttemptRe
 // $5, the statuses that may precede it. Details such as units and cost are stored in
 // any order. A state unknown to Postcard ($3 is empty) leaves the status alone and is
 // recorded as an event once. An opt-out adds a suppression.
+//
+// The first report that arrives at the callback is timed, whatever it says and also when
+// it is about a duplicate: DOUBT_SILENCE measures with it how soon reports come. Counting
+// the rows of old locks the message before the attempt.
 const applyReport = `
 WITH old AS (
     SELECT id, status = ANY ($5) AS moves, $3 = '' AND NOT EXISTS (
         SELECT FROM message_events WHERE message_id = $1 AND kind = $6 AND detail = $7) AS new_state
     FROM messages WHERE id = $1 AND plivo_uuid = $2 FOR UPDATE
+), first_report AS (
+    UPDATE attempts SET first_report_at = clock_timestamp()
+    WHERE message_id = $1 AND ordinal = $12 AND plivo_uuid = $2 AND first_report_at IS NULL AND $6 = '` + string(mms.EventReport) + `'
+      AND (SELECT count(*) FROM old) >= 0
 ), m AS (
     UPDATE messages SET version = version + (moves OR new_state)::int,
         updated_at = CASE WHEN moves OR new_state THEN now() ELSE updated_at END,

@@ -13,11 +13,11 @@ DELETE FROM daily_counts WHERE (holder, day, shard) IN (
 // deleteBatchSize is how many rows one statement deletes.
 const deleteBatchSize = 10_000
 
-// DeleteExpired deletes idempotency keys, daily counts and webhook events that are past
-// their retention.
+// DeleteExpired deletes idempotency keys, daily counts, webhook events and ended api
+// processes that are past their retention.
 func (s *Store) DeleteExpired(ctx context.Context) error {
 	const doing = "deleting expired rows"
-	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents} {
+	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses} {
 		for deleted := int64(deleteBatchSize); deleted == deleteBatchSize; {
 			result, err := s.db.ExecContext(ctx, statement, deleteBatchSize)
 			if err != nil {
