@@ -121,7 +121,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.WebhookEventRelay(store.TakeWebhookEvents, tasks.EnqueueWebhook),
 		maintenance.StatsRollup(store.WithLease, store.RollUpStats),
 		maintenance.Retention(store.DeleteExpired),
-		maintenance.Reconciler(store, client, policy, onDuplicate, logger),
+		maintenance.Reconciler(postgres.AttemptLimit{Store: store, Max: c.MaxAttempts}, client, policy, onDuplicate, logger),
 		maintenance.ReportPoller(store, client, reportWait(c), logger),
 		maintenance.UnreportedCloser(store.CloseUnreported),
 	} {

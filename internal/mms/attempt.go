@@ -27,6 +27,7 @@ type Claim struct {
 	Text              string
 	MediaURLs         []string
 	TransientFailures int // earlier attempts that ended in a transient failure
+	UnknownOutcomes   int // earlier attempts whose outcome stayed unknown
 
 	// OwnAccountErrors counts earlier attempts that ended in an account error
 	// although other messages were accepted afterwards.

@@ -34,6 +34,7 @@ const (
 	EventEvidenceSearched EventKind = "evidence_searched" // Plivo's list was searched without a match
 	EventEvidenceFound    EventKind = "evidence_found"    // Plivo's list has it
 	EventNoEvidence       EventKind = "no_evidence"       // Plivo's list never had it; it is queued again
+	EventUnresolved       EventKind = "unresolved"        // it failed: no attempt is left, and an outcome stayed unknown
 	EventHeld             EventKind = "held"              // a person has to decide
 	EventDecided          EventKind = "decided"           // a person decided
 	EventDuplicate        EventKind = "duplicate"         // a second attempt turned out to be accepted too
@@ -60,6 +61,7 @@ var eventTitles = map[EventKind]string{
 	EventEvidenceSearched: "Searched Plivo for it",
 	EventEvidenceFound:    "Found at Plivo",
 	EventNoEvidence:       "Not found at Plivo: queued again",
+	EventUnresolved:       "Given up: its outcome is unknown",
 	EventHeld:             "Held for a decision",
 	EventDecided:          "Decision made",
 	EventDue:              "Scheduled time reached",
@@ -89,7 +91,6 @@ func (e Event) Description() string {
 		return e.Detail
 	case EventEvidenceFound, EventDuplicate:
 		return "Plivo's UUID is " + e.Detail
-	case EventResent:
 		return e.Detail
 	case EventCanceled:
 		if e.Detail == canceledWithBatch {

@@ -30,6 +30,7 @@ const (
 	ReasonOptedOut               Reason = "opted_out"
 	ReasonAmbiguous              Reason = "ambiguous"       // held: it is uncertain which message a listed one belongs to
 	ReasonNotFound               Reason = "not_found"       // no listed message matches after the full wait
+	ReasonUnresolved             Reason = "unresolved"      // no attempt is left, and an outcome stayed unknown
 	ReasonDecidedSent            Reason = "decided_sent"    // a person decided
 	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person decided
 	ReasonDecidedRetry           Reason = "decided_retry"   // a person decided
@@ -55,6 +56,7 @@ var reasonDescriptions = map[Reason]string{
 	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
 	ReasonAmbiguous:              "Plivo lists a message that could be this one, but it is not certain which message it belongs to.",
 	ReasonNotFound:               "Plivo still did not list the message when the waiting time ended.",
+	ReasonUnresolved:             "Plivo did not say clearly whether it accepted the message, there is no evidence that it did, and no more attempts are allowed.",
 	ReasonDecidedSent:            "Marked as sent by a person.",
 	ReasonDecidedGiveUp:          "Given up by a person.",
 	ReasonDecidedRetry:           "A person chose to send it again.",
@@ -105,6 +107,7 @@ var failedNextSteps = map[Reason]string{
 	ReasonForbidden:              "Ask the operator to have the destination country or the feature enabled at Plivo, then resend the message.",
 	ReasonRejected:               "Correct what Plivo rejected (see the attempts), and send a new message.",
 	ReasonAttemptsExhausted:      "Resend it later. If this happens often, tell the operator.",
+	ReasonUnresolved:             "If it matters, ask the recipient whether it arrived before you resend it. If this happens often, tell the operator.",
 	ReasonExpired:                "Resend it if it is still useful.",
 	ReasonPersistentAccountError: "Tell the operator: the sender's number or this destination is probably not set up correctly at Plivo (see the attempts).",
 	ReasonOptedOut:               nextRespectOptOut,
@@ -169,7 +172,7 @@ func (m Message) explainFailed() string {
 	switch m.Reason {
 	case ReasonReported:
 		return "Plivo could not send the message. " + ExplainPlivoCode(m.PlivoCode).Explain()
-	case ReasonDecidedGiveUp:
+	case ReasonDecidedGiveUp, ReasonUnresolved:
 		return "Whether the message was sent is unknown. " + m.Reason.Description()
 	}
 	return "The message was not sent. " + m.Reason.Description()

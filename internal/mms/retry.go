@@ -12,7 +12,7 @@ type Transition struct {
 
 // RetryPolicy decides how often and how soon a message is tried again.
 type RetryPolicy struct {
-	MaxAttempts int            // transient failures after which a message fails, at least 1; connection errors do not count
+	MaxAttempts int            // transient failures and unknown outcomes after which a message fails, at least 1; connection errors do not count
 	Jitter      func() float64 // in [0,1); spreads out messages that failed together
 }
 
@@ -29,9 +29,11 @@ const maxOwnAccountErrors = 2
 
 // Next returns the transition after the claimed attempt ended with verdict v.
 //
-// Only Plivo's own rejections count towards MaxAttempts: while Plivo cannot be
-// reached or the account has an error, the message waits until it expires. An
-// account error that keeps coming back to one message while others are accepted
+// Plivo's own rejections and attempts whose outcome stayed unknown count towards
+// MaxAttempts: while Plivo cannot be reached or the account has an error, the
+// message waits until it expires. A message whose last attempt ends unknown is in
+// doubt like any other; the store does not queue it again when no evidence is
+// found. An account error that keeps coming back to one message while others are accepted
 // is that message's own, and makes it fail.
 func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 	switch v.Outcome {
@@ -45,13 +47,22 @@ func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 		}
 		return Transition{Status: Queued, PausesSending: true, Reason: v.Reason}
 	case TransientFailure:
-		if v.Reason != ReasonUnreachable && claim.TransientFailures+1 >= p.MaxAttempts {
-			return Transition{Status: Failed, Reason: ReasonAttemptsExhausted}
+		if v.Reason != ReasonUnreachable && claim.TransientFailures+claim.UnknownOutcomes+1 >= p.MaxAttempts {
+			return Transition{Status: Failed, Reason: exhausted(claim)}
 		}
 		return Transition{Status: Queued, Wait: p.backoff(v, claim.Ordinal-1), Reason: v.Reason}
 	default:
 		return Transition{Status: InDoubt, Reason: v.Reason}
 	}
+}
+
+// exhausted is why a message without another attempt failed. After an unknown
+// outcome nobody can say that it was not sent.
+func exhausted(claim Claim) Reason {
+	if claim.UnknownOutcomes > 0 {
+		return ReasonUnresolved
+	}
+	return ReasonAttemptsExhausted
 }
 
 // backoff doubles from initialBackoff with each earlier attempt, up to maxBackoff.

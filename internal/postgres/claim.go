@@ -116,6 +116,8 @@ const claimCounts = `
     CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
         WHERE t.message_id = m.id AND t.outcome = 'transient_failure' AND t.http_status IS NOT NULL) ELSE 0 END AS transient_failures,
     CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
+        WHERE t.message_id = m.id AND t.outcome = 'unknown') ELSE 0 END AS unknown_outcomes,
+    CASE WHEN m.attempts > 1 THEN (SELECT count(*) FROM attempts t
         WHERE t.message_id = m.id AND t.outcome = 'account_error' AND EXISTS (
             SELECT FROM attempts b WHERE b.outcome = 'accepted' AND b.started_at > t.started_at)) ELSE 0 END AS own_account_errors`
 
@@ -127,6 +129,7 @@ type claimRow struct {
 	Text              string         `db:"text"`
 	Media             pq.StringArray `db:"media"`
 	TransientFailures int            `db:"transient_failures"`
+	UnknownOutcomes   int            `db:"unknown_outcomes"`
 	OwnAccountErrors  int            `db:"own_account_errors"`
 }
 
@@ -134,7 +137,7 @@ func (r claimRow) claim() mms.Claim {
 	return mms.Claim{
 		AttemptRef: mms.AttemptRef{MessageID: r.ID, Ordinal: r.Attempts},
 		Sender:     mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
-		Text: r.Text, MediaURLs: r.Media, TransientFailures: r.TransientFailures, OwnAccountErrors: r.OwnAccountErrors,
+		Text: r.Text, MediaURLs: r.Media, TransientFailures: r.TransientFailures, UnknownOutcomes: r.UnknownOutcomes, OwnAccountErrors: r.OwnAccountErrors,
 	}
 }
 
