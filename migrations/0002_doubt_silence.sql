@@ -19,6 +19,7 @@ CREATE TABLE silence_retries (
     retried_at timestamptz NOT NULL DEFAULT now(),
     refuted_at timestamptz -- when evidence showed that Plivo had accepted the attempt after all
 );
+CREATE INDEX silence_retries_retried ON silence_retries (retried_at);
 CREATE INDEX silence_retries_refuted ON silence_retries (refuted_at) WHERE refuted_at IS NOT NULL;
 
 -- +goose Down

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,7 +42,17 @@ func verify(ctx context.Context, out io.Writer, compare comparison) error {
 		}
 		findings = append(findings, compared...)
 	}
-	return report(findings, out)
+	times, err := store.ReportTimes(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(report(findings, out), reportTimes(times, out))
+}
+
+// reportTimes prints how soon Plivo's reports come, and what follows for DOUBT_SILENCE.
+func reportTimes(times mms.ReportTimes, out io.Writer) error {
+	_, err := fmt.Fprintln(out, "\n"+times.Advice())
+	return err
 }
 
 func compareWithLedger(simulator string) comparison {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -70,11 +71,14 @@ var (
 	waitingDesc  = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's rate limit or the end of a pause.", nil, nil)
 	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Messages in doubt that wait for a person's decision.", nil, nil)
 	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while sending is paused because of an account error, by cause.", []string{"cause"}, nil)
+
+	silenceDoublesDesc = prometheus.NewDesc("postcard_doubt_silence_doubles_total", "Messages that DOUBT_SILENCE queued again although Plivo had accepted them.", nil, nil)
+	silenceOffDesc     = prometheus.NewDesc("postcard_doubt_silence_off", "1 while DOUBT_SILENCE is off for 24 hours, because it was wrong.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (statsCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc} {
+	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc, silenceDoublesDesc, silenceOffDesc} {
 		out <- d
 	}
 }
@@ -97,6 +101,7 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(waitingDesc, counts.Waiting)
 	gauge(heldDesc, counts.Held)
+	c.collectSilence(ctx, out)
 	pauses, err := c.store.Pauses(ctx)
 	if err != nil {
 		c.logger.WarnContext(ctx, "could not read the pauses for metrics", slog.Any("error", err))
@@ -104,4 +109,19 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	for _, p := range pauses {
 		gauge(pausedDesc, 1, string(p.Cause))
 	}
+}
+
+func (c statsCollector) collectSilence(ctx context.Context, out chan<- prometheus.Metric) {
+	doubles, err := c.store.SilenceDoubles(ctx)
+	off, offErr := c.store.SilenceOff(ctx)
+	if err := errors.Join(err, offErr); err != nil {
+		c.logger.WarnContext(ctx, "could not read the state of DOUBT_SILENCE for metrics", slog.Any("error", err))
+		return
+	}
+	isOff := 0.0
+	if off > 0 {
+		isOff = 1
+	}
+	out <- prometheus.MustNewConstMetric(silenceDoublesDesc, prometheus.CounterValue, float64(doubles))
+	out <- prometheus.MustNewConstMetric(silenceOffDesc, prometheus.GaugeValue, isOff)
 }

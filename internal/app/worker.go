@@ -122,6 +122,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.StatsRollup(store.WithLease, store.RollUpStats),
 		maintenance.Retention(store.DeleteExpired),
 		maintenance.Reconciler(postgres.AttemptLimit{Store: store, Max: c.MaxAttempts}, client, policy, onDuplicate, logger),
+		maintenance.Silence(store, mms.SilencePolicy{After: c.DoubtSilence, MaxAttempts: c.MaxAttempts, ListAfter: c.DoubtWait}, logger),
 		maintenance.ReportPoller(store, client, reportWait(c), logger),
 		maintenance.UnreportedCloser(store.CloseUnreported),
 	} {

@@ -112,7 +112,23 @@ func (c *Worker) check() []error {
 	if c.DoubtPolicy != "retry" && c.DoubtPolicy != "hold" {
 		errs = append(errs, errors.New("DOUBT_POLICY must be retry or hold"))
 	}
-	return errs
+	return append(errs, c.checkSilence()...)
+}
+
+// checkSilence checks DOUBT_SILENCE. The limits are those of package mms, which this
+// package cannot import.
+func (c *Worker) checkSilence() []error {
+	switch {
+	case c.DoubtSilence == 0:
+		return nil
+	case c.DoubtSilence < 90*time.Second || c.DoubtSilence > 10*time.Minute:
+		return []error{errors.New("DOUBT_SILENCE must be 0s, or from 90s to 10m: Plivo repeats a failed callback only after 60 s")}
+	case c.DoubtPolicy == "hold":
+		return []error{errors.New("DOUBT_SILENCE must be 0s with DOUBT_POLICY=hold: it sends messages again that the policy leaves to a person")}
+	case c.PublicURL == "":
+		return []error{errors.New("DOUBT_SILENCE must be 0s without PUBLIC_URL: Plivo can send no reports, so its silence says nothing")}
+	}
+	return nil
 }
 
 func checkAddr(name, addr string) []error {

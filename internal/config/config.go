@@ -75,6 +75,8 @@ type Worker struct {
 	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`      // how long to look for evidence about a message in doubt
 	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`    // time without a delivery report after which Plivo is polled
 	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"retry"` // retry or hold; what to do without evidence
+
+	DoubtSilence time.Duration `env:"DOUBT_SILENCE" envDefault:"0s"` // how long Plivo must be silent about a message that it answered with an error; 0: silence is no evidence
 }
 
 // Client is the configuration with which the command line tool calls the api.

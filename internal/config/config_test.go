@@ -134,8 +134,9 @@ func TestAllErrorsAreReported(t *testing.T) {
 		},
 		"worker, out of range": {
 			readWorker, completeEnv("WORKER_CONCURRENCY", "101", "SEND_TIMEOUT", "10m", "MAX_ATTEMPTS", "0",
-				"SENDER_RATE", "-1", "DOUBT_WAIT", "2h", "REPORT_WAIT", "2h", "DOUBT_POLICY", "hope"), []string{
+				"SENDER_RATE", "-1", "DOUBT_WAIT", "2h", "REPORT_WAIT", "2h", "DOUBT_POLICY", "hope", "DOUBT_SILENCE", "89s"), []string{
 				"DOUBT_POLICY must be retry or hold",
+				"DOUBT_SILENCE must be 0s, or from 90s to 10m: Plivo repeats a failed callback only after 60 s",
 				"DOUBT_WAIT must be from 0s to 1h",
 				"MAX_ATTEMPTS must be from 1 to 100",
 				"REPORT_WAIT must be from 1s to 1h",
@@ -225,5 +226,22 @@ func writeEnv(t *testing.T, content string) {
 	t.Helper()
 	if err := os.WriteFile(".env", []byte(content), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestDoubtSilenceNeedsReportsAndAPolicy(t *testing.T) {
+	t.Parallel()
+	const url = "https://postcard.example.com"
+	for want, vars := range map[string][]string{
+		"": {"PUBLIC_URL", url, "DOUBT_SILENCE", "90s"},
+		"DOUBT_SILENCE must be 0s with DOUBT_POLICY=hold": {"PUBLIC_URL", url, "DOUBT_SILENCE", "90s", "DOUBT_POLICY", "hold"},
+		"DOUBT_SILENCE must be 0s without PUBLIC_URL":     {"DOUBT_SILENCE", "90s"},
+		"DOUBT_SILENCE must be 0s, or from 90s to 10m":    {"PUBLIC_URL", url, "DOUBT_SILENCE", "11m"},
+		"DOUBT_SILENCE must be a duration":                {"PUBLIC_URL", url, "DOUBT_SILENCE", "90"},
+	} {
+		_, err := config.ReadWorker(completeEnv(vars...))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got error %v, want %q", vars, err, want)
+		}
 	}
 }

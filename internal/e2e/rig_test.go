@@ -86,6 +86,7 @@ type rig struct {
 	sim      *plivosim.Simulator
 	plivoURL string
 	callback *httptest.Server
+	process  uuid.UUID // of callback, among the api processes
 	owner    uuid.UUID
 	logs     atomic.Int32
 
@@ -148,7 +149,8 @@ func (r *rig) startCallback() {
 	r.callback = httptest.NewUnstartedServer(nil)
 	verifier.PublicURL = "http://" + r.callback.Listener.Addr().String()
 	logger := slog.New(slog.DiscardHandler)
-	health := callback.NewHealth(r.store, uuid.New(), logger)
+	r.process = uuid.New()
+	health := callback.NewHealth(r.store, r.process, logger)
 	if err := health.Beat(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}

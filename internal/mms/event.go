@@ -34,6 +34,7 @@ const (
 	EventEvidenceSearched EventKind = "evidence_searched" // Plivo's list was searched without a match
 	EventEvidenceFound    EventKind = "evidence_found"    // Plivo's list has it
 	EventNoEvidence       EventKind = "no_evidence"       // Plivo's list never had it; it is queued again
+	EventNoReport         EventKind = "no_report"         // Plivo sent no report, but reported others; it is queued again
 	EventUnresolved       EventKind = "unresolved"        // it failed: no attempt is left, and an outcome stayed unknown
 	EventHeld             EventKind = "held"              // a person has to decide
 	EventDecided          EventKind = "decided"           // a person decided
@@ -61,6 +62,7 @@ var eventTitles = map[EventKind]string{
 	EventEvidenceSearched: "Searched Plivo for it",
 	EventEvidenceFound:    "Found at Plivo",
 	EventNoEvidence:       "Not found at Plivo: queued again",
+	EventNoReport:         "Not reported by Plivo, unlike other messages: queued again",
 	EventUnresolved:       "Given up: its outcome is unknown",
 	EventHeld:             "Held for a decision",
 	EventDecided:          "Decision made",
@@ -91,6 +93,7 @@ func (e Event) Description() string {
 		return e.Detail
 	case EventEvidenceFound, EventDuplicate:
 		return "Plivo's UUID is " + e.Detail
+	case EventResent, EventNoReport:
 		return e.Detail
 	case EventCanceled:
 		if e.Detail == canceledWithBatch {

@@ -30,6 +30,7 @@ const (
 	ReasonOptedOut               Reason = "opted_out"
 	ReasonAmbiguous              Reason = "ambiguous"       // held: it is uncertain which message a listed one belongs to
 	ReasonNotFound               Reason = "not_found"       // no listed message matches after the full wait
+	ReasonNotReported            Reason = "not_reported"    // no report came, while others did (decision 7)
 	ReasonUnresolved             Reason = "unresolved"      // no attempt is left, and an outcome stayed unknown
 	ReasonDecidedSent            Reason = "decided_sent"    // a person decided
 	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person decided
@@ -56,6 +57,7 @@ var reasonDescriptions = map[Reason]string{
 	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
 	ReasonAmbiguous:              "Plivo lists a message that could be this one, but it is not certain which message it belongs to.",
 	ReasonNotFound:               "Plivo still did not list the message when the waiting time ended.",
+	ReasonNotReported:            "Plivo answered with a server error and sent no report about the message, while it reported others soon.",
 	ReasonUnresolved:             "Plivo did not say clearly whether it accepted the message, there is no evidence that it did, and no more attempts are allowed.",
 	ReasonDecidedSent:            "Marked as sent by a person.",
 	ReasonDecidedGiveUp:          "Given up by a person.",

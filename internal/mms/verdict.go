@@ -71,6 +71,9 @@ func Judge(a Answer) Verdict {
 		v.judgeSuccess(a)
 	default:
 		v.Outcome, v.Reason = judgeStatus(a.Status, a.Text)
+		if v.Reason == ReasonServerError && a.Err != nil {
+			v.Reason = ReasonMalformedResponse // DOUBT_SILENCE needs an answer that was read whole
+		}
 	}
 	return v
 }

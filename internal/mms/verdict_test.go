@@ -40,6 +40,7 @@ func TestJudge(t *testing.T) {
 		"unprocessable":            {Answer{Written: true, Status: 422}, PermanentFailure, ReasonRejected},
 		"too many requests":        {Answer{Written: true, Status: 429}, TransientFailure, ReasonRateLimited},
 		"server error":             {Answer{Written: true, Status: 500}, Unknown, ReasonServerError},
+		"server error, cut off":    {Answer{Written: true, Status: 500, Err: readError}, Unknown, ReasonMalformedResponse},
 		"non-standard status":      {Answer{Written: true, Status: 777}, Unknown, ReasonServerError},
 	}
 	for name, tt := range tests {

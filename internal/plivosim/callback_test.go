@@ -85,7 +85,7 @@ func TestFailedCallbackHasErrorCode(t *testing.T) {
 
 func TestNoCallbacksWhenLost(t *testing.T) {
 	t.Parallel()
-	for _, name := range []plivosim.Scenario{plivosim.CallbacksLost, plivosim.AcceptThenDropSilently} {
+	for _, name := range []plivosim.Scenario{plivosim.CallbacksLost, plivosim.AcceptThenDropSilently, plivosim.AcceptThen500Silently} {
 		b, h := start(t), listen(t)
 		b.setFault(plivosim.Fault{Scenario: name, Count: 1})
 		b.send(params(plain, h.url()))

@@ -70,6 +70,7 @@ const (
 	AcceptThenStall             Scenario = "accept-then-stall"
 	AcceptThenStallAfterHeaders Scenario = "accept-then-stall-after-headers"
 	AcceptThenDropSilently      Scenario = "accept-then-drop-silently"
+	AcceptThen500Silently       Scenario = "accept-then-500-silently"
 	AcceptedEmpty               Scenario = "accepted-empty"
 	AcceptedEmptyObject         Scenario = "accepted-empty-object"
 	AcceptedCutJSON             Scenario = "accepted-cut-json"

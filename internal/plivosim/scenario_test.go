@@ -73,6 +73,7 @@ func scenarioOutcomes() map[plivosim.Scenario]outcome {
 		plivosim.AcceptThenStall:             {0, "empty", true, true, del, ""},
 		plivosim.AcceptThenStallAfterHeaders: {202, "empty", true, true, del, ""},
 		plivosim.AcceptThenDropSilently:      {0, "empty", true, true, del, ""},
+		plivosim.AcceptThen500Silently:       {500, "error", false, true, del, ""},
 		plivosim.AcceptedEmpty:               {202, "empty", false, true, del, ""},
 		plivosim.AcceptedEmptyObject:         {202, "no uuid", false, true, del, ""},
 		plivosim.AcceptedCutJSON:             {202, "not JSON", false, true, del, ""},

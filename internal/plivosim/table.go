@@ -91,6 +91,8 @@ func lostAnswers() []script {
 	}
 	silent := lost(about("57", AcceptThenDropSilently, "accepted, connection closed without a response, and no callbacks: only LIST shows it"), noAnswer())
 	silent.reporting = reportNever
+	silent500 := lost(about("58", AcceptThen500Silently, "accepted, but answered 500, and no callbacks: only LIST shows it"), refusal(http.StatusInternalServerError, "internal server error"))
+	silent500.reporting = reportNever
 	return []script{
 		lost(about("50", AcceptThen500, "accepted, but answered 500"), refusal(http.StatusInternalServerError, "internal server error")),
 		lost(about("51", AcceptThen502, "accepted, but answered 502 with an HTML page"), raw(http.StatusBadGateway, htmlType, "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>")),
@@ -100,6 +102,7 @@ func lostAnswers() []script {
 		lost(about("55", AcceptThenStall, "accepted, no response until the client gives up"), silence()),
 		lost(about("56", AcceptThenStallAfterHeaders, "accepted, 202 headers, then nothing until the client gives up"), queued().over(stalledAfterHeaders)),
 		silent,
+		silent500,
 	}
 }
 

@@ -46,6 +46,7 @@ func (s *Store) CreateTogether(ctx context.Context, requests ...mms.CreateReques
 
 // Statements whose cost must not grow with the backlog.
 const (
-	ReleaseStatement = release
-	ProbeStatement   = probe
+	ReleaseStatement  = release
+	ProbeStatement    = probe
+	SilencesStatement = selectSilences
 )

@@ -77,6 +77,8 @@ WITH m AS (
 ), attempts AS (
     INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome)
     SELECT id, 1, 'token-of-message-' || id, '+14155550100', now(), now(), 'permanent_failure' FROM m
+), silences AS (
+    INSERT INTO silence_retries (message_id, ordinal) SELECT id, 1 FROM m
 ), keys AS (
     INSERT INTO idempotency_keys SELECT $1::uuid, id::text, decode(repeat('00', 32), 'hex'), id FROM m
 ), hooks AS (

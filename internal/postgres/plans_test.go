@@ -51,6 +51,14 @@ SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted
 
 func wantIndexes(t *testing.T, store *postgres.Store, name, query, args string) {
 	t.Helper()
+	if plan := genericPlan(t, store, query, args); strings.Contains(plan, "Seq Scan") {
+		t.Errorf("%s: got a sequential scan, want indexes:\n%s", name, plan)
+	}
+}
+
+// genericPlan returns the plan that Postgres keeps for the prepared query.
+func genericPlan(t *testing.T, store *postgres.Store, query, args string) string {
+	t.Helper()
 	ctx := context.Background()
 	conn, err := store.DB().Conn(ctx)
 	if err != nil {
@@ -81,9 +89,7 @@ func wantIndexes(t *testing.T, store *postgres.Store, name, query, args string) 
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(plan.String(), "Seq Scan") {
-		t.Errorf("%s: got a sequential scan, want indexes:\n%s", name, &plan)
-	}
+	return plan.String()
 }
 
 // TestSharedStatementsReadOnlyTheirMessages checks that claiming and recording a few

@@ -16,7 +16,8 @@ import (
 // evidence is recorded as a duplicate.
 //
 // That Plivo accepted an attempt that started during a pause shows that the account
-// works, and ends the pause.
+// works, and ends the pause. That Plivo accepted an attempt which DOUBT_SILENCE took for
+// not accepted refutes the rule.
 //
 // Each join also has a condition "= ANY" on the table's key, so that the planner cannot
 // read the whole table first, which is cheaper as long as it believes the table is empty.
@@ -48,6 +49,10 @@ WITH input AS MATERIALIZED (
     DELETE FROM pauses WHERE EXISTS (
         SELECT FROM attempts a JOIN input ON a.message_id = input.id AND a.ordinal = input.ordinal
         WHERE a.message_id = ANY ((SELECT $1::uuid[])::uuid[]) AND a.started_at >= pauses.since OFFSET 0)
+), refuted AS (
+    UPDATE silence_retries r SET refuted_at = now() FROM attempt
+    WHERE r.message_id = attempt.message_id AND r.ordinal = attempt.ordinal AND r.refuted_at IS NULL
+      AND r.message_id = ANY (ARRAY(SELECT message_id FROM attempt))
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
     SELECT id, CASE WHEN adopted THEN kind ELSE 'duplicate' END, status, ordinal,

@@ -23,6 +23,7 @@ type fakeBackend struct {
 	mu           sync.Mutex
 	users        []identity.User
 	throttle     time.Duration
+	silenceOff   time.Duration
 	err          error // returned by every method that reads or changes data of a user
 	rules        mms.Rules
 	messages     map[uuid.UUID]mms.History
@@ -333,6 +334,8 @@ func (f *fakeBackend) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decis
 	f.decision = d
 	return f.err
 }
+
+func (f *fakeBackend) SilenceOff(context.Context) (time.Duration, error) { return f.silenceOff, nil }
 
 func (f *fakeBackend) Pauses(context.Context) ([]mms.Pause, error) { return f.pauses, nil }
 

@@ -73,6 +73,7 @@ type layout struct {
 	Signup           bool   // sign-up is open
 	Flash            string // notice set by the previous request
 	Pauses           []mms.Pause
+	SilenceOff       bool               // DOUBT_SILENCE was wrong and is off; for admins
 	DisabledWebhooks []webhook.Endpoint // of the user
 }
 
@@ -115,6 +116,13 @@ func (p *Pages) fillLayout(ctx context.Context, l *layout) {
 	l.DisabledWebhooks = slices.DeleteFunc(webhooks, func(w webhook.Endpoint) bool { return w.DisabledAt == nil })
 	if l.Pauses, err = p.Pauses.Pauses(ctx); err != nil {
 		p.Logger.WarnContext(ctx, "pauses left out of a page", slog.Any("error", err))
+	}
+	if principal.IsAdmin() {
+		off, err := p.Pauses.SilenceOff(ctx)
+		if err != nil {
+			p.Logger.WarnContext(ctx, "the state of DOUBT_SILENCE left out of a page", slog.Any("error", err))
+		}
+		l.SilenceOff = off > 0
 	}
 }
 

@@ -42,7 +42,7 @@ var layouts = struct{ visitor, user, admin layout }{
 	visitor: layout{Title: "Title", Signup: true},
 	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
 	admin: layout{
-		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin}, Simulated: true, Flash: "Done.",
+		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin}, Simulated: true, Flash: "Done.", SilenceOff: true,
 		Pauses:           []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}},
 		DisabledWebhooks: []webhook.Endpoint{{ID: anID, URL: "https://example.com", DisabledAt: &aTime}},
 	},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
@@ -39,8 +40,10 @@ type Messages interface {
 }
 
 // Pauses lists the reasons for which all sending is paused, and ends one. Resume
-// reports whether there was such a pause.
+// reports whether there was such a pause. SilenceOff returns for how long DOUBT_SILENCE
+// stays off because it was wrong.
 type Pauses interface {
+	SilenceOff(ctx context.Context) (time.Duration, error)
 	Pauses(ctx context.Context) ([]mms.Pause, error)
 	Resume(ctx context.Context, cause mms.Reason) (bool, error)
 }

@@ -266,11 +266,12 @@ func TestOtherUsersMessagesAreNotFound(t *testing.T) {
 }
 
 // TestPauses checks that all users see a pause, and that only admins see Plivo's
-// response and can resume sending.
+// response, can resume sending, and see that DOUBT_SILENCE is off.
 func TestPauses(t *testing.T) {
 	t.Parallel()
 	f, b := newBackend(t, false)
 	f.pauses = []mms.Pause{{Cause: mms.ReasonCredentials, Detail: "<no>", Since: time.Now()}}
+	f.silenceOff = time.Hour
 	cause := escaped(mms.ReasonCredentials.Description())
 	if got := b.get("/login"); strings.Contains(got.body, "paused") {
 		t.Error("a visitor is shown the pause")
@@ -281,13 +282,16 @@ func TestPauses(t *testing.T) {
 	if strings.Contains(got.body, "&lt;no&gt;") {
 		t.Error("a user is shown Plivo's response")
 	}
+	if strings.Contains(got.body, "DOUBT_SILENCE") {
+		t.Error("a user is shown the state of DOUBT_SILENCE")
+	}
 	if strings.Contains(got.body, "Resume sending") {
 		t.Error("a user is offered to resume sending")
 	}
 	b.want("resuming as a user", b.post("/admin/resume", "cause", string(mms.ReasonCredentials)), http.StatusNotFound)
 	b.post("/logout")
 	b.login(adminEmail)
-	b.want("pause, as an admin", b.get("/messages"), http.StatusOK, "Sending is paused", cause, "&lt;no&gt;", "Resume sending", "/admin/queues")
+	b.want("pause, as an admin", b.get("/messages"), http.StatusOK, "Sending is paused", cause, "&lt;no&gt;", "Resume sending", "/admin/queues", "DOUBT_SILENCE is off")
 	b.post("/admin/resume", "cause", string(mms.ReasonCredentials))
 	b.want("after resuming", b.get("/messages"), http.StatusOK, "Sending has resumed.")
 }
