@@ -166,7 +166,6 @@ var readsClock = map[string]string{
 	"internal/callback/health.go":         "how long ago a break was recorded, by the monotonic clock",
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
 	"internal/groupcommit/groupcommit.go": "how long a commit took, and so how long the next batch is delayed",
-	"internal/queue/empty_queue_cache.go": "how long a queue counts as empty",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/dispatcher.go":       "how long a call took",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",

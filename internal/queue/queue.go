@@ -79,12 +79,17 @@ type Client struct {
 	redis     redis.UniversalClient
 	tasks     *asynq.Client
 	inspector *asynq.Inspector
+
+	messages, webhooks waker // wake the servers
 }
 
 // NewClient returns a Client that uses c. The caller closes c.
 func NewClient(c redis.UniversalClient) *Client {
 	c = &pipelinedClient{UniversalClient: c}
-	return &Client{redis: c, tasks: asynq.NewClientFromRedisClient(c), inspector: asynq.NewInspectorFromRedisClient(c)}
+	return &Client{
+		redis: c, tasks: asynq.NewClientFromRedisClient(c), inspector: asynq.NewInspectorFromRedisClient(c),
+		messages: waker{redis: c, channel: messageWakeUps}, webhooks: waker{redis: c, channel: webhookWakeUps},
+	}
 }
 
 // Ping returns an error unless Redis responds.
@@ -154,6 +159,9 @@ func (c *Client) enqueueIn(ctx context.Context, t mms.Task, wait time.Duration) 
 	if err != nil {
 		return false, fmt.Errorf("enqueueing message %s: %w", t.MessageID, err)
 	}
+	if wait == 0 {
+		c.messages.wake()
+	}
 	return true, nil
 }
 
@@ -186,9 +194,13 @@ func (c *Client) EnqueueWebhook(ctx context.Context, t webhook.Task) error {
 	}
 	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(webhookTaskType, id),
 		asynq.TaskID(fmt.Sprintf("%s:%d", t.EventID, t.Generation)), asynq.Queue(webhookQueue), asynq.MaxRetry(maxRetry))
-	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("enqueueing webhook event %s: %w", t.EventID, err)
 	}
+	c.webhooks.wake()
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,19 +23,24 @@ type ServerOptions struct {
 	Logger          *slog.Logger
 }
 
-// Intervals at which an idle server polls for tasks, and at which delayed tasks
-// become pending. Measured on an idle server: with an interval of 10 ms a task
-// starts after 6.5 ms (median), with asynq's default of 1 s after 0.8 s.
-const (
-	pollInterval             = 10 * time.Millisecond
-	delayedTaskCheckInterval = 500 * time.Millisecond
-	webhookCheckInterval     = 200 * time.Millisecond
-)
+// pollInterval is how soon a server finds a task without a wake-up: one whose
+// wake-up was lost, or that asynqmon or another worker returned to its queue.
+const pollInterval = time.Second
+
+// delayedTaskCheckInterval is how often asynq looks for delayed tasks that are due.
+const delayedTaskCheckInterval = time.Second
+
+// taskCheckInterval is how long asynq rests on average after it found no task. It is
+// short, because waitingClient does the waiting.
+const taskCheckInterval = time.Millisecond
 
 // Server dequeues and processes tasks.
 type Server struct {
-	asynq   *asynq.Server
-	process func(context.Context, uuid.UUID) mms.TaskResult
+	redis     *waitingClient
+	asynq     *asynq.Server
+	process   func(context.Context, uuid.UUID) mms.TaskResult
+	wakeUps   string // the channel of its wake-ups
+	receiving sync.WaitGroup
 }
 
 // NewServer returns a server that calls process with the id of each message.
@@ -43,22 +49,24 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 	for _, q := range queues {
 		weights[q.name] = q.weight
 	}
-	return newServer(c, weights, pollInterval, process, o)
+	return newServer(newWaitingClient(c, len(weights), pollInterval), weights, messageWakeUps, process, o)
 }
 
 // NewWebhookServer returns a server that calls process with the id of each
 // webhook event.
 func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
-	return newServer(c, map[string]int{webhookQueue: 1}, webhookCheckInterval, process, o)
+	return newServer(newWaitingClient(c, 1, pollInterval), map[string]int{webhookQueue: 1}, webhookWakeUps, process, o)
 }
 
-func newServer(c redis.UniversalClient, weights map[string]int, interval time.Duration, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
+func newServer(c *waitingClient, weights map[string]int, wakeUps string, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	return &Server{
+		redis:   c,
 		process: process,
-		asynq: asynq.NewServerFromRedisClient(newEmptyQueueCache(c), asynq.Config{
+		wakeUps: wakeUps,
+		asynq: asynq.NewServerFromRedisClient(c, asynq.Config{
 			Concurrency:              o.Concurrency,
 			Queues:                   weights,
-			TaskCheckInterval:        interval,
+			TaskCheckInterval:        taskCheckInterval,
 			DelayedTaskCheckInterval: delayedTaskCheckInterval,
 			ShutdownTimeout:          o.ShutdownTimeout,
 			RetryDelayFunc:           retryDelay,
@@ -75,12 +83,17 @@ func (s *Server) Start() error {
 	if err := s.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
 		return fmt.Errorf("starting the queue server: %w", err)
 	}
+	s.receiving.Go(func() { receiveWakeUps(s.redis, s.wakeUps, s.redis.wake, s.redis.stopped) })
 	return nil
 }
 
 // Stop waits for running tasks up to the shutdown timeout and returns the others
-// to the queue.
-func (s *Server) Stop() { s.asynq.Shutdown() }
+// to the queue. It must be called at most once.
+func (s *Server) Stop() {
+	close(s.redis.stopped)
+	s.asynq.Shutdown()
+	s.receiving.Wait()
+}
 
 func (s *Server) handle(ctx context.Context, task *asynq.Task) error {
 	id, err := uuid.ParseBytes(task.Payload())
