@@ -113,7 +113,8 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	policy := mms.DoubtPolicy{Wait: c.DoubtWait, Hold: c.DoubtPolicy == "hold"}
 	for _, job := range []maintenance.Job{
 		maintenance.TaskRelay(store, tasks, coalesce(ctx, taskChecks), logger),
-		maintenance.Releaser(store, tasks, logger),
+		maintenance.Releaser(store, tasks),
+		maintenance.Prober(store, tasks, logger),
 		maintenance.LeaseReaper(store.ReapLeases, logger),
 		maintenance.Expirer(store.ExpireQueued),
 		maintenance.Scheduler(store.QueueScheduled, tasks),

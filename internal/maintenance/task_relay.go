@@ -42,13 +42,18 @@ type taskRelay struct {
 	store  TaskRelayStore
 	queue  TaskRelayQueue
 	logger *slog.Logger
+	skip   int // runs that check no tasks, because the queue is long
 }
+
+// longQueueRuns is how many runs follow each other without a check of tasks while the
+// queue is long. Each check changes a message, which costs as much as claiming it.
+const longQueueRuns = 10
 
 // maxConcurrentChecks is how many tasks are checked at the same time.
 const maxConcurrentChecks = 16
 
 // run checks due messages until a full batch has no missing task: then the
-// queue is long, not broken, and the rest can wait. While the queue is
+// queue is long, not broken, and the rest can wait for some runs. While the queue is
 // unreachable, run takes no messages, so that all are still due when the queue
 // recovers. When the queue has lost its marker, all queued messages become due.
 func (r *taskRelay) run(ctx context.Context) error {
@@ -65,6 +70,11 @@ func (r *taskRelay) run(ctx context.Context) error {
 		if err := r.queue.SetMarker(ctx); err != nil {
 			return err
 		}
+		r.skip = 0
+	}
+	if r.skip > 0 {
+		r.skip--
+		return nil
 	}
 	for {
 		checks, err := r.store.TakeForTaskCheck(ctx, batchSize)
@@ -75,8 +85,12 @@ func (r *taskRelay) run(ctx context.Context) error {
 			failpoint.Hit(failpoint.TaskRelayTaken)
 		}
 		missing, err := r.checkBatch(ctx, checks)
-		if err != nil || missing == 0 || len(checks) < batchSize {
+		if err != nil || len(checks) < batchSize {
 			return err
+		}
+		if missing == 0 {
+			r.skip = longQueueRuns
+			return nil
 		}
 	}
 }

@@ -188,3 +188,27 @@ func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
 		})
 	}
 }
+
+// A long queue is checked in every eleventh run, unless the marker is lost.
+func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
+	t.Parallel()
+	const runs = 2*longQueueRuns + 4
+	page := slices.Repeat([]mms.TaskCheck{taskCheck(2, 0)}, batchSize)
+	store := &fakeTaskRelayStore{pages: slices.Repeat([][]mms.TaskCheck{page}, runs)}
+	queue := &fakeTaskQueue{states: map[string]mms.TaskState{"2:1": mms.TaskPresent}}
+	relay, _ := newTestTaskRelay(store, queue)
+	checks := []int{0, longQueueRuns + 1, longQueueRuns + 5} // the marker is lost before the last
+	want := 0
+	for run := range runs {
+		queue.noMarker = run == longQueueRuns+5
+		if slices.Contains(checks, run) {
+			want++
+		}
+		if err := relay.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if taken := runs - len(store.pages); taken != want {
+			t.Errorf("got %d pages taken after run %d, want %d", taken, run, want)
+		}
+	}
+}

@@ -189,8 +189,9 @@ func TestSilentMessageIsQueuedAgainOnce(t *testing.T) {
 	if got := evident(t, store, silencePolicy); len(got) != 0 {
 		t.Errorf("second doubt: got evidence %+v, want none", got)
 	}
-	if doubts, err := store.InDoubt(t.Context(), 10); err != nil || len(doubts) != 1 || doubts[0].AttemptRef != second.AttemptRef {
-		t.Errorf("got doubts %+v, %v, want the second attempt", doubts, err)
+	doubts, err := store.InDoubt(t.Context(), 10)
+	if err != nil || len(doubts) != 2 || !doubts[0].Superseded() || doubts[1].Superseded() || doubts[1].AttemptRef != second.AttemptRef {
+		t.Errorf("got doubts %+v, %v, want the first attempt as superseded, and the second", doubts, err)
 	}
 }
 
