@@ -114,7 +114,7 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 		plivosim.StallBeforeHeaders:     {mms.Unknown, mms.ReasonNoResponse, 0},
 		plivosim.StallBeforeHeadersOnce: {mms.Unknown, mms.ReasonNoResponse, 0},
 		plivosim.StallAfterHeaders:      {mms.Unknown, mms.ReasonMalformedResponse, 202},
-		plivosim.HugeError:              {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.HugeError:              {mms.Unknown, mms.ReasonMalformedResponse, 500},
 		plivosim.Redirect301:            {mms.AccountError, mms.ReasonEndpoint, 301},
 		plivosim.Redirect302:            {mms.Unknown, mms.ReasonServerError, 302},
 		plivosim.Redirect307:            {mms.AccountError, mms.ReasonEndpoint, 307},
@@ -124,6 +124,7 @@ func TestSendJudgesEveryScenario(t *testing.T) {
 		plivosim.NoContentNotAccepted:   {mms.Unknown, mms.ReasonMalformedResponse, 204},
 
 		plivosim.AcceptThen500:               {mms.Unknown, mms.ReasonServerError, 500},
+		plivosim.AcceptThen500Silently:       {mms.Unknown, mms.ReasonServerError, 500},
 		plivosim.AcceptThen502:               {mms.Unknown, mms.ReasonServerError, 502},
 		plivosim.AcceptThen504:               {mms.Unknown, mms.ReasonServerError, 504},
 		plivosim.AcceptThenDrop:              {mms.Unknown, mms.ReasonNoResponse, 0},
