@@ -137,7 +137,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, handlers.ready), logger)
 	})
 	group.Go(func() error {
-		maintenance.Run(ctx, maintenance.Job{Name: "callback heartbeat", Interval: callback.HeartbeatInterval, Run: callbackHealth.Beat}, logger)
+		maintenance.Run(ctx, maintenance.CallbackHeartbeat(callbackHealth.Beat), logger)
 		callbackHealth.Break(ctx) // from here on callbacks are refused
 		return nil
 	})

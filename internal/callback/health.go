@@ -11,34 +11,30 @@ import (
 	"github.com/google/uuid"
 )
 
-// HealthStore keeps a row for each api process. BeatAPI records that the process is
-// alive; broken says that it may have missed a callback since its last beat.
+// HealthStore keeps the heartbeats of api processes. BeatAPI records that the process is
+// alive; broken says that it may have missed a callback since its last heartbeat.
 type HealthStore interface {
 	BeatAPI(ctx context.Context, process uuid.UUID, broken bool) error
 }
 
 const (
-	// HeartbeatInterval is the time between two beats. The store takes a beat that is
-	// late by some seconds more for a break.
-	HeartbeatInterval = 3 * time.Second
-
-	// answerWithin is how long a callback may take. Plivo waits 8 s and then takes it
-	// for failed (Plivo support, callback retries).
+	// answerWithin is how long a callback may take. Plivo waits 8 s and then counts it
+	// as failed (Plivo support, callback retries).
 	answerWithin = 5 * time.Second
 
 	// breakTimeout limits how long an answer waits for its break to be recorded.
 	breakTimeout = time.Second
 
-	// breakInterval is how long after a recorded break the next one waits for the
-	// heartbeat, so that a flood of bad requests does not become a flood of writes.
-	// DOUBT_SILENCE looks at spans of 90 s and more: those that a break in this time
-	// belongs to contain the recorded one, too.
+	// breakInterval is the time after a recorded break in which further breaks are
+	// recorded by the next heartbeat, so that a flood of bad requests does not become a
+	// flood of writes. Until then the recorded one stands for them: DOUBT_SILENCE
+	// measures the last 90 s or more, which contain it.
 	breakInterval = 10 * time.Second
 )
 
-// Health records whether this process answers all of Plivo's callbacks. DOUBT_SILENCE
-// takes the silence of Plivo for evidence only while every process does. A break that the
-// database does not accept is recorded with a later heartbeat.
+// Health records whether this process answers all of Plivo's callbacks. Only while every
+// process does is Plivo's silence evidence for DOUBT_SILENCE. A break that the database
+// does not accept is recorded with a later heartbeat.
 type Health struct {
 	store   HealthStore
 	process uuid.UUID
@@ -51,7 +47,7 @@ type Health struct {
 }
 
 // NewHealth returns the health of a new process. Call Beat before the first callback can
-// arrive, and then at each HeartbeatInterval.
+// arrive, and then every few seconds; see maintenance.CallbackHeartbeat.
 func NewHealth(store HealthStore, process uuid.UUID, logger *slog.Logger) *Health {
 	return &Health{store: store, process: process, logger: logger}
 }
@@ -75,7 +71,7 @@ func (h *Health) Beat(ctx context.Context) error {
 }
 
 // Break records that a callback may have been missed: now if the database accepts it,
-// otherwise with the next beat that it accepts.
+// otherwise with the next heartbeat that it accepts.
 func (h *Health) Break(ctx context.Context) {
 	h.mu.Lock()
 	h.pending = true
@@ -96,9 +92,9 @@ func (h *Health) Break(ctx context.Context) {
 }
 
 // Middleware watches the answers to callbacks. It must be the outermost middleware, so
-// that no other one can answer unseen. Everything but a timely 2xx that the caller waited
-// for is a break. It is recorded before the answer is written, because Plivo repeats the
-// callback only a minute after it.
+// that it sees the answers of all others. Everything but a timely 2xx that the caller
+// waited for is a break. It is recorded before the answer is written: Plivo repeats the
+// callback only a minute later, and until then silence must not count as evidence.
 func (h *Health) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, Prefix+"/") {

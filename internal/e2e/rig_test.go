@@ -154,7 +154,7 @@ func (r *rig) startCallback() {
 	if err := health.Beat(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
-	go maintenance.Run(r.t.Context(), maintenance.Job{Name: "callback heartbeat", Interval: callback.HeartbeatInterval, Run: health.Beat}, logger)
+	go maintenance.Run(r.t.Context(), maintenance.CallbackHeartbeat(health.Beat), logger)
 	r.callback.Config.Handler = health.Middleware(r.breakable(callback.New(callback.Options{
 		Verifier: verifier, Reports: callback.Reports{Store: r.store, OnDuplicate: func() {}}, Inbox: r.store, Count: func(string) {}, Logger: logger,
 	})))
