@@ -72,13 +72,13 @@ var (
 	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Messages in doubt that wait for a person's decision.", nil, nil)
 	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while sending is paused because of an account error, by cause.", []string{"cause"}, nil)
 
-	silenceDoublesDesc = prometheus.NewDesc("postcard_doubt_silence_doubles_total", "Messages that DOUBT_SILENCE queued again although Plivo had accepted them.", nil, nil)
+	silenceRefutedDesc = prometheus.NewDesc("postcard_doubt_silence_refuted_total", "Messages that DOUBT_SILENCE queued again although Plivo had accepted them.", nil, nil)
 	silenceOffDesc     = prometheus.NewDesc("postcard_doubt_silence_off", "1 while DOUBT_SILENCE is off for 24 hours, because it was wrong.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (statsCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc, silenceDoublesDesc, silenceOffDesc} {
+	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc, silenceRefutedDesc, silenceOffDesc} {
 		out <- d
 	}
 }
@@ -112,7 +112,7 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 }
 
 func (c statsCollector) collectSilence(ctx context.Context, out chan<- prometheus.Metric) {
-	doubles, err := c.store.SilenceDoubles(ctx)
+	refuted, err := c.store.SilencesRefuted(ctx)
 	off, offErr := c.store.SilenceOff(ctx)
 	if err := errors.Join(err, offErr); err != nil {
 		c.logger.WarnContext(ctx, "could not read the state of DOUBT_SILENCE for metrics", slog.Any("error", err))
@@ -122,6 +122,6 @@ func (c statsCollector) collectSilence(ctx context.Context, out chan<- prometheu
 	if off > 0 {
 		isOff = 1
 	}
-	out <- prometheus.MustNewConstMetric(silenceDoublesDesc, prometheus.CounterValue, float64(doubles))
+	out <- prometheus.MustNewConstMetric(silenceRefutedDesc, prometheus.CounterValue, float64(refuted))
 	out <- prometheus.MustNewConstMetric(silenceOffDesc, prometheus.GaugeValue, isOff)
 }

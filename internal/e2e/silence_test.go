@@ -77,7 +77,7 @@ func (r *rig) evidence() int {
 
 // TestSilenceIsEvidence answers 500 for one message that Plivo does not have, and for one
 // that it has and does not report. Both are sent again; the late report of the second
-// shows the double, and switches the rule off.
+// shows the duplicate, and switches the rule off.
 func TestSilenceIsEvidence(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{VisibilityLag: unlisted})
@@ -107,8 +107,8 @@ func TestSilenceIsEvidence(t *testing.T) {
 	}
 	worker.awaitLog("DOUBT_SILENCE was wrong")
 	if _, body, err := get(t.Context(), worker.metrics+"/metrics"); err != nil ||
-		!strings.Contains(body, "postcard_doubt_silence_doubles_total 1") || !strings.Contains(body, "postcard_doubt_silence_off 1") {
-		t.Errorf("the metrics do not report the double (error %v)", err)
+		!strings.Contains(body, "postcard_doubt_silence_refuted_total 1") || !strings.Contains(body, "postcard_doubt_silence_off 1") {
+		t.Errorf("the metrics do not report that the rule was wrong (error %v)", err)
 	}
 	r.verify(silentOthers + 3)
 	third := r.inDoubt("+14165551902", plivosim.ServerError)

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// lostProcess is how long after its last heartbeat an api process that has
-	// disappeared may still refuse callbacks: cut off from the database, it looks like one
-	// that was stopped. Within this time the load balancer has noticed.
+	// lostProcess is how long after its last heartbeat an api process may still refuse
+	// callbacks: a process that is cut off from the database looks like a stopped one.
+	// After this time the load balancer has noticed.
 	lostProcess = 10 * time.Minute
 
 	// silenceOff is how long the rule stays off after it was wrong.
@@ -42,12 +42,12 @@ const callbacksUnbroken = `
 // the second in which the candidate started, and an attempt counts as ended with the end
 // of its second.
 //
-// A message whose answer was cut off has the reason malformed_response, and one of a lost
-// worker worker_lost, so plivo_server_error with status 500 or 503 is an answer that was
-// read whole.
+// The reason plivo_server_error shows that the answer was read whole: it would be
+// malformed_response if the answer had been cut off, and worker_lost if the worker had
+// died.
 //
-// Other messages between the same two numbers (mms.Doubt.PairAmbiguous) do not matter: a
-// report comes to the URL of one attempt, so its silence concerns no other.
+// Other messages between the same two numbers (mms.Doubt.PairAmbiguous) do not matter: each
+// attempt has a callback URL of its own.
 //
 // Parameters: $1 shortest and $2 longest silence in seconds, $3 attempts that a message
 // may have, $4 silenceOff, $5 limit, $8 maxMeasuredAttempts, $9 mms.SilenceFactor.
@@ -82,8 +82,8 @@ FROM candidate c, LATERAL (
 ) w
 WHERE (SELECT coalesce(sum(n), 0) FROM accepted) < $8`
 
-// Silences returns up to limit attempts, the oldest first, that silence may be evidence
-// about, with what was measured in their windows. It returns none while a callback may
+// Silences returns up to limit attempts, the oldest first, for which silence may be
+// evidence, with what was measured in their windows. It returns none while a callback may
 // have been missed, and while the rule is off because it was wrong.
 func (s *Store) Silences(ctx context.Context, p mms.SilencePolicy, limit int) ([]mms.Silence, error) {
 	var rows []struct {
@@ -113,8 +113,7 @@ func (s *Store) Silences(ctx context.Context, p mms.SilencePolicy, limit int) ([
 }
 
 // retrySilent queues a message again, once in its life. The outcome of the attempt stays
-// unknown, and its next check is left to be made: Plivo's list shows whether this was
-// right.
+// unknown, and its next check stays scheduled: Plivo's list shows whether this was right.
 const retrySilent = `
 WITH changed AS (
     UPDATE messages SET status = 'queued', reason = 'not_reported', held = false, next_attempt_at = now(), task_check_at = now(),
@@ -143,16 +142,16 @@ func (s *Store) RetrySilent(ctx context.Context, silence mms.Silence, p mms.Sile
 	return changed == 1, err
 }
 
-// refuteMissed marks what recordSubmitted has missed: when a message is queued again while
-// evidence about it waits for its lock, that statement does not see the row of
-// silence_retries.
+// refuteMissed marks what recordSubmitted has missed: it does not see the row of
+// silence_retries when retrySilent inserts it while recordSubmitted waits for the message's
+// lock.
 const refuteMissed = `
 UPDATE silence_retries r SET refuted_at = now() FROM attempts a
 WHERE r.refuted_at IS NULL AND r.retried_at > now() - interval '2 minutes'
   AND a.message_id = r.message_id AND a.ordinal = r.ordinal AND a.outcome = 'accepted'`
 
-// RefuteMissed completes the records of attempts that DOUBT_SILENCE took for not accepted.
-// Call it before SilenceOff, to decide.
+// RefuteMissed marks the retries that evidence has refuted without being able to mark them
+// itself. Call it before SilenceOff when a decision depends on the result.
 func (s *Store) RefuteMissed(ctx context.Context) error {
 	_, err := s.db.ExecContext(ctx, refuteMissed)
 	return wrapError(err, "recording that DOUBT_SILENCE was wrong")
@@ -169,14 +168,14 @@ func (s *Store) SilenceOff(ctx context.Context) (time.Duration, error) {
 	return max(0, seconds(off.Float64)), wrapError(err, "reading whether DOUBT_SILENCE is off")
 }
 
-const countSilenceDoubles = `SELECT count(*) FROM silence_retries WHERE refuted_at IS NOT NULL`
+const countSilencesRefuted = `SELECT count(*) FROM silence_retries WHERE refuted_at IS NOT NULL`
 
-// SilenceDoubles counts the attempts that DOUBT_SILENCE took for not accepted, and that
+// SilencesRefuted counts the attempts that DOUBT_SILENCE took for not accepted, and that
 // Plivo turned out to have accepted.
-func (s *Store) SilenceDoubles(ctx context.Context) (int, error) {
+func (s *Store) SilencesRefuted(ctx context.Context) (int, error) {
 	var n int
-	err := s.db.GetContext(ctx, &n, countSilenceDoubles)
-	return n, wrapError(err, "counting the doubles of DOUBT_SILENCE")
+	err := s.db.GetContext(ctx, &n, countSilencesRefuted)
+	return n, wrapError(err, "counting how often DOUBT_SILENCE was wrong")
 }
 
 const selectReportTimes = `

@@ -200,9 +200,9 @@ func TestSilentMessageIsQueuedAgainOnce(t *testing.T) {
 func TestRefutedSilence(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		resent  bool
-		refute  func(*postgres.Store, mms.AttemptRef) error
-		doubles int
+		resent bool
+		refute func(*postgres.Store, mms.AttemptRef) error
+		twice  int // messages that Plivo accepted twice
 	}{
 		"by a report": {true, func(s *postgres.Store, ref mms.AttemptRef) error {
 			_, err := s.RecordSubmitted(t.Context(), ref, mms.Verdict{PlivoUUID: "u-1"}, mms.EventSubmitted)
@@ -247,13 +247,13 @@ func TestRefutedSilence(t *testing.T) {
 			if off, err := store.SilenceOff(t.Context()); err != nil || off < 23*time.Hour || off > 24*time.Hour {
 				t.Errorf("SilenceOff: got %s, %v, want a day", off, err)
 			}
-			if n, err := store.SilenceDoubles(t.Context()); err != nil || n != 1 {
-				t.Errorf("SilenceDoubles: got %d, %v, want 1", n, err)
+			if n, err := store.SilencesRefuted(t.Context()); err != nil || n != 1 {
+				t.Errorf("SilencesRefuted: got %d, %v, want 1", n, err)
 			}
 			for what, want := range map[string]int{
 				"messages queued again by DOUBT_SILENCE":                            1,
-				"of these, messages that Plivo had after all":                       1,
-				"doubles by DOUBT_SILENCE":                                          tt.doubles,
+				"messages queued again by DOUBT_SILENCE that Plivo had accepted":    1,
+				"messages accepted more than once because of DOUBT_SILENCE":         tt.twice,
 				"messages accepted more than once without a resend in their events": 0,
 			} {
 				if got := finding(t, store, what); got != want {
