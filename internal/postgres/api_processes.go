@@ -7,18 +7,19 @@ import (
 	"github.com/google/uuid"
 )
 
-// lateBeat is the age of a heartbeat from which its process may have stopped for a
-// while: callbacks may have been missed.
+// lateBeat is the time without a heartbeat after which a process may have stopped for a
+// while, so that callbacks may have been missed.
 const lateBeat = 10 * time.Second
 
-// beatAPI lets a process begin with a break: it did not receive the callbacks before.
+// beatAPI records the first heartbeat of a process with a break, because it did not
+// receive earlier callbacks.
 const beatAPI = `
 INSERT INTO api_processes (id) VALUES ($1)
 ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp(),
     broken_at = CASE WHEN $2 OR api_processes.beat_at < clock_timestamp() - $3 * interval '1 second' THEN clock_timestamp() ELSE api_processes.broken_at END`
 
-// BeatAPI records that an api process is alive. A late beat counts as a break, like
-// broken: callbacks may have been missed.
+// BeatAPI records that an api process is alive. It records a break when broken is true or
+// the heartbeat is late: callbacks may have been missed.
 func (s *Store) BeatAPI(ctx context.Context, process uuid.UUID, broken bool) error {
 	_, err := s.db.ExecContext(ctx, beatAPI, process, broken, lateBeat.Seconds())
 	return wrapError(err, "recording a heartbeat of the api")

@@ -87,8 +87,8 @@ WITH target AS (
 // flight. Those are claimed alone. Parameters: $1 messages, $2 tokens, $3 lease in
 // seconds.
 //
-// It reads the given messages first and judges them afterwards. In one query level the
-// planner may read the whole queue by another index instead.
+// It reads the given messages first and applies the conditions afterwards. If both were in
+// one query level, the planner might read the whole queue by another index.
 const claimMessages = `
 WITH found AS (
     SELECT * FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) FOR UPDATE SKIP LOCKED

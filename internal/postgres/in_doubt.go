@@ -38,9 +38,8 @@ type doubtRow struct {
 	RetriedAt *time.Time `db:"retried_at"`
 }
 
-// InDoubt returns up to limit attempts in doubt, the oldest first. Those of held messages
-// are not among them. Those whose message was queued again because of silence are,
-// whatever its status is.
+// InDoubt returns up to limit attempts in doubt, the oldest first. It leaves out those of
+// held messages, but includes superseded attempts, whatever their message's status is.
 func (s *Store) InDoubt(ctx context.Context, limit int) ([]mms.Doubt, error) {
 	var rows []doubtRow
 	if err := s.db.SelectContext(ctx, &rows, selectInDoubt, limit); err != nil {
@@ -158,8 +157,8 @@ func (s *Store) RetryInDoubt(ctx context.Context, ref mms.AttemptRef) (bool, err
 	return changed == 1, err
 }
 
-// AdoptListed records the message in Plivo's list that must be the attempt's as evidence,
-// and applies the state that Plivo lists for it.
+// AdoptListed records as evidence that the listed message is the attempt's, and applies the
+// state that Plivo lists for it.
 func (s *Store) AdoptListed(ctx context.Context, ref mms.AttemptRef, found mms.Listed) (mms.SubmitResult, error) {
 	result, err := s.RecordSubmitted(ctx, ref, mms.Verdict{PlivoUUID: found.PlivoUUID}, mms.EventEvidenceFound)
 	if err != nil || result != mms.Adopted {

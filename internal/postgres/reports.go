@@ -35,9 +35,10 @@ func (s *Store) AttemptByToken(ctx context.Context, token string) (mms.AttemptRe
 // any order. A state unknown to Postcard ($3 is empty) leaves the status alone and is
 // recorded as an event once. An opt-out adds a suppression.
 //
-// The first report that arrives at the callback is timed, whatever it says and also when
-// it is about a duplicate: DOUBT_SILENCE measures with it how soon reports come. Counting
-// the rows of old locks the message before the attempt.
+// The time of the first report that arrives at the callback is recorded, whatever the
+// report says, and also for a duplicate: from these times DOUBT_SILENCE learns how soon
+// reports come. Counting the rows of old makes Postgres lock the message before the
+// attempt.
 const applyReport = `
 WITH old AS (
     SELECT id, status = ANY ($5) AS moves, $3 = '' AND NOT EXISTS (

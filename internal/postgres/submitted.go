@@ -16,11 +16,12 @@ import (
 // evidence is recorded as a duplicate.
 //
 // That Plivo accepted an attempt that started during a pause shows that the account
-// works, and ends the pause. That Plivo accepted an attempt which DOUBT_SILENCE took for
-// not accepted refutes the rule.
+// works, and ends the pause. When Plivo accepted an attempt that DOUBT_SILENCE took for
+// not accepted, the rule is refuted.
 //
-// Each join also has a condition "= ANY" on the table's key, so that the planner cannot
-// read the whole table first, which is cheaper as long as it believes the table is empty.
+// Each join also has a condition "= ANY" on the table's key. Without it the planner might
+// read the whole table first, which looks cheaper while it believes that the table is
+// empty.
 //
 // Parameters, one element per attempt: $1 message, $2 ordinal, $3 Plivo UUID, $4 HTTP
 // status, $5 API id, $6 event kind.
