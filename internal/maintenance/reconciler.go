@@ -41,11 +41,11 @@ type ListRateLimit interface {
 const (
 	failedCheckRetry = 20 * time.Second // after a check whose list could not be read
 	maxListOutage    = 15 * time.Minute // beyond DOUBT_WAIT; then a person decides
-	maxEarlyChecks   = 5                // open doubts; with more, Plivo's limit is kept for the pass
+	maxEarlyChecks   = 5                // open doubts; with more, no calls for single doubts: the pass needs Plivo's limit
 	minReadPages     = 10
 	maxReadPages     = 20              // of one read: a minute of Plivo's limit
 	maxOpenDoubts    = 5000            // that a check takes into account
-	passCheckPeriod  = 5 * time.Minute // for which a doubt that waits for the pass is not overdue
+	passCheckPeriod  = 5 * time.Minute // until a doubt that waits for the pass counts as overdue
 	passRetry        = 3 * time.Second // until more of the list can be read
 )
 
@@ -70,11 +70,11 @@ type reconciler struct {
 	onDuplicate func()
 	logger      *slog.Logger
 
-	unfiltered bool // Plivo's list has ignored a filter by number
+	unfiltered bool // Plivo's list seems to ignore filters by number
 }
 
-// run checks doubts until none is due. It keeps the lease meanwhile, so that what it
-// has read of the list serves for all of them.
+// run checks doubts until none is due. It keeps the lease meanwhile, so that all of them
+// are decided with what it has read of the list.
 func (r *reconciler) run(ctx context.Context) error {
 	doubts, err := r.store.InDoubt(ctx, batchSize)
 	if err != nil || !slices.ContainsFunc(doubts, r.isDue) {
@@ -98,11 +98,11 @@ func (r *reconciler) run(ctx context.Context) error {
 
 func (r *reconciler) isDue(d mms.Doubt) bool { return r.isSettled(d) || r.isEarly(d) }
 
-// isSettled reports whether Plivo's list is expected to be complete about the doubt.
+// isSettled reports whether Plivo lists the doubt's message by now, if it has it.
 func (r *reconciler) isSettled(d mms.Doubt) bool { return d.Age >= r.policy.Wait }
 
 // isEarly reports whether an early check of the doubt is due. A superseded attempt gets
-// none, since its message does not wait for the answer.
+// none, because its message does not wait for the result.
 func (r *reconciler) isEarly(d mms.Doubt) bool { return !r.isSettled(d) && d.Due && !d.Superseded() }
 
 // check makes one search of Plivo's list, the cheapest that decides something, and
@@ -135,12 +135,13 @@ func (r *reconciler) check(ctx context.Context, p *pass, doubts []mms.Doubt) err
 	}
 }
 
-// advance takes the pass one read further, for the doubts that it has not covered. A
-// read ends before the window of a doubt that is not settled, because what it reads
-// there would have to be read again when that doubt is.
+// advance takes the pass one read further, for the doubts that it has not covered. The
+// read ends where the window of the first unsettled doubt begins: pages in that window
+// would have to be read again once the doubt is settled.
 //
-// When that time has more pages than doubts, and too many to read, each doubt gets a
-// search by its numbers instead, although Plivo does not document such a filter.
+// When the joined windows have more pages than doubts, and more than one read may have,
+// each doubt gets a search by its numbers instead, although Plivo does not document such
+// a filter.
 func (r *reconciler) advance(ctx context.Context, p *pass, doubts, unread []mms.Doubt) error {
 	if due := filter(doubts, func(d mms.Doubt) bool { return d.Due }); len(due) > 0 {
 		if err := r.store.ScheduleChecks(ctx, refs(due), passCheckPeriod, ""); err != nil {
@@ -177,8 +178,9 @@ func (r *reconciler) advance(ctx context.Context, p *pass, doubts, unread []mms.
 	return r.decide(ctx, p, filter(unread, p.covers))
 }
 
-// shorten returns the end of a read of minReadPages to maxReadPages. Then little is lost
-// when a page cannot be read, and the first doubts need not wait for the last page.
+// shorten returns an earlier end, with which the read has minReadPages to maxReadPages.
+// Then little is lost when a page cannot be read, and the first doubts need not wait for
+// the last page.
 func (r *reconciler) shorten(ctx context.Context, from, to time.Time) (time.Time, error) {
 	for low, high := from, to; high.Sub(low) > time.Second; {
 		middle := low.Add(high.Sub(low) / 2)
@@ -197,7 +199,8 @@ func (r *reconciler) shorten(ctx context.Context, from, to time.Time) (time.Time
 	return to, nil
 }
 
-// search reads the list up to now, and decides on doubts whose windows that covers.
+// search reads the list up to now and decides on doubts. The query must cover their
+// windows.
 func (r *reconciler) search(ctx context.Context, p *pass, q mms.ListQuery, doubts []mms.Doubt) error {
 	if read, err := r.read(ctx, p, q, doubts); !read {
 		return err
@@ -217,8 +220,9 @@ func (r *reconciler) read(ctx context.Context, p *pass, q mms.ListQuery, doubts 
 	return true, nil
 }
 
-// searchByNumber reads the page that Plivo lists for the doubt's numbers. Unless Plivo
-// filters by them, one page is no evidence, and no such search is made again.
+// searchByNumber reads the page that Plivo lists for the doubt's numbers. When the page has
+// other numbers, or is not the only one, Plivo seems to ignore the filter: the page is no
+// evidence, and no such search is made again.
 func (r *reconciler) searchByNumber(ctx context.Context, p *pass, d mms.Doubt) error {
 	q := queryToNow(d)
 	q.Sender, q.Recipient = d.Sender, d.Recipient
@@ -238,8 +242,8 @@ func (r *reconciler) searchByNumber(ctx context.Context, p *pass, d mms.Doubt) e
 	return r.resolve(ctx, d, listed)
 }
 
-// postpone waits before the list is read again, after an error. It holds the doubts for
-// which that has lasted too long.
+// postpone waits after an error of Plivo's list. Before that it holds the doubts for which
+// the list has been unavailable for too long.
 func (r *reconciler) postpone(ctx context.Context, p *pass, doubts []mms.Doubt, cause error) error {
 	r.logger.WarnContext(ctx, "Plivo's list could not be read; doubts are checked again later", slog.Any("error", cause))
 	now := doubts[0].AsOf()
@@ -264,8 +268,8 @@ func (r *reconciler) postpone(ctx context.Context, p *pass, doubts []mms.Doubt, 
 	return sleep(ctx, failedCheckRetry)
 }
 
-// decide resolves doubts with what the pass has read. Reports may have shown meanwhile
-// to which attempts some of it belongs.
+// decide resolves doubts with what the pass has read, without the messages that reports
+// have since shown to be other attempts'.
 func (r *reconciler) decide(ctx context.Context, p *pass, doubts []mms.Doubt) error {
 	var err error
 	if p.listed, err = r.withoutKnown(ctx, p.listed); err != nil {
@@ -331,8 +335,8 @@ func (r *reconciler) withoutKnown(ctx context.Context, listed []mms.Listed) ([]m
 	}), nil
 }
 
-// resolve decides on a doubt. listed are the messages in its window that belong to no
-// other attempt, among others.
+// resolve decides on a doubt. listed has all messages in its window that belong to no
+// other attempt, and may have others.
 func (r *reconciler) resolve(ctx context.Context, d mms.Doubt, listed []mms.Listed) error {
 	matches := slices.DeleteFunc(slices.Clone(listed), func(l mms.Listed) bool { return !d.Matches(l) })
 	return r.apply(ctx, d, r.policy.Resolve(d, matches))
@@ -373,7 +377,8 @@ func (r *reconciler) adopt(ctx context.Context, d mms.Doubt, found mms.Listed) (
 	return result != mms.AlreadyKnown, err
 }
 
-// queryToNow covers the time from the doubt's window to now, with clocks that differ.
+// queryToNow covers the time from the start of the doubt's window to now, and allows for
+// clocks that differ.
 func queryToNow(d mms.Doubt) mms.ListQuery {
 	return mms.ListQuery{From: windowStart(d), To: d.AsOf().Add(mms.ListSkew)}
 }

@@ -38,15 +38,15 @@ type loadAttempt struct {
 // load is a store and a Plivo under load. It runs by the clock, which
 // testing/synctest makes a simulated one.
 type load struct {
-	mu        sync.Mutex
-	attempts  []*loadAttempt
-	known     map[string]bool // UUIDs that are recorded with an attempt
-	next      time.Time       // list call that the limit allows
-	failsFor  int             // calls of the list that fail first
-	unfilter  bool            // ignores filters by number
-	byUUID    bool            // orders the list by UUID instead of newest first
-	fullReads int             // pages read without a filter by number
-	byNumber  int             // pages read with one
+	mu            sync.Mutex
+	attempts      []*loadAttempt
+	known         map[string]bool // UUIDs that are recorded with an attempt
+	next          time.Time       // list call that the limit allows
+	failsFor      int             // calls of the list that fail first
+	ignoresFilter bool            // ignores filters by number
+	byUUID        bool            // orders the list by UUID instead of newest first
+	fullReads     int             // pages read without a filter by number
+	byNumber      int             // pages read with one
 }
 
 // add creates an attempt that starts in a while.
@@ -141,7 +141,7 @@ func (l *load) List(_ context.Context, q mms.ListQuery) ([]mms.Listed, bool, err
 		if a.listed == nil || a.visibleAt.After(time.Now()) || a.listed.At.Before(q.From) || a.listed.At.After(q.To) {
 			continue
 		}
-		if q.Recipient == "" || q.Recipient == a.recipient || l.unfilter {
+		if q.Recipient == "" || q.Recipient == a.recipient || l.ignoresFilter {
 			found = append(found, *a.listed)
 		}
 	}
@@ -378,12 +378,12 @@ func TestReconcilerWaitsForTheList(t *testing.T) {
 // show that Plivo ignores the filter.
 func TestReconcilerSearchesByNumberAmongManyMessages(t *testing.T) {
 	t.Parallel()
-	for _, unfilter := range []bool{false, true} {
-		t.Run(fmt.Sprintf("filter ignored %t", unfilter), func(t *testing.T) {
+	for _, ignoresFilter := range []bool{false, true} {
+		t.Run(fmt.Sprintf("filter ignored %t", ignoresFilter), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				const messages = 3 * maxReadPages * mms.ListPage
-				l := &load{known: map[string]bool{}, unfilter: unfilter}
+				l := &load{known: map[string]bool{}, ignoresFilter: ignoresFilter}
 				for i := range messages {
 					a := l.add(time.Duration(i)*50*time.Millisecond, time.Second)
 					a.list(a.started, 0)
@@ -392,10 +392,10 @@ func TestReconcilerSearchesByNumberAmongManyMessages(t *testing.T) {
 				doubt.inDoubt, doubt.listed = true, nil
 				l.run(t, 3*time.Minute)
 				l.wantEvidenceUsed(t)
-				if !unfilter && l.fullReads > 0 {
+				if !ignoresFilter && l.fullReads > 0 {
 					t.Errorf("got %d pages read by time, want 0", l.fullReads)
 				}
-				if unfilter && (l.byNumber != 1 || l.fullReads < messages/mms.ListPage || l.fullReads > messages/mms.ListPage+10) {
+				if ignoresFilter && (l.byNumber != 1 || l.fullReads < messages/mms.ListPage || l.fullReads > messages/mms.ListPage+10) {
 					t.Errorf("got %d pages by number and %d by time, want 1 and about %d", l.byNumber, l.fullReads, messages/mms.ListPage)
 				}
 			})

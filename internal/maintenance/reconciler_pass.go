@@ -10,15 +10,15 @@ import (
 // pass is what the holder of the reconciler's lease has read of Plivo's list by time.
 // Another holder reads again.
 //
-// A doubt may be decided when its whole window was read after it had lasted for wait,
-// within which Plivo lists what it has. A doubt of which that is not so yet can have a
-// window before what was read, when its attempt was in flight for long; that part is
-// then read again.
+// A doubt may be decided when its whole window was read after the doubt had lasted for
+// wait, the time within which Plivo lists what it has. The window of an attempt that was
+// in flight for long may begin in a part that was read earlier; that part is then read
+// again.
 type pass struct {
 	wait         time.Duration
 	reads        []listRead   // in the order in which they were made
 	listed       []mms.Listed // that belong to no known attempt
-	failingSince time.Time    // the first of the last reads, if they all failed
+	failingSince time.Time    // the first failure since the last successful read; zero: none
 }
 
 // listRead is a complete read of the list between two times.
@@ -57,8 +57,9 @@ func (p *pass) forget(open []mms.Doubt) {
 	p.listed = slices.DeleteFunc(p.listed, func(l mms.Listed) bool { return l.At.Before(from) })
 }
 
-// joinedWindows returns the end of the windows that overlap from a time on without a
-// gap, and of how many doubts they are. doubts are sorted.
+// joinedWindows joins the doubts' windows from a time on, up to the first gap between
+// them. It returns where the joined window ends, and of how many doubts it consists.
+// doubts are sorted.
 func joinedWindows(doubts []mms.Doubt, from time.Time) (to time.Time, n int) {
 	to = from
 	for _, d := range doubts {

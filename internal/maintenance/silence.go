@@ -8,10 +8,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// SilenceStore measures how long attempts in doubt have not been reported, and queues
+// SilenceStore measures how long Plivo has been silent about attempts in doubt, and queues
 // their messages again. RetrySilent reports false when the doubt was resolved before.
-// RefuteMissed completes what SilenceOff reads: for how long the rule stays off because it
-// was wrong.
+// SilenceOff returns for how long the rule stays off because it was wrong; RefuteMissed
+// brings that up to date.
 type SilenceStore interface {
 	RefuteMissed(ctx context.Context) error
 	SilenceOff(ctx context.Context) (time.Duration, error)
@@ -19,9 +19,8 @@ type SilenceStore interface {
 	RetrySilent(ctx context.Context, s mms.Silence, p mms.SilencePolicy) (bool, error)
 }
 
-// Silence returns the job that queues messages in doubt again whose silence shows that
-// Plivo does not have them (decision 7). It does nothing unless policy.After is set. Each
-// run measures once, so it does not run more often.
+// Silence returns the job that queues messages in doubt again when Plivo's silence shows
+// that it does not have them (decision 7). It does nothing unless policy.After is set.
 func Silence(store SilenceStore, policy mms.SilencePolicy, logger *slog.Logger) Job {
 	s := &silence{store: store, policy: policy, logger: logger}
 	return Job{Name: "silence", Interval: 5 * time.Second, Run: s.run}

@@ -42,18 +42,18 @@ type taskRelay struct {
 	store  TaskRelayStore
 	queue  TaskRelayQueue
 	logger *slog.Logger
-	skip   int // runs that check no tasks, because the queue is long
+	skip   int // how many of the next runs check no tasks, because the queue is long
 }
 
-// longQueueRuns is how many runs follow each other without a check of tasks while the
-// queue is long. Each check changes a message, which costs as much as claiming it.
-const longQueueRuns = 10
+// skippedRuns is how many runs check no tasks after one that found the queue long. Each
+// check updates a message, which costs as much as claiming it.
+const skippedRuns = 10
 
 // maxConcurrentChecks is how many tasks are checked at the same time.
 const maxConcurrentChecks = 16
 
 // run checks due messages until a full batch has no missing task: then the
-// queue is long, not broken, and the rest can wait for some runs. While the queue is
+// queue is long, not broken, and the next runs check nothing. While the queue is
 // unreachable, run takes no messages, so that all are still due when the queue
 // recovers. When the queue has lost its marker, all queued messages become due.
 func (r *taskRelay) run(ctx context.Context) error {
@@ -89,7 +89,7 @@ func (r *taskRelay) run(ctx context.Context) error {
 			return err
 		}
 		if missing == 0 {
-			r.skip = longQueueRuns
+			r.skip = skippedRuns
 			return nil
 		}
 	}

@@ -192,15 +192,15 @@ func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
 // A long queue is checked in every eleventh run, unless the marker is lost.
 func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
 	t.Parallel()
-	const runs = 2*longQueueRuns + 4
+	const runs = 2*skippedRuns + 4
 	page := slices.Repeat([]mms.TaskCheck{taskCheck(2, 0)}, batchSize)
 	store := &fakeTaskRelayStore{pages: slices.Repeat([][]mms.TaskCheck{page}, runs)}
 	queue := &fakeTaskQueue{states: map[string]mms.TaskState{"2:1": mms.TaskPresent}}
 	relay, _ := newTestTaskRelay(store, queue)
-	checks := []int{0, longQueueRuns + 1, longQueueRuns + 5} // the marker is lost before the last
+	checks := []int{0, skippedRuns + 1, skippedRuns + 5} // the marker is lost before the last
 	want := 0
 	for run := range runs {
-		queue.noMarker = run == longQueueRuns+5
+		queue.noMarker = run == skippedRuns+5
 		if slices.Contains(checks, run) {
 			want++
 		}
