@@ -19,7 +19,8 @@ type Doubt struct {
 }
 
 // Superseded reports whether the message was queued again although the doubt is
-// open. Evidence then shows a duplicate, and nothing else is to be decided.
+// open. Evidence can still show that Plivo has it; without evidence there is nothing to
+// decide.
 func (d Doubt) Superseded() bool { return !d.RetriedAt.IsZero() }
 
 // AsOf returns the database's time when the doubt was read from it.
@@ -63,10 +64,10 @@ func (d Doubt) Window() (from, to time.Time) {
 	return d.StartedAt.Add(-ListSkew), d.FinishedAt.Add(ListSkew)
 }
 
-// Matches reports whether the listed message can be the attempt's. A later one than
-// the window's can be too, because Plivo may have processed the request long after our
-// timeout, and no other message was sent between the two numbers meanwhile. That is not
-// so when the message itself was sent again.
+// Matches reports whether the listed message can be the attempt's. It may be later than
+// the window, because Plivo may have processed the request long after our timeout, and no
+// other message was sent between the two numbers meanwhile. For a superseded attempt this
+// does not hold: the message itself was sent again.
 func (d Doubt) Matches(l Listed) bool {
 	from, to := d.Window()
 	switch {

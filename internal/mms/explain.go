@@ -57,7 +57,7 @@ var reasonDescriptions = map[Reason]string{
 	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
 	ReasonAmbiguous:              "Plivo lists a message that could be this one, but it is not certain which message it belongs to.",
 	ReasonNotFound:               "Plivo still did not list the message when the waiting time ended.",
-	ReasonNotReported:            "Plivo answered with a server error and sent no report about the message, while it reported others soon.",
+	ReasonNotReported:            "Plivo answered with a server error and sent no report about the message, although it promptly reported others.",
 	ReasonUnresolved:             "Plivo did not say clearly whether it accepted the message, there is no evidence that it did, and no more attempts are allowed.",
 	ReasonDecidedSent:            "Marked as sent by a person.",
 	ReasonDecidedGiveUp:          "Given up by a person.",

@@ -32,9 +32,9 @@ const maxOwnAccountErrors = 2
 // Plivo's own rejections and attempts whose outcome stayed unknown count towards
 // MaxAttempts: while Plivo cannot be reached or the account has an error, the
 // message waits until it expires. A message whose last attempt ends unknown is in
-// doubt like any other; the store does not queue it again when no evidence is
-// found. An account error that keeps coming back to one message while others are accepted
-// is that message's own, and makes it fail.
+// doubt like any other, but the store does not queue it again when no evidence is
+// found. An account error that keeps coming back to one message while others are
+// accepted is that message's own, and makes it fail.
 func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 	switch v.Outcome {
 	case Accepted:
@@ -56,7 +56,7 @@ func (p RetryPolicy) Next(v Verdict, claim Claim) Transition {
 	}
 }
 
-// exhausted is why a message without another attempt failed. After an unknown
+// exhausted returns why a message without another attempt fails. After an unknown
 // outcome nobody can say that it was not sent.
 func exhausted(claim Claim) Reason {
 	if claim.UnknownOutcomes > 0 {

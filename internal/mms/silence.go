@@ -29,7 +29,7 @@ type Silence struct {
 type SilencePolicy struct {
 	After       time.Duration // the shortest silence that counts; 0: never
 	MaxAttempts int           // a message with as many counted attempts is not sent again
-	ListAfter   time.Duration // from an attempt's end until Plivo's list is asked about it all the same
+	ListAfter   time.Duration // from an attempt's end until Plivo's list is searched for it although its message was queued again
 }
 
 // The limits of what counts as evidence.
@@ -77,10 +77,10 @@ func (t ReportTimes) Advice() string {
 	if t.Reported > 0 {
 		measured += fmt.Sprintf(": 99 %% of them within %s, the slowest after %s", inTenths(t.P99), inTenths(t.Slowest))
 	}
-	return measured + ". " + t.verdict()
+	return measured + ". " + t.recommendation()
 }
 
-func (t ReportTimes) verdict() string {
+func (t ReportTimes) recommendation() string {
 	const no = "DOUBT_SILENCE cannot be used: "
 	value := roundUp(max(MinSilence, SilenceFactor*t.Slowest), 10*time.Second)
 	switch {
