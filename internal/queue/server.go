@@ -27,10 +27,10 @@ type ServerOptions struct {
 // wake-up was lost, or that asynqmon or another worker returned to its queue.
 const pollInterval = time.Second
 
-// delayedTaskCheckInterval is how often asynq looks for delayed tasks that are due.
+// delayedTaskCheckInterval is how often asynq checks for delayed tasks that are due.
 const delayedTaskCheckInterval = time.Second
 
-// taskCheckInterval is how long asynq rests on average after it found no task. It is
+// taskCheckInterval is how long asynq sleeps on average after it found no task. It is
 // short, because waitingClient does the waiting.
 const taskCheckInterval = time.Millisecond
 

@@ -12,7 +12,7 @@ import (
 // waitingClient is the Redis client of an asynq server. It makes asynq's polling
 // cheap: a queue that was found empty is polled again only after a wake-up, or
 // after the poll interval in case the wake-up was lost. While all queues are
-// empty, the dequeue waits, which asynq's processor does not notice.
+// empty, the dequeue waits; to asynq it looks like a slow call.
 //
 // Only the one goroutine of asynq that dequeues uses empty and expiry. It has no
 // call in flight while it waits, so no wake-up can lose a dequeued task. Its calls

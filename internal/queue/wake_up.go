@@ -25,7 +25,7 @@ type waker struct {
 	channel string
 
 	mu        sync.Mutex
-	requested bool // since the last one was sent
+	requested bool // a wake-up, since the last one was published
 	running   bool // a goroutine is publishing
 }
 
@@ -63,8 +63,8 @@ func (w *waker) publish() {
 	_ = w.redis.Publish(ctx, w.channel, "").Err()
 }
 
-// receiveWakeUps calls wake at each wake-up, and after each connection, because
-// wake-ups may have been missed, until stopped is closed.
+// receiveWakeUps calls wake at each wake-up, until stopped is closed. It also does so
+// after each connection, because wake-ups may have been missed before.
 func receiveWakeUps(c redis.UniversalClient, channel string, wake func(), stopped <-chan struct{}) {
 	subscription := c.Subscribe(context.Background(), channel)
 	defer subscription.Close()

@@ -115,7 +115,7 @@ func enqueueSilently(t *testing.T, c redis.UniversalClient, id uuid.UUID) {
 	}
 }
 
-// The seconds are counted in looks for delayed tasks: two of each queue.
+// The test counts seconds by asynq's checks for delayed tasks: two a second for each queue.
 func TestIdleServersSendFewCommands(t *testing.T) {
 	t.Parallel()
 	c := ownRedis(t)
@@ -127,8 +127,8 @@ func TestIdleServersSendFewCommands(t *testing.T) {
 		}
 		t.Cleanup(server.Stop)
 	}
-	const looksPerSecond, seconds, limit = 2 * 4, 3, 50
-	count := func() (looks, all int) {
+	const checksPerSecond, seconds, limit = 2 * 4, 3, 50
+	count := func() (checks, all int) {
 		counts := commands(t, c)
 		for name, n := range counts {
 			if name != "info" {
@@ -137,15 +137,15 @@ func TestIdleServersSendFewCommands(t *testing.T) {
 		}
 		return counts["zrangebyscore"], all
 	}
-	awaitLooks := func(n int) (looks, all int) {
-		testkit.Eventually(t, "the servers have looked for delayed tasks", func() bool {
-			looks, all = count()
-			return looks >= n
+	awaitChecks := func(n int) (checks, all int) {
+		testkit.Eventually(t, "the servers have checked for delayed tasks", func() bool {
+			checks, all = count()
+			return checks >= n
 		})
-		return looks, all
+		return checks, all
 	}
-	looks, before := awaitLooks(looksPerSecond)
-	_, after := awaitLooks(looks + seconds*looksPerSecond)
+	checks, before := awaitChecks(checksPerSecond)
+	_, after := awaitChecks(checks + seconds*checksPerSecond)
 	if got := after - before; got > seconds*limit {
 		t.Errorf("got %d commands in about %d s, want at most %d a second", got, seconds, limit)
 	}
