@@ -163,9 +163,9 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 // decision about a message must use the database's clock, because the clocks of
 // several machines differ.
 var readsClock = map[string]string{
-	"internal/callback/health.go":         "how long ago a break was recorded, by the monotonic clock",
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
-	"internal/groupcommit/groupcommit.go": "how long a commit took, and so how long the next batch is delayed",
+	"internal/callback/health.go":         "how long ago a break was recorded, by its monotonic clock",
+	"internal/groupcommit/groupcommit.go": "how long ago calls shared a batch, and so whether the next one is delayed",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/dispatcher.go":       "how long a call took",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",

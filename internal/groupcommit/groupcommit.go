@@ -1,7 +1,7 @@
 // Package groupcommit carries out concurrent calls in batches. A database statement
 // and its commit cost nearly the same for one row as for a hundred, so calls that
 // arrive while a statement runs are collected and carried out by the next one. A lone
-// call runs immediately.
+// call runs immediately; under load a batch waits for more calls if Options say so.
 //
 // The package decides when a batch starts and which calls are in it. It knows neither
 // SQL nor what the calls do.
@@ -17,8 +17,7 @@ import (
 const (
 	maxBatch = 128 // items in one batch
 
-	// loadedFor is for how long a Committer counts as loaded after a batch of several
-	// items.
+	// loadedFor is how long a Committer counts as loaded after a batch of several items.
 	loadedFor = 500 * time.Millisecond
 
 	// slowAfter is when the next batch stops waiting for a running commit, which may
@@ -33,8 +32,8 @@ type Options struct {
 	Timeout time.Duration // of one commit
 
 	// While the Committer is loaded, a batch starts when it has FullBatch items, at
-	// the latest after Delay. So batches are fewer and larger. It trades latency for
-	// throughput. With a FullBatch of 0 or 1 there is no delay.
+	// the latest after Delay. Batches are then fewer and larger, which trades latency
+	// for throughput. With a FullBatch of 0 or 1 there is no delay.
 	FullBatch int
 	Delay     time.Duration
 }
@@ -163,7 +162,7 @@ func (c *Committer[T]) commit(batch []*Item[T], commit CommitFunc[T]) bool {
 	return slow
 }
 
-// collect waits, under load, until a full batch is waiting.
+// collect waits, under load, until a full batch is waiting or the delay is over.
 func (c *Committer[T]) collect() {
 	c.mu.Lock()
 	select {
