@@ -35,8 +35,8 @@ INSERT INTO minimal_messages (id, sender, recipient, text, media)
 SELECT gen_random_uuid(), $1, '+1416' || (2000000 + i), 'Greetings from the coast', ARRAY['https://example.com/picture.jpg']
 FROM generate_series(1, $2::int) AS i RETURNING id`
 
-// minimal sends messages with the minimal worker, as dispatch does with ours. Neither
-// leaves the other rows for autovacuum to clean up.
+// minimal sends messages with the minimal worker, as dispatch does with ours. Each of them
+// starts without the other's rows, so that autovacuum does not clean them up meanwhile.
 func (s *stack) minimal(ctx context.Context, how sending) (c cost, err error) {
 	if err := s.prepare(ctx); err != nil {
 		return c, err

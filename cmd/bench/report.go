@@ -43,8 +43,8 @@ func (r *report) add(name string, value float64, unit, bar string) {
 	f.Verdict = judge(f.judged(), f.Bar)
 }
 
-// judged returns the value that must meet the bar: the median, or where a number must be
-// equal to the bar, as doubled messages to 0, the largest of all runs.
+// judged returns the value that must meet the bar: the median, or the largest of all runs
+// when the bar is a number that must be met exactly, like 0 messages sent twice.
 func (f *metric) judged() float64 {
 	if _, err := strconv.ParseFloat(f.Bar, 64); err == nil {
 		return slices.Max(f.Runs)

@@ -7,8 +7,8 @@ import (
 )
 
 // benchStatistics measures how much sending slows down when the planner's statistics are
-// those of empty tables, as at the start of the first burst. They are measured first, because
-// Postgres keeps statistics of columns that it has once gathered.
+// those of empty tables, as at the start of the first burst. That case is measured first,
+// because Postgres keeps the statistics of columns once it has gathered them.
 func benchStatistics(ctx context.Context, s *stack, r *report) error {
 	cells := []cell{{latency: 0, inFlight: 32, workers: 1}, {latency: 100 * time.Millisecond, inFlight: 32, workers: 1}}
 	perSecond := map[bool]map[cell]float64{true: {}, false: {}}
