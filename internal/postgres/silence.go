@@ -161,7 +161,7 @@ const selectSilenceOff = `
 SELECT extract(epoch FROM max(refuted_at) - now()) + $1 FROM silence_retries WHERE refuted_at > now() - $1 * interval '1 second'`
 
 // SilenceOff returns for how long DOUBT_SILENCE stays off, because Plivo turned out to
-// have accepted an attempt that the rule took for not accepted; 0 when it is not off.
+// have accepted an attempt that the rule treated as not accepted; 0 when it is not off.
 func (s *Store) SilenceOff(ctx context.Context) (time.Duration, error) {
 	var off sql.NullFloat64
 	err := s.db.GetContext(ctx, &off, selectSilenceOff, silenceOff.Seconds())
@@ -170,7 +170,7 @@ func (s *Store) SilenceOff(ctx context.Context) (time.Duration, error) {
 
 const countSilencesRefuted = `SELECT count(*) FROM silence_retries WHERE refuted_at IS NOT NULL`
 
-// SilencesRefuted counts the attempts that DOUBT_SILENCE took for not accepted, and that
+// SilencesRefuted counts the attempts that DOUBT_SILENCE treated as not accepted, and that
 // Plivo turned out to have accepted.
 func (s *Store) SilencesRefuted(ctx context.Context) (int, error) {
 	var n int

@@ -153,8 +153,8 @@ func TestSilenceIsEvidenceOnlyUnderAllConditions(t *testing.T) {
 	})
 }
 
-// TestSilentMessageIsQueuedAgainOnce uses the rule, and lets the message get in doubt
-// again.
+// TestSilentMessageIsQueuedAgainOnce applies the rule, and puts the message in doubt a
+// second time.
 func TestSilentMessageIsQueuedAgainOnce(t *testing.T) {
 	t.Parallel()
 	store, m, ref := silent(t)

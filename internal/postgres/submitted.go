@@ -16,7 +16,7 @@ import (
 // evidence is recorded as a duplicate.
 //
 // That Plivo accepted an attempt that started during a pause shows that the account
-// works, and ends the pause. When Plivo accepted an attempt that DOUBT_SILENCE took for
+// works, and ends the pause. When Plivo accepted an attempt that DOUBT_SILENCE treated as
 // not accepted, the rule is refuted.
 //
 // Each join also has a condition "= ANY" on the table's key. Without it the planner might
