@@ -45,7 +45,7 @@ const (
 	minReadPages     = 10
 	maxReadPages     = 20              // of one read: a minute of Plivo's limit
 	maxOpenDoubts    = 5000            // that a check takes into account
-	passCheckPeriod  = 5 * time.Minute // until a doubt that waits for the pass counts as overdue
+	passCheckPeriod  = 5 * time.Minute // until the next check of a doubt that waits for the pass; it must not count as overdue
 	passRetry        = 3 * time.Second // until more of the list can be read
 )
 

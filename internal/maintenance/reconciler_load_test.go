@@ -250,8 +250,8 @@ func (l *load) wantEvidenceUsed(t *testing.T) {
 }
 
 // TestReconcilerReadsEachPageOnce sends 20 messages a second for two minutes. A
-// fifth of the calls ends with a 500, of which Plivo has every other message, and
-// one in twenty answers is lost.
+// fifth of the calls ends with a 500, and Plivo has half of these messages. One in twenty
+// answers is lost.
 func TestReconcilerReadsEachPageOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
