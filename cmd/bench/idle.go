@@ -41,7 +41,7 @@ func benchIdle(ctx context.Context, s *stack, r *report) error {
 	return s.rest(ctx, r, worker)
 }
 
-// rest measures what an api and a worker cost that have nothing to do.
+// rest measures what an idle api and an idle worker cost.
 func (s *stack) rest(ctx context.Context, r *report, worker *process) error {
 	const untilAtRest, length = 2 * time.Second, 10 * time.Second
 	if err := pause(ctx, untilAtRest); err != nil {

@@ -43,8 +43,8 @@ func (r *rig) awaitReports(n int) {
 	})
 }
 
-// timePasses moves everything that DOUBT_SILENCE looks at 100 s into the past, except
-// heartbeats, which go on.
+// timePasses moves everything that DOUBT_SILENCE measures 100 s into the past, except the
+// heartbeats, which continue.
 func (r *rig) timePasses() {
 	r.t.Helper()
 	for _, statement := range []string{
