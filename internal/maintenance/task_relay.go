@@ -47,7 +47,7 @@ type taskRelay struct {
 
 // skippedRuns is how many runs check no tasks after one that found the queue long. Each
 // check updates a message, which costs as much as claiming it.
-const skippedRuns = 10
+const skippedRuns = 4
 
 // maxConcurrentChecks is how many tasks are checked at the same time.
 const maxConcurrentChecks = 16

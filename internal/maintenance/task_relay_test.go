@@ -189,7 +189,7 @@ func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
 	}
 }
 
-// A long queue is checked in every eleventh run, unless the marker is lost.
+// A long queue is checked only now and then, unless the marker is lost.
 func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
 	t.Parallel()
 	const runs = 2*skippedRuns + 4
