@@ -112,8 +112,12 @@ func (s *Store) Silences(ctx context.Context, p mms.SilencePolicy, limit int) ([
 	return silences, nil
 }
 
-// retrySilent queues a message again, once in its life. The outcome of the attempt stays
-// unknown, and its next check stays scheduled: Plivo's list shows whether this was right.
+// retrySilent queues a message again, once in its life, unless a callback may have been
+// missed since the silence was measured. The outcome of the attempt stays unknown, and its
+// next check stays scheduled: Plivo's list shows whether this was right.
+//
+// Parameters: $1 message, $2 ordinal, $3 ListAfter, $4 event detail, $5 silenceOff, and
+// those of callbacksUnbroken.
 const retrySilent = `
 WITH changed AS (
     UPDATE messages SET status = 'queued', reason = 'not_reported', held = false, next_attempt_at = now(), task_check_at = now(),
@@ -121,6 +125,7 @@ WITH changed AS (
     WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
       AND NOT EXISTS (SELECT FROM silence_retries WHERE message_id = $1)
       AND NOT EXISTS (SELECT FROM silence_retries WHERE refuted_at > now() - $5 * interval '1 second')
+      AND EXISTS (SELECT FROM attempts a WHERE a.message_id = $1 AND a.ordinal = $2 AND ` + callbacksUnbroken + `)
     RETURNING id, status, attempts
 ), attempt AS (
     UPDATE attempts a SET next_check_at = a.finished_at + $3 * interval '1 second'
@@ -134,11 +139,11 @@ WITH changed AS (
 SELECT id FROM changed, pg_notify('task_check', '')`
 
 // RetrySilent queues the message of a silent attempt again, with an event that names the
-// evidence. It reports false when the message is not in doubt any more, or held, or when
-// the rule was used for it before or is off.
+// evidence. It reports false when the message is not in doubt any more, or held, when the
+// rule was used for it before or is off, or when a callback may have been missed meanwhile.
 func (s *Store) RetrySilent(ctx context.Context, silence mms.Silence, p mms.SilencePolicy) (bool, error) {
 	changed, err := s.exec(ctx, "requeueing a silent message", retrySilent, silence.MessageID, silence.Ordinal,
-		p.ListAfter.Seconds(), silence.Description(), silenceOff.Seconds())
+		p.ListAfter.Seconds(), silence.Description(), silenceOff.Seconds(), lateBeat.Seconds(), lostProcess.Seconds())
 	return changed == 1, err
 }
 

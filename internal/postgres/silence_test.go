@@ -402,3 +402,22 @@ func TestReportTimes(t *testing.T) {
 		t.Errorf("empty: got %+v, %v, want zeros", got, err)
 	}
 }
+
+// TestRetrySilentLooksAtCallbacksAgain: between the measurement and the retry of the last
+// of many silences, seconds pass.
+func TestRetrySilentLooksAtCallbacksAgain(t *testing.T) {
+	t.Parallel()
+	store, _, _ := silent(t)
+	silences := evident(t, store, silencePolicy)
+	if len(silences) != 1 {
+		t.Fatalf("got %+v, want one silence", silences)
+	}
+	execute(t, store, `UPDATE api_processes SET broken_at = now()`)
+	if changed, err := store.RetrySilent(t.Context(), silences[0], silencePolicy); err != nil || changed {
+		t.Errorf("after a missed callback: got %t, %v, want false", changed, err)
+	}
+	execute(t, store, `UPDATE api_processes SET broken_at = now() - interval '1 hour'`)
+	if changed, err := store.RetrySilent(t.Context(), silences[0], silencePolicy); err != nil || !changed {
+		t.Errorf("unbroken: got %t, %v, want true", changed, err)
+	}
+}
