@@ -40,6 +40,7 @@ type ListRateLimit interface {
 
 const (
 	failedCheckRetry = 20 * time.Second // after a check whose list could not be read
+	maxPageFailures  = 5                // of one page after another of the same list was read
 	maxListOutage    = 15 * time.Minute // beyond DOUBT_WAIT; then a person decides
 	maxEarlyChecks   = 5                // open doubts; with more, no calls for single doubts: the pass needs Plivo's limit
 	minReadPages     = 10
@@ -287,19 +288,27 @@ func (r *reconciler) decide(ctx context.Context, p *pass, doubts []mms.Doubt) er
 //
 // It misses no message that Plivo lists when it starts, whatever the order of the list:
 // messages that are added meanwhile move others to later pages, so that they are read
-// twice, and Plivo removes none within weeks.
+// twice, and Plivo removes none within weeks. After the first page, a page that cannot be
+// read is tried again, so that a few errors among many pages do not cost the whole list.
 func ListAll(ctx context.Context, plivo Lister, limit ListRateLimit, q mms.ListQuery) ([]mms.Listed, error) {
 	var all []mms.Listed
-	for more := true; more; {
-		var page []mms.Listed
-		var err error
+	failures := 0 // of the page
+	for {
 		q.Offset = len(all)
-		if page, more, err = listPage(ctx, plivo, limit, q); err != nil {
-			return nil, err
+		page, more, err := listPage(ctx, plivo, limit, q)
+		if err != nil {
+			failures++
+			if len(all) == 0 || failures == maxPageFailures || ctx.Err() != nil {
+				return nil, err
+			}
+			continue
 		}
+		failures = 0
 		all = append(all, page...)
+		if !more {
+			return all, nil
+		}
 	}
-	return all, nil
 }
 
 func listPage(ctx context.Context, plivo Lister, limit ListRateLimit, q mms.ListQuery) ([]mms.Listed, bool, error) {

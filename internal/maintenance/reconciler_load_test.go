@@ -43,6 +43,7 @@ type load struct {
 	known         map[string]bool // UUIDs that are recorded with an attempt
 	next          time.Time       // list call that the limit allows
 	failsFor      int             // calls of the list that fail first
+	fails         func() bool     // whether the next call fails; nil: it does not
 	ignoresFilter bool            // ignores filters by number
 	byUUID        bool            // orders the list by UUID instead of newest first
 	fullReads     int             // pages read without a filter by number
@@ -127,8 +128,8 @@ func (l *load) ReserveListCall(context.Context) (time.Duration, error) {
 func (l *load) List(_ context.Context, q mms.ListQuery) ([]mms.Listed, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failsFor > 0 {
-		l.failsFor--
+	if l.failsFor > 0 || l.fails != nil && l.fails() {
+		l.failsFor = max(0, l.failsFor-1)
 		return nil, false, errors.New("too many requests")
 	}
 	if q.Recipient == "" {
@@ -315,6 +316,38 @@ func TestReconcilerNeverRetriesWhatPlivoLists(t *testing.T) {
 						accepted := a.started.Add(upTo(a.finished.Sub(a.started) + late))
 						a.list(accepted.Add(skew), 0)
 						a.visibleAt = accepted.Add(upTo(a.finished.Add(wait).Sub(accepted)))
+					}
+				}
+				l.run(t, wait)
+				l.wantEvidenceUsed(t)
+			})
+		})
+	}
+}
+
+// TestReconcilerReadsOnAfterAFailedPage lets three of ten calls of the list fail, as they
+// may while Plivo answers sends with errors. Attempts of lost workers are in flight for
+// long.
+func TestReconcilerReadsOnAfterAFailedPage(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const wait = 3 * time.Minute
+				random := rand.New(rand.NewPCG(seed, 0))
+				upTo := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d) + 1)) }
+				l := &load{known: map[string]bool{}, fails: func() bool { return random.IntN(10) < 3 }}
+				for i := range 3000 {
+					takes := upTo(time.Second)
+					if random.IntN(50) == 0 {
+						takes = 30*time.Second + upTo(90*time.Second)
+					}
+					a := l.add(time.Duration(i)*50*time.Millisecond, takes)
+					a.inDoubt = random.IntN(5) == 0
+					if random.IntN(2) == 0 {
+						a.list(a.started.Add(upTo(takes)), 0)
+						a.visibleAt = a.listed.At.Add(upTo(a.finished.Add(wait).Sub(a.listed.At)))
 					}
 				}
 				l.run(t, wait)
