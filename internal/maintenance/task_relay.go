@@ -13,10 +13,11 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// TaskRelayStore hands out queued messages whose task has to be checked.
+// TaskRelayStore hands out queued messages whose task has to be checked, or only
+// those that are known to have no task.
 type TaskRelayStore interface {
 	MakeAllTaskChecksDue(ctx context.Context) error
-	TakeForTaskCheck(ctx context.Context, limit int) ([]mms.TaskCheck, error)
+	TakeForTaskCheck(ctx context.Context, limit int, onlyWithoutTask bool) ([]mms.TaskCheck, error)
 	AdvanceTaskGeneration(ctx context.Context, t mms.Task) (bool, error)
 	RecordRequeued(ctx context.Context, ids []uuid.UUID) error
 }
@@ -42,10 +43,10 @@ type taskRelay struct {
 	store  TaskRelayStore
 	queue  TaskRelayQueue
 	logger *slog.Logger
-	skip   int // how many of the next runs check no tasks, because the queue is long
+	skip   int // how many of the next runs only take messages without a task, because the queue is long
 }
 
-// skippedRuns is how many runs check no tasks after one that found the queue long. Each
+// skippedRuns is how many runs check no existing tasks after one that found the queue long. Each
 // check updates a message, which costs as much as claiming it.
 const skippedRuns = 4
 
@@ -72,12 +73,10 @@ func (r *taskRelay) run(ctx context.Context) error {
 		}
 		r.skip = 0
 	}
-	if r.skip > 0 {
-		r.skip--
-		return nil
-	}
+	skipped := r.skip > 0
+	r.skip = max(0, r.skip-1)
 	for {
-		checks, err := r.store.TakeForTaskCheck(ctx, batchSize)
+		checks, err := r.store.TakeForTaskCheck(ctx, batchSize, skipped)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,8 @@ import (
 type fakeTaskRelayStore struct {
 	log         *callLog
 	pages       [][]mms.TaskCheck
-	messageLeft bool // the message is no longer queued when a new generation is needed
+	withoutTask []mms.TaskCheck // of messages known to have no task
+	messageLeft bool            // the message is no longer queued when a new generation is needed
 }
 
 func (s *fakeTaskRelayStore) MakeAllTaskChecksDue(context.Context) error {
@@ -25,7 +26,12 @@ func (s *fakeTaskRelayStore) MakeAllTaskChecksDue(context.Context) error {
 	return nil
 }
 
-func (s *fakeTaskRelayStore) TakeForTaskCheck(context.Context, int) ([]mms.TaskCheck, error) {
+func (s *fakeTaskRelayStore) TakeForTaskCheck(_ context.Context, _ int, onlyWithoutTask bool) ([]mms.TaskCheck, error) {
+	if onlyWithoutTask {
+		checks := s.withoutTask
+		s.withoutTask = nil
+		return checks, nil
+	}
 	if len(s.pages) == 0 {
 		return nil, nil
 	}
@@ -189,18 +195,22 @@ func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
 	}
 }
 
-// A long queue is checked only now and then, unless the marker is lost.
+// The tasks of a long queue are checked only now and then, unless the marker is lost. A
+// message that is known to have no task gets one in the next run.
 func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
 	t.Parallel()
 	const runs = 2*skippedRuns + 4
 	page := slices.Repeat([]mms.TaskCheck{taskCheck(2, 0)}, batchSize)
 	store := &fakeTaskRelayStore{pages: slices.Repeat([][]mms.TaskCheck{page}, runs)}
-	queue := &fakeTaskQueue{states: map[string]mms.TaskState{"2:1": mms.TaskPresent}}
-	relay, _ := newTestTaskRelay(store, queue)
+	queue := &fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskAdded, "2:1": mms.TaskPresent}}
+	relay, log := newTestTaskRelay(store, queue)
 	checks := []int{0, skippedRuns + 1, skippedRuns + 5} // the marker is lost before the last
 	want := 0
 	for run := range runs {
 		queue.noMarker = run == skippedRuns+5
+		if run == 1 {
+			store.withoutTask = []mms.TaskCheck{taskCheck(1, 0)}
+		}
 		if slices.Contains(checks, run) {
 			want++
 		}
@@ -210,5 +220,8 @@ func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
 		if taken := runs - len(store.pages); taken != want {
 			t.Errorf("got %d pages taken after run %d, want %d", taken, run, want)
 		}
+	}
+	if !slices.Contains(log.calls, "ensure 1:1 in 0s") {
+		t.Error("a message without a task was not given one, want one although the queue is long")
 	}
 }

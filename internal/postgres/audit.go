@@ -26,7 +26,8 @@ var checks = []check{
 	{"I1", "messages in a final status", `SELECT count(*) FROM messages WHERE final_at IS NOT NULL`, true},
 	{"I1", "messages held for a decision", `SELECT count(*) FROM messages WHERE held`, true},
 	{"I1", "queued messages whose task check is overdue", `
-		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '15 minutes'`, false},
+		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '15 minutes'
+		AND (task_check_at > '-infinity' OR updated_at < now() - interval '5 minutes')`, false},
 	{"I1", "scheduled messages that are overdue", `
 		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
 	{"I1", "parked messages of running batches", `

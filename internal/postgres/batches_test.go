@@ -220,7 +220,7 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 	if err := store.MakeAllTaskChecksDue(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if items, err := store.TakeForTaskCheck(t.Context(), 10); len(items) != 0 || err != nil {
+	if items, err := store.TakeForTaskCheck(t.Context(), 10, false); len(items) != 0 || err != nil {
 		t.Errorf("TakeForTaskCheck() = %v, %v, want no parked messages", items, err)
 	}
 	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); err != nil {

@@ -138,7 +138,7 @@ func (s *Store) Hold(ctx context.Context, ref mms.AttemptRef, reason mms.Reason)
 // retryInDoubt queues a message again. The outcome of the attempt stays unknown.
 const retryInDoubt = `
 WITH changed AS (
-    UPDATE messages SET status = 'queued', reason = 'not_found', held = false, next_attempt_at = now(), task_check_at = now(),
+    UPDATE messages SET status = 'queued', reason = 'not_found', held = false, next_attempt_at = now(), task_check_at = ` + noTask + `,
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
     WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
     RETURNING id, status, attempts
@@ -182,7 +182,7 @@ SELECT id FROM changed`
 
 const decideRetry = `
 WITH changed AS (
-    UPDATE messages SET status = 'queued', reason = 'decided_retry', held = false, next_attempt_at = now(), task_check_at = now(),
+    UPDATE messages SET status = 'queued', reason = 'decided_retry', held = false, next_attempt_at = now(), task_check_at = ` + noTask + `,
         expires_at = greatest(expires_at, now() + interval '3 hours'),
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
     WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held

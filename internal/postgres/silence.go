@@ -120,7 +120,7 @@ func (s *Store) Silences(ctx context.Context, p mms.SilencePolicy, limit int) ([
 // those of callbacksUnbroken.
 const retrySilent = `
 WITH changed AS (
-    UPDATE messages SET status = 'queued', reason = 'not_reported', held = false, next_attempt_at = now(), task_check_at = now(),
+    UPDATE messages SET status = 'queued', reason = 'not_reported', held = false, next_attempt_at = now(), task_check_at = ` + noTask + `,
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
     WHERE id = $1 AND attempts = $2 AND status = 'in_doubt' AND NOT held
       AND NOT EXISTS (SELECT FROM silence_retries WHERE message_id = $1)

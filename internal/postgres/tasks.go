@@ -13,6 +13,10 @@ import (
 // has its task. An idle worker claims it within milliseconds.
 const taskCheckGrace = "interval '10 seconds'"
 
+// noTask is the task check of a message that is known to have no task: the task relay
+// gives it one before it checks any other message, however long the queue is.
+const noTask = `'-infinity'`
+
 // taskRow is a task to enqueue.
 type taskRow struct {
 	ID         uuid.UUID `db:"id"`
@@ -40,19 +44,19 @@ func (s *Store) tasks(ctx context.Context, doing, query string, args ...any) ([]
 const takeForTaskCheck = `
 UPDATE messages SET task_check_at = now() + least(greatest(now() - created_at, interval '10 seconds'), interval '2 minutes')
 WHERE id IN (
-    SELECT id FROM messages WHERE task_check_at <= now() AND status = 'queued'
+    SELECT id FROM messages WHERE task_check_at <= CASE WHEN $2 THEN ` + noTask + ` ELSE now() END AND status = 'queued'
     ORDER BY task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id, task_generation, priority, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait`
 
 // TakeForTaskCheck returns up to limit queued messages that are due for a check of
-// their task, and schedules the next check of each.
-func (s *Store) TakeForTaskCheck(ctx context.Context, limit int) ([]mms.TaskCheck, error) {
+// their task, or only those known to have none, and schedules the next check of each.
+func (s *Store) TakeForTaskCheck(ctx context.Context, limit int, onlyWithoutTask bool) ([]mms.TaskCheck, error) {
 	var rows []struct {
 		taskRow
 		Wait float64 `db:"wait"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, takeForTaskCheck, limit); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, takeForTaskCheck, limit, onlyWithoutTask); err != nil {
 		return nil, wrapError(err, "taking messages for a task check")
 	}
 	checks := make([]mms.TaskCheck, len(rows))
