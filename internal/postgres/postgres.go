@@ -65,15 +65,18 @@ func Open(url string, maxConns int, timeout time.Duration) (*Store, error) {
 // How long calls wait, under load, for others to share a statement with. A claim
 // delays a call to Plivo; nothing waits for the record of a submitted message.
 const (
-	claimDelay  = 3 * time.Millisecond
+	claimDelay  = 2 * time.Millisecond
 	submitDelay = 50 * time.Millisecond
+
+	minFullClaim = 5 // claims; a statement for fewer costs each of them too much
 )
 
-// ExpectCalls prepares the store for a worker with up to n calls to Plivo in flight: its
-// claims and submitted messages wait a little for others, at most until half of the n
-// calls share a statement. It must be called before the store is used.
+// ExpectCalls prepares the store for a worker with up to n calls to Plivo in flight: under
+// load its claims and the records of its submitted messages wait a little for others, at
+// most until an eighth or half of n share a statement. It must be called before the store
+// is used.
 func (s *Store) ExpectCalls(n int) {
-	s.claiming = groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: claimDelay, FullBatch: n / 2})
+	s.claiming = groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: claimDelay, FullBatch: min(max(n/8, minFullClaim), n)})
 	s.submitting = groupcommit.New[submitCall](groupcommit.Options{Timeout: StatementTimeout, Delay: submitDelay, FullBatch: n / 2})
 }
 
