@@ -118,7 +118,7 @@ func TestSharedStatementsReadOnlyTheirMessages(t *testing.T) {
 				}
 			}
 			setRateLimit(t, store, 0)
-			for _, table := range []string{"messages", "attempts", "message_events"} {
+			for _, table := range []string{"messages", "attempts", "message_events", "suppressions", "batches"} {
 				exec(`ALTER TABLE ` + table + ` SET (autovacuum_enabled = false)`)
 			}
 			exec(`SET plan_cache_mode = force_generic_plan`)
@@ -133,6 +133,8 @@ WITH m AS (
 )
 INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, plivo_uuid)
 SELECT id, 1, 'token-of-message-' || id, '+14155550100', now(), now(), 'accepted', plivo_uuid FROM m`, owner)
+					exec(`INSERT INTO suppressions (sender, recipient, reason) SELECT '+14155550100', '+1416' || (2000000 + i), 'recipient' FROM generate_series(1, 20000) i`)
+					exec(`INSERT INTO batches (id, user_id, name, state) SELECT lpad(to_hex(i), 32, '0')::uuid, $1, '', 'canceled' FROM generate_series(1, 20000) i`, owner)
 				case insertQueued:
 					exec(`
 INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at)
