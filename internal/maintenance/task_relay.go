@@ -46,17 +46,19 @@ type taskRelay struct {
 	skip   int // how many of the next runs only take messages without a task, because the queue is long
 }
 
-// skippedRuns is how many runs check no existing tasks after one that found the queue long. Each
-// check updates a message, which costs as much as claiming it.
+// skippedRuns is how many runs check no tasks after one that found the queue long: they
+// only take messages that have none. Each check updates a message, which costs as much as
+// claiming it.
 const skippedRuns = 4
 
 // maxConcurrentChecks is how many tasks are checked at the same time.
 const maxConcurrentChecks = 16
 
 // run checks due messages until a full batch has no missing task: then the
-// queue is long, not broken, and the next runs check nothing. While the queue is
-// unreachable, run takes no messages, so that all are still due when the queue
-// recovers. When the queue has lost its marker, all queued messages become due.
+// queue is long, not broken, and the next runs only take messages that are known
+// to have no task. While the queue is unreachable, run takes no messages, so that
+// all are still due when the queue recovers. When the queue has lost its marker,
+// all queued messages become due.
 func (r *taskRelay) run(ctx context.Context) error {
 	hasMarker, err := r.queue.HasMarker(ctx)
 	if err != nil {
