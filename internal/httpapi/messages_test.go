@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"net/http"
@@ -318,5 +319,32 @@ func TestDisconnectIsNotLogged(t *testing.T) {
 	c.gone = true
 	if got := c.do("GET", "/api/messages", ""); got.status != 500 || strings.Contains(s.logs.String(), "level=ERROR") {
 		t.Errorf("got %d and the log:\n%s", got.status, s.logs)
+	}
+}
+
+func TestExportEscapesFormulas(t *testing.T) {
+	t.Parallel()
+	values := map[string]string{ // to the exported cell
+		"hello": "hello", "Total = 3": "Total = 3", "": "", "'quoted": "'quoted", "é": "é",
+		"=1+0": "'=1+0", "+1": "'+1", "-1": "'-1", "@SUM(1)": "'@SUM(1)", "\tx": "'\tx", "\rx": "'\rx", "\n=1": "'\n=1",
+		"＝1": "'＝1", "＋1": "'＋1", "－1": "'－1", "＠SUM(1)": "'＠SUM(1)",
+	}
+	for value, want := range values {
+		t.Run(value, func(t *testing.T) {
+			t.Parallel()
+			s := newSystem(t)
+			h := undelivered(s.users.users[0].ID)
+			h.Text, h.PlivoUUID, h.PlivoCode, h.Cost = value, value, value, value
+			s.messages.put(h)
+			rows, err := csv.NewReader(strings.NewReader(s.ada().do("GET", "/api/messages/export", "").body)).ReadAll()
+			if err != nil || len(rows) != 2 {
+				t.Fatalf("got %q, %v, want a header and a row", rows, err)
+			}
+			for i, column := range rows[0] {
+				if slices.Contains([]string{"text", "plivo_uuid", "plivo_code", "cost"}, column) && rows[1][i] != want {
+					t.Errorf("%s: got %q, want %q", column, rows[1][i], want)
+				}
+			}
+		})
 	}
 }
