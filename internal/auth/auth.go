@@ -92,16 +92,14 @@ func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) 
 // reveals whether the email is known.
 func (s *Service) Login(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	email = identity.NormalizeEmail(email)
-	if err := s.limit(ctx, loginPerAddress, network(clientIP)); err != nil {
-		return identity.Principal{}, err
-	}
-	if err := s.limit(ctx, loginPerAccount, email); err != nil {
-		return identity.Principal{}, err
-	}
 	user, err := s.userByEmail(ctx, email)
 	known := err == nil
 	if err != nil && !errors.Is(err, identity.ErrNoUser) {
 		return identity.Principal{}, fmt.Errorf("looking up a user: %w", err)
+	}
+	attempts, err := s.limitLogin(ctx, clientIP, email, s.knownBrowser(ctx, user))
+	if err != nil {
+		return identity.Principal{}, err
 	}
 	hash := user.PasswordHash
 	if !known {
@@ -114,7 +112,7 @@ func (s *Service) Login(ctx context.Context, clientIP, email, password string) (
 	if !known || !matches {
 		return identity.Principal{}, ErrInvalidCredentials
 	}
-	if err := s.throttle.Unthrottle(ctx, loginPerAccount.key(email)); err != nil {
+	if err := s.throttle.Unthrottle(ctx, attempts); err != nil {
 		return identity.Principal{}, err
 	}
 	return s.startSession(ctx, user)
@@ -137,6 +135,7 @@ func (s *Service) startSession(ctx context.Context, user identity.User) (identit
 	}
 	s.sessions.Put(ctx, userKey, user.ID.String())
 	s.sessions.Put(ctx, fingerprintKey, user.PasswordHash.Fingerprint())
+	s.rememberBrowser(ctx, user)
 	return user.Principal(), nil
 }
 
@@ -166,6 +165,7 @@ func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, er
 	sessions.ErrorFunc = endWith(onError)
 	return func(next http.Handler) http.Handler {
 		return guardResponse(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r = withExchange(w, r)
 			id, err := uuid.Parse(s.sessions.GetString(r.Context(), userKey))
 			if err != nil {
 				next.ServeHTTP(w, r)

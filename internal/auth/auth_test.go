@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/alexedwards/scs/v2"
@@ -67,10 +68,11 @@ func TestLoginLimits(t *testing.T) {
 		address func(i int) string
 		allowed int // attempts before the limit
 	}{
-		"one account from many addresses":     {sameAccount, eachAddress, 10},
+		"one account from one address":        {sameAccount, func(int) string { return "192.0.2.1" }, 10},
+		"one account from many addresses":     {sameAccount, eachAddress, 100},
 		"many accounts from one address":      {eachAccount, func(int) string { return "192.0.2.1" }, 60},
 		"many accounts from one IPv6 network": {eachAccount, func(i int) string { return fmt.Sprintf("2001:db8:1:2::%x", i) }, 60},
-		"unknown account from many addresses": {func(int) string { return "eve@example.com" }, eachAddress, 10},
+		"unknown account from many addresses": {func(int) string { return "eve@example.com" }, eachAddress, 100},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -84,6 +86,78 @@ func TestLoginLimits(t *testing.T) {
 			err := h.browser().loginFrom(c.address(c.allowed), c.email(c.allowed), adaPassword)
 			if want := (auth.TooManyAttemptsError{RetryAfter: throttledFor}); !errors.Is(err, want) {
 				t.Errorf("attempt beyond the limit: got %v, want %v even with the correct password", err, want)
+			}
+		})
+	}
+}
+
+// guess attempts to log in to Ada's account until no other browser may.
+func guess(t *testing.T, h *harness) {
+	t.Helper()
+	var err error
+	for i := 0; err == nil || errors.Is(err, auth.ErrInvalidCredentials); i++ {
+		if i > 200 {
+			t.Fatal("200 guesses were allowed")
+		}
+		err = h.browser().loginFrom(fmt.Sprintf("192.0.2.%d", i), adaEmail, "a guess")
+	}
+}
+
+func TestGuessersDoNotLockOutKnownBrowsers(t *testing.T) {
+	t.Parallel()
+	const guesserAddress = "192.0.2.0"
+	h := newHarness(t, true)
+	known := h.browser()
+	if err := known.login(adaEmail, adaPassword); err != nil {
+		t.Fatal(err)
+	}
+	if err := known.logout(); err != nil {
+		t.Fatal(err)
+	}
+	guess(t, h)
+	if err := known.loginFrom(guesserAddress, adaEmail, adaPassword); err != nil {
+		t.Errorf("a browser that logged in before: got %v, want no error", err)
+	}
+	if err := h.browser().loginFrom("198.51.100.1", adaEmail, adaPassword); !errors.Is(err, auth.TooManyAttemptsError{RetryAfter: throttledFor}) {
+		t.Errorf("a new browser: got %v, want too many attempts", err)
+	}
+	for range 10 {
+		if err := known.login(adaEmail, "a guess"); !errors.Is(err, auth.ErrInvalidCredentials) {
+			t.Fatalf("guess in a known browser: got %v, want %v", err, auth.ErrInvalidCredentials)
+		}
+	}
+	if err := known.login(adaEmail, adaPassword); !errors.Is(err, auth.TooManyAttemptsError{RetryAfter: throttledFor}) {
+		t.Errorf("after ten guesses in a known browser: got %v, want too many attempts", err)
+	}
+}
+
+func TestOnlyAnOwnCookieMakesABrowserKnown(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(h *harness, cookie *http.Cookie){
+		"the password has changed": func(h *harness, _ *http.Cookie) {
+			h.users.setHash(adaEmail, "$2a$04$QNVTgJ5Z0TsJpOgwgnTvaO3mB2bRFvYkkmxFtzWKPgZeFv0sGkUhW")
+		},
+		"another id":                 func(_ *harness, cookie *http.Cookie) { cookie.Value = "A" + cookie.Value },
+		"no signature":               func(_ *harness, cookie *http.Cookie) { cookie.Value, _, _ = strings.Cut(cookie.Value, ".") },
+		"a signature of an empty id": func(_ *harness, cookie *http.Cookie) { cookie.Value = "." + adaHash.Sign("") },
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, true)
+			b := h.browser()
+			if err := b.login(adaEmail, adaPassword); err != nil {
+				t.Fatal(err)
+			}
+			if len(b.others) != 1 {
+				t.Fatalf("got %d cookies beside the session's, want 1", len(b.others))
+			}
+			for _, cookie := range b.others {
+				change(h, cookie)
+			}
+			guess(t, h)
+			if err := b.loginFrom("198.51.100.1", adaEmail, adaPassword); !errors.Is(err, auth.TooManyAttemptsError{RetryAfter: throttledFor}) {
+				t.Errorf("got %v, want too many attempts", err)
 			}
 		})
 	}

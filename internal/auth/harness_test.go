@@ -188,20 +188,24 @@ func (h *harness) serve(w http.ResponseWriter, r *http.Request, handler http.Han
 // errorBody is the response body of onError.
 const errorBody = "sorry"
 
-// browser keeps the session's cookie between requests.
+// browser keeps cookies between requests.
 type browser struct {
 	harness *harness
-	cookie  *http.Cookie
+	cookie  *http.Cookie            // of the session
+	others  map[string]*http.Cookie // by name
 	last    *httptest.ResponseRecorder
 }
 
-func (h *harness) browser() *browser { return &browser{harness: h} }
+func (h *harness) browser() *browser { return &browser{harness: h, others: map[string]*http.Cookie{}} }
 
 // request runs do within a request of this browser, which then gets "done".
 func (b *browser) request(do func(ctx context.Context)) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	if b.cookie != nil {
 		r.AddCookie(b.cookie)
+	}
+	for _, cookie := range b.others {
+		r.AddCookie(cookie)
 	}
 	b.last = httptest.NewRecorder()
 	b.harness.serve(b.last, r, func(w http.ResponseWriter, r *http.Request) {
@@ -210,7 +214,11 @@ func (b *browser) request(do func(ctx context.Context)) {
 		_, _ = w.Write([]byte("done"))
 	})
 	for _, cookie := range b.last.Result().Cookies() {
-		b.cookie = cookie
+		if cookie.Name == "session" {
+			b.cookie = cookie
+		} else {
+			b.others[cookie.Name] = cookie
+		}
 	}
 }
 

@@ -31,15 +31,19 @@ type limit struct {
 	window time.Duration
 }
 
-// The limits per address allow for an office behind one address. The limit per
-// account stops those who guess one person's password from many addresses.
+// The limits per address allow for an office behind one address. A guesser is stopped by
+// the limit for one account from one address; the limit per account stops those who guess
+// from many addresses. Neither applies to a browser that has logged in to the account
+// before, which is counted alone: guessers cannot keep the owner out.
 var (
-	loginPerAddress  = limit{name: "login-address", max: 60, window: 15 * time.Minute}
-	loginPerAccount  = limit{name: "login-account", max: 10, window: 15 * time.Minute}
-	signupPerAddress = limit{name: "signup-address", max: 20, window: time.Hour}
+	loginPerAddress           = limit{name: "login-address", max: 60, window: 15 * time.Minute}
+	loginPerAccountAndAddress = limit{name: "login-account-address", max: 10, window: 15 * time.Minute}
+	loginPerAccount           = limit{name: "login-account", max: 100, window: 15 * time.Minute}
+	loginPerKnownBrowser      = limit{name: "login-browser", max: 10, window: 15 * time.Minute}
+	signupPerAddress          = limit{name: "signup-address", max: 20, window: time.Hour}
 )
 
-// key returns the throttle key of an account or address under this limit.
+// key returns the throttle key under this limit of an account, address or browser.
 func (l limit) key(subject string) [32]byte {
 	return sha256.Sum256([]byte(l.name + "\x00" + subject))
 }
@@ -67,4 +71,23 @@ func (s *Service) limit(ctx context.Context, l limit, subject string) error {
 		return TooManyAttemptsError{RetryAfter: wait}
 	}
 	return nil
+}
+
+// limitLogin counts an attempt to log in to an account under every limit that applies.
+// It returns the throttle key that a successful log-in resets. browser is the id of a
+// browser that is known to the account, or empty.
+func (s *Service) limitLogin(ctx context.Context, clientIP, email, browser string) (reset [32]byte, err error) {
+	if browser != "" {
+		subject := email + "\x00" + browser
+		return loginPerKnownBrowser.key(subject), s.limit(ctx, loginPerKnownBrowser, subject)
+	}
+	address := network(clientIP)
+	subject := email + "\x00" + address
+	if err := s.limit(ctx, loginPerAddress, address); err != nil {
+		return reset, err
+	}
+	if err := s.limit(ctx, loginPerAccountAndAddress, subject); err != nil {
+		return reset, err
+	}
+	return loginPerAccountAndAddress.key(subject), s.limit(ctx, loginPerAccount, email)
 }

@@ -17,9 +17,11 @@ func guardResponse(next http.Handler) http.Handler {
 	})
 }
 
-// endWith makes the response of onError the last thing that is written.
+// endWith makes the response of onError the last thing that is written. It sets no
+// cookies: nobody has logged in.
 func endWith(onError func(http.ResponseWriter, *http.Request, error)) func(http.ResponseWriter, *http.Request, error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
+		w.Header().Del("Set-Cookie")
 		onError(w, r, err)
 		if guard, ok := w.(*responseGuard); ok {
 			guard.closed = true

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -43,6 +44,13 @@ func HashPassword(password string) (PasswordHash, error) {
 func (h PasswordHash) Fingerprint() string {
 	sum := sha256.Sum256([]byte(h))
 	return hex.EncodeToString(sum[:8])
+}
+
+// Sign returns a signature (HMAC-SHA256, in hex) of the text with the hash as its key.
+func (h PasswordHash) Sign(text string) string {
+	mac := hmac.New(sha256.New, []byte(h))
+	_, _ = mac.Write([]byte(text)) // never fails
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // Matches reports whether the password is the hashed one. A password longer than
