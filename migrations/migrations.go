@@ -4,8 +4,8 @@ package migrations
 
 import "embed"
 
-// FS contains the files NNNN_name.sql in goose's format. Released files are never
-// edited: a change is a new file.
+// FS contains the files NNNN_name.sql in goose's format. They are never edited: a change
+// is a new file. sums.txt has the hash of each.
 //
 //go:embed *.sql
 var FS embed.FS
