@@ -18,7 +18,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// openStore connects to the configured database and migrates its schema.
+// openStore connects to the configured database, migrates its schema and checks it.
 func openStore(ctx context.Context) (*postgres.Store, error) {
 	vars, err := config.Environment()
 	if err != nil {
@@ -32,7 +32,11 @@ func openStore(ctx context.Context) (*postgres.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := postgres.Migrate(ctx, store.DB()); err != nil {
+	err = postgres.Migrate(ctx, store.DB())
+	if err == nil {
+		err = postgres.CheckSchema(ctx, store.DB())
+	}
+	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return store, nil

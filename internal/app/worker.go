@@ -223,7 +223,7 @@ func callbackURL(publicURL string) func(token string) string {
 	}
 }
 
-// openStore waits for the database, up to startTimeout, and migrates its schema.
+// openStore waits for the database, up to startTimeout, migrates its schema and checks it.
 func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logger) (*postgres.Store, error) {
 	store, err := postgres.Open(url, maxConns, postgres.StatementTimeout)
 	if err != nil {
@@ -247,7 +247,11 @@ func migrate(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(postgres.Migrate(ctx, store.DB()), store.Close())
+	err = postgres.Migrate(ctx, store.DB())
+	if err == nil {
+		err = postgres.CheckSchema(ctx, store.DB())
+	}
+	return errors.Join(err, store.Close())
 }
 
 // startTimeout limits how long a starting process waits for the database.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,3 +51,9 @@ const (
 	ProbeStatement    = probe
 	SilencesStatement = selectSilences
 )
+
+// SchemaFile returns what schema.txt must contain for the database's schema.
+func SchemaFile(ctx context.Context, db *sql.DB) (string, error) {
+	objects, err := readSchema(ctx, db)
+	return formatSchema(objects), err
+}

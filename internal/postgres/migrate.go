@@ -18,7 +18,8 @@ var ErrOldLayout = errors.New("this database has the layout of a version before 
 
 // Migrate applies the migrations that are missing. Several processes may call it at
 // once: a session lock lets one of them apply migrations while the others wait. It
-// returns ErrOldLayout, and changes nothing, for a database from before 0.1.0.
+// returns ErrOldLayout, and changes nothing, for a database from before 0.1.0. Call
+// CheckSchema afterwards: a migration that was applied once is not looked at again.
 func Migrate(ctx context.Context, db *sql.DB) error {
 	if err := checkLayout(ctx, db); err != nil {
 		return err
