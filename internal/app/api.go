@@ -107,7 +107,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		pages:     pages,
 		dashboard: dashboard,
 		ready: readyz(store.Pauses,
-			dependency{name: "postgres", ping: store.Ping, required: true},
+			dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
 			dependency{name: "redis", ping: tasks.Ping},
 		),
 		api: httpapi.New(httpapi.Options{

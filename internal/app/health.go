@@ -17,15 +17,43 @@ import (
 // dependency is a server that a process uses.
 type dependency struct {
 	name     string
-	ping     func(context.Context) error
-	required bool // whether the process is not ready without it
+	ping     func(context.Context) error // whether the process can use it
+	required bool                        // whether the process is not ready without it
 }
 
 // healthTimeout limits each check.
 const healthTimeout = 2 * time.Second
 
-// readyz returns a handler that responds with 200 if all required dependencies
-// respond, and with 503 otherwise. The body has the state of each dependency, and
+// healthInterval is how long the result of an expensive check is valid. Everybody can
+// ask the api for its readiness.
+const healthInterval = time.Second
+
+// atIntervals returns a check that repeats the last result of check for healthInterval.
+func atIntervals(check func(context.Context) error) func(context.Context) error {
+	var result error
+	var validUntil time.Time
+	running := make(chan struct{}, 1)
+	return func(ctx context.Context) error {
+		select {
+		case running <- struct{}{}:
+			defer func() { <-running }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if time.Now().Before(validUntil) {
+			return result
+		}
+		// The result is also for others, who may wait longer than this request.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
+		defer cancel()
+		result = check(ctx)
+		validUntil = time.Now().Add(healthInterval)
+		return result
+	}
+}
+
+// readyz returns a handler that responds with 200 if all required dependencies can be
+// used, and with 503 otherwise. The body has the state of each dependency, and
 // whether sending is paused; a pause does not make a process unready. The handler
 // needs no authentication, so it shows no errors.
 func readyz(pauses func(context.Context) ([]mms.Pause, error), dependencies ...dependency) http.HandlerFunc {

@@ -51,3 +51,31 @@ func TestReadyzReportsDependenciesAndPauses(t *testing.T) {
 		})
 	}
 }
+
+// TestChecksAreShared asks more often than the check may run.
+func TestChecksAreShared(t *testing.T) {
+	t.Parallel()
+	errDown := errors.New("down")
+	runs := 0
+	check := atIntervals(func(context.Context) error { runs++; return errDown })
+	for range 5 {
+		if err := check(t.Context()); !errors.Is(err, errDown) {
+			t.Errorf("got error %v, want that of the check", err)
+		}
+	}
+	if runs > 2 { // a slow machine may need longer than a second
+		t.Errorf("got %d runs, want one", runs)
+	}
+}
+
+// TestCanceledCheckIsNotShared has a client disconnect during a check.
+func TestCanceledCheckIsNotShared(t *testing.T) {
+	t.Parallel()
+	check := atIntervals(func(ctx context.Context) error { return ctx.Err() })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = check(ctx) // it may have been refused or run
+	if err := check(t.Context()); err != nil {
+		t.Errorf("after another client's disconnection: got error %v, want none", err)
+	}
+}

@@ -237,6 +237,10 @@ func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logge
 		closeLogged(logger, "the database", store.Close)
 		return nil, err
 	}
+	if err := await(ctx, "the database to be writable", logger, store.CheckWritable); err != nil {
+		closeLogged(logger, "the database", store.Close)
+		return nil, err
+	}
 	return store, nil
 }
 
@@ -287,7 +291,7 @@ func closeLogged(logger *slog.Logger, name string, close func() error) {
 // workerHealth requires both servers: a worker cannot send without either.
 func workerHealth(store *postgres.Store, tasks *queue.Client) http.HandlerFunc {
 	return readyz(store.Pauses,
-		dependency{name: "postgres", ping: store.Ping, required: true},
+		dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
 		dependency{name: "redis", ping: tasks.Ping, required: true},
 	)
 }

@@ -21,8 +21,9 @@ var (
 	// never held, or another person has decided.
 	ErrNotHeld = errors.New("the message is not held for a decision")
 
-	// ErrUnavailable says that the database cannot be reached. The change was
-	// not made, or its outcome is unknown.
+	// ErrUnavailable says that the database cannot be reached, or cannot carry out a
+	// change for now, for example because it is read-only; the errors that are an
+	// ErrUnavailable say why. The change was not made, or its outcome is unknown.
 	ErrUnavailable = errors.New("the database cannot be reached")
 )
 

@@ -5,7 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"net"
+	"math/rand/v2"
 	"time"
 
 	"github.com/lib/pq"
@@ -25,38 +25,93 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 		return nil, errors.New("opening the database: its URL cannot be parsed") // err may contain the password
 	}
 	config.BinaryParameters = true // one round trip instead of two for a statement that is not prepared
-	connector, err := pq.NewConnectorConfig(config)
-	if err != nil {
-		return nil, errors.New("opening the database: its URL cannot be used") // see above
-	}
+	limit := connectTimeout
 	setup := "SET jit = off; SET enable_seqscan = off"
 	if timeout > 0 {
-		connector.Dialer(timeoutDialer{dialer: net.Dialer{Timeout: dialTimeout}, timeout: timeout * 11 / 10})
+		limit = min(limit, timeout)
 		setup += fmt.Sprintf("; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d",
 			(timeout * 9 / 10).Milliseconds(), timeout.Milliseconds())
 	}
-	return sessionConnector{Connector: connector, setup: setup}, nil
+	if config.ConnectTimeout <= 0 {
+		config.ConnectTimeout = limit // for each host
+	}
+	return &connector{config: config, setup: setup, timeout: timeout * 11 / 10, peers: &peers{}}, nil
 }
 
-// sessionConnector runs setup on each new connection. Settings could also be
-// sent in the startup packet, but connection poolers refuse connections that do.
-type sessionConnector struct {
-	*pq.Connector
-	setup string
+// watchClient has the server notice within a minute that the process has gone: by
+// default it would keep the session, its locks and its place among max_connections for
+// two hours. A statement that runs for longer than two seconds looks for its client. A
+// query of pg_settings, not SET, because the settings have no effect, or are missing, on
+// some servers. The settings are not sent when connecting, because poolers refuse that.
+const watchClient = `
+SELECT set_config(s.name, w.value, false)
+FROM pg_settings s
+JOIN (VALUES ('tcp_keepalives_idle', '20'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3'),
+             ('tcp_user_timeout', '40000'), ('client_connection_check_interval', '2000')) AS w (name, value) ON w.name = s.name`
+
+// A connection is replaced after minConnLife to maxConnLife, even if it works: when an
+// address has moved to another server, or a balancer has got another one, connections to
+// the old server end without an error, and the server frees the memory that a session has
+// gathered. Lives differ so that connections opened together do not end together. They are
+// much longer than a connection takes to prepare its statements again.
+const (
+	minConnLife = 10 * time.Minute
+	maxConnLife = 15 * time.Minute
+)
+
+// connector implements driver.Connector. It runs setup on each new connection. Settings
+// could also be sent in the startup packet, but connection poolers refuse connections
+// that do.
+type connector struct {
+	config  pq.Config
+	setup   string
+	timeout time.Duration // for each read and write
+	peers   *peers
 }
+
+// Driver implements driver.Connector.
+func (c *connector) Driver() driver.Driver { return pq.Driver{} }
 
 // Connect implements driver.Connector.
-func (c sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	opened, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	execer, ok := conn.(driver.ExecerContext)
+	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout)
+	defer cancel()
+	if _, err := opened.ExecContext(ctx, c.setup, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("setting up a database connection: %w", err), opened.Close())
+	}
+	// A server that refuses these settings works without them.
+	if _, err := opened.ExecContext(ctx, watchClient, nil); err != nil && !opened.usable() {
+		return nil, errors.Join(fmt.Errorf("setting up a database connection: %w", err), opened.Close())
+	}
+	return opened, nil
+}
+
+// open connects and logs in.
+func (c *connector) open(ctx context.Context) (*conn, error) {
+	dialer := &dialer{timeout: c.timeout}
+	connector, err := pq.NewConnectorConfig(c.config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the database: %w", err)
+	}
+	connector.Dialer(dialer)
+	generation, doubt := c.peers.current()
+	stop := context.AfterFunc(ctx, dialer.interrupt)
+	defer stop()
+	opened, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, ok := opened.(driverConn)
 	if !ok {
-		return nil, errors.Join(errors.New("setting up a database connection: the driver cannot execute statements"), conn.Close())
+		return nil, errors.Join(fmt.Errorf("connecting to the database: the driver's %T is incomplete", opened), opened.Close())
 	}
-	if _, err := execer.ExecContext(ctx, c.setup, nil); err != nil {
-		return nil, errors.Join(fmt.Errorf("setting up a database connection: %w", err), conn.Close())
-	}
-	return conn, nil
+	life := minConnLife + rand.N(maxConnLife-minConnLife)
+	return &conn{
+		driverConn: all, link: dialer.established(), peers: c.peers,
+		generation: generation, doubt: doubt, retireAt: time.Now().Add(life),
+	}, nil
 }

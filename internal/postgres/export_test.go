@@ -57,3 +57,5 @@ func SchemaFile(ctx context.Context, db *sql.DB) (string, error) {
 	objects, err := readSchema(ctx, db)
 	return formatSchema(objects), err
 }
+// WrapError is what callers see of an error.
+var WrapError = wrapError

@@ -14,19 +14,13 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
 	"github.com/postcard-mms/postcard/internal/groupcommit"
-	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Store is a pool of connections to the database. It is safe for concurrent use.
@@ -44,7 +38,8 @@ const StatementTimeout = 15 * time.Second
 // Open returns a store on the database at the URL, with at most maxConns
 // connections. It does not connect yet: use Ping to see whether the database is
 // up. A statement that takes longer than timeout fails with mms.ErrUnavailable;
-// 0 means no limit, for migrations and audits.
+// 0 means no limit, for migrations and audits. Whatever the timeout, each statement
+// ends at the deadline of its context.
 func Open(url string, maxConns int, timeout time.Duration) (*Store, error) {
 	connector, err := newConnector(url, timeout)
 	if err != nil {
@@ -88,7 +83,22 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // Ping returns nil when the database answers.
 func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := s.db.withTimeout(ctx)
+	defer cancel()
 	return wrapError(s.db.PingContext(ctx), "pinging the database")
+}
+
+// provesWrite changes one row, of its own. Only a write shows that the database is not
+// read-only, not a standby, has room on its disk, and commits.
+const provesWrite = `
+INSERT INTO leases (name, holder, expires_at) VALUES ('write check', gen_random_uuid(), now())
+ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at`
+
+// CheckWritable returns nil when this pool can commit a write. A check writes about
+// 200 bytes of WAL.
+func (s *Store) CheckWritable(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, provesWrite)
+	return wrapError(err, "checking that the database is writable")
 }
 
 // Now returns the database's time. All due times and leases are measured by this clock.
@@ -96,42 +106,6 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time
 	err := s.db.GetContext(ctx, &now, `SELECT now()`)
 	return now, wrapError(err, "reading the database's time")
-}
-
-// wrapError adds what was being done to err, and mms.ErrUnavailable when the
-// database could not be reached or gave up.
-func wrapError(err error, doing string) error {
-	switch {
-	case err == nil:
-		return nil
-	case isUnavailable(err):
-		return fmt.Errorf("%s: %w: %w", doing, mms.ErrUnavailable, err)
-	default:
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-}
-
-// isUnavailable reports whether err is a lost connection or one of these
-// SQLSTATE classes: 08 connection exception, 25P03 idle in transaction for too
-// long, 40 transaction rollback (deadlock, serialization), 53 insufficient
-// resources, 57 operator intervention (statement timeout, shutdown, startup).
-func isUnavailable(err error) bool {
-	var netErr net.Error
-	if errors.As(err, &netErr) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
-	var pqErr *pq.Error
-	if !errors.As(err, &pqErr) {
-		return false
-	}
-	state := pqErr.SQLState()
-	for _, class := range []string{"08", "25P03", "40", "53", "57"} {
-		if strings.HasPrefix(state, class) {
-			return true
-		}
-	}
-	return false
 }
 
 // isCanceled reports whether the database canceled the statement, because of its

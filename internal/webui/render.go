@@ -138,7 +138,7 @@ func (p *Pages) renderError(w http.ResponseWriter, r *http.Request, status int, 
 // Texts of errors that are not the user's.
 const (
 	internalErrorText = "An internal error occurred. Please try again."
-	unavailableText   = "Postcard cannot reach its database at the moment. Please try again in a minute."
+	unavailableText   = "Postcard cannot use its database at the moment. Please try again in a minute."
 )
 
 // NotFound answers 404. It does not tell a missing object from another user's.
