@@ -171,6 +171,7 @@ var readsClock = map[string]string{
 	"internal/app/health.go":              "how long the result of a health check is valid",
 	"internal/postgres/conn.go":           "how long connections are used",
 	"internal/postgres/connector.go":      "how long connections are used",
+	"internal/postgres/job_leases.go":     "how long ago a lease was renewed, by its monotonic clock",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",
 	"internal/httpapi/stream.go":          "how long a client may take to read",
 	"internal/httpapi/upload.go":          "how long a client may take to write",

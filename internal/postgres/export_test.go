@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"github.com/postcard-mms/postcard/internal/groupcommit"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -59,3 +60,12 @@ func SchemaFile(ctx context.Context, db *sql.DB) (string, error) {
 }
 // WrapError is what callers see of an error.
 var WrapError = wrapError
+
+// OpenListener opens a connection as Listen does.
+func OpenListener(url string) (*pq.ListenerConn, error) {
+	conn, err := (&listener{url: url, channel: TaskCheckChannel}).open()
+	if err != nil {
+		return nil, err
+	}
+	return conn.ListenerConn, nil
+}

@@ -9,8 +9,10 @@ import (
 )
 
 // A lease is renewed while its work runs, and expires soon after its process is killed
-// or stopped. A session-level advisory lock would not do: a stopped process would hold
-// it for as long as it is stopped.
+// or stopped, or cut off from the database. A session-level advisory lock would not do: a
+// stopped process would hold it for as long as it is stopped, and one that is cut off
+// until the server notices. Only migrations hold one; there the next process waits for
+// two minutes, which is longer than the server needs (see watchClient).
 const (
 	jobLeaseDuration = 12 * time.Second
 	jobLeaseRenewal  = 3 * time.Second
@@ -24,12 +26,15 @@ RETURNING name`
 
 const releaseLease = `DELETE FROM leases WHERE name = $1 AND holder = $2`
 
-var errLeaseLost = errors.New("another process has taken the lease")
+var errLeaseLost = errors.New("the lease is lost: another process has it, or it could not be renewed")
 
 // WithLease calls work while it holds the lease of that name. It does nothing when
-// another process holds the lease. The context of work ends when the lease is lost.
+// another process holds the lease. The context of work ends when the lease is lost, or
+// could not be renewed before it expired.
 func (s *Store) WithLease(ctx context.Context, name string, work func(context.Context) error) error {
 	holder := uuid.New()
+	expiry := time.NewTimer(jobLeaseDuration) // started before the lease: it ends before the lease does
+	defer expiry.Stop()
 	acquired, err := s.acquireLease(ctx, name, holder)
 	if err != nil || !acquired {
 		return err
@@ -38,7 +43,7 @@ func (s *Store) WithLease(ctx context.Context, name string, work func(context.Co
 	renewalEnded := make(chan struct{})
 	go func() {
 		defer close(renewalEnded)
-		s.renewLease(workCtx, name, holder, cancel)
+		s.renewLease(workCtx, name, holder, expiry, cancel)
 	}()
 	err = work(workCtx)
 	cancel(nil)
@@ -54,21 +59,36 @@ func (s *Store) acquireLease(ctx context.Context, name string, holder uuid.UUID)
 	return len(names) == 1, wrapError(err, "acquiring a lease")
 }
 
-// renewLease renews a lease until ctx ends, and cancels the work when the lease is lost.
-// It goes on after an error: while the database is unavailable, no other process can
-// acquire the lease either.
-func (s *Store) renewLease(ctx context.Context, name string, holder uuid.UUID, cancel context.CancelCauseFunc) {
+// renewLease renews a lease until ctx ends, and cancels the work when the lease is lost or
+// expiry fires. It goes on after an error: the database may be back before the lease
+// expires. When only this process is cut off from it, others acquire the lease then.
+func (s *Store) renewLease(ctx context.Context, name string, holder uuid.UUID, expiry *time.Timer, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(jobLeaseRenewal)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
+		case <-expiry.C:
+			cancel(errLeaseLost)
+			return
 		case <-ctx.Done():
 			return
 		}
-		if acquired, err := s.acquireLease(ctx, name, holder); err == nil && !acquired {
+		started := time.Now()
+		acquired, err := s.tryRenewal(ctx, name, holder)
+		switch {
+		case err == nil && !acquired:
 			cancel(errLeaseLost)
 			return
+		case err == nil:
+			expiry.Reset(jobLeaseDuration - time.Since(started))
 		}
 	}
+}
+
+// tryRenewal renews a lease, within the time until the next try.
+func (s *Store) tryRenewal(ctx context.Context, name string, holder uuid.UUID) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, jobLeaseRenewal)
+	defer cancel()
+	return s.acquireLease(ctx, name, holder)
 }

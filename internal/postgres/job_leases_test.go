@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
@@ -52,5 +53,27 @@ func TestExpiredLeaseIsTakenOver(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLeaseOfCutOffProcess cuts a process off from the database. Its work must be canceled:
+// another process takes the lease when it has expired.
+func TestLeaseOfCutOffProcess(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	proxy := testkit.StartProxy(t, hostOf(t, database))
+	store, err := postgres.Open(proxy.URL(t, database), 2, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	err = store.WithLease(t.Context(), "work", func(cutOff context.Context) error {
+		proxy.Lose()
+		<-cutOff.Done()
+		proxy.Heal()
+		return context.Cause(cutOff)
+	})
+	if err == nil {
+		t.Error("got no error, want that the lease is lost")
 	}
 }

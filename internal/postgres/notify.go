@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -21,6 +23,11 @@ const (
 const (
 	listenRetryMin = 100 * time.Millisecond
 	listenRetryMax = 10 * time.Second
+
+	// A connection on which nobody notifies is silent, also when the server has vanished.
+	// It is checked at this interval, and given up when the server does not answer.
+	listenCheckInterval = 15 * time.Second
+	listenTimeout       = 5 * time.Second
 )
 
 // Listen returns a channel that receives the payload of each notification, and ""
@@ -28,36 +35,171 @@ const (
 // until ctx ends. Each call uses a connection of its own, so a slow receiver delays
 // nobody else.
 func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-chan string, error) {
-	listener := pq.NewListener(url, listenRetryMin, listenRetryMax, func(_ pq.ListenerEventType, err error) {
-		if err != nil {
-			logger.WarnContext(ctx, "listening to the database was interrupted", slog.Any("error", err))
-		}
-	})
-	if err := listener.Listen(channel); err != nil {
-		listener.Close()
+	l := listener{url: url, channel: channel, logger: logger, payloads: make(chan string, 1)}
+	if err := l.limitConnecting(); err != nil {
+		return nil, err
+	}
+	first, err := l.connect(ctx)
+	if err != nil {
 		return nil, wrapError(err, "listening to the database")
 	}
-	payloads := make(chan string, 1)
+	go l.run(ctx, first)
+	return l.payloads, nil
+}
+
+// listener listens to one channel, on one connection after the other.
+type listener struct {
+	url      string
+	channel  string
+	logger   *slog.Logger
+	payloads chan string
+}
+
+// limitConnecting adds a time limit to the URL, which may also be a list of parameters,
+// unless it has one: the driver's listener takes no context.
+func (l *listener) limitConnecting() error {
+	config, err := pq.NewConfig(l.url)
+	if err != nil {
+		return errors.New("listening to the database: its URL cannot be parsed") // err may contain the password
+	}
+	if config.ConnectTimeout > 0 {
+		return nil
+	}
+	separator := " "
+	if strings.HasPrefix(l.url, "postgres://") || strings.HasPrefix(l.url, "postgresql://") {
+		separator = "?"
+		if strings.Contains(l.url, "?") {
+			separator = "&"
+		}
+	}
+	l.url += fmt.Sprintf("%sconnect_timeout=%d", separator, int(listenTimeout.Seconds()))
+	return nil
+}
+
+// listenConn is a connection that listens. notifications is closed when the connection
+// is lost.
+type listenConn struct {
+	*pq.ListenerConn
+	notifications chan *pq.Notification
+}
+
+// connect retries until it listens or ctx ends. An error that will not pass is returned.
+func (l *listener) connect(ctx context.Context) (*listenConn, error) {
+	for delay := listenRetryMin; ; delay = min(2*delay, listenRetryMax) {
+		conn, err := l.open()
+		if err == nil || !isUnavailable(err) {
+			return conn, err
+		}
+		l.logger.WarnContext(ctx, "listening to the database was interrupted", slog.Any("error", err))
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (l *listener) open() (*listenConn, error) {
+	notifications := make(chan *pq.Notification, 32)
+	opened, err := pq.NewListenerConn(l.url, notifications)
+	if err != nil {
+		return nil, err
+	}
+	conn := &listenConn{ListenerConn: opened, notifications: notifications}
+	// A server that refuses these settings works without them.
+	if err := conn.exec(watchClient); err != nil && conn.exec("") != nil {
+		conn.abandon()
+		return nil, err
+	}
+	if err := conn.exec("LISTEN " + pq.QuoteIdentifier(l.channel)); err != nil {
+		conn.abandon()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// exec closes the connection when the server does not answer in time.
+func (c *listenConn) exec(statement string) error {
+	timeout := time.AfterFunc(listenTimeout, func() { c.Close() })
+	defer timeout.Stop()
+	_, err := c.ExecSimpleQuery(statement)
+	return err
+}
+
+// abandon closes the connection. The driver blocks until the last notifications are
+// received.
+func (c *listenConn) abandon() {
+	c.Close()
 	go func() {
-		defer listener.Close()
-		for {
-			payload := ""
-			select {
-			case n := <-listener.Notify:
-				if n != nil { // nil after a reconnection
-					payload = n.Extra
-				}
-			case <-ctx.Done():
+		for range c.notifications {
+		}
+	}()
+}
+
+// run forwards notifications until ctx ends.
+func (l *listener) run(ctx context.Context, conn *listenConn) {
+	for {
+		l.forward(ctx, conn)
+		conn.abandon()
+		if ctx.Err() != nil {
+			return
+		}
+		l.logger.WarnContext(ctx, "listening to the database was interrupted")
+		var err error
+		for conn, err = l.connect(ctx); err != nil; conn, err = l.connect(ctx) {
+			if ctx.Err() != nil {
 				return
 			}
+			l.logger.ErrorContext(ctx, "listening to the database failed", slog.Any("error", err))
 			select {
-			case payloads <- payload:
+			case <-time.After(listenRetryMax):
 			case <-ctx.Done():
 				return
 			}
 		}
-	}()
-	return payloads, nil
+		l.send(ctx, "")
+	}
+}
+
+// forward forwards notifications until the connection is lost or ctx ends.
+func (l *listener) forward(ctx context.Context, conn *listenConn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go conn.check(ctx)
+	for {
+		select {
+		case n, open := <-conn.notifications:
+			if !open {
+				return
+			}
+			l.send(ctx, n.Extra)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// check closes the connection when the server does not answer, until ctx ends.
+func (c *listenConn) check(ctx context.Context) {
+	ticker := time.NewTicker(listenCheckInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if c.exec("") != nil {
+			return
+		}
+	}
+}
+
+func (l *listener) send(ctx context.Context, payload string) {
+	select {
+	case l.payloads <- payload:
+	case <-ctx.Done():
+	}
 }
 
 // changeNotifier collects the ids of messages that this process has changed, and

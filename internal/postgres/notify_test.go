@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -98,5 +99,66 @@ func TestChangesAreNotified(t *testing.T) {
 	versions, err := store.Versions(t.Context(), []uuid.UUID{second.ID, uuid.New()})
 	if diff := cmp.Diff(map[uuid.UUID]int64{second.ID: 4}, versions); diff != "" || err != nil {
 		t.Errorf("Versions() (-want +got):\n%s%v", diff, err)
+	}
+}
+
+// notify notifies and reports whether the listener receives it, for a condition.
+func notify(t *testing.T, database string, notifications <-chan string) bool {
+	t.Helper()
+	mustExec(t, operator(t, database), `SELECT pg_notify('task_check', 'x')`)
+	select {
+	case payload := <-notifications:
+		return payload == "x"
+	default:
+		return false
+	}
+}
+
+// TestListenAgain ends the connection of a listener, and then loses its packets, which
+// no end notices by itself. The listener must be told that it may have missed something.
+func TestListenAgain(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	proxy := testkit.StartProxy(t, hostOf(t, database))
+	notifications, err := postgres.Listen(t.Context(), proxy.URL(t, database), postgres.TaskCheckChannel, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := operator(t, database)
+	for name, fault := range map[string]func(){
+		"ended":        func() { endSessions(t, admin) },
+		"lost packets": func() { proxy.Lose(); proxy.Heal() },
+	} {
+		testkit.Eventually(t, "a notification arrives before the connection is "+name, func() bool { return notify(t, database, notifications) })
+		for len(notifications) > 0 {
+			<-notifications
+		}
+		fault()
+		testkit.EventuallyWithin(t, time.Minute, "the listener says that it may have missed something when "+name, func() bool {
+			select {
+			case payload := <-notifications:
+				return payload == ""
+			default:
+				return false
+			}
+		})
+	}
+	testkit.Eventually(t, "a notification arrives again", func() bool { return notify(t, database, notifications) })
+}
+
+// TestServerWatchesListeners reads the settings with which the server notices that a
+// listening process has gone.
+func TestServerWatchesListeners(t *testing.T) {
+	t.Parallel()
+	conn, err := postgres.OpenListener(testkit.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := conn.ExecSimpleQuery(`DO $$ BEGIN
+		ASSERT current_setting('tcp_keepalives_idle') = '20';
+		ASSERT current_setting('tcp_user_timeout') = '40000';
+	END $$`); err != nil {
+		t.Error(err)
 	}
 }
