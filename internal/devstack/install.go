@@ -26,6 +26,7 @@ func Install(ctx context.Context, out io.Writer) error {
 	}
 	require(find("initdb", postgresDirs...) == "", "postgresql@17", "postgresql")
 	require(redisProgram() == "", "redis", "redis-server")
+	require(pgBouncerProgram() == "", "pgbouncer", "pgbouncer")
 	_, err := FindChromium()
 	require(err != nil, "--cask chromium", "chromium", "fonts-dejavu-core")
 	if canInstall() && compilerMissing() {

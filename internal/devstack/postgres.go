@@ -156,7 +156,7 @@ func (p *Postgres) initialize(ctx context.Context) error {
 	}
 	password := rand.Text()
 	passwordFile := filepath.Join(p.options.StateDir, "postgres", "password")
-	if err := p.writeOwned(passwordFile, password); err != nil {
+	if err := p.account.writeFile(passwordFile, password); err != nil {
 		return err
 	}
 	args := []string{"-D", unfinished, "-U", "postcard", "--pwfile", passwordFile, "-E", "UTF8", "--locale=C"}
@@ -189,20 +189,6 @@ func (p *Postgres) checkVersion(ctx context.Context) error {
 	if version := strings.TrimSpace(string(content)); !strings.Contains(string(out), " "+version+".") {
 		return fmt.Errorf("the data in %s is from Postgres %s, and the installed version is %s; install Postgres %[2]s, or remove the directory to start with an empty database",
 			p.data, version, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-// writeOwned writes a file that only the account may read.
-func (p *Postgres) writeOwned(path, content string) error {
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
-	}
-	if p.account == nil {
-		return nil
-	}
-	if err := os.Chown(path, p.account.uid, p.account.gid); err != nil {
-		return fmt.Errorf("changing the owner of %s: %w", filepath.Base(path), err)
 	}
 	return nil
 }

@@ -66,6 +66,20 @@ func (a *account) ownDir(path string) error {
 	return nil
 }
 
+// writeFile writes a file that only the account may read.
+func (a *account) writeFile(path, content string) error {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
+	}
+	if a == nil {
+		return nil
+	}
+	if err := os.Chown(path, a.uid, a.gid); err != nil {
+		return fmt.Errorf("changing the owner of %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
 // command prepares a program to run as the account, in a process group of its
 // own: Ctrl-C must not stop the servers before the processes that use them.
 func (a *account) command(dieWithUs bool, path string, args ...string) *exec.Cmd {

@@ -109,6 +109,26 @@ func Database(t testing.TB) string {
 	return withDatabase(server.URL, name)
 }
 
+// PgBouncer starts a connection pooler in front of a database, for one test, and
+// returns the URL through it. The settings are lines of its configuration.
+func PgBouncer(t testing.TB, database string, settings ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	pooler, err := devstack.StartPgBouncer(ctx, devstack.PgBouncerOptions{
+		Server: database, StateDir: StateDir(t), Settings: settings, DieWithUs: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pooler.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pooler.URL
+}
+
 func postgresServer() (*devstack.Postgres, error) {
 	servers.mu.Lock()
 	defer servers.mu.Unlock()
