@@ -20,22 +20,22 @@ import (
 // its locks. JIT compilation is off: see docs/decisions/0006-no-jit.md. So are
 // sequential scans: see docs/decisions/0009-plans-without-statistics.md.
 func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
-	config, err := pq.NewConfig(url)
+	config, err := parseURL(url)
 	if err != nil {
-		return nil, errors.New("opening the database: its URL cannot be parsed") // err may contain the password
+		return nil, err
 	}
 	config.BinaryParameters = true // one round trip instead of two for a statement that is not prepared
-	limit := connectTimeout
-	setup := "SET jit = off; SET enable_seqscan = off"
+	setup := setSettings(config.Runtime) + "SET jit = off; SET enable_seqscan = off"
 	if timeout > 0 {
-		limit = min(limit, timeout)
+		config.ConnectTimeout = min(config.ConnectTimeout, timeout) // for each host
 		setup += fmt.Sprintf("; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d",
 			(timeout * 9 / 10).Milliseconds(), timeout.Milliseconds())
 	}
-	if config.ConnectTimeout <= 0 {
-		config.ConnectTimeout = limit // for each host
+	hosts, err := newHosts(config)
+	if err != nil {
+		return nil, err
 	}
-	return &connector{config: config, setup: setup, timeout: timeout * 11 / 10, peers: &peers{}}, nil
+	return &connector{hosts: hosts, setupTimeout: config.ConnectTimeout, setup: setup, timeout: timeout * 11 / 10, peers: &peers{}}, nil
 }
 
 // watchClient has the server notice within a minute that the process has gone: by
@@ -63,10 +63,11 @@ const (
 // could also be sent in the startup packet, but connection poolers refuse connections
 // that do.
 type connector struct {
-	config  pq.Config
-	setup   string
-	timeout time.Duration // for each read and write
-	peers   *peers
+	hosts        *hosts
+	setupTimeout time.Duration
+	setup        string
+	timeout      time.Duration // for each read and write
+	peers        *peers
 }
 
 // Driver implements driver.Connector.
@@ -74,11 +75,11 @@ func (c *connector) Driver() driver.Driver { return pq.Driver{} }
 
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	opened, err := c.open(ctx)
+	opened, err := c.hosts.connect(ctx, c.open)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.config.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.setupTimeout)
 	defer cancel()
 	if _, err := opened.ExecContext(ctx, c.setup, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("setting up a database connection: %w", err), opened.Close())
@@ -90,10 +91,10 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return opened, nil
 }
 
-// open connects and logs in.
-func (c *connector) open(ctx context.Context) (*conn, error) {
+// open connects to one host and logs in.
+func (c *connector) open(ctx context.Context, host pq.Config) (*conn, error) {
 	dialer := &dialer{timeout: c.timeout}
-	connector, err := pq.NewConnectorConfig(c.config)
+	connector, err := pq.NewConnectorConfig(host.Clone())
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}

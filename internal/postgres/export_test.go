@@ -58,14 +58,18 @@ func SchemaFile(ctx context.Context, db *sql.DB) (string, error) {
 	objects, err := readSchema(ctx, db)
 	return formatSchema(objects), err
 }
+
 // WrapError is what callers see of an error.
 var WrapError = wrapError
 
 // OpenListener opens a connection as Listen does.
 func OpenListener(url string) (*pq.ListenerConn, error) {
-	conn, err := (&listener{url: url, channel: TaskCheckChannel}).open()
+	conn, err := (&listener{dsn: url, channel: TaskCheckChannel}).open()
 	if err != nil {
 		return nil, err
 	}
 	return conn.ListenerConn, nil
 }
+
+// ParseURL is parseURL.
+var ParseURL = parseURL

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -35,10 +33,11 @@ const (
 // until ctx ends. Each call uses a connection of its own, so a slow receiver delays
 // nobody else.
 func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-chan string, error) {
-	l := listener{url: url, channel: channel, logger: logger, payloads: make(chan string, 1)}
-	if err := l.limitConnecting(); err != nil {
+	dsn, err := listenString(url)
+	if err != nil {
 		return nil, err
 	}
+	l := listener{dsn: dsn, channel: channel, logger: logger, payloads: make(chan string, 1)}
 	first, err := l.connect(ctx)
 	if err != nil {
 		return nil, wrapError(err, "listening to the database")
@@ -49,31 +48,10 @@ func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-ch
 
 // listener listens to one channel, on one connection after the other.
 type listener struct {
-	url      string
+	dsn      string // in the driver's form
 	channel  string
 	logger   *slog.Logger
 	payloads chan string
-}
-
-// limitConnecting adds a time limit to the URL, which may also be a list of parameters,
-// unless it has one: the driver's listener takes no context.
-func (l *listener) limitConnecting() error {
-	config, err := pq.NewConfig(l.url)
-	if err != nil {
-		return errors.New("listening to the database: its URL cannot be parsed") // err may contain the password
-	}
-	if config.ConnectTimeout > 0 {
-		return nil
-	}
-	separator := " "
-	if strings.HasPrefix(l.url, "postgres://") || strings.HasPrefix(l.url, "postgresql://") {
-		separator = "?"
-		if strings.Contains(l.url, "?") {
-			separator = "&"
-		}
-	}
-	l.url += fmt.Sprintf("%sconnect_timeout=%d", separator, int(listenTimeout.Seconds()))
-	return nil
 }
 
 // listenConn is a connection that listens. notifications is closed when the connection
@@ -101,7 +79,7 @@ func (l *listener) connect(ctx context.Context) (*listenConn, error) {
 
 func (l *listener) open() (*listenConn, error) {
 	notifications := make(chan *pq.Notification, 32)
-	opened, err := pq.NewListenerConn(l.url, notifications)
+	opened, err := pq.NewListenerConn(l.dsn, notifications)
 	if err != nil {
 		return nil, err
 	}

@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	// connectTimeout bounds how long connecting to one host and logging in may take.
-	connectTimeout = 5 * time.Second
-
 	// maxCancelLead is how long before a statement's deadline the server is asked to
 	// cancel it, at most: its answer then still arrives in time, and what was not told to
 	// have succeeded was not carried out. It is also how long a canceled statement may

@@ -1,0 +1,153 @@
+package postgres_test
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
+)
+
+// withHost returns the URL with another host before its own, and more parameters.
+func withHost(t *testing.T, database, host, query string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(database, u.Host, host+","+u.Host, 1) + query
+}
+
+func openOne(t *testing.T, url string) *postgres.Store {
+	t.Helper()
+	store, err := postgres.Open(url, 1, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+// TestHostsAreTriedInOrder has a first host that is no server. Once the second has
+// answered, a read-write pool starts with that one.
+func TestHostsAreTriedInOrder(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	for target, wantTries := range map[string]int32{"read-write": 1, "primary": 1, "any": 3} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { listener.Close() })
+		var tries atomic.Int32
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				tries.Add(1)
+				conn.Close()
+			}
+		}()
+		store := openOne(t, withHost(t, database, listener.Addr().String(), "&target_session_attrs="+target))
+		for range 3 {
+			if err := store.Ping(t.Context()); err != nil {
+				t.Fatalf("%s: %v", target, err)
+			}
+			store.DB().SetMaxIdleConns(0) // the next ping connects again
+		}
+		if got := tries.Load(); got != wantTries {
+			t.Errorf("%s: the first host was tried %d times, want %d", target, got, wantTries)
+		}
+	}
+}
+
+// TestReadOnlyServerIsNotAccepted makes a database read-only, like that of a server
+// which a failover has made a standby, and writable again.
+func TestReadOnlyServerIsNotAccepted(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	direct := openOne(t, database)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(u.Path, "/")
+	setReadOnly := func(value string) {
+		t.Helper()
+		if _, err := direct.DB().ExecContext(t.Context(), "ALTER DATABASE "+name+" SET default_transaction_read_only = "+value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setReadOnly("on")
+	store := openOne(t, withHost(t, database, "127.0.0.1:1", ""))
+	if err := store.Ping(t.Context()); !errors.Is(err, mms.ErrUnavailable) || !strings.Contains(err.Error(), "session is read-only") {
+		t.Errorf("no writable server: got error %v, want ErrUnavailable that says it is read-only", err)
+	}
+	setReadOnly("off")
+	if err := store.Ping(t.Context()); err != nil {
+		t.Errorf("writable again: %v", err)
+	}
+}
+
+// TestSettingsOfTheConnectionString are applied through a pooler too, which refuses
+// them in the startup packet.
+func TestSettingsOfTheConnectionString(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t) + "&work_mem=7MB&keepalives=1&pgbouncer=true&application_name=mms"
+	for name, url := range map[string]string{"direct": database, "PgBouncer": testkit.PgBouncer(t, database)} {
+		var setting, application string
+		err := openOne(t, url).DB().QueryRow(`SELECT current_setting('work_mem'), current_setting('application_name')`).Scan(&setting, &application)
+		if err != nil || setting != "7MB" || application != "mms" {
+			t.Errorf("%s: got work_mem %q, application_name %q, error %v", name, setting, application, err)
+		}
+	}
+}
+
+// TestConnectErrors have a plain word.
+func TestConnectErrors(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	server := strings.TrimSuffix(database, "?sslmode=disable")
+	for name, tt := range map[string]struct{ url, want string }{
+		"no TLS":            {server + "?sslmode=require", "set sslmode=disable"},
+		"unknown parameter": {database + "&sslmod=x", "setting the parameters of the connection string"},
+		"pooler, options":   {testkit.PgBouncer(t, database) + "&options=-c%20work_mem%3D7MB", "the connection pooler refuses a parameter"},
+		"pooler, no room":   {testkit.PgBouncer(t, database, "max_client_conn = 0"), "the connection pooler has no free connection"},
+	} {
+		err := openOne(t, tt.url).Ping(t.Context())
+		if !errors.Is(err, mms.ErrUnavailable) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got error %v, want ErrUnavailable that says %q", name, err, tt.want)
+		}
+	}
+}
+
+func TestNoFreeConnection(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := openOne(t, database)
+	if _, err := direct.DB().Exec("CREATE ROLE " + limitedRole + " LOGIN PASSWORD 'secret' CONNECTION LIMIT 1"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = direct.DB().Exec("DROP ROLE " + limitedRole) })
+	u.User = url.UserPassword(limitedRole, "secret")
+	if err := openOne(t, u.String()).Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err = openOne(t, u.String()).Ping(t.Context())
+	if !errors.Is(err, mms.ErrUnavailable) || !strings.Contains(err.Error(), "the server has no free connection; lower DATABASE_MAX_CONNECTIONS") {
+		t.Errorf("got error %v, want ErrUnavailable with a plain word", err)
+	}
+}
+
+const limitedRole = "limited"
