@@ -32,7 +32,10 @@ func openStore(ctx context.Context) (*postgres.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = postgres.Migrate(ctx, store.DB())
+	err = store.CheckSessions(ctx)
+	if err == nil {
+		err = postgres.Migrate(ctx, store.DB())
+	}
 	if err == nil {
 		err = postgres.CheckSchema(ctx, store.DB())
 	}

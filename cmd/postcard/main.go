@@ -11,8 +11,9 @@
 //	postcard healthcheck URL                exit 0 when the URL answers 200
 //	postcard --version                      print the version and the commit
 //
-// It reads DATABASE_URL from the environment or the file .env, for --plivo also the
-// PLIVO variables, and for send POSTCARD_URL and POSTCARD_API_KEY instead.
+// It reads DATABASE_URL (or DATABASE_LISTEN_URL, if that is set) from the environment or
+// the file .env, for --plivo also the PLIVO variables, and for send POSTCARD_URL and
+// POSTCARD_API_KEY instead.
 package main
 
 import (
@@ -48,9 +49,9 @@ const usage = `Usage:
   postcard healthcheck URL            exit 0 when the URL answers 200
   postcard --version                  print the version
 
-Settings are read from the environment or the file .env: DATABASE_URL, for --plivo also
-PLIVO_AUTH_ID, PLIVO_AUTH_TOKEN and PLIVO_SENDER_NUMBER, and for send POSTCARD_URL and
-POSTCARD_API_KEY.
+Settings are read from the environment or the file .env: DATABASE_URL (or
+DATABASE_LISTEN_URL, if that is set), for --plivo also PLIVO_AUTH_ID, PLIVO_AUTH_TOKEN
+and PLIVO_SENDER_NUMBER, and for send POSTCARD_URL and POSTCARD_API_KEY.
 `
 
 func main() {

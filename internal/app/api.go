@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	apiConnections  = 25 // to Postgres, at most
+	apiListeners    = 2 // connections that the api listens on, beside its pool
 	sessionLifetime = 14 * 24 * time.Hour
 	queuesPath      = "/admin/queues"
 	sessionCookie   = "postcard_session"
@@ -46,7 +46,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 	rules := mms.Rules{Countries: c.Countries, Senders: senders, AllowPrivateMedia: c.AllowPrivateMedia}
-	store, err := openStore(ctx, string(c.DatabaseURL), apiConnections, logger)
+	store, err := openStore(ctx, c.Shared, connections{max: c.MaxConnections, listeners: apiListeners}, logger)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	authService := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
-	revoked, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.AccessRevokedChannel, logger)
+	revoked, err := postgres.Listen(ctx, string(c.DatabaseListenURL), postgres.AccessRevokedChannel, logger)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 	hub := live.New(store, logger)
-	changes, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.MessageChangesChannel, logger)
+	changes, err := postgres.Listen(ctx, string(c.DatabaseListenURL), postgres.MessageChangesChannel, logger)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -27,10 +26,11 @@ import (
 // outcomes of its last calls are recorded.
 const drainMargin = 10 * time.Second
 
-// workerConnections limits a worker's connections to Postgres. It does not depend
-// on WORKER_CONCURRENCY: a message needs a connection for a few milliseconds at a
-// time, and none during the call to Plivo.
-const workerConnections = 20
+// workerListeners is how many connections a worker listens on, beside its pool.
+//
+// The size of the pool does not depend on WORKER_CONCURRENCY: a message needs a
+// connection for a few milliseconds at a time, and none during the call to Plivo.
+const workerListeners = 1
 
 // tasksPerSlot is how many tasks are processed at a time for each of the
 // dispatcher's slots, so that slots do not idle while outcomes are recorded.
@@ -43,7 +43,7 @@ const webhookConcurrency = 20
 // is sending. At the start it waits for the database, up to startTimeout; it
 // starts sending when Redis responds.
 func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error {
-	store, err := openStore(ctx, string(c.DatabaseURL), workerConnections, logger)
+	store, err := openStore(ctx, c.Shared, connections{max: c.MaxConnections, listeners: workerListeners}, logger)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	if err := setRateLimits(ctx, c, store); err != nil {
 		return err
 	}
-	taskChecks, err := postgres.Listen(ctx, string(c.DatabaseURL), postgres.TaskCheckChannel, logger)
+	taskChecks, err := postgres.Listen(ctx, string(c.DatabaseListenURL), postgres.TaskCheckChannel, logger)
 	if err != nil {
 		return err
 	}
@@ -221,41 +221,6 @@ func callbackURL(publicURL string) func(token string) string {
 		}
 		return publicURL + callback.StatusPath(token)
 	}
-}
-
-// openStore waits for the database, up to startTimeout, migrates its schema and checks it.
-func openStore(ctx context.Context, url string, maxConns int, logger *slog.Logger) (*postgres.Store, error) {
-	store, err := postgres.Open(url, maxConns, postgres.StatementTimeout)
-	if err != nil {
-		return nil, err
-	}
-	if err := await(ctx, "the database", logger, store.Ping); err != nil {
-		closeLogged(logger, "the database", store.Close)
-		return nil, err
-	}
-	if err := migrate(ctx, url); err != nil {
-		closeLogged(logger, "the database", store.Close)
-		return nil, err
-	}
-	if err := await(ctx, "the database to be writable", logger, store.CheckWritable); err != nil {
-		closeLogged(logger, "the database", store.Close)
-		return nil, err
-	}
-	return store, nil
-}
-
-// migrate uses a store without a statement timeout, because migrating a large
-// table may take long.
-func migrate(ctx context.Context, url string) error {
-	store, err := postgres.Open(url, 2, 0)
-	if err != nil {
-		return err
-	}
-	err = postgres.Migrate(ctx, store.DB())
-	if err == nil {
-		err = postgres.CheckSchema(ctx, store.DB())
-	}
-	return errors.Join(err, store.Close())
 }
 
 // startTimeout limits how long a starting process waits for the database.

@@ -12,7 +12,12 @@ import (
 )
 
 func (c *Shared) check() []error {
-	errs := checkURL("DATABASE_URL", string(c.DatabaseURL), "postgres", "postgresql")
+	errs := checkDatabaseURL("DATABASE_URL", string(c.DatabaseURL))
+	if c.DatabaseListenURL == "" {
+		c.DatabaseListenURL = c.DatabaseURL
+	} else {
+		errs = append(errs, checkDatabaseURL("DATABASE_LISTEN_URL", string(c.DatabaseListenURL))...)
+	}
 	errs = append(errs, checkURL("REDIS_URL", string(c.RedisURL), "redis", "rediss", "redis-socket", "redis-sentinel")...)
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		errs = append(errs, errors.New("LOG_FORMAT must be json or text"))
@@ -62,8 +67,19 @@ func checkOrigin(name, value string, pathAllowed bool) []error {
 	return nil
 }
 
+// minConnections is how many connections to Postgres a process needs: it listens on up
+// to two, and a statement must not wait for a long one, like a report.
+const minConnections = 5
+
+func checkMaxConnections(n int) []error {
+	if n < minConnections {
+		return []error{fmt.Errorf("DATABASE_MAX_CONNECTIONS must be %d or more", minConnections)}
+	}
+	return nil
+}
+
 func (c *API) check() []error {
-	errs := c.Shared.check()
+	errs := append(c.Shared.check(), checkMaxConnections(c.MaxConnections)...)
 	errs = append(errs, checkAddr("API_ADDR", c.Addr)...)
 	errs = append(errs, checkAddr("API_METRICS_ADDR", c.MetricsAddr)...)
 	if c.Signup != "closed" && c.Signup != "open" {
@@ -88,7 +104,7 @@ func (c *API) check() []error {
 }
 
 func (c *Worker) check() []error {
-	errs := c.Shared.check()
+	errs := append(c.Shared.check(), checkMaxConnections(c.MaxConnections)...)
 	errs = append(errs, checkAddr("WORKER_METRICS_ADDR", c.MetricsAddr)...)
 	if c.Concurrency < 1 || c.Concurrency > 100 {
 		// Plivo allows 100 simultaneous requests per account (Plivo docs, MMS FAQ).

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ type Shared struct {
 
 	AllowPrivateWebhooks bool `env:"ALLOW_PRIVATE_WEBHOOKS" envDefault:"false"`
 
+	DatabaseListenURL Secret `env:"DATABASE_LISTEN_URL"` // for LISTEN and migrations; DatabaseURL if not set
+
 	Plivo Plivo
 }
 
@@ -51,6 +54,7 @@ func (p Plivo) Simulated() bool { return p.BaseURL != PlivoAPI }
 // API is the configuration of cmd/api.
 type API struct {
 	Shared
+	MaxConnections    int      `env:"DATABASE_MAX_CONNECTIONS" envDefault:"25"` // to Postgres, in all
 	Addr              string   `env:"API_ADDR" envDefault:":8080"`
 	MetricsAddr       string   `env:"API_METRICS_ADDR" envDefault:"127.0.0.1:9464"`
 	Signup            string   `env:"SIGNUP" envDefault:"closed"` // closed or open
@@ -67,6 +71,8 @@ type API struct {
 // Worker is the configuration of cmd/worker.
 type Worker struct {
 	Shared
+	MaxConnections int `env:"DATABASE_MAX_CONNECTIONS" envDefault:"20"` // to Postgres, in all
+
 	MetricsAddr string        `env:"WORKER_METRICS_ADDR" envDefault:"127.0.0.1:9465"`
 	Concurrency int           `env:"WORKER_CONCURRENCY" envDefault:"20"`
 	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"30s"` // for one call to Plivo, from dialing to the end of the response
@@ -169,9 +175,15 @@ func ReadClient(vars map[string]string) (Client, error) {
 	return c, join(typeErrs, errs)
 }
 
-// ReadDatabaseURL reads and checks DATABASE_URL alone.
+// ReadDatabaseURL reads and checks the connection string of the command line tool:
+// DATABASE_LISTEN_URL, which is a direct connection, or DATABASE_URL if that is not
+// set.
 func ReadDatabaseURL(vars map[string]string) (Secret, error) {
-	return Secret(vars["DATABASE_URL"]), join(nil, checkURL("DATABASE_URL", vars["DATABASE_URL"], "postgres", "postgresql"))
+	name := "DATABASE_LISTEN_URL"
+	if strings.TrimSpace(vars[name]) == "" {
+		name = "DATABASE_URL"
+	}
+	return Secret(vars[name]), join(nil, checkDatabaseURL(name, vars[name]))
 }
 
 // join returns one error that lists all errors, sorted by variable. A variable
@@ -193,6 +205,23 @@ func join(typeErrs map[string]error, checkErrs []error) error {
 	}
 	slices.Sort(lines)
 	return fmt.Errorf("the configuration has %d error(s):\n%s", len(lines), strings.Join(lines, "\n"))
+}
+
+// keywordList matches a connection string that is a list of names and values.
+var keywordList = regexp.MustCompile(`^[a-z_]+ *=`)
+
+// checkDatabaseURL checks that the value looks like a connection string of Postgres.
+// Package postgres parses it.
+func checkDatabaseURL(name, value string) []error {
+	value = strings.TrimSpace(value)
+	switch {
+	case value == "":
+		return []error{fmt.Errorf("%s is missing", name)}
+	case strings.HasPrefix(value, "postgres://"), strings.HasPrefix(value, "postgresql://"),
+		keywordList.MatchString(value):
+		return nil
+	}
+	return []error{fmt.Errorf("%s must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard", name)}
 }
 
 // checkURL checks that the value is a URL with one of the schemes. Its error does

@@ -34,13 +34,14 @@ func TestReadAPI(t *testing.T) {
 	want := config.API{
 		Shared: config.Shared{
 			DatabaseURL: "postgres://u:db-hush@localhost/postcard", RedisURL: "redis://:redis-hush@localhost:6379",
-			LogLevel: slog.LevelInfo, LogFormat: "json", PublicURL: "https://postcard.example.com",
+			DatabaseListenURL: "postgres://u:db-hush@localhost/postcard",
+			LogLevel:          slog.LevelInfo, LogFormat: "json", PublicURL: "https://postcard.example.com",
 			Plivo: config.Plivo{
 				AuthID: "MAXXXXXXXXXXXXXXXXXX", AuthToken: "token-hush",
 				Senders: []string{"+14155550100", "+14155550101"}, BaseURL: config.PlivoAPI,
 			},
 		},
-		Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000,
+		MaxConnections: 25, Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000,
 	}
 	got, err := config.ReadAPI(completeEnv(
 		"PUBLIC_URL", "https://postcard.example.com/",
@@ -69,8 +70,8 @@ func TestReadWorkerDefaults(t *testing.T) {
 	}
 	got.Shared = config.Shared{Plivo: config.Plivo{BaseURL: got.Plivo.BaseURL}}
 	want := config.Worker{
-		Shared:      config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
-		MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
+		Shared:         config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
+		MaxConnections: 20, MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
 		DoubtWait: 3 * time.Minute, ReportWait: 10 * time.Minute, DoubtPolicy: "retry",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -99,7 +100,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 			"REDIS_URL is missing",
 		}},
 		"all values invalid": {
-			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
+			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "DATABASE_LISTEN_URL", "listen-hush", "DATABASE_MAX_CONNECTIONS", "4", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
 				"PUBLIC_URL", "https://u:url-hush@h/?x", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
 				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA",
 				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush", "API_KEY_RATE", "-1", "DAILY_CAP", "-1"), []string{
@@ -109,7 +110,9 @@ func TestAllErrorsAreReported(t *testing.T) {
 				"API_KEY_RATE must be 0 or more requests per minute",
 				"API_METRICS_ADDR must be an address like :8080 or 127.0.0.1:8080",
 				"DAILY_CAP must be from 0 to 2147483647 messages per day",
-				"DATABASE_URL must be a URL that starts with postgres:// or postgresql://",
+				"DATABASE_LISTEN_URL must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard",
+				"DATABASE_MAX_CONNECTIONS must be 5 or more",
+				"DATABASE_URL must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard",
 				"LOG_FORMAT must be json or text",
 				"LOG_LEVEL must be one of debug, info, warn, error",
 				"MMS_COUNTRIES must be two-letter country codes separated by commas, like US,CA",
@@ -146,7 +149,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 			},
 		},
 		"database URL": {readDatabaseURL, map[string]string{"DATABASE_URL": "db-hush"}, []string{
-			"DATABASE_URL must be a URL that starts with postgres:// or postgresql://",
+			"DATABASE_URL must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard",
 		}},
 	}
 	for name, c := range cases {

@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/plivosim"
+	"github.com/postcard-mms/postcard/internal/testkit"
+)
+
+// TestPgBouncer runs an api and a worker behind a PgBouncer with its default settings,
+// whose sessions are those of its clients, with as few connections as they can have.
+// Messages are sent, and a long poll shows each change.
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	vars := []string{"DATABASE_URL=" + testkit.PgBouncer(t, r.database), "DATABASE_MAX_CONNECTIONS=5"}
+	_, url := r.api(vars...)
+	r.worker("", vars...).awaitLog("worker started")
+	c := readContract(t, url)
+	key := c.newKey(c.person("grace@example.com"), `"send","read"`)
+	const n = 30
+	for i := range n {
+		created := key.want(http.StatusAccepted, "POST", "/api/send-mms", fmt.Sprintf(`{"to":"+1416%07d","text":"Hello","mediaUrl":"https://example.com/a.jpg"}`, 5551000+i))
+		key.awaitFinal("/api/messages/" + fmt.Sprint(created["id"]))
+	}
+	r.verify(n)
+	if open := r.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()`) - r.store.DB().Stats().OpenConnections; open > 10 {
+		t.Errorf("got %d connections of an api and a worker with at most 5 each", open)
+	}
+}
+
+// awaitFinal polls a message, with a request that waits for the next change, until
+// nothing more will happen to it.
+func (u *user) awaitFinal(path string) {
+	u.t.Helper()
+	etag := ""
+	for range 10 { // a message has fewer changes
+		status, header, body := u.do("GET", path+"?wait=30s", "", "If-None-Match", etag)
+		if status != http.StatusOK {
+			u.t.Fatalf("waiting for %s: got %d %s", path, status, body)
+		}
+		if strings.Contains(body, `"status":"delivered"`) {
+			return
+		}
+		etag = header.Get("ETag")
+	}
+	u.t.Errorf("%s is not delivered after 10 changes", path)
+}
+
+// TestPgBouncerInTransactionMode has no session for a client: both processes refuse
+// it, also for listening alone.
+func TestPgBouncerInTransactionMode(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	pooled := testkit.PgBouncer(t, r.database, "pool_mode = transaction")
+	for _, variable := range []string{"DATABASE_URL", "DATABASE_LISTEN_URL"} {
+		for _, program := range []string{"api", "worker"} {
+			p := r.start(program, "API_ADDR=127.0.0.1:0", variable+"="+pooled)
+			testkit.Eventually(t, program+" exits", p.hasExited)
+			p.wantLog(variable + ": the connection pooler in front of Postgres shares sessions between clients (transaction mode)")
+			p.wantLog("pool_mode=session")
+		}
+	}
+}
+
+func (p *process) wantLog(text string) {
+	p.t.Helper()
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if !strings.Contains(string(log), text) {
+		p.t.Errorf("the log lacks %q:\n%s", text, log)
+	}
+}
+
+// TestListenURL has direct connections for listening beside a pooler.
+func TestListenURL(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	pooled := "DATABASE_URL=" + testkit.PgBouncer(t, r.database)
+	direct := "DATABASE_LISTEN_URL=" + r.database + "&application_name=listening"
+	r.api(pooled, direct)
+	r.worker("", pooled, direct).awaitLog("worker started")
+	testkit.Eventually(t, "api and worker listen on direct connections", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'listening' AND query LIKE 'LISTEN%' AND datname = current_database()`) == 3
+	})
+	r.wantAllDelivered([]mms.Message{r.createTo("+14165551000")})
+}
+
+// TestMoreConnectionsThanTheServerAllows is recognised at the start.
+func TestMoreConnectionsThanTheServerAllows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{}) // its Postgres has 200, of which 3 are reserved
+	tooMany := r.worker("", "DATABASE_MAX_CONNECTIONS=198")
+	testkit.Eventually(t, "the worker exits", tooMany.hasExited)
+	tooMany.wantLog("DATABASE_MAX_CONNECTIONS is 198, more than the server allows")
+	tight := r.worker("", "DATABASE_MAX_CONNECTIONS=197")
+	tight.awaitLog("worker started")
+	tight.wantLog("the database may run out of connections")
+}
+
+// TestPasswordsAreNotLogged has connection strings whose password has a character
+// that must be encoded, and servers that cannot be reached.
+func TestPasswordsAreNotLogged(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	for url, want := range map[string]string{
+		"postgres://ada:12/hush@127.0.0.1:1/postcard":           "write %40 for @",
+		"postgres://ada:pa/hush@127.0.0.1:1/postcard":           "write %40 for @",
+		"postgres://ada:pa?hush@127.0.0.1:1/postcard":           "write %40 for @",
+		"postgres://ada:100%hush@127.0.0.1:1/postcard":          "write %40 for @",
+		"postgres://ada:pa@hush@127.0.0.1:1/postcard":           "waiting for the database",
+		"postgres://ada:pa#hush@127.0.0.1:1/postcard":           "waiting for the database",
+		"host=127.0.0.1 port=1 user=ada password=hush dbname=x": "waiting for the database",
+	} {
+		for _, program := range []string{"api", "worker"} {
+			p := r.start(program, "API_ADDR=127.0.0.1:0", "DATABASE_URL="+url)
+			p.awaitLog(want)
+			p.end()
+			log, err := os.ReadFile(p.log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(log), "hush") {
+				t.Errorf("%s logs a part of the password: %s", program, log)
+			}
+		}
+	}
+}
