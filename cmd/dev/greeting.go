@@ -36,11 +36,20 @@ func (s *stack) greet(w io.Writer) {
 
   Check the invariants (see ARCHITECTURE.md):
 
-    DATABASE_URL='%[4]s' go run ./cmd/postcard verify
+    %[4]sgo run ./cmd/postcard verify
 
   Ctrl-C stops everything.
 
-`, url, email, password, s.postgres.URL)
+`, url, email, password, s.databaseVariable())
+}
+
+// databaseVariable sets DATABASE_URL for a command, unless the environment does. That
+// one has a password which is nobody's business here.
+func (s *stack) databaseVariable() string {
+	if !s.postgres.Private() {
+		return ""
+	}
+	return "DATABASE_URL='" + s.postgres.URL + "' "
 }
 
 func (s *stack) plivo() string {

@@ -75,6 +75,9 @@ func (s *stack) up(ctx context.Context, o options) error {
 		return err
 	}
 	vars := maps.Clone(o.vars)
+	if vars["DATABASE_URL"] == "" {
+		delete(vars, "DATABASE_LISTEN_URL") // it belongs to another database
+	}
 	vars["DATABASE_URL"], vars["REDIS_URL"] = s.postgres.URL, s.redis.URL
 	if o.throwaway || vars["PLIVO_AUTH_ID"] == "" && vars["PLIVO_AUTH_TOKEN"] == "" {
 		if s.simulator, err = startSimulator(ctx, vars, logger); err != nil {

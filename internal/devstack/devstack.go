@@ -1,5 +1,5 @@
 // Package devstack finds, installs or starts what development and tests need:
-// Postgres, Redis, Chromium and a C compiler. The api and the worker must not
+// Postgres, PgBouncer, Redis, Chromium and a C compiler. The api and the worker must not
 // link it, and it must not import other packages of the project.
 package devstack
 

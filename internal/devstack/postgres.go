@@ -66,13 +66,12 @@ var postgresDirs = []string{
 	"/opt/homebrew/bin", "/usr/local/bin", "/usr/pgsql-*/bin",
 }
 
-// StartPostgres waits for the server at o.URL. Without a URL it starts a private
-// server on a free loopback port with a random password. A later start with the
-// same o.StateDir finds the data again.
+// StartPostgres starts a private server on a free loopback port with a random
+// password, unless o.URL has a server, for which the processes wait themselves. A
+// later start with the same o.StateDir finds the data again.
 func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 	if o.URL != "" {
-		p := &Postgres{URL: o.URL, Source: "the server at DATABASE_URL"}
-		return p, await(ctx, "the Postgres at DATABASE_URL", p.ping)
+		return &Postgres{URL: o.URL, Source: "the server at DATABASE_URL"}, nil
 	}
 	p := &Postgres{options: o}
 	if err := p.prepare(ctx); err != nil {
@@ -317,14 +316,9 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 	return nil
 }
 
-func (p *Postgres) ping(ctx context.Context) error {
-	db, err := sql.Open("postgres", p.URL)
-	if err != nil {
-		return fmt.Errorf("opening the database: %w", err)
-	}
-	defer db.Close()
-	return db.PingContext(ctx)
-}
+// Private reports whether the server was started here, and is not the one at
+// options.URL.
+func (p *Postgres) Private() bool { return p.server != nil }
 
 // Stop stops a private server and unlocks its state directory. It does nothing to
 // the server at options.URL.
