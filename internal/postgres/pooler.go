@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -14,10 +15,11 @@ var ErrSharedSessions = errors.New("the connection pooler in front of Postgres s
 	"and Postcard needs sessions of its own: use the pooler's session mode (pool_mode=session in PgBouncer, port 5432 at Supabase) " +
 	"or a direct connection (a host without -pooler at Neon)")
 
-// sessionChecks is how often CheckSessions looks whether two connections share a
-// session. A pooler gives out the session that it got back last, so one look is enough
-// unless other clients are busy at that moment.
-const sessionChecks = 10
+// sessionChecks is how many pairs of connections CheckSessions opens. A pooler gives out
+// the session that it got back last, so one pair is enough if it is one process and
+// nobody else uses it at that moment. Poolers of providers are several behind one
+// address.
+const sessionChecks = 8
 
 // CheckSessions returns ErrSharedSessions if two connections of the store can get the
 // same session of the server. The store needs at least two connections.
@@ -44,36 +46,54 @@ func (s *Store) CheckSessions(ctx context.Context) error {
 	return nil
 }
 
-// sharesSessions reports whether the session of one connection is another's during a
-// transaction of that one, or becomes another.
+// sharesSessions reports whether the session of a new connection was another's before,
+// or becomes another's during a transaction.
 func (s *Store) sharesSessions(ctx context.Context) (bool, error) {
 	one, err := s.db.Conn(ctx)
 	if err != nil {
 		return false, err
 	}
-	defer one.Close()
+	defer discard(one)
 	two, err := s.db.Conn(ctx)
 	if err != nil {
 		return false, err
 	}
-	defer two.Close()
-	var before, other, after int
-	if err := one.QueryRowContext(ctx, selectBackend).Scan(&before); err != nil {
-		return false, err
+	defer discard(two)
+	before, used, err := markSession(ctx, one)
+	if err != nil || used {
+		return used, err
 	}
 	tx, err := two.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = tx.Rollback() }() // it has changed nothing
-	if err := tx.QueryRowContext(ctx, selectBackend).Scan(&other); err != nil || other == before {
+	defer func() { _ = tx.Rollback() }() // the connection is closed anyway
+	other, used, err := markSession(ctx, tx)
+	if err != nil || used || other == before {
 		return err == nil, err
 	}
-	err = one.QueryRowContext(ctx, selectBackend).Scan(&after)
+	after, _, err := markSession(ctx, one)
 	return err == nil && after != before, err
 }
 
-const selectBackend = `SELECT pg_backend_pid()`
+// discard closes a connection instead of returning it to the pool.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// markSession returns the id of the session, and whether it was marked before. A pooler
+// in session mode removes the mark before it gives the session to another connection.
+func markSession(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}) (id int, marked bool, err error) {
+	const read = `SELECT pg_backend_pid(), coalesce(current_setting('postcard.checked', true), '') <> ''`
+	if err := db.QueryRowContext(ctx, read).Scan(&id, &marked); err != nil {
+		return 0, false, err
+	}
+	_, err = db.ExecContext(ctx, `SET postcard.checked = on`)
+	return id, marked, err
+}
 
 // ConnectionLimit is a limit of the server on the connections of clients.
 type ConnectionLimit struct {

@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -75,6 +77,56 @@ func TestSharedSessionsOfABusyPooler(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestSharedSessionsOfSeveralPoolers has two poolers behind one address, which take
+// connections in turn.
+func TestSharedSessionsOfSeveralPoolers(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	one, err := url.Parse(testkit.PgBouncer(t, database, "pool_mode = transaction"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := url.Parse(testkit.PgBouncer(t, database, "pool_mode = transaction"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for i := 0; ; i++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go forward(conn, []string{one.Host, two.Host}[i%2])
+		}
+	}()
+	one.Host = listener.Addr().String()
+	store, err := postgres.Open(one.String(), 2, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if err := store.CheckSessions(t.Context()); !errors.Is(err, postgres.ErrSharedSessions) {
+		t.Errorf("got error %v, want ErrSharedSessions", err)
+	}
+}
+
+// forward connects conn with an address until one of them hangs up.
+func forward(conn net.Conn, address string) {
+	defer conn.Close()
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() { _, _ = io.Copy(server, conn); server.Close() }()
+	_, _ = io.Copy(conn, server)
 }
 
 // TestListenThroughPooler gets a notification through PgBouncer in session mode.
