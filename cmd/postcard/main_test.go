@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -96,6 +98,39 @@ func TestMissingDatabaseURLIsReported(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
 	if _, err := call(t, "", "verify"); err == nil || !strings.Contains(err.Error(), "DATABASE_URL is missing") {
 		t.Errorf("postcard verify: got error %v, want one that names DATABASE_URL", err)
+	}
+}
+
+// TestDatabaseErrors have a plain word, and show no part of the password.
+func TestDatabaseErrors(t *testing.T) {
+	store := newDatabase(t)
+	u, err := url.Parse(os.Getenv("DATABASE_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.DB().Exec("CREATE ROLE excluded LOGIN PASSWORD 'secret' CONNECTION LIMIT 0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = store.DB().Exec("DROP ROLE excluded") })
+	pooled := testkit.PgBouncer(t, u.String(), "pool_mode = transaction")
+	excluded := *u
+	excluded.User = url.UserPassword("excluded", "secret")
+	for name, tt := range map[string]struct{ url, listenURL, want string }{
+		"no free connection":          {excluded.String(), "", "the server has no free connection; lower DATABASE_MAX_CONNECTIONS"},
+		"pooler in transaction mode":  {pooled, "", "use the pooler's session mode"},
+		"not encoded":                 {"postgres://ada:pa/ss@localhost/postcard", "", "write %40 for @"},
+		"direct connection is no URL": {pooled, "pa/ss", "DATABASE_LISTEN_URL must be a URL"},
+	} {
+		t.Setenv("DATABASE_URL", tt.url)
+		t.Setenv("DATABASE_LISTEN_URL", tt.listenURL)
+		if _, err := call(t, "", "verify"); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "ss@") {
+			t.Errorf("%s: got error %v, want one that says %q", name, err, tt.want)
+		}
+	}
+	t.Setenv("DATABASE_URL", pooled)
+	t.Setenv("DATABASE_LISTEN_URL", u.String())
+	if _, err := call(t, "", "verify"); err != nil {
+		t.Errorf("with a direct connection: %v", err)
 	}
 }
 

@@ -1,10 +1,16 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -131,5 +137,97 @@ func TestPasswordsAreNotLogged(t *testing.T) {
 				t.Errorf("%s logs a part of the password: %s", program, log)
 			}
 		}
+	}
+}
+
+// TestFirstHostGoesAway lists two addresses of a server, and closes the one in use with
+// all its connections: the next connections, those that listen included, use the other.
+func TestFirstHostGoesAway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	u, err := url.Parse(r.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := newRelay(t, u.Host), newRelay(t, u.Host)
+	database := "DATABASE_URL=" + strings.Replace(r.database, u.Host, first.address()+","+second.address(), 1)
+	_, address := r.api(database)
+	r.worker("", database).awaitLog("worker started")
+	c := readContract(t, address)
+	key := c.newKey(c.person("grace@example.com"), `"send","read"`)
+	send := func(recipient string) {
+		t.Helper()
+		const body = `{"to":%q,"text":"Hello","mediaUrl":"https://example.com/a.jpg"}`
+		var created struct{ ID string }
+		testkit.Eventually(t, "a message is created", func() bool {
+			status, _, answer := key.do("POST", "/api/send-mms", fmt.Sprintf(body, recipient), "Idempotency-Key", recipient)
+			return status == http.StatusAccepted && json.Unmarshal([]byte(answer), &created) == nil
+		})
+		key.awaitFinal("/api/messages/" + created.ID)
+	}
+	send("+14165551000")
+	if second.accepted.Load() > 0 {
+		t.Error("the second host was used while the first was there")
+	}
+	first.close()
+	send("+14165551001")
+	testkit.Eventually(t, "api and worker listen again", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`) == 3
+	})
+	r.verify(2)
+}
+
+// relay forwards connections to a server.
+type relay struct {
+	listener net.Listener
+	accepted atomic.Int32
+	mu       sync.Mutex
+	open     []net.Conn
+}
+
+func newRelay(t *testing.T, server string) *relay {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{listener: listener}
+	t.Cleanup(r.close)
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			r.accepted.Add(1)
+			go r.forward(client, server)
+		}
+	}()
+	return r
+}
+
+func (r *relay) address() string { return r.listener.Addr().String() }
+
+func (r *relay) forward(client net.Conn, address string) {
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		client.Close()
+		return
+	}
+	r.mu.Lock()
+	r.open = append(r.open, client, server)
+	r.mu.Unlock()
+	go func() { _, _ = io.Copy(server, client); server.Close() }()
+	_, _ = io.Copy(client, server)
+	client.Close()
+}
+
+// close refuses new connections and closes the open ones.
+func (r *relay) close() {
+	r.listener.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, conn := range r.open {
+		conn.Close()
 	}
 }
