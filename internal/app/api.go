@@ -41,6 +41,7 @@ const (
 // RunAPI runs the api until ctx ends and then lets running requests finish. At the
 // start it waits for the database, up to startTimeout. It does not need Redis.
 func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
+	queue.LogTo(logger)
 	senders, err := sendersOf(c.Plivo)
 	if err != nil {
 		return err
@@ -55,16 +56,14 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 
-	redis, err := queue.Connect(string(c.RedisURL))
+	redis, err := queue.Open(string(c.RedisURL), logger)
 	if err != nil {
 		return err
 	}
 	defer closeLogged(logger, "Redis", redis.Close)
+	defer runInBackground(redis.WatchSetup)()
 	tasks := queue.NewClient(redis)
-	dashboard, err := queue.NewDashboard(string(c.RedisURL), queuesPath, c.QueuesWritable)
-	if err != nil {
-		return err
-	}
+	dashboard := queue.NewDashboard(redis, queuesPath, c.QueuesWritable)
 	defer closeLogged(logger, "the dashboard", dashboard.Close)
 
 	users := auth.NewUserCache(store)
@@ -108,7 +107,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		dashboard: dashboard,
 		ready: readyz(store.Pauses,
 			dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
-			dependency{name: "redis", ping: tasks.Ping},
+			dependency{name: "redis", ping: tasks.CheckWritable},
 		),
 		api: httpapi.New(httpapi.Options{
 			Auth: authService, Keys: keys, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,

@@ -43,6 +43,7 @@ const webhookConcurrency = 20
 // is sending. At the start it waits for the database, up to startTimeout; it
 // starts sending when Redis responds.
 func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error {
+	queue.LogTo(logger)
 	store, err := openStore(ctx, c.Shared, connections{max: c.MaxConnections, listeners: workerListeners}, logger)
 	if err != nil {
 		return err
@@ -50,11 +51,12 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	defer closeLogged(logger, "the database", store.Close)
 	store.ExpectCalls(c.Concurrency)
 
-	redis, err := queue.Connect(string(c.RedisURL))
+	redis, err := queue.Open(string(c.RedisURL), logger)
 	if err != nil {
 		return err
 	}
 	defer closeLogged(logger, "Redis", redis.Close)
+	defer runInBackground(redis.WatchSetup)()
 	tasks := queue.NewClient(redis)
 
 	client, err := plivo.New(plivo.Options{
@@ -257,6 +259,6 @@ func closeLogged(logger *slog.Logger, name string, close func() error) {
 func workerHealth(store *postgres.Store, tasks *queue.Client) http.HandlerFunc {
 	return readyz(store.Pauses,
 		dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
-		dependency{name: "redis", ping: tasks.Ping, required: true},
+		dependency{name: "redis", ping: tasks.CheckWritable, required: true},
 	)
 }

@@ -166,6 +166,7 @@ var readsClock = map[string]string{
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
 	"internal/callback/health.go":         "how long ago a break was recorded, by its monotonic clock",
 	"internal/groupcommit/groupcommit.go": "how long ago calls shared a batch, and so whether the next one is delayed",
+	"internal/queue/health.go":            "how long commands to Redis are held back, and when a problem was last logged",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
 	"internal/worker/dispatcher.go":       "how long a call took",
 	"internal/app/health.go":              "how long the result of a health check is valid",

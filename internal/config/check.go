@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,7 +19,7 @@ func (c *Shared) check() []error {
 	} else {
 		errs = append(errs, checkDatabaseURL("DATABASE_LISTEN_URL", string(c.DatabaseListenURL))...)
 	}
-	errs = append(errs, checkURL("REDIS_URL", string(c.RedisURL), "redis", "rediss", "redis-socket", "redis-sentinel")...)
+	errs = append(errs, checkRedisURL(string(c.RedisURL))...)
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		errs = append(errs, errors.New("LOG_FORMAT must be json or text"))
 	}
@@ -27,6 +28,21 @@ func (c *Shared) check() []error {
 		c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	}
 	return append(errs, c.Plivo.check()...)
+}
+
+// redisSchemes are those that package queue reads, which this package cannot import.
+var redisSchemes = []string{"redis", "rediss", "unix", "redis-socket", "redis-sentinel", "rediss-sentinel"}
+
+// checkRedisURL checks only the scheme: package queue checks the rest at the start.
+func checkRedisURL(value string) []error {
+	if value == "" {
+		return []error{errors.New("REDIS_URL is missing")}
+	}
+	scheme, rest, _ := strings.Cut(value, "://")
+	if rest == "" || !slices.Contains(redisSchemes, scheme) {
+		return []error{errors.New("REDIS_URL must be a URL that starts with redis://, rediss://, unix:// or redis-sentinel://")}
+	}
+	return nil
 }
 
 // e164 checks only the form of a phone number; package mms parses it.

@@ -120,7 +120,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 				"PLIVO_SENDER_NUMBER must have only numbers in E.164 form, like +14155550123; entry 2 is not",
 				"PUBLIC_URL must be a URL like https://example.com, without user, query or fragment",
 				"QUEUES_WRITABLE must be true or false",
-				"REDIS_URL must be a URL that starts with redis:// or rediss:// or redis-socket:// or redis-sentinel://",
+				"REDIS_URL must be a URL that starts with redis://, rediss://, unix:// or redis-sentinel://",
 				"SIGNUP must be closed or open",
 			},
 		},

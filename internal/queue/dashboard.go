@@ -1,28 +1,16 @@
 package queue
 
-import (
-	"errors"
-
-	"github.com/hibiken/asynq"
-	"github.com/hibiken/asynqmon"
-)
+import "github.com/hibiken/asynqmon"
 
 // Dashboard is asynqmon, a web UI of the queues for operators. It has no
 // authentication of its own; mount it behind one.
 type Dashboard struct{ *asynqmon.HTTPHandler }
 
-// NewDashboard returns a dashboard to be mounted at path. Unless writable, it
-// rejects every change.
-func NewDashboard(redisURL, path string, writable bool) (*Dashboard, error) {
-	opt, err := asynq.ParseRedisURI(redisURL)
-	if err != nil {
-		return nil, errRedisURL
-	}
-	return &Dashboard{asynqmon.New(asynqmon.Options{RootPath: path, RedisConnOpt: opt, ReadOnly: !writable})}, nil
+// NewDashboard returns a dashboard to be mounted at path, which makes connections like
+// c of its own. Unless writable, it rejects every change.
+func NewDashboard(c *Connection, path string, writable bool) *Dashboard {
+	return &Dashboard{asynqmon.New(asynqmon.Options{RootPath: path, RedisConnOpt: c, ReadOnly: !writable})}
 }
-
-// errRedisURL does not wrap the parser's error, which may contain the password.
-var errRedisURL = errors.New("REDIS_URL is not a valid Redis URL, like redis://localhost:6379")
 
 // DashboardCSP is the Content-Security-Policy for asynqmon's pages, which contain
 // inline scripts and styles. It blocks their optional web font.

@@ -32,6 +32,10 @@ type scriptCall struct {
 // maxPipelineSize is how many scripts are sent together.
 const maxPipelineSize = 128
 
+// callTimeout limits how long a pipeline takes, so that the next can be sent: long
+// enough for two attempts to open a connection and to learn why that fails.
+const callTimeout = 2*dialTimeout + responseTimeout
+
 // EvalSha implements redis.Scripter.
 func (p *pipelinedClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	call := &scriptCall{sha: sha, keys: keys, args: args, done: make(chan struct{})}
@@ -84,7 +88,7 @@ func (p *pipelinedClient) remove(call *scriptCall) {
 }
 
 func (p *pipelinedClient) send(calls []*scriptCall) {
-	ctx, cancel := context.WithTimeout(context.Background(), responseTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if len(calls) == 1 {
 		calls[0].cmd = p.UniversalClient.EvalSha(ctx, calls[0].sha, calls[0].keys, calls[0].args...)

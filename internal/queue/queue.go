@@ -46,34 +46,6 @@ func queueOf(t mms.Task) string { return queues[t.Priority].name }
 // replace a task that asynq gave up on.
 const maxRetry = 10_000
 
-// Limits for a Redis that is down or does not respond.
-const (
-	dialTimeout     = time.Second
-	responseTimeout = time.Second
-)
-
-// Connect returns a client for the Redis at the URL (redis, rediss, redis-socket
-// or redis-sentinel). It does not wait for a connection.
-func Connect(url string) (redis.UniversalClient, error) {
-	opt, err := asynq.ParseRedisURI(url)
-	if err != nil {
-		return nil, errRedisURL
-	}
-	switch o := opt.(type) {
-	case asynq.RedisClientOpt:
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, responseTimeout, responseTimeout
-		opt = o
-	case asynq.RedisFailoverClientOpt:
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, responseTimeout, responseTimeout
-		opt = o
-	}
-	client, ok := opt.MakeRedisClient().(redis.UniversalClient)
-	if !ok {
-		return nil, fmt.Errorf("connecting to Redis: unexpected client %T", client)
-	}
-	return client, nil
-}
-
 // Client enqueues tasks. It is safe for concurrent use.
 type Client struct {
 	redis     redis.UniversalClient
@@ -92,10 +64,16 @@ func NewClient(c redis.UniversalClient) *Client {
 	}
 }
 
-// Ping returns an error unless Redis responds.
-func (c *Client) Ping(ctx context.Context) error {
-	if err := c.redis.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("pinging Redis: %w", err)
+// checkKey is the key that CheckWritable writes.
+const checkKey = "postcard:writable"
+
+// checkScript writes as asynq does, in a script, so that it needs the same rights.
+var checkScript = redis.NewScript(`return redis.call("SET", KEYS[1], "1", "EX", 60)`)
+
+// CheckWritable returns an error unless Redis accepts a write.
+func (c *Client) CheckWritable(ctx context.Context) error {
+	if err := checkScript.Run(ctx, c.redis, []string{checkKey}).Err(); err != nil {
+		return fmt.Errorf("writing to Redis: %w", err)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func newServer(c *waitingClient, weights map[string]int, wakeUps string, process
 			ShutdownTimeout:          o.ShutdownTimeout,
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
-			Logger:                   asynqLogger{o.Logger},
+			Logger:                   asynqLogger{Logger: o.Logger, failing: failingOf(c.UniversalClient)},
 			LogLevel:                 asynq.WarnLevel,
 		}),
 	}
@@ -139,13 +139,33 @@ func isFailure(err error) bool {
 	return !errors.As(err, &retryLater) || retryLater.failure
 }
 
-// asynqLogger passes asynq's log records to slog.
-type asynqLogger struct{ *slog.Logger }
+// asynqLogger passes asynq's log records to slog. While Redis has a problem, which
+// Connection has logged, asynq repeats in each of its loops that it fails; these records
+// have level debug.
+type asynqLogger struct {
+	*slog.Logger
+	failing func() bool
+}
 
-func (l asynqLogger) Debug(args ...any) { l.Logger.Debug(fmt.Sprint(args...)) }
-func (l asynqLogger) Info(args ...any)  { l.Logger.Info(fmt.Sprint(args...)) }
-func (l asynqLogger) Warn(args ...any)  { l.Logger.Warn(fmt.Sprint(args...)) }
-func (l asynqLogger) Error(args ...any) { l.Logger.Error(fmt.Sprint(args...)) }
+// failingOf returns the function that reports whether a client's Redis has a problem.
+func failingOf(c redis.UniversalClient) func() bool {
+	if connection, ok := c.(*Connection); ok {
+		return connection.failing
+	}
+	return func() bool { return false }
+}
+
+func (l asynqLogger) log(level slog.Level, args []any) {
+	if l.failing() {
+		level = slog.LevelDebug
+	}
+	l.Logger.Log(context.Background(), level, fmt.Sprint(args...))
+}
+
+func (l asynqLogger) Debug(args ...any) { l.log(slog.LevelDebug, args) }
+func (l asynqLogger) Info(args ...any)  { l.log(slog.LevelInfo, args) }
+func (l asynqLogger) Warn(args ...any)  { l.log(slog.LevelWarn, args) }
+func (l asynqLogger) Error(args ...any) { l.log(slog.LevelError, args) }
 
 // Fatal must not return: asynq calls it when it cannot continue.
 func (l asynqLogger) Fatal(args ...any) {

@@ -14,7 +14,7 @@ import (
 // after the poll interval in case the wake-up was lost. While all queues are
 // empty, the dequeue waits; to asynq it looks like a slow call.
 //
-// Only the one goroutine of asynq that dequeues uses empty and expiry. It has no
+// Only the one goroutine of asynq that dequeues uses empty, expiry and pause. It has no
 // call in flight while it waits, so no wake-up can lose a dequeued task. Its calls
 // bypass the pipeline; all other scripts go through it.
 type waitingClient struct {
@@ -28,6 +28,7 @@ type waitingClient struct {
 
 	empty  map[string]bool // the queues found empty, by their key
 	expiry *time.Timer     // of the oldest entry in empty
+	pause  time.Duration   // after the last dequeue, if that failed
 }
 
 func newWaitingClient(c redis.UniversalClient, queues int, interval time.Duration) *waitingClient {
@@ -63,13 +64,33 @@ func (c *waitingClient) EvalSha(ctx context.Context, sha string, keys []string, 
 		return cmd
 	}
 	cmd := c.UniversalClient.EvalSha(ctx, sha, keys, args...)
-	switch err := cmd.Err(); {
-	case errors.Is(err, redis.Nil):
-		c.noteEmpty(keys[0])
-	case err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT"): // asynq loads a missing script
-		c.pauseAfterError()
+	c.noteResult(keys[0], cmd.Err())
+	return cmd
+}
+
+// Eval implements redis.Scripter. asynq loads a script with it that EvalSha has not
+// found; when that fails too, it starts again with EvalSha.
+func (c *waitingClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	cmd := c.UniversalClient.Eval(ctx, script, keys, args...)
+	if isDequeue(keys) {
+		c.noteResult(keys[0], cmd.Err())
 	}
 	return cmd
+}
+
+// noteResult notes how a dequeue ended, and pauses if it failed.
+func (c *waitingClient) noteResult(queue string, err error) {
+	switch {
+	case redis.HasErrorPrefix(err, "NOSCRIPT"): // Eval follows
+		return
+	case err == nil:
+	case errors.Is(err, redis.Nil):
+		c.noteEmpty(queue)
+	default:
+		c.pauseAfterError()
+		return
+	}
+	c.pause = 0
 }
 
 // shouldPoll reports whether the queue may have a task. If all queues are empty, it
@@ -102,13 +123,11 @@ func (c *waitingClient) noteEmpty(queue string) {
 	c.empty[queue] = true
 }
 
-// errorPause is how long dequeuing pauses after an error. Asynq would try again
-// immediately.
-const errorPause = 100 * time.Millisecond
-
+// pauseAfterError waits, longer after each error: asynq would try again immediately.
 func (c *waitingClient) pauseAfterError() {
+	c.pause = grow(c.pause)
 	select {
-	case <-time.After(errorPause):
+	case <-time.After(c.pause):
 	case <-c.stopped:
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,10 @@ func (r *fakeRedis) EvalSha(ctx context.Context, _ string, keys []string, _ ...a
 	cmd.SetVal(int64(r.moved))
 	cmd.SetErr(r.errs[keys[0]])
 	return cmd
+}
+
+func (r *fakeRedis) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return r.EvalSha(ctx, script, keys, args...)
 }
 
 func dequeueKeys(queue string) []string {
@@ -175,16 +180,16 @@ func TestWakeUpDuringDequeueIsKept(t *testing.T) {
 	})
 }
 
-func TestFailedDequeuePauses(t *testing.T) {
+func TestFailedDequeuesPauseLongerEachTime(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		err  string
 		stop bool
-		want time.Duration
+		want []time.Duration
 	}{
-		"Redis fails":         {"OOM command not allowed", false, errorPause},
-		"the server stops":    {"OOM command not allowed", true, errorPause / 2},
-		"a script is missing": {"NOSCRIPT No matching script", false, 0},
+		"Redis fails":         {"OOM command not allowed", false, []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond, maxPause, maxPause}},
+		"the server stops":    {"OOM command not allowed", true, []time.Duration{minPause / 2, 0}},
+		"a script is missing": {"NOSCRIPT No matching script", false, []time.Duration{0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -192,16 +197,41 @@ func TestFailedDequeuePauses(t *testing.T) {
 				keys := dequeueKeys("a")
 				c := newWaitingClient(&fakeRedis{errs: map[string]error{keys[0]: redisError(tt.err)}, calls: map[string]int{}}, 1, testInterval)
 				if tt.stop {
-					time.AfterFunc(errorPause/2, func() { close(c.stopped) })
+					time.AfterFunc(minPause/2, func() { close(c.stopped) })
 				}
-				start := time.Now()
-				c.EvalSha(t.Context(), "sha", keys)
-				if got := time.Since(start); got != tt.want {
-					t.Errorf("got a pause of %v, want %v", got, tt.want)
+				var got []time.Duration
+				for range tt.want {
+					start := time.Now()
+					c.EvalSha(t.Context(), "sha", keys)
+					got = append(got, time.Since(start))
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("got pauses %v, want %v", got, tt.want)
 				}
 			})
 		})
 	}
+}
+
+// A user who may run EVALSHA but not EVAL never gets past the missing script.
+func TestFailedLoadOfTheDequeueScriptPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		keys := dequeueKeys("a")
+		r := &fakeRedis{errs: map[string]error{keys[0]: redisError("NOPERM this user has no permissions to run the 'eval' command")}, calls: map[string]int{}}
+		c := newWaitingClient(r, 1, testInterval)
+		start := time.Now()
+		c.Eval(t.Context(), "script", keys)
+		c.Eval(t.Context(), "script", keys)
+		if got, want := time.Since(start), minPause+2*minPause; got != want {
+			t.Errorf("got pauses of %v, want %v", got, want)
+		}
+		r.errs[keys[0]] = redis.Nil
+		c.Eval(t.Context(), "script", keys)
+		if c.pause != 0 || !c.empty[keys[0]] {
+			t.Errorf("after an empty queue: got pause %v, empty %v, want no pause and an empty queue", c.pause, c.empty[keys[0]])
+		}
+	})
 }
 
 // redisError is an answer of Redis.

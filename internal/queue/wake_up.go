@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -63,17 +65,60 @@ func (w *waker) publish() {
 	_ = w.redis.Publish(ctx, w.channel, "").Err()
 }
 
+// How a subscription notices that its connection is dead: it sends a ping when it has
+// received nothing for pingInterval, and gives up if as long nothing follows.
+const pingInterval = 10 * time.Second
+
 // receiveWakeUps calls wake at each wake-up, until stopped is closed. It also does so
-// after each connection, because wake-ups may have been missed before.
+// after each connection, because wake-ups may have been missed before. It subscribes
+// anew after an error, with a growing pause, and after connectionLifetime, because after
+// a failover the server of the connection may no longer be the one that publishes.
 func receiveWakeUps(c redis.UniversalClient, channel string, wake func(), stopped <-chan struct{}) {
-	subscription := c.Subscribe(context.Background(), channel)
-	defer subscription.Close()
-	received := subscription.ChannelWithSubscriptions()
+	var pause time.Duration
+	received := func() {
+		pause = 0
+		wake()
+	}
 	for {
+		receiveFrom(c.Subscribe(context.Background(), channel), received, stopped)
+		pause = grow(pause)
 		select {
-		case <-received:
-			wake()
+		case <-time.After(pause):
 		case <-stopped:
+			return
+		}
+	}
+}
+
+// receiveFrom calls received for each message and confirmation of the subscription,
+// until that fails, is too old or stopped is closed.
+func receiveFrom(s *redis.PubSub, received func(), stopped <-chan struct{}) {
+	ctx := context.Background()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-stopped:
+		case <-time.After(connectionLifetime):
+		case <-ended:
+		}
+		_ = s.Close() // it is not used any more
+	}()
+	for pinged := false; ; {
+		message, err := s.ReceiveTimeout(ctx, pingInterval)
+		var timeout net.Error
+		switch {
+		case err == nil:
+			pinged = false
+			if _, ok := message.(*redis.Pong); !ok {
+				received()
+			}
+		case errors.As(err, &timeout) && timeout.Timeout() && !pinged:
+			pinged = true
+			if s.Ping(ctx) != nil {
+				return
+			}
+		default:
 			return
 		}
 	}

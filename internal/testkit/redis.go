@@ -1,0 +1,77 @@
+package testkit
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/postcard-mms/postcard/internal/devstack"
+)
+
+// RedisServer is a redis-server process with a configuration of a test's own.
+type RedisServer struct {
+	Port    int
+	Dir     string // its working directory, which has redis.conf and redis.log
+	command *exec.Cmd
+	ended   chan struct{}
+}
+
+// StartRedisServer starts redis-server with the lines of a configuration, in which PORT
+// stands for its port. It listens on a free port of 127.0.0.1 and keeps no data. The test
+// may kill it; otherwise it is killed at the end of the test.
+func StartRedisServer(t testing.TB, lines ...string) *RedisServer {
+	t.Helper()
+	return startRedisServer(t, nil, lines)
+}
+
+// StartSentinel is StartRedisServer for Redis Sentinel.
+func StartSentinel(t testing.TB, lines ...string) *RedisServer {
+	t.Helper()
+	return startRedisServer(t, []string{"--sentinel"}, lines)
+}
+
+func startRedisServer(t testing.TB, args, lines []string) *RedisServer {
+	t.Helper()
+	port, err := devstack.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &RedisServer{Port: port, Dir: StateDir(t), ended: make(chan struct{})}
+	config := filepath.Join(s.Dir, "redis.conf")
+	head := []string{"bind 127.0.0.1", "dir " + s.Dir, "logfile " + filepath.Join(s.Dir, "redis.log"), `save ""`, "port PORT"}
+	content := strings.ReplaceAll(strings.Join(append(head, lines...), "\n"), "PORT", strconv.Itoa(port))
+	if err := os.WriteFile(config, []byte(content+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.command = exec.Command("redis-server", append([]string{config}, args...)...)
+	if err := devstack.StartBound(s.command); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = s.command.Wait() // its log says why it exited
+		close(s.ended)
+	}()
+	t.Cleanup(s.Kill)
+	Eventually(t, "Redis listens", func() bool {
+		c, err := net.Dial("tcp", s.Addr())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return s
+}
+
+// Addr returns the server's host and port.
+func (s *RedisServer) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+
+// Kill sends SIGKILL to the server and waits until it has ended.
+func (s *RedisServer) Kill() {
+	_ = s.command.Process.Kill() // it may have ended
+	<-s.ended
+}
