@@ -43,7 +43,7 @@ const webhookConcurrency = 20
 // is sending. At the start it waits for the database, up to startTimeout; it
 // starts sending when Redis responds.
 func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error {
-	queue.LogTo(logger)
+	collectLogs(logger)
 	store, err := openStore(ctx, c.Shared, connections{max: c.MaxConnections, listeners: workerListeners}, logger)
 	if err != nil {
 		return err

@@ -168,8 +168,16 @@ func yesNo(b bool) string {
 	return "no"
 }
 
+// ping does not try Redis behind Sentinel, for which the worker waits.
 func (r *Redis) ping(ctx context.Context) error {
-	o, err := redis.ParseURL(r.URL)
+	scheme, rest, _ := strings.Cut(r.URL, "://")
+	switch scheme {
+	case "redis-sentinel", "rediss-sentinel":
+		return nil
+	case "redis-socket":
+		scheme = "unix"
+	}
+	o, err := redis.ParseURL(scheme + "://" + rest)
 	if err != nil {
 		return errors.New("the Redis URL is not valid; want redis://host:port/database")
 	}
