@@ -24,16 +24,19 @@ type TaskRelayStore interface {
 
 // TaskRelayQueue is the queue as the relay sees it. HasMarker reports whether
 // the queue still holds the marker that SetMarker wrote: it is lost together
-// with the tasks when Redis is emptied.
+// with the tasks when Redis is emptied. AddTask reports false if the queue has the
+// task already.
 type TaskRelayQueue interface {
 	HasMarker(ctx context.Context) (bool, error)
 	SetMarker(ctx context.Context) error
-	EnsureTask(ctx context.Context, check mms.TaskCheck) (mms.TaskState, error)
+	TaskStates(ctx context.Context, checks []mms.TaskCheck) ([]mms.TaskState, error)
+	AddTask(ctx context.Context, check mms.TaskCheck) (bool, error)
+	RemoveTask(ctx context.Context, t mms.Task) error
 }
 
-// TaskRelay returns the job that gives every queued message a task: it enqueues
-// those whose task is missing because Redis was unreachable, lost it, or holds
-// one that will never run. wake may be nil.
+// TaskRelay returns the job that gives every queued message a task that will run: it
+// enqueues those whose task is missing because Redis was unreachable or lost it, and
+// replaces those that will not run in time. wake may be nil.
 func TaskRelay(store TaskRelayStore, queue TaskRelayQueue, wake <-chan struct{}, logger *slog.Logger) Job {
 	r := &taskRelay{store: store, queue: queue, logger: logger}
 	return Job{Name: "task relay", Interval: time.Second, Wake: wake, Run: r.run}
@@ -51,8 +54,12 @@ type taskRelay struct {
 // claiming it.
 const skippedRuns = 4
 
-// maxConcurrentChecks is how many tasks are checked at the same time.
-const maxConcurrentChecks = 16
+// maxConcurrentRepairs is how many messages get a task at the same time.
+const maxConcurrentRepairs = 16
+
+// maxOvertaken is how many messages get a second task in one run because they were
+// overtaken. Their first one is in the queue, so this is a precaution.
+const maxOvertaken = 20
 
 // run checks due messages until a full batch has no missing task: then the
 // queue is long, not broken, and the next runs only take messages that are known
@@ -96,43 +103,67 @@ func (r *taskRelay) run(ctx context.Context) error {
 	}
 }
 
-// checkBatch ensures that each message has a task, records which were missing,
-// and returns their number.
+// checkBatch gives a task to each message whose task is missing or will not run in time,
+// records which, and returns their number.
 func (r *taskRelay) checkBatch(ctx context.Context, checks []mms.TaskCheck) (missing int, err error) {
+	if len(checks) == 0 {
+		return 0, nil
+	}
+	states, err := r.queue.TaskStates(ctx, checks)
+	if err != nil {
+		return 0, err
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(maxConcurrentChecks)
+	group.SetLimit(maxConcurrentRepairs)
 	added := make([]bool, len(checks))
+	overtaken := 0
 	for i, check := range checks {
+		if states[i] == mms.TaskPresent {
+			if !check.Overtaken || overtaken == maxOvertaken {
+				continue
+			}
+			overtaken++
+		}
 		group.Go(func() (err error) {
-			added[i], err = r.ensureTask(groupCtx, check)
+			added[i], err = r.repair(groupCtx, check, states[i])
 			return err
 		})
 	}
 	err = group.Wait()
 	var ids []uuid.UUID
 	for i, check := range checks {
-		if added[i] {
-			ids = append(ids, check.Task.MessageID)
+		if !added[i] {
+			continue
+		}
+		ids = append(ids, check.Task.MessageID)
+		if states[i] != mms.TaskPresent {
+			missing++
 		}
 	}
 	if len(ids) == 0 {
 		return 0, err
 	}
-	r.logger.InfoContext(ctx, "requeued messages whose task was missing", slog.Int("messages", len(ids)))
-	return len(ids), errors.Join(err, r.store.RecordRequeued(ctx, ids))
+	r.logger.InfoContext(ctx, "requeued messages whose task was missing or did not run", slog.Int("messages", len(ids)))
+	return missing, errors.Join(err, r.store.RecordRequeued(ctx, ids))
 }
 
-// ensureTask reports whether the message's task was missing and has been added.
-func (r *taskRelay) ensureTask(ctx context.Context, check mms.TaskCheck) (bool, error) {
-	state, err := r.queue.EnsureTask(ctx, check)
-	if err != nil || state != mms.TaskStuck {
-		return state == mms.TaskAdded, err
+// repair reports whether it has added a task for the message. A task that is in the queue
+// needs a new generation, because a second task with the same id is impossible. The old
+// one is removed if it is lost. If it is only stuck, operators may want to see it; if the
+// message was overtaken, the old task keeps its place in the queue.
+func (r *taskRelay) repair(ctx context.Context, check mms.TaskCheck, state mms.TaskState) (bool, error) {
+	if state == mms.TaskMissing {
+		return r.queue.AddTask(ctx, check)
 	}
 	moved, err := r.store.AdvanceTaskGeneration(ctx, check.Task)
 	if err != nil || !moved {
 		return false, err
 	}
-	check.Task.Generation++
-	state, err = r.queue.EnsureTask(ctx, check)
-	return state == mms.TaskAdded, err
+	next := check
+	next.Task.Generation++
+	added, err := r.queue.AddTask(ctx, next)
+	if err == nil && state == mms.TaskLost {
+		err = r.queue.RemoveTask(ctx, check.Task)
+	}
+	return added, err
 }

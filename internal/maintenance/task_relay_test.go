@@ -54,13 +54,16 @@ func (s *fakeTaskRelayStore) RecordRequeued(_ context.Context, ids []uuid.UUID) 
 	return nil
 }
 
-// fakeTaskQueue answers EnsureTask by the name of the task; it fails for any
+// fakeTaskQueue answers TaskStates by the name of the task, and TaskPresent for any
 // other.
 type fakeTaskQueue struct {
 	log      *callLog
 	states   map[string]mms.TaskState
+	exists   string // the name of a task that somebody else adds meanwhile
 	noMarker bool
 	down     bool
+	addFails bool
+	checked  int // tasks
 }
 
 func (q *fakeTaskQueue) HasMarker(context.Context) (bool, error) {
@@ -75,13 +78,29 @@ func (q *fakeTaskQueue) SetMarker(context.Context) error {
 	return nil
 }
 
-func (q *fakeTaskQueue) EnsureTask(_ context.Context, check mms.TaskCheck) (mms.TaskState, error) {
-	q.log.add("ensure %s in %s", taskName(check.Task), check.Wait)
-	state, ok := q.states[taskName(check.Task)]
-	if !ok {
-		return 0, errQueueDown
+func (q *fakeTaskQueue) TaskStates(_ context.Context, checks []mms.TaskCheck) ([]mms.TaskState, error) {
+	states := make([]mms.TaskState, len(checks))
+	for i, check := range checks {
+		q.checked++
+		states[i] = mms.TaskPresent
+		if state, ok := q.states[taskName(check.Task)]; ok {
+			states[i] = state
+		}
 	}
-	return state, nil
+	return states, nil
+}
+
+func (q *fakeTaskQueue) AddTask(_ context.Context, check mms.TaskCheck) (bool, error) {
+	if q.addFails {
+		return false, errQueueDown
+	}
+	q.log.add("add %s in %s", taskName(check.Task), check.Wait)
+	return taskName(check.Task) != q.exists, nil
+}
+
+func (q *fakeTaskQueue) RemoveTask(_ context.Context, t mms.Task) error {
+	q.log.add("remove %s", taskName(t))
+	return nil
 }
 
 func newTestTaskRelay(store *fakeTaskRelayStore, queue *fakeTaskQueue) (*taskRelay, *callLog) {
@@ -94,30 +113,66 @@ func taskCheck(n byte, wait time.Duration) mms.TaskCheck {
 	return mms.TaskCheck{Task: testTask(n), Wait: wait}
 }
 
-func TestTaskRelayRequeuesMissingTasks(t *testing.T) {
+// A task that is lost is removed. One that is stuck stays for operators to see.
+func TestTaskRelayGivesMessagesTasksThatRun(t *testing.T) {
 	t.Parallel()
 	relay, log := newTestTaskRelay(
-		&fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0), taskCheck(2, time.Minute), taskCheck(3, 0), taskCheck(4, 0)}}},
-		&fakeTaskQueue{states: map[string]mms.TaskState{
-			"1:1": mms.TaskAdded, "2:1": mms.TaskPresent, "3:1": mms.TaskStuck, "3:2": mms.TaskAdded, "4:1": mms.TaskStuck, "4:2": mms.TaskPresent,
+		&fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0), taskCheck(2, time.Minute), taskCheck(3, 0), taskCheck(4, 0), taskCheck(5, 0), taskCheck(6, time.Minute)}}},
+		&fakeTaskQueue{exists: "4:2", states: map[string]mms.TaskState{
+			"1:1": mms.TaskMissing, "3:1": mms.TaskStuck, "4:1": mms.TaskStuck, "5:1": mms.TaskLost, "6:1": mms.TaskMissing,
 		}})
 	if err := relay.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	log.sorted().check(t,
-		"ensure 1:1 in 0s", "ensure 2:1 in 1m0s", "ensure 3:1 in 0s", "ensure 3:2 in 0s", "ensure 4:1 in 0s", "ensure 4:2 in 0s",
-		"next generation of 3:1", "next generation of 4:1", "requeued 1,3")
+		"add 1:1 in 0s", "add 3:2 in 0s", "add 4:2 in 0s", "add 5:2 in 0s", "add 6:1 in 1m0s",
+		"next generation of 3:1", "next generation of 4:1", "next generation of 5:1", "remove 5:1", "requeued 1,3,5,6")
+}
+
+// A lost task is removed only when its successor is in the queue.
+func TestTaskRelayKeepsLostTaskWithoutSuccessor(t *testing.T) {
+	t.Parallel()
+	relay, log := newTestTaskRelay(
+		&fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0)}}},
+		&fakeTaskQueue{addFails: true, states: map[string]mms.TaskState{"1:1": mms.TaskLost}})
+	if err := relay.run(t.Context()); !errors.Is(err, errQueueDown) {
+		t.Errorf("run() = %v, want %v", err, errQueueDown)
+	}
+	log.check(t, "next generation of 1:1")
+}
+
+// A message that was overtaken gets a second task, although its first is in the queue.
+// Few get one in a run.
+func TestTaskRelayRequeuesOvertakenMessages(t *testing.T) {
+	t.Parallel()
+	checks := slices.Repeat([]mms.TaskCheck{{Task: testTask(1), Overtaken: true}}, maxOvertaken+5)
+	relay, log := newTestTaskRelay(&fakeTaskRelayStore{pages: [][]mms.TaskCheck{checks}}, &fakeTaskQueue{})
+	if err := relay.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	added := 0
+	for _, call := range log.calls {
+		if call == "add 1:2 in 0s" {
+			added++
+		}
+		if strings.HasPrefix(call, "remove") {
+			t.Errorf("got %q, want the old task to stay", call)
+		}
+	}
+	if added != maxOvertaken {
+		t.Errorf("got %d tasks added, want %d", added, maxOvertaken)
+	}
 }
 
 func TestTaskRelayIgnoresMessageThatIsNoLongerQueued(t *testing.T) {
 	t.Parallel()
 	relay, log := newTestTaskRelay(
 		&fakeTaskRelayStore{pages: [][]mms.TaskCheck{{taskCheck(1, 0)}}, messageLeft: true},
-		&fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskStuck}})
+		&fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskLost}})
 	if err := relay.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	log.check(t, "ensure 1:1 in 0s", "next generation of 1:1")
+	log.check(t, "next generation of 1:1")
 }
 
 // Messages that were taken are due again only later.
@@ -144,19 +199,6 @@ func TestTaskRelayChecksAllTasksWhenMarkerIsLost(t *testing.T) {
 	log.check(t, "check all tasks", "set marker")
 }
 
-func TestTaskRelayRecordsTasksAddedBeforeAnError(t *testing.T) {
-	t.Parallel()
-	relay, log := newTestTaskRelay(&fakeTaskRelayStore{}, &fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskAdded}})
-	if _, err := relay.checkBatch(t.Context(), []mms.TaskCheck{taskCheck(1, 0), taskCheck(9, 0)}); !errors.Is(err, errQueueDown) {
-		t.Errorf("checkBatch() = %v, want %v", err, errQueueDown)
-	}
-	// The two checks run concurrently, so the first may not have happened.
-	added := slices.Contains(log.calls, "ensure 1:1 in 0s")
-	if recorded := slices.Contains(log.calls, "requeued 1"); recorded != added {
-		t.Errorf("task added: %v, recorded: %v, want both equal", added, recorded)
-	}
-}
-
 // If the queue lost tasks, the relay must reach the last page. If the queue is
 // only long, it must stop early.
 func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
@@ -166,7 +208,7 @@ func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
 		page[batchSize/2] = taskCheck(n, 0)
 		return page
 	}
-	states := map[string]mms.TaskState{"1:1": mms.TaskAdded, "2:1": mms.TaskPresent}
+	states := map[string]mms.TaskState{"1:1": mms.TaskMissing}
 	tests := map[string]struct {
 		pages [][]mms.TaskCheck
 		want  int
@@ -178,18 +220,13 @@ func TestTaskRelayContinuesWhileTasksAreMissing(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			relay, log := newTestTaskRelay(&fakeTaskRelayStore{pages: tt.pages}, &fakeTaskQueue{states: states})
+			queue := &fakeTaskQueue{states: states}
+			relay, _ := newTestTaskRelay(&fakeTaskRelayStore{pages: tt.pages}, queue)
 			if err := relay.run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			checked := 0
-			for _, call := range log.calls {
-				if strings.HasPrefix(call, "ensure") {
-					checked++
-				}
-			}
-			if checked != tt.want {
-				t.Errorf("got %d tasks checked, want %d", checked, tt.want)
+			if queue.checked != tt.want {
+				t.Errorf("got %d tasks checked, want %d", queue.checked, tt.want)
 			}
 		})
 	}
@@ -202,7 +239,7 @@ func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
 	const runs = 2*skippedRuns + 4
 	page := slices.Repeat([]mms.TaskCheck{taskCheck(2, 0)}, batchSize)
 	store := &fakeTaskRelayStore{pages: slices.Repeat([][]mms.TaskCheck{page}, runs)}
-	queue := &fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskAdded, "2:1": mms.TaskPresent}}
+	queue := &fakeTaskQueue{states: map[string]mms.TaskState{"1:1": mms.TaskMissing}}
 	relay, log := newTestTaskRelay(store, queue)
 	checks := []int{0, skippedRuns + 1, skippedRuns + 5} // the marker is lost before the last
 	want := 0
@@ -221,7 +258,7 @@ func TestTaskRelayChecksLongQueueRarely(t *testing.T) {
 			t.Errorf("got %d pages taken after run %d, want %d", taken, run, want)
 		}
 	}
-	if !slices.Contains(log.calls, "ensure 1:1 in 0s") {
+	if !slices.Contains(log.calls, "add 1:1 in 0s") {
 		t.Error("a message without a task was not given one, want one although the queue is long")
 	}
 }

@@ -27,7 +27,7 @@ const (
 	EventReport           EventKind = "report"            // a delivery report arrived
 	EventStatusPolled     EventKind = "status_polled"     // its status was fetched from Plivo
 	EventClosed           EventKind = "closed"            // no further report is expected
-	EventRequeued         EventKind = "requeued"          // its task was missing and was enqueued again
+	EventRequeued         EventKind = "requeued"          // its task was missing or did not run, and it got a new one
 	EventWaiting          EventKind = "waiting"           // it joined the backlog of its sender
 	EventSuppressed       EventKind = "suppressed"        // it failed: the recipient has opted out
 	EventExpired          EventKind = "expired"           // it failed: ExpiresAt passed
@@ -55,7 +55,7 @@ var eventTitles = map[EventKind]string{
 	EventReport:           "Delivery report from Plivo",
 	EventStatusPolled:     "Status polled from Plivo",
 	EventClosed:           "No further report expected",
-	EventRequeued:         "Requeued: its task was missing",
+	EventRequeued:         "Requeued: its task was missing or did not run",
 	EventWaiting:          "Waiting for the sender's rate limit or the end of a pause",
 	EventSuppressed:       "Not sent: the recipient has opted out of messages from this sender",
 	EventExpired:          "Expired before it could be sent",

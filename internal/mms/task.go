@@ -14,11 +14,15 @@ type Task struct {
 	Priority   Priority
 }
 
-// TaskCheck is a queued message whose task has to be checked, since it may be
-// missing from the queue.
+// TaskCheck is a queued message whose task has to be checked, since the queue may
+// have lost it.
 type TaskCheck struct {
 	Task Task
 	Wait time.Duration // until the next attempt is due; 0 if it is due
+
+	// Overtaken means that the message has waited for long although it can be claimed,
+	// while later messages of its priority are being sent.
+	Overtaken bool
 }
 
 // TaskResult tells the queue what to do with a task that a worker has processed.
@@ -42,9 +46,11 @@ const (
 // TaskState is the state in which a check found a task.
 type TaskState int
 
-// The states of a task.
+// The states of a task. Those other than TaskPresent will not run in time; the message
+// needs another task.
 const (
-	TaskAdded   TaskState = iota + 1 // it was missing and has been added
-	TaskPresent                      // it is in the queue and will run
-	TaskStuck                        // it is in the queue and will never run: it needs a new generation
+	TaskPresent TaskState = iota + 1 // it is in the queue and will run
+	TaskMissing                      // the queue does not have it
+	TaskStuck                        // the queue has it and shows it to operators, but will not run it
+	TaskLost                         // the queue has what is left of it, but will not run it in time
 )

@@ -28,6 +28,7 @@ var checks = []check{
 	{"I1", "queued messages whose task check is overdue", `
 		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '15 minutes'
 		AND (task_check_at > '-infinity' OR updated_at < now() - interval '5 minutes')`, false},
+	{"I1", "queued messages that could be sent, but make no progress", countWithoutProgress, false},
 	{"I1", "scheduled messages that are overdue", `
 		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
 	{"I1", "parked messages of running batches", `
@@ -66,6 +67,39 @@ var checks = []check{
 		SELECT count(*) FROM (
 			SELECT sender, started_at - lag(started_at) OVER (PARTITION BY sender ORDER BY started_at) AS gap FROM attempts
 		) a JOIN rate_limits r ON r.name = a.sender WHERE a.gap < (r.interval_seconds * 0.94) * interval '1 second'`, false},
+}
+
+// countWithoutProgress counts queued messages that a claim would take, and that nobody has
+// tried to send, although later ones of their priority were sent meanwhile, or none at all.
+const countWithoutProgress = `
+WITH recent AS MATERIALIZED (
+    SELECT o.priority, max(o.created_at) AS created_at
+    FROM attempts a JOIN messages o ON o.id = a.message_id
+    WHERE a.started_at > now() - ` + overtakenAfter + ` GROUP BY o.priority
+)
+SELECT count(*) FROM messages m WHERE m.status = 'queued' AND ` + runnableSince + ` < now() - ` + overtakenAfter + `
+AND NOT EXISTS (SELECT FROM recent r WHERE r.priority = m.priority AND r.created_at <= ` + runnableSince + ` + ` + overtakenAfter + `)
+AND ` + wouldBeClaimed
+
+// someWithoutProgress is true if countWithoutProgress would count some of the messages that
+// expire next. It reads few rows, because health checks run it all the time.
+const someWithoutProgress = `
+WITH ` + inFlight + `, m AS MATERIALIZED (
+    SELECT * FROM messages WHERE status = 'queued' ORDER BY expires_at LIMIT 200
+)
+SELECT EXISTS (
+    SELECT FROM m WHERE ` + runnableSince + ` < now() - ` + overtakenAfter + `
+    AND (NOT EXISTS (SELECT FROM attempts WHERE started_at > now() - ` + overtakenAfter + `)
+        OR ` + runnableSince + ` + ` + overtakenAfter + ` < (SELECT f.created_at FROM in_flight f WHERE f.priority = m.priority))
+    AND ` + wouldBeClaimed + `
+)`
+
+// WithoutProgress reports whether messages wait in the queue that could be sent, and that
+// nobody has tried to send for long. It looks only at those that expire next.
+func (s *Store) WithoutProgress(ctx context.Context) (bool, error) {
+	var found bool
+	err := s.db.GetContext(ctx, &found, someWithoutProgress)
+	return found, wrapError(err, "looking for messages without progress")
 }
 
 const acceptedTwice = `SELECT message_id FROM attempts WHERE outcome = 'accepted' GROUP BY message_id HAVING count(*) > 1`

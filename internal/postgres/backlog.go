@@ -77,9 +77,10 @@ WITH ready AS (
 )
 ` + releasePicked
 
-// releasePicked releases the messages of a CTE named picked.
+// releasePicked releases the messages of a CTE named picked. They are due from now on: see
+// runnableSince.
 const releasePicked = `
-UPDATE messages SET backlog_state = 'released', task_check_at = now() + ` + taskCheckGrace + `, task_generation = task_generation + 1
+UPDATE messages SET backlog_state = 'released', next_attempt_at = now(), task_check_at = now() + ` + taskCheckGrace + `, task_generation = task_generation + 1
 WHERE messages.id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING messages.id, messages.task_generation, messages.priority`
 

@@ -37,6 +37,17 @@ const pairInFlight = `EXISTS (
         AND (o.status = 'sending' OR (o.status = 'in_doubt' AND NOT o.held)) OFFSET 0
     )`
 
+// rateAdmits is true when the rate limit of a message m's sender admits a message now. A
+// released message counts as admitted: it was released for the moment at which its limit
+// admits it, and that moment is over when another message of the sender has taken it.
+const rateAdmits = `(m.backlog_state = 'released' OR EXISTS (
+        SELECT FROM rate_limits l WHERE l.name = m.sender AND (l.interval_seconds = 0 OR l.next_arrival_at <= now()) OFFSET 0))`
+
+// wouldBeClaimed is the condition under which a claim of a message m would succeed now,
+// but for others at the same moment. A message that meets it and is not claimed for long
+// has no task that runs.
+const wouldBeClaimed = `coalesce(` + claimable + ` AND ` + rateAdmits + ` AND NOT ` + pairInFlight + `, false)`
+
 // setSending changes a message that is being claimed.
 const setSending = `
     UPDATE messages SET status = 'sending', reason = '', attempts = attempts + 1, backlog_state = NULL,

@@ -157,8 +157,9 @@ func TestSharedClaimLeavesOutBusyPairs(t *testing.T) {
 }
 
 // TestBothClaimStatementsAgree claims two messages in the same random state, one alone
-// and one with a shared statement, and compares all rows of the two. Each has a sender
-// of its own without a rate limit.
+// and one with a shared statement, and compares all rows of the two. The condition that
+// finds messages without progress must agree too. Each message has a sender of its own
+// without a rate limit.
 func TestBothClaimStatementsAgree(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
@@ -196,9 +197,16 @@ func TestBothClaimStatementsAgree(t *testing.T) {
 				exec(rt, statement, id)
 			}
 		}
+		var foreseen bool
+		if err := store.DB().QueryRow(`SELECT `+postgres.WouldBeClaimed+` FROM messages m WHERE id = $1`, ids[0]).Scan(&foreseen); err != nil {
+			rt.Fatal(err)
+		}
 		_, alone, err := store.Claim(t.Context(), ids[0], token(), time.Minute)
 		if err != nil {
 			rt.Fatal(err)
+		}
+		if alone != foreseen {
+			rt.Fatalf("claimed alone: %t, foreseen by wouldBeClaimed: %t", alone, foreseen)
 		}
 		claims := store.ClaimTogether(t.Context(), ids[1], ids[2]) // two, so that they share a statement
 		_, together := claims[ids[1]]

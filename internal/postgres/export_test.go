@@ -73,3 +73,5 @@ func OpenListener(url string) (*pq.ListenerConn, error) {
 
 // ParseURL is parseURL.
 var ParseURL = parseURL
+// WouldBeClaimed must agree with the claims.
+const WouldBeClaimed = wouldBeClaimed

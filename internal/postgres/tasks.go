@@ -41,27 +41,55 @@ func (s *Store) tasks(ctx context.Context, doing, query string, args ...any) ([]
 	return tasks, nil
 }
 
+// runnableSince is when a message m was last given to the queue, or the moment before:
+// when it was created, due for its next attempt, released or requeued.
+const runnableSince = `greatest(m.updated_at, m.next_attempt_at)`
+
+// overtakenAfter is how much later another message must have been created to overtake a
+// message that waits. A queue runs its tasks in order, except for those that are
+// postponed for seconds: while the pair of numbers has another message in flight, for
+// example.
+const overtakenAfter = `interval '10 minutes'`
+
+// inFlight is a CTE with the time at which the newest message in flight was created, for
+// each priority, which is a queue of its own. It reads the attempts in progress and
+// their messages by their ids alone, whatever the statistics say.
+const inFlight = `in_flight AS MATERIALIZED (
+    SELECT o.priority, max(o.created_at) AS created_at
+    FROM attempts a, LATERAL (SELECT priority, created_at FROM messages WHERE id = a.message_id OFFSET 0) o
+    WHERE a.outcome IS NULL AND a.lease_until > now() GROUP BY o.priority
+)`
+
+// overtaken is true for a queued message m that could be claimed and has not been, while
+// messages that were created long after it became runnable are in flight.
+const overtaken = `CASE WHEN ` + runnableSince + ` < now() - ` + overtakenAfter + `
+        AND ` + runnableSince + ` + ` + overtakenAfter + ` < (SELECT f.created_at FROM in_flight f WHERE f.priority = m.priority)
+        THEN ` + wouldBeClaimed + ` ELSE false END`
+
 const takeForTaskCheck = `
-UPDATE messages SET task_check_at = now() + least(greatest(now() - created_at, interval '10 seconds'), interval '2 minutes')
+WITH ` + inFlight + `
+UPDATE messages m SET task_check_at = now() + least(greatest(now() - created_at, interval '10 seconds'), interval '2 minutes')
 WHERE id IN (
     SELECT id FROM messages WHERE task_check_at <= CASE WHEN $2 THEN ` + noTask + ` ELSE now() END AND status = 'queued'
     ORDER BY task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-RETURNING id, task_generation, priority, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait`
+RETURNING id, task_generation, priority, greatest(0, extract(epoch FROM next_attempt_at - now())) AS wait,
+    ` + overtaken + ` AS overtaken`
 
 // TakeForTaskCheck returns up to limit queued messages that are due for a check of
 // their task, or only those known to have none, and schedules the next check of each.
 func (s *Store) TakeForTaskCheck(ctx context.Context, limit int, onlyWithoutTask bool) ([]mms.TaskCheck, error) {
 	var rows []struct {
 		taskRow
-		Wait float64 `db:"wait"`
+		Wait      float64 `db:"wait"`
+		Overtaken bool    `db:"overtaken"`
 	}
 	if err := s.db.SelectContext(ctx, &rows, takeForTaskCheck, limit, onlyWithoutTask); err != nil {
 		return nil, wrapError(err, "taking messages for a task check")
 	}
 	checks := make([]mms.TaskCheck, len(rows))
 	for i, row := range rows {
-		checks[i] = mms.TaskCheck{Task: row.task(), Wait: seconds(row.Wait)}
+		checks[i] = mms.TaskCheck{Task: row.task(), Wait: seconds(row.Wait), Overtaken: row.Overtaken}
 	}
 	return checks, nil
 }
@@ -85,13 +113,15 @@ func (s *Store) AdvanceTaskGeneration(ctx context.Context, t mms.Task) (bool, er
 
 const recordRequeued = `
 WITH changed AS (
-    UPDATE messages SET version = version + 1, updated_at = now()
+    UPDATE messages SET version = version + 1, updated_at = now(),
+        task_check_at = CASE WHEN isfinite(task_check_at) THEN greatest(task_check_at, now() + least(task_generation, 9) ^ 2 * interval '10 seconds') ELSE task_check_at END
     WHERE id = ANY ($1) AND status = 'queued' RETURNING id, status
 )
 INSERT INTO message_events (message_id, kind, status) SELECT id, 'requeued', status FROM changed RETURNING message_id`
 
-// RecordRequeued records that the messages' tasks were missing from the queue and have
-// been enqueued again.
+// RecordRequeued records that the messages' tasks were missing from the queue, or did not
+// run, and that they have new ones. It postpones the next check, the longer the more tasks
+// a message has had, so that no message fills the queue.
 func (s *Store) RecordRequeued(ctx context.Context, ids []uuid.UUID) error {
 	_, err := s.exec(ctx, "recording requeued messages", recordRequeued, pq.Array(ids))
 	return err

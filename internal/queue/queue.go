@@ -48,9 +48,8 @@ const maxRetry = 10_000
 
 // Client enqueues tasks. It is safe for concurrent use.
 type Client struct {
-	redis     redis.UniversalClient
-	tasks     *asynq.Client
-	inspector *asynq.Inspector
+	redis redis.UniversalClient
+	tasks *asynq.Client
 
 	messages, webhooks waker // wake the servers
 }
@@ -59,7 +58,7 @@ type Client struct {
 func NewClient(c redis.UniversalClient) *Client {
 	c = &pipelinedClient{UniversalClient: c}
 	return &Client{
-		redis: c, tasks: asynq.NewClientFromRedisClient(c), inspector: asynq.NewInspectorFromRedisClient(c),
+		redis: c, tasks: asynq.NewClientFromRedisClient(c),
 		messages: waker{redis: c, channel: messageWakeUps}, webhooks: waker{redis: c, channel: webhookWakeUps},
 	}
 }
@@ -106,23 +105,6 @@ func (c *Client) Enqueue(ctx context.Context, t mms.Task) error {
 	return err
 }
 
-// EnsureTask enqueues the task if it is missing, and reports in which state it was
-// found.
-func (c *Client) EnsureTask(ctx context.Context, check mms.TaskCheck) (mms.TaskState, error) {
-	state, found, err := c.inspect(check.Task)
-	if err != nil || found {
-		return state, err
-	}
-	added, err := c.enqueueIn(ctx, check.Task, check.Wait)
-	if err != nil {
-		return 0, err
-	}
-	if !added { // another process enqueued it in the meantime
-		return mms.TaskPresent, nil
-	}
-	return mms.TaskAdded, nil
-}
-
 // enqueueIn reports false if the task is in the queue already.
 func (c *Client) enqueueIn(ctx context.Context, t mms.Task, wait time.Duration) (added bool, err error) {
 	id, err := t.MessageID.MarshalText()
@@ -141,26 +123,6 @@ func (c *Client) enqueueIn(ctx context.Context, t mms.Task, wait time.Duration) 
 		c.messages.wake()
 	}
 	return true, nil
-}
-
-// inspect reports whether the task exists, and whether it will run. An active
-// task whose message is queued has either just been dequeued or will never run
-// again (asynq issue 1144). It counts as stuck: a second task is harmless in the
-// first case and necessary in the second.
-func (c *Client) inspect(t mms.Task) (state mms.TaskState, found bool, err error) {
-	info, err := c.inspector.GetTaskInfo(queueOf(t), taskID(t))
-	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
-		return 0, false, nil
-	}
-	if err != nil {
-		return 0, false, fmt.Errorf("inspecting the task of message %s: %w", t.MessageID, err)
-	}
-	switch info.State {
-	case asynq.TaskStatePending, asynq.TaskStateScheduled, asynq.TaskStateRetry:
-		return mms.TaskPresent, true, nil
-	default:
-		return mms.TaskStuck, true, nil
-	}
 }
 
 // EnqueueWebhook enqueues the task of a webhook event to be processed now. It

@@ -168,57 +168,6 @@ func TestTaskIsRetriedAfterPanic(t *testing.T) {
 	testkit.Eventually(t, "the task waits for a retry", func() bool { return q.info(t, task).State == asynq.TaskStateRetry })
 }
 
-func TestEnsureTask(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	tests := map[string]struct {
-		prepare func(*testing.T, testQueue, mms.Task)
-		want    mms.TaskState
-	}{
-		"missing": {func(*testing.T, testQueue, mms.Task) {}, mms.TaskAdded},
-		"pending": {func(t *testing.T, q testQueue, task mms.Task) { enqueue(t, q, task) }, mms.TaskPresent},
-		"scheduled": {func(t *testing.T, q testQueue, task mms.Task) {
-			if _, err := q.client.EnsureTask(t.Context(), mms.TaskCheck{Task: task, Wait: time.Hour}); err != nil {
-				t.Fatal(err)
-			}
-		}, mms.TaskPresent},
-		"waiting for a retry": {func(t *testing.T, q testQueue, task mms.Task) {
-			q.serve(t, func(context.Context, uuid.UUID) mms.TaskResult {
-				return mms.TaskResult{Action: mms.TaskPostpone, Wait: time.Hour}
-			})
-			enqueue(t, q, task)
-			testkit.Eventually(t, "the task waits for a retry", func() bool { return q.info(t, task).State == asynq.TaskStateRetry })
-		}, mms.TaskPresent},
-		"archived": {func(t *testing.T, q testQueue, task mms.Task) {
-			enqueue(t, q, task)
-			if err := q.inspector.ArchiveTask(queue.MessageQueue, task.MessageID.String()+":1"); err != nil {
-				t.Fatal(err)
-			}
-		}, mms.TaskStuck},
-		"active": {func(t *testing.T, q testQueue, task mms.Task) {
-			q.serve(t, func(context.Context, uuid.UUID) mms.TaskResult { <-release; return mms.TaskResult{} })
-			t.Cleanup(func() { close(release) })
-			enqueue(t, q, task)
-			testkit.Eventually(t, "the task is active", func() bool { return q.info(t, task).State == asynq.TaskStateActive })
-		}, mms.TaskStuck},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			q, task := newTestQueue(t), newTask()
-			tt.prepare(t, q, task)
-			got, err := q.client.EnsureTask(t.Context(), mms.TaskCheck{Task: task})
-			if err != nil || got != tt.want {
-				t.Errorf("EnsureTask() = %v, %v, want %v", got, err, tt.want)
-			}
-			next := mms.Task{MessageID: task.MessageID, Generation: 2, Priority: mms.Normal}
-			if got, err := q.client.EnsureTask(t.Context(), mms.TaskCheck{Task: next}); err != nil || got != mms.TaskAdded {
-				t.Errorf("EnsureTask() of the next generation = %v, %v, want %v", got, err, mms.TaskAdded)
-			}
-		})
-	}
-}
-
 func enqueue(t *testing.T, q testQueue, task mms.Task) {
 	t.Helper()
 	if err := q.client.Enqueue(t.Context(), task); err != nil {
@@ -255,10 +204,13 @@ func TestUnreachableRedisIsAnError(t *testing.T) {
 	t.Cleanup(func() { c.Close() })
 	client := queue.NewClient(c)
 	_, hasMarkerErr := client.HasMarker(t.Context())
-	_, ensureTaskErr := client.EnsureTask(t.Context(), mms.TaskCheck{Task: newTask()})
+	_, statesErr := client.TaskStates(t.Context(), []mms.TaskCheck{{Task: newTask()}})
+	_, addErr := client.AddTask(t.Context(), mms.TaskCheck{Task: newTask()})
+	_, faultsErr := client.Faults(t.Context())
 	for method, err := range map[string]error{
 		"CheckWritable": client.CheckWritable(t.Context()), "Enqueue": client.Enqueue(t.Context(), newTask()),
-		"HasMarker": hasMarkerErr, "EnsureTask": ensureTaskErr, "SetMarker": client.SetMarker(t.Context()),
+		"HasMarker": hasMarkerErr, "TaskStates": statesErr, "AddTask": addErr, "RemoveTask": client.RemoveTask(t.Context(), newTask()),
+		"Faults": faultsErr, "SetMarker": client.SetMarker(t.Context()),
 	} {
 		if err == nil {
 			t.Errorf("%s() succeeded, want an error", method)
@@ -333,19 +285,19 @@ func TestConcurrentCallersGetTheirOwnResults(t *testing.T) {
 		tasks[i] = newTask()
 	}
 	var group sync.WaitGroup
-	states := make([]mms.TaskState, 2*len(tasks))
-	for i := range states {
+	added := make([]bool, 2*len(tasks))
+	for i := range added {
 		group.Go(func() {
 			var err error
-			if states[i], err = q.client.EnsureTask(t.Context(), mms.TaskCheck{Task: tasks[i/2]}); err != nil {
+			if added[i], err = q.client.AddTask(t.Context(), mms.TaskCheck{Task: tasks[i/2]}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
 	for i := range tasks {
-		if states[2*i]+states[2*i+1] != mms.TaskAdded+mms.TaskPresent {
-			t.Errorf("task %d, enqueued twice: got %v and %v, want it added once", i, states[2*i], states[2*i+1])
+		if added[2*i] == added[2*i+1] {
+			t.Errorf("task %d, enqueued twice: got %v and %v, want it added once", i, added[2*i], added[2*i+1])
 		}
 	}
 	if n, err := q.redis.LLen(t.Context(), "asynq:{messages}:pending").Result(); err != nil || n != int64(len(tasks)) {

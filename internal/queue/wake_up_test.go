@@ -215,7 +215,7 @@ func TestDelayedTaskWakesTheServer(t *testing.T) {
 	c := ownRedis(t)
 	processed := serve(t, c, testInterval)
 	task := mms.Task{MessageID: uuid.New(), Generation: 1, Priority: mms.Normal}
-	if _, err := NewClient(c).EnsureTask(t.Context(), mms.TaskCheck{Task: task, Wait: 2 * time.Second}); err != nil {
+	if _, err := NewClient(c).AddTask(t.Context(), mms.TaskCheck{Task: task, Wait: 2 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	wantProcessed(t, processed, task.MessageID)
