@@ -19,6 +19,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/plivosim"
 	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/queue"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
@@ -236,6 +237,37 @@ func TestVerifyPassesWhenRecordsAgree(t *testing.T) {
 	}
 	if _, err := f.verify("--plivo yesterday"); err == nil || !strings.Contains(err.Error(), "24h") {
 		t.Errorf("verify --plivo yesterday: got error %v, want one with an example duration", err)
+	}
+}
+
+// TestVerifyChecksTheQueue gives the queue in Redis one fault after the other.
+func TestVerifyChecksTheQueue(t *testing.T) {
+	f := newFixture(t)
+	url := testkit.Redis(t)
+	t.Setenv("REDIS_URL", url)
+	c, err := queue.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if out, err := f.verify(""); err != nil || !strings.Contains(out, "All invariants hold") {
+		t.Errorf("verify: got error %v, want none; output:\n%s", err, out)
+	}
+	if err := c.Set(t.Context(), "asynq:{messages-bulk}:paused", "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := f.verify(""); err != nil || !strings.Contains(out, "paused queues: messages-bulk") {
+		t.Errorf("verify with a paused queue: got error %v, want none; output:\n%s", err, out)
+	}
+	if err := c.Set(t.Context(), "asynq:{messages}:pending", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := f.verify(""); err == nil || !strings.Contains(out, "asynq:{messages}:pending  VIOLATED") {
+		t.Errorf("verify with a key of the wrong type: got error %v, want one; output:\n%s", err, out)
+	}
+	t.Setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+	if out, err := f.verify(""); err == nil || !strings.Contains(out, "All invariants hold") {
+		t.Errorf("verify without Redis: got error %v, want one after the findings; output:\n%s", err, out)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/queue"
 )
 
 // comparison compares our records with a provider's.
@@ -35,6 +36,8 @@ func verify(ctx context.Context, out io.Writer, compare comparison) error {
 	if err != nil {
 		return err
 	}
+	inQueue, queueErr := checkQueue(ctx)
+	findings = append(findings, inQueue...)
 	if compare != nil {
 		compared, err := compare(ctx, store)
 		if err != nil {
@@ -46,7 +49,43 @@ func verify(ctx context.Context, out io.Writer, compare comparison) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(report(findings, out), reportTimes(times, out))
+	return errors.Join(report(findings, out), reportTimes(times, out), queueErr)
+}
+
+// checkQueue checks the queue in Redis, if REDIS_URL is set. The database alone shows
+// whether messages make progress, but not why.
+func checkQueue(ctx context.Context) ([]audit.Finding, error) {
+	vars, err := config.Environment()
+	if err != nil {
+		return nil, err
+	}
+	url, err := config.ReadRedisURL(vars)
+	if err != nil || url == "" {
+		return nil, err
+	}
+	redis, err := queue.Connect(string(url))
+	if err != nil {
+		return nil, err
+	}
+	defer redis.Close()
+	faults, err := queue.NewClient(redis).Faults(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("checking the queue: %w", err)
+	}
+	return []audit.Finding{
+		finding("keys in Redis that are of the wrong type; delete them", faults.WrongKeys, true),
+		finding("paused queues", faults.Paused, false),
+	}, nil
+}
+
+// finding returns a finding that names what was found. It is broken if anything was found
+// that must not be there.
+func finding(what string, found []string, forbidden bool) audit.Finding {
+	f := audit.Finding{Invariant: "I1", What: what, Count: len(found), Broken: forbidden && len(found) > 0}
+	if len(found) > 0 {
+		f.What += ": " + strings.Join(found, ", ")
+	}
+	return f
 }
 
 // reportTimes prints how soon Plivo's reports come, and what follows for DOUBT_SILENCE.

@@ -108,6 +108,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		ready: readyz(store.Pauses,
 			dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
 			dependency{name: "redis", ping: tasks.CheckWritable},
+			queueHealth(tasks.Faults, store.WithoutProgress),
 		),
 		api: httpapi.New(httpapi.Options{
 			Auth: authService, Keys: keys, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,

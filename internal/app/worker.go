@@ -260,5 +260,6 @@ func workerHealth(store *postgres.Store, tasks *queue.Client) http.HandlerFunc {
 	return readyz(store.Pauses,
 		dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
 		dependency{name: "redis", ping: tasks.CheckWritable, required: true},
+		queueHealth(tasks.Faults, store.WithoutProgress),
 	)
 }

@@ -60,7 +60,7 @@ var allowed = map[string][]string{
 	"cmd/api":                   {"internal/app", "internal/config"},
 	"cmd/worker":                {"internal/app", "internal/config"},
 	"cmd/bench":                 {"internal/devstack", "internal/plivosim"},
-	"cmd/postcard":              {"client", "internal/audit", "internal/config", "internal/identity", "internal/maintenance", "internal/mms", "internal/plivo", "internal/postgres", "internal/version"},
+	"cmd/postcard":              {"client", "internal/audit", "internal/config", "internal/identity", "internal/maintenance", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/version"},
 	"cmd/plivosim":              {"internal/plivosim", "internal/version"},
 	"cmd/dev":                   {"internal/app", "internal/config", "internal/devstack", "internal/plivosim"},
 }
@@ -165,6 +165,7 @@ func TestProductionLinksNoTestCode(t *testing.T) {
 var readsClock = map[string]string{
 	"internal/auth/cache.go":              "how long a cached key or user is valid",
 	"internal/callback/health.go":         "how long ago a break was recorded, by its monotonic clock",
+	"internal/intake/ids.go":              "how far the database's clock is ahead",
 	"internal/groupcommit/groupcommit.go": "how long ago calls shared a batch, and so whether the next one is delayed",
 	"internal/queue/health.go":            "how long commands to Redis are held back, and when a problem was last logged",
 	"internal/worker/heartbeat.go":        "how long this process has not renewed, by its monotonic clock",
@@ -174,6 +175,8 @@ var readsClock = map[string]string{
 	"internal/postgres/connector.go":      "how long connections are used",
 	"internal/postgres/job_leases.go":     "how long ago a lease was renewed, by its monotonic clock",
 	"internal/postgres/timeout.go":        "how long the database may take to answer",
+	"internal/postgres/sessions.go":       "how long a session is valid from now on",
+	"internal/queue/tasks.go":             "whether asynq, which compares with the clock of each worker, will soon move a delayed task",
 	"internal/httpapi/stream.go":          "how long a client may take to read",
 	"internal/httpapi/upload.go":          "how long a client may take to write",
 	"internal/webui/batches.go":           "how long a browser may take to upload",

@@ -186,6 +186,15 @@ func ReadDatabaseURL(vars map[string]string) (Secret, error) {
 	return Secret(vars[name]), join(nil, checkDatabaseURL(name, vars[name]))
 }
 
+// ReadRedisURL reads and checks REDIS_URL alone. It may be missing.
+func ReadRedisURL(vars map[string]string) (Secret, error) {
+	value := vars["REDIS_URL"]
+	if value == "" {
+		return "", nil
+	}
+	return Secret(value), join(nil, checkURL("REDIS_URL", value, "redis", "rediss", "redis-socket", "redis-sentinel"))
+}
+
 // join returns one error that lists all errors, sorted by variable. A variable
 // with a type error has its zero value, so errors of later checks about it are
 // left out. Each error must start with the variable's name and a space.

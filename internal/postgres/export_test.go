@@ -73,5 +73,6 @@ func OpenListener(url string) (*pq.ListenerConn, error) {
 
 // ParseURL is parseURL.
 var ParseURL = parseURL
+
 // WouldBeClaimed must agree with the claims.
 const WouldBeClaimed = wouldBeClaimed
