@@ -74,7 +74,11 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Logger: logger}
+	ids := intake.NewIDs(store.Now)
+	if err := ids.Measure(ctx); err != nil {
+		return err
+	}
+	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
 		Auth: authService, Intake: messageIntake, Messages: store, Batches: store, Keys: keys, Webhooks: store,
 		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, Senders: senders,
@@ -143,6 +147,10 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	})
 	group.Go(func() error {
 		maintenance.Run(ctx, maintenance.SessionCleanup(store.Sessions().DeleteExpired), logger)
+		return nil
+	})
+	group.Go(func() error {
+		maintenance.Run(ctx, maintenance.Job{Name: "clock comparison", Interval: intake.MeasureInterval, Run: ids.Measure}, logger)
 		return nil
 	})
 	return group.Wait()

@@ -90,6 +90,8 @@ type rig struct {
 	owner    uuid.UUID
 	logs     atomic.Int32
 
+	build func() (string, error) // builds the programs and returns their directory
+
 	// callbackFault handles the next callbacks instead of Postcard, while it is set.
 	callbackFault atomic.Pointer[http.HandlerFunc]
 }
@@ -102,7 +104,7 @@ func newRig(t *testing.T, config plivosim.Config) *rig {
 // newRigOn is newRig on servers that the test starts itself, to break them.
 func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *rig {
 	t.Helper()
-	r := &rig{t: t, database: database, redis: redisURL, owner: uuid.Must(uuid.NewV7())}
+	r := &rig{t: t, database: database, redis: redisURL, owner: uuid.Must(uuid.NewV7()), build: binaries}
 	var err error
 	if r.store, err = postgres.Open(database, 10, postgres.StatementTimeout); err != nil {
 		t.Fatal(err)
@@ -186,7 +188,7 @@ type process struct {
 // of its log on failure.
 func (r *rig) start(program string, vars ...string) *process {
 	r.t.Helper()
-	dir, err := binaries()
+	dir, err := r.build()
 	if err != nil {
 		r.t.Fatal(err)
 	}

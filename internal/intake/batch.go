@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/postcard-mms/postcard/internal/failpoint"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -29,9 +27,9 @@ const insertBatchSize = 1000
 // CreateValid those that are valid. It returns violations of the batch's common
 // fields as invalid.Fields, and those of rows as mms.RowErrors.
 func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.BatchParams, rows Rows) (mms.BatchResult, error) {
-	id, err := uuid.NewV7()
+	id, err := in.IDs.next()
 	if err != nil {
-		return mms.BatchResult{}, fmt.Errorf("generating a batch id: %w", err)
+		return mms.BatchResult{}, err
 	}
 	now, err := in.now(ctx, params.CreateParams)
 	if err != nil {
@@ -61,7 +59,7 @@ func (in *Intake) storeBatch(ctx context.Context, request mms.BatchRequest, para
 		return *replayed, nil
 	}
 	defer writer.Rollback()
-	reader := messageReader{rules: in.Rules, params: params, batch: request.Batch, now: now, rows: rows, rowOf: map[[16]byte]int{}}
+	reader := messageReader{ids: in.IDs, rules: in.Rules, params: params, batch: request.Batch, now: now, rows: rows, rowOf: map[[16]byte]int{}}
 	for !reader.done {
 		messages, err := reader.next(insertBatchSize)
 		if err != nil {
@@ -83,6 +81,7 @@ func (in *Intake) storeBatch(ctx context.Context, request mms.BatchRequest, para
 
 // messageReader turns rows into messages.
 type messageReader struct {
+	ids    *IDs
 	rules  mms.Rules
 	params mms.BatchParams
 	batch  mms.Batch
@@ -131,9 +130,9 @@ func (r *messageReader) next(limit int) ([]mms.Message, error) {
 
 // message validates the current row.
 func (r *messageReader) message(row map[string]string) (mms.Message, error) {
-	id, err := uuid.NewV7()
+	id, err := r.ids.next()
 	if err != nil {
-		return mms.Message{}, fmt.Errorf("generating a message id: %w", err)
+		return mms.Message{}, err
 	}
 	m, err := r.rules.ValidateRow(r.params, row, r.batch, id, r.now)
 	if err != nil {

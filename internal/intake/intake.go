@@ -42,6 +42,7 @@ type Intake struct {
 	DailyCap int // messages per UTC day of a user without a cap of their own; 0: unlimited
 	Store    Store
 	Queue    Queue
+	IDs      *IDs
 	Logger   *slog.Logger
 }
 
@@ -106,9 +107,9 @@ func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, params mms.Cre
 }
 
 func (in *Intake) validate(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.Message, error) {
-	id, err := uuid.NewV7()
+	id, err := in.IDs.next()
 	if err != nil {
-		return mms.Message{}, fmt.Errorf("generating a message id: %w", err)
+		return mms.Message{}, err
 	}
 	now, err := in.now(ctx, params)
 	if err != nil {

@@ -27,12 +27,14 @@ func (s *Sessions) FindCtx(ctx context.Context, token string) ([]byte, bool, err
 }
 
 const upsertSession = `
-INSERT INTO sessions (token, data, expiry) VALUES ($1, $2, $3)
+INSERT INTO sessions (token, data, expiry) VALUES ($1, $2, now() + $3 * interval '1 second')
 ON CONFLICT (token) DO UPDATE SET data = EXCLUDED.data, expiry = EXCLUDED.expiry`
 
-// CommitCtx stores a session until its expiry.
+// CommitCtx stores a session until its expiry, which scs takes from the clock of this
+// process. The database's clock decides whether the session has expired, so its lifetime is
+// stored by that clock.
 func (s *Sessions) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
-	_, err := s.store.db.ExecContext(ctx, upsertSession, token, data, expiry)
+	_, err := s.store.db.ExecContext(ctx, upsertSession, token, data, time.Until(expiry).Seconds())
 	return wrapError(err, "storing a session")
 }
 
