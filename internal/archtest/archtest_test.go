@@ -181,7 +181,6 @@ var readsClock = map[string]string{
 	"internal/httpapi/upload.go":          "how long a client may take to write",
 	"internal/webui/batches.go":           "how long a browser may take to upload",
 	"internal/httpkit/observe.go":         "how long a request took",
-	"internal/plivo/client.go":            "a Retry-After that is a date",
 	"internal/testkit/wait.go":            "deadlines of tests",
 }
 

@@ -111,7 +111,7 @@ func (x *exchange) answer(body sendResponse, err error) mms.Answer {
 	a := mms.Answer{
 		Written:    x.written.Load() && !x.withheld.Load(),
 		Status:     x.status,
-		RetryAfter: retryAfter(x.header, time.Now()),
+		RetryAfter: retryAfter(x.header),
 	}
 	switch {
 	case x.status == 0:

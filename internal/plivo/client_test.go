@@ -222,8 +222,12 @@ func TestSendToUntrustedTLSServerIsTransientFailure(t *testing.T) {
 
 func TestSendHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
-	for header, want := range map[string]time.Duration{"7": 7 * time.Second, "": 0, "-1": 0, "soon": 0} {
+	for header, want := range map[string]time.Duration{
+		"7": 7 * time.Second, "": 0, "-1": 0, "soon": 0, "1000000": 24 * time.Hour,
+		"Sun, 06 Nov 1994 08:49:37 GMT": 5 * time.Second, "Sun, 06 Nov 1994 08:00:00 GMT": 0, "Tue, 06 Nov 2040 08:00:00 GMT": 24 * time.Hour,
+	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", "Sun, 06 Nov 1994 08:49:32 GMT")
 			w.Header().Set("Retry-After", header)
 			w.WriteHeader(http.StatusTooManyRequests)
 		}))
