@@ -50,6 +50,7 @@ func (h apiHandlers) router() http.Handler {
 		httpkit.AccessLog(h.logger),
 		httpkit.NewMetrics(h.registry).Middleware,
 		httpkit.Recover(h.logger, h.respondAfterPanic),
+		httpkit.Deadline(httpkit.RequestTimeout),
 	)
 	r.Get("/livez", livez)
 	r.Get("/readyz", h.ready)
