@@ -72,8 +72,9 @@ func New[T any](options Options) *Committer[T] {
 // Item.Value and Item.OK. Every call of a Committer must pass the same commit
 // function. A batch never has two items with the same key, unless the key is empty.
 //
-// When ctx ends, Do returns false; a call whose commit has not started is dropped.
-func (c *Committer[T]) Do(ctx context.Context, value T, key string, commit CommitFunc[T]) (T, bool) {
+// When ctx ends first, Do returns false. A call that is not in a batch yet is
+// dropped; running reports that it is in one, whose commit goes on.
+func (c *Committer[T]) Do(ctx context.Context, value T, key string, commit CommitFunc[T]) (result T, ok, running bool) {
 	item := &Item[T]{Value: value, key: key, done: make(chan struct{})}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, item)
@@ -87,20 +88,29 @@ func (c *Committer[T]) Do(ctx context.Context, value T, key string, commit Commi
 	c.mu.Unlock()
 	select {
 	case <-item.done:
-		return item.Value, item.OK
+		return item.Value, item.OK, false
 	case <-ctx.Done():
-		c.drop(item)
-		return value, false
+	}
+	if c.drop(item) {
+		return value, false, false
+	}
+	select {
+	case <-item.done: // at the same moment as ctx
+		return item.Value, item.OK, false
+	default:
+		return value, false, true
 	}
 }
 
-// drop removes an item that is still waiting.
-func (c *Committer[T]) drop(item *Item[T]) {
+// drop removes an item that is still waiting, and reports whether it was.
+func (c *Committer[T]) drop(item *Item[T]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.waiting, item); i >= 0 {
+	i := slices.Index(c.waiting, item)
+	if i >= 0 {
 		c.waiting = slices.Delete(c.waiting, i, i+1)
 	}
+	return i >= 0
 }
 
 // start starts a goroutine for the waiting items unless one is running or too many

@@ -96,11 +96,11 @@ func (s *simulation) run(calls int) {
 			time.Sleep(start)
 			ctx, cancel := context.WithTimeout(context.Background(), timeout)
 			defer cancel()
-			got, ok := s.committer.Do(ctx, i, key, s.commit)
+			got, ok, running := s.committer.Do(ctx, i, key, s.commit)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if ok && got != -i || !ok && ctx.Err() == nil || s.commits[i] > 1 || ok && s.commits[i] != 1 {
-				s.t.Errorf("call %d: got %d, %t after %d commits, want %d, true after 1", i, got, ok, s.commits[i], -i)
+			if ok && got != -i || !ok && ctx.Err() == nil || s.commits[i] > 1 || ok && s.commits[i] != 1 || !ok && !running && s.commits[i] != 0 {
+				s.t.Errorf("call %d: got %d, %t, %t after %d commits, want %d, true after 1", i, got, ok, running, s.commits[i], -i)
 			}
 		})
 	}
@@ -130,13 +130,34 @@ func TestCallThatEndsWhileWaitingIsNotCommitted(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, ok := c.Do(ctx, "ended", "", commit); ok {
-			t.Error("got true for a call whose context ended, want false")
+		if _, ok, running := c.Do(ctx, "ended", "", commit); ok || running {
+			t.Errorf("got %t, %t for a call whose context ended before its batch began, want false, false", ok, running)
 		}
 		close(finish)
 		synctest.Wait()
 		if len(committed) != 1 {
 			t.Errorf("got %v committed, want the first call alone", committed)
+		}
+	})
+}
+
+func TestCallThatEndsDuringItsCommitIsRunning(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := New[int](Options{Timeout: time.Minute})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		committed := false
+		commit := func(context.Context, []*Item[int]) {
+			time.Sleep(2 * time.Second)
+			committed = true
+		}
+		if _, ok, running := c.Do(ctx, 1, "", commit); ok || !running || committed {
+			t.Errorf("got %t, %t, committed %t, want false, true before the commit has ended", ok, running, committed)
+		}
+		time.Sleep(2 * time.Second)
+		if !committed {
+			t.Error("the commit ended with its caller, want it to go on")
 		}
 	})
 }

@@ -7,6 +7,7 @@ package mms
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,7 +26,26 @@ var (
 	// change for now, for example because it is read-only; the errors that are an
 	// ErrUnavailable say why. The change was not made, or its outcome is unknown.
 	ErrUnavailable = errors.New("the database cannot be reached")
+
+	// ErrNotStored says that a message or batch was not stored, and will not be:
+	// it is safe to create it again.
+	ErrNotStored = errors.New("nothing was stored")
 )
+
+// OutcomeUnknownError says that a message or batch may have been stored: the answer
+// of the database was lost, or did not come in time. It wraps ErrUnavailable.
+type OutcomeUnknownError struct {
+	ID    uuid.UUID // of the message or batch
+	Batch bool      // it is a batch
+	Err   error     // what happened
+}
+
+func (e OutcomeUnknownError) Error() string {
+	return fmt.Sprintf("it is unknown whether %s was stored: %v", e.ID, e.Err)
+}
+
+// Unwrap implements the interface of errors.Is.
+func (e OutcomeUnknownError) Unwrap() []error { return []error{ErrUnavailable, e.Err} }
 
 // Message is one picture message to one recipient.
 type Message struct {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -16,10 +18,14 @@ const insertBatch = `INSERT INTO batches (id, user_id, api_key_id, name) VALUES 
 
 const finishBatch = `UPDATE batches SET created = $2, rejected = $3 WHERE id = $1`
 
+// batchTimeout bounds each statement of a batch, and the wait for a connection.
+const batchTimeout = 10 * time.Second
+
 // batchWriter is an open transaction that stores a batch.
 type batchWriter struct {
 	store       *Store
 	tx          *sqlx.Tx
+	end         context.CancelCauseFunc // of the transaction's context
 	request     mms.BatchRequest
 	created     int
 	lastMessage uuid.UUID
@@ -27,13 +33,21 @@ type batchWriter struct {
 
 // BeginBatch starts a transaction that stores a batch. When the request's idempotency
 // key has been used for the same batch, it returns that batch instead of a writer. It
-// returns mms.ErrKeyReused or mms.ErrInFlight like CreateMessage.
+// returns mms.ErrKeyReused or mms.ErrInFlight like CreateMessage. The transaction ends
+// with ctx.
 func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error) {
-	tx, err := s.db.BeginTxx(ctx, nil)
+	// The transaction lives as long as its context, so a timer bounds the wait for a
+	// connection.
+	transaction, end := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(batchTimeout, func() { end(context.DeadlineExceeded) })
+	tx, err := s.db.BeginTxx(transaction, nil)
+	timer.Stop()
 	if err != nil {
-		return nil, nil, wrapError(err, "starting a batch")
+		err = wrapError(errors.Join(err, context.Cause(transaction)), "starting a batch")
+		end(nil)
+		return nil, nil, err
 	}
-	w := &batchWriter{store: s, tx: tx, request: request}
+	w := &batchWriter{store: s, tx: tx, end: end, request: request}
 	err = w.begin(ctx)
 	if err == nil {
 		return w, nil, nil
@@ -50,6 +64,8 @@ func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.B
 }
 
 func (w *batchWriter) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
 	if _, err := w.tx.ExecContext(ctx, insertBatch, w.request.ID, w.request.Owner, nullID(w.request.KeyID), w.request.Name); err != nil {
 		return wrapError(err, "storing a batch")
 	}
@@ -61,6 +77,8 @@ func (w *batchWriter) Add(ctx context.Context, messages []mms.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
 	if err := insertMessages(ctx, w.tx, w.request, messages); err != nil {
 		return err
 	}
@@ -70,9 +88,51 @@ func (w *batchWriter) Add(ctx context.Context, messages []mms.Message) error {
 }
 
 // Commit stores the errors of rejected rows and commits the batch. It returns
-// mms.CapError when the batch exceeds a daily cap.
+// mms.CapError when the batch exceeds a daily cap, and mms.OutcomeUnknownError when the
+// batch may be stored all the same. After any other error it is not stored.
 func (w *batchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
-	const doing = "committing a batch"
+	result, err := w.finish(ctx, rejected)
+	if err != nil {
+		return mms.BatchResult{}, err
+	}
+	if err := w.commit(); err != nil {
+		return w.afterFailedCommit(ctx, result, err)
+	}
+	if w.created > 0 {
+		// One message is enough: a change makes its owner's pages reload their lists.
+		w.store.noteChanged(w.lastMessage)
+	}
+	return result, nil
+}
+
+func (w *batchWriter) commit() error {
+	err := w.tx.Commit()
+	if err != nil && !serverRejected(err) {
+		return fmt.Errorf("%w: %w", errMayHaveCommitted, err)
+	}
+	return err
+}
+
+// afterFailedCommit returns the batch if it is stored although its commit failed with
+// err, because the connection broke for example.
+func (w *batchWriter) afterFailedCommit(ctx context.Context, result mms.BatchResult, err error) (mms.BatchResult, error) {
+	err = wrapError(err, "committing a batch")
+	if !errors.Is(err, errMayHaveCommitted) {
+		return mms.BatchResult{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	if _, readErr := readBatch(ctx, w.store.db, w.request.Owner, w.request.ID); readErr != nil {
+		return mms.BatchResult{}, mms.OutcomeUnknownError{ID: w.request.ID, Batch: true, Err: err}
+	}
+	return result, nil
+}
+
+// finish does all that precedes the commit, and returns the result to come.
+func (w *batchWriter) finish(ctx context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
+	const doing = "finishing a batch"
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
 	if err := w.store.checkCaps(ctx, w.tx, w.request.Caps, w.created); err != nil {
 		return mms.BatchResult{}, err
 	}
@@ -90,19 +150,13 @@ func (w *batchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (mms.B
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
-	if err := w.tx.Commit(); err != nil {
-		return mms.BatchResult{}, wrapError(err, doing)
-	}
-	if w.created > 0 {
-		// One message is enough: a change makes its owner's pages reload their lists.
-		w.store.noteChanged(w.lastMessage)
-	}
 	return mms.BatchResult{Batch: batch, Errors: rejected.First()}, nil
 }
 
 // Rollback discards the batch. After Commit it does nothing.
 func (w *batchWriter) Rollback() {
 	w.tx.Rollback() //nolint:errcheck // nothing is left to discard after a commit or a lost connection
+	w.end(nil)
 }
 
 // insertBatchMessages stores messages of a batch in their senders' backlog, without a

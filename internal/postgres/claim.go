@@ -173,7 +173,7 @@ type claimCall struct {
 func (s *Store) Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error) {
 	ctx = context.WithoutCancel(ctx)
 	call := claimCall{id: id, token: token, lease: lease}
-	if call, ok := s.claiming.Do(ctx, call, id.String(), s.claimTogether); ok {
+	if call, ok, _ := s.claiming.Do(ctx, call, id.String(), s.claimTogether); ok {
 		return call.claim, call.claimed, call.err
 	}
 	return s.claimAlone(ctx, call)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,18 +91,24 @@ type createCall struct {
 // disk. It is idempotent by the message's id: intake repeats a call whose answer was
 // lost, and database/sql repeats a statement whose connection broke. It returns
 // mms.CapError, mms.ErrKeyReused or mms.ErrInFlight when the request must not create
-// a message.
+// a message, and mms.OutcomeUnknownError when the message may be stored all the same.
+// After any other error it is not stored.
 //
 // Concurrent calls share a statement. A message that the shared statement did not
-// create is tried alone, which also finds out the reason.
+// create is tried alone, which also finds out the reason. When ctx ends, the shared
+// statement goes on for the other calls, so its outcome is unknown to this one.
 func (s *Store) CreateMessage(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
 	if request.ResendOf == uuid.Nil {
 		key := request.Idempotency.Key
 		if key != "" {
 			key = request.Owner.String() + key
 		}
-		if call, ok := s.creating.Do(ctx, createCall{request: request}, key, s.createTogether); ok {
+		call, ok, running := s.creating.Do(ctx, createCall{request: request}, key, s.createTogether)
+		if ok {
 			return call.result, call.err
+		}
+		if running {
+			return mms.CreateResult{}, mms.OutcomeUnknownError{ID: request.ID, Err: fmt.Errorf("waiting for a shared statement: %w", ctx.Err())}
 		}
 	}
 	return s.createAlone(ctx, request)
@@ -121,7 +128,8 @@ func (s *Store) createTogether(ctx context.Context, batch []*groupcommit.Item[cr
 	created, err := s.createMessages(ctx, requests)
 	for _, item := range batch {
 		if err != nil {
-			item.Value.err, item.OK = err, isUnavailable(err)
+			item.Value.err = outcomeOf(item.Value.request.ID, err)
+			item.OK = errors.Is(item.Value.err, mms.ErrUnavailable)
 			continue
 		}
 		item.Value.result.Message, item.OK = created[item.Value.request.ID]
@@ -131,7 +139,7 @@ func (s *Store) createTogether(ctx context.Context, batch []*groupcommit.Item[cr
 func (s *Store) createAlone(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
 	created, err := s.createMessages(ctx, []mms.CreateRequest{request})
 	if err != nil {
-		return mms.CreateResult{}, err
+		return mms.CreateResult{}, outcomeOf(request.ID, err)
 	}
 	if m, ok := created[request.ID]; ok {
 		return mms.CreateResult{Message: m}, nil
@@ -139,8 +147,12 @@ func (s *Store) createAlone(ctx context.Context, request mms.CreateRequest) (mms
 	return s.explainNotCreated(ctx, request)
 }
 
+// createTimeout bounds one execution of createMessages. A request has time for two:
+// a statement that waits for a lock is rolled back in time for a clear answer.
+const createTimeout = 3 * time.Second
+
 // createMessages runs the statement of that name and returns the created messages by
-// id.
+// id. Its error wraps errMayHaveCommitted when they may have been created.
 func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest) (map[uuid.UUID]mms.Message, error) {
 	args, err := createArgs(requests)
 	if err != nil {
@@ -152,8 +164,12 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 		ExpiresAt time.Time  `db:"expires_at"`
 		SendAt    *time.Time `db:"send_at"`
 	}
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	var sends sends
+	args[0] = sends.argument(args[0].(driver.Valuer))
 	if err := s.db.SelectContext(ctx, &rows, createMessages, args...); err != nil {
-		return nil, wrapError(err, "creating messages")
+		return nil, sends.outcome(wrapError(err, "creating messages"))
 	}
 	byID := make(map[uuid.UUID]mms.Message, len(requests))
 	for _, request := range requests {

@@ -81,7 +81,7 @@ type submitCall struct {
 // not change is tried alone.
 func (s *Store) RecordSubmitted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.SubmitResult, error) {
 	call := submitCall{ref: ref, verdict: v, kind: kind}
-	if call, ok := s.submitting.Do(ctx, call, ref.MessageID.String(), s.submitTogether); ok {
+	if call, ok, _ := s.submitting.Do(ctx, call, ref.MessageID.String(), s.submitTogether); ok {
 		return call.result, call.err
 	}
 	return s.submitAlone(ctx, call)

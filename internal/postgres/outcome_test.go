@@ -1,0 +1,233 @@
+package postgres_test
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/postgres"
+	"github.com/postcard-mms/postcard/internal/testkit"
+)
+
+// proxy forwards connections to the server of a database. Once cut, it breaks each
+// connection instead of forwarding the server's next answer, and accepts no others.
+type proxy struct {
+	url      string
+	cut      atomic.Bool
+	onCommit func() // called before a COMMIT is forwarded, whose answer is not; nil: nothing is special
+}
+
+func newProxy(t *testing.T, database string, onCommit func(*proxy)) *proxy {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	server := u.Host
+	u.Host = listener.Addr().String()
+	p := &proxy{url: u.String()}
+	if onCommit != nil {
+		p.onCommit = func() { onCommit(p) }
+	}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go p.forward(client, server)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) forward(client net.Conn, address string) {
+	defer client.Close()
+	if p.cut.Load() {
+		return
+	}
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var committing atomic.Bool
+	go func() {
+		request := make([]byte, 64<<10)
+		for {
+			n, err := client.Read(request)
+			if err != nil {
+				server.Close()
+				return
+			}
+			if p.onCommit != nil && bytes.Contains(request[:n], []byte("COMMIT")) {
+				committing.Store(true)
+				p.onCommit()
+			}
+			if _, err := server.Write(request[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	answer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(answer)
+		if err != nil || p.cut.Load() || committing.Load() {
+			return
+		}
+		if _, err := client.Write(answer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func isUnknown(err error, id uuid.UUID) bool {
+	var unknown mms.OutcomeUnknownError
+	return errors.As(err, &unknown) && unknown.ID == id && errors.Is(err, mms.ErrUnavailable)
+}
+
+// TestLostAnswer breaks the connection between a commit and its answer.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	direct, err := postgres.Open(database, 2, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { direct.Close() })
+	owner := addUser(t, direct, "ada@example.com")
+	p := newProxy(t, database, nil)
+	store, err := postgres.Open(p.url, 1, postgres.StatementTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	create(t, store, owner) // prepares the statement
+
+	p.cut.Store(true)
+	request := withKey("once", 1, newRequest(owner))
+	if _, err := store.CreateMessage(t.Context(), request); !isUnknown(err, request.ID) {
+		t.Errorf("answer lost: got error %v, want an unknown outcome", err)
+	}
+	unsent := newRequest(owner)
+	if _, err := store.CreateMessage(t.Context(), unsent); !errors.Is(err, mms.ErrUnavailable) || isUnknown(err, unsent.ID) {
+		t.Errorf("no connection: got error %v, want ErrUnavailable and a known outcome", err)
+	}
+	p.cut.Store(false)
+	again := withKey("once", 1, newRequest(owner))
+	var got mms.CreateResult
+	testkit.Eventually(t, "the transaction of the lost answer has ended", func() bool {
+		got, err = store.CreateMessage(t.Context(), again)
+		return err == nil
+	})
+	if got.ID != request.ID || !got.Replayed {
+		t.Errorf("same key: got message %s, replayed %t, want %s", got.ID, got.Replayed, request.ID)
+	}
+	if n := count(t, direct, `SELECT count(*) FROM messages WHERE id = $1`, unsent.ID); n != 0 {
+		t.Error("a message that was not sent to the database is stored")
+	}
+}
+
+// TestLostAnswerOfABatch breaks the connection between the commit of a batch and its
+// answer.
+func TestLostAnswerOfABatch(t *testing.T) {
+	t.Parallel()
+	for name, onCommit := range map[string]func(*proxy){
+		"for good": func(p *proxy) { p.cut.Store(true) },
+		"once":     func(*proxy) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			database := testkit.Database(t)
+			direct, err := postgres.Open(database, 2, postgres.StatementTimeout)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { direct.Close() })
+			owner := addUser(t, direct, "ada@example.com")
+			p := newProxy(t, database, onCommit)
+			store, err := postgres.Open(p.url, 2, postgres.StatementTimeout)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { store.Close() })
+			request := mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner}}
+			writer, _, err := store.BeginBatch(t.Context(), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer writer.Rollback()
+			m := newRequest(owner).Message
+			m.BatchID, m.BatchRow = request.ID, 1
+			if err := writer.Add(t.Context(), []mms.Message{m}); err != nil {
+				t.Fatal(err)
+			}
+			result, err := writer.Commit(t.Context(), mms.RowErrors{})
+			reachable := !p.cut.Load()
+			if reachable && (err != nil || result.ID != request.ID || result.Created != 1) {
+				t.Errorf("got %+v, %v, want the batch", result, err)
+			}
+			var unknown mms.OutcomeUnknownError
+			if !reachable && (!isUnknown(err, request.ID) || !errors.As(err, &unknown) || !unknown.Batch) {
+				t.Errorf("got error %v, want an unknown outcome", err)
+			}
+		})
+	}
+}
+
+// TestLockedTable locks the table for longer than a statement may take. The server
+// says that it has rolled back.
+func TestLockedTable(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	store, err := postgres.Open(database, 5, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	owner := addUser(t, store, "ada@example.com")
+	create(t, store, owner) // prepares the statement
+	operator, err := sql.Open("postgres", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { operator.Close() })
+	tx, err := operator.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(`LOCK TABLE messages IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 5 {
+		group.Go(func() {
+			request := newRequest(owner)
+			if _, err := store.CreateMessage(t.Context(), request); !errors.Is(err, mms.ErrUnavailable) || isUnknown(err, request.ID) {
+				t.Errorf("got error %v, want ErrUnavailable and a known outcome", err)
+			}
+		})
+	}
+	group.Wait()
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, store, `SELECT count(*) FROM messages`); n != 1 {
+		t.Errorf("got %d messages, want the first", n)
+	}
+}
