@@ -181,6 +181,7 @@ var readsClock = map[string]string{
 	"internal/httpapi/upload.go":          "how long a client may take to write",
 	"internal/webui/batches.go":           "how long a browser may take to upload",
 	"internal/httpkit/observe.go":         "how long a request took",
+	"internal/intake/intake.go":           "how much of a request's deadline is left",
 	"internal/testkit/wait.go":            "deadlines of tests",
 }
 

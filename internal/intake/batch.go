@@ -25,7 +25,9 @@ const insertBatchSize = 1000
 
 // CreateBatch creates a message from each row: all of them or none, or with
 // CreateValid those that are valid. It returns violations of the batch's common
-// fields as invalid.Fields, and those of rows as mms.RowErrors.
+// fields as invalid.Fields, and those of rows as mms.RowErrors. If the database is
+// unavailable, the error is mms.ErrNotStored, or mms.OutcomeUnknownError when the batch
+// may be stored.
 func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.BatchParams, rows Rows) (mms.BatchResult, error) {
 	id, err := in.IDs.next()
 	if err != nil {
@@ -33,7 +35,7 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 	}
 	now, err := in.now(ctx, params.CreateParams)
 	if err != nil {
-		return mms.BatchResult{}, err
+		return mms.BatchResult{}, notStored(err)
 	}
 	batch, err := in.Rules.ValidateBatch(params, id, by.User, now)
 	if err != nil {
@@ -44,7 +46,7 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.storeBatch(ctx, request, params, now, rows)
 	if err != nil {
-		return mms.BatchResult{}, fmt.Errorf("storing a batch: %w", err)
+		return mms.BatchResult{}, notStored(fmt.Errorf("storing a batch: %w", err))
 	}
 	failpoint.Hit(failpoint.APICommitted)
 	return result, nil

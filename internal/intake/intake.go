@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 
 // Store stores messages. CreateMessage and BatchWriter.Commit return once the data is
 // on disk; they and BeginBatch return mms.CapError, mms.ErrKeyReused or
-// mms.ErrInFlight for requests that must not create anything.
+// mms.ErrInFlight for requests that must not create anything. An error is
+// mms.OutcomeUnknownError if the data may be stored all the same.
 type Store interface {
 	CreateMessage(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error)
 
@@ -52,7 +54,8 @@ const enqueueTimeout = 300 * time.Millisecond
 
 // CreateMessage creates a message. When it returns without an error, the message is
 // committed and will be sent even if Redis is unavailable. It returns violations of
-// params as invalid.Fields.
+// params as invalid.Fields. If the database is unavailable, the error is
+// mms.ErrNotStored, or mms.OutcomeUnknownError when the message may be stored.
 func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.CreateResult, error) {
 	return in.create(ctx, by, params, uuid.Nil)
 }
@@ -62,7 +65,7 @@ func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, params mm
 func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error) {
 	old, err := in.Store.Message(ctx, by.User, id)
 	if err != nil {
-		return mms.CreateResult{}, err
+		return mms.CreateResult{}, notStored(err)
 	}
 	if !old.Final() && old.Status != mms.Sent {
 		return mms.CreateResult{}, mms.ErrNotFinal
@@ -79,14 +82,14 @@ func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, id
 func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.CreateParams, resendOf uuid.UUID) (mms.CreateResult, error) {
 	message, err := in.validate(ctx, by, params)
 	if err != nil {
-		return mms.CreateResult{}, err
+		return mms.CreateResult{}, notStored(err)
 	}
 	message.ResendOf = resendOf
 	request := mms.CreateRequest{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.store(ctx, request)
 	if err != nil {
-		return mms.CreateResult{}, fmt.Errorf("storing a message: %w", err)
+		return mms.CreateResult{}, notStored(fmt.Errorf("storing a message: %w", err))
 	}
 	failpoint.Hit(failpoint.APICommitted)
 	if !result.Replayed && result.Status == mms.Queued {
@@ -101,9 +104,10 @@ func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.Creat
 func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.Forecast, error) {
 	message, err := in.validate(ctx, by, params)
 	if err != nil {
-		return mms.Forecast{}, err
+		return mms.Forecast{}, notStored(err)
 	}
-	return in.Store.Forecast(ctx, message)
+	forecast, err := in.Store.Forecast(ctx, message)
+	return forecast, notStored(err)
 }
 
 func (in *Intake) validate(ctx context.Context, by mms.Submitter, params mms.CreateParams) (mms.Message, error) {
@@ -129,26 +133,60 @@ func (in *Intake) now(ctx context.Context, params mms.CreateParams) (time.Time, 
 	return in.Store.Now(ctx)
 }
 
-// store retries while the database is unavailable. CreateMessage is idempotent; a
-// client without an idempotency key that got an error here and repeated its request
-// could create a second message.
+// store retries while the database is unavailable and ctx leaves enough time.
+// CreateMessage is idempotent, so a retry also finds out whether an attempt whose
+// outcome is unknown has stored the message. Once there was such an attempt, any
+// other error is no proof that the message is not stored.
 func (in *Intake) store(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
-	for _, delay := range retryDelays {
+	var unknown mms.OutcomeUnknownError
+	for attempt := 0; ; attempt++ {
 		result, err := in.Store.CreateMessage(ctx, request)
-		if !errors.Is(err, mms.ErrUnavailable) {
-			return result, err
+		if err == nil {
+			return result, nil
 		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-			return mms.CreateResult{}, err
+		mayBeStored := errors.As(err, &unknown) || unknown.ID != uuid.Nil
+		if errors.Is(err, mms.ErrUnavailable) && attempt < len(retryDelays) && pause(ctx, retryDelays[attempt]) {
+			continue
 		}
+		if mayBeStored {
+			return mms.CreateResult{}, mms.OutcomeUnknownError{ID: request.ID, Err: err}
+		}
+		return mms.CreateResult{}, err
 	}
-	return in.Store.CreateMessage(ctx, request)
 }
 
-// retryDelays are the delays between attempts to store a message.
+// retryDelays are the average delays between attempts to store a message.
 var retryDelays = []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second}
+
+// minAttempt is the time that an attempt to store a message may take (see createTimeout of
+// package postgres). With less, the deadline could end the attempt before its outcome is
+// known.
+const minAttempt = 3 * time.Second
+
+// pause waits for about delay, jittered so that many requests do not retry at the same
+// moment. It reports false at once when ctx leaves no time for an attempt after that.
+func pause(ctx context.Context, delay time.Duration) bool {
+	delay = delay/2 + rand.N(delay)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < delay+minAttempt {
+		return false
+	}
+	select {
+	case <-time.After(delay):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// notStored adds mms.ErrNotStored to an error of an unavailable database whose outcome
+// is known.
+func notStored(err error) error {
+	var unknown mms.OutcomeUnknownError
+	if !errors.Is(err, mms.ErrUnavailable) || errors.As(err, &unknown) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", mms.ErrNotStored, err)
+}
 
 // enqueue enqueues a committed message's task, even if the client has gone away.
 func (in *Intake) enqueue(ctx context.Context, t mms.Task) {

@@ -30,6 +30,8 @@ type fakeStore struct {
 	task        mms.Task
 	timeout     time.Duration // of the queue's context
 	storeErr    error
+	commitErr   error     // of a batch
+	attempts    []attempt // to create a message, before storeErr
 	queueErr    error
 	afterCreate func()
 
@@ -39,12 +41,23 @@ type fakeStore struct {
 	rejected  mms.RowErrors
 }
 
-func (s *fakeStore) CreateMessage(_ context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
+func (s *fakeStore) CreateMessage(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
 	m := request.Message
 	s.calls = append(s.calls, "create")
 	s.created = m
 	if s.afterCreate != nil {
 		s.afterCreate()
+	}
+	if len(s.attempts) > 0 {
+		next := s.attempts[0]
+		if len(s.attempts) > 1 {
+			s.attempts = s.attempts[1:]
+		}
+		select {
+		case <-time.After(next.takes):
+		case <-ctx.Done():
+		}
+		return mms.CreateResult{Message: m}, next.err
 	}
 	m.Version = 7 // differs from the request
 	return mms.CreateResult{Message: m}, s.storeErr
@@ -66,7 +79,7 @@ func (s *fakeStore) Add(_ context.Context, messages []mms.Message) error {
 func (s *fakeStore) Commit(_ context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
 	s.calls = append(s.calls, "commit")
 	s.committed, s.rejected = true, rejected
-	return mms.BatchResult{Batch: mms.Batch{Created: s.added, Rejected: rejected.Rejected}}, nil
+	return mms.BatchResult{Batch: mms.Batch{Created: s.added, Rejected: rejected.Rejected}}, s.commitErr
 }
 
 func (s *fakeStore) Rollback() { s.calls = append(s.calls, "rollback") }
@@ -167,27 +180,101 @@ func TestMessageIsEnqueuedAfterItsClientDisconnects(t *testing.T) {
 	}
 }
 
-func TestCreateMessageRetriesOnlyAnUnavailableStore(t *testing.T) {
+// attempt is what one call of CreateMessage of the fake store does.
+type attempt struct {
+	takes time.Duration
+	err   error
+}
+
+// unavailable says that the message is not stored, unknown that it may be.
+var (
+	unavailable = fmt.Errorf("creating: %w", mms.ErrUnavailable)
+	unknown     = mms.OutcomeUnknownError{ID: uuid.Max, Err: errors.New("the connection broke")}
+)
+
+// TestUnavailableStore checks how often a message is stored before the request's
+// deadline, 7 s, and what its submitter gets to know.
+func TestUnavailableStore(t *testing.T) {
 	t.Parallel()
+	other := errors.New("other")
 	for name, tt := range map[string]struct {
-		err   error
-		calls int
+		attempts []attempt // the last one repeats
+		calls    int
+		want     string
 	}{
-		"unavailable": {mms.ErrUnavailable, 4},
-		"other error": {errors.New("other"), 1},
+		"at once":                       {[]attempt{{0, nil}}, 1, "stored"},
+		"other error":                   {[]attempt{{0, other}}, 1, "other"},
+		"rejected":                      {[]attempt{{0, unavailable}}, 4, "not stored"},
+		"rejected, then stored":         {[]attempt{{0, unavailable}, {0, nil}}, 2, "stored"},
+		"slow":                          {[]attempt{{2 * time.Second, unavailable}}, 2, "not stored"},
+		"hangs":                         {[]attempt{{time.Hour, unavailable}}, 1, "not stored"},
+		"no time for a retry":           {[]attempt{{4 * time.Second, unavailable}}, 1, "not stored"},
+		"answer lost":                   {[]attempt{{0, unknown}}, 4, "unknown"},
+		"answer lost, then found":       {[]attempt{{3 * time.Second, unknown}, {0, nil}}, 2, "stored"},
+		"answer lost, then unavailable": {[]attempt{{0, unknown}, {0, unavailable}}, 4, "unknown"},
+		"answer lost, then refused":     {[]attempt{{0, unknown}, {0, mms.ErrInFlight}}, 2, "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &fakeStore{storeErr: tt.err}
+				s := &fakeStore{attempts: tt.attempts}
 				in, _ := newIntake(s)
-				if _, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, params); !errors.Is(err, tt.err) {
-					t.Errorf("got error %v, want %v", err, tt.err)
+				ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+				defer cancel()
+				start := time.Now()
+				_, err := in.CreateMessage(ctx, mms.Submitter{User: uuid.New()}, params)
+				if got := outcome(err, s.created.ID); got != tt.want {
+					t.Errorf("got %s (error %v), want %s", got, err, tt.want)
 				}
-				if diff := cmp.Diff(slices.Repeat([]string{"create"}, tt.calls), s.calls); diff != "" {
-					t.Errorf("calls (-want +got):\n%s", diff)
+				if got := strings.Count(strings.Join(s.calls, " "), "create"); got != tt.calls {
+					t.Errorf("got %d attempts, want %d", got, tt.calls)
+				}
+				if took := time.Since(start); took > 7*time.Second {
+					t.Errorf("got an answer after %v, want it before the deadline", took)
 				}
 			})
 		})
+	}
+}
+
+// outcome says what an error of creating the message or batch with this id means.
+func outcome(err error, id uuid.UUID) string {
+	var unknown mms.OutcomeUnknownError
+	switch {
+	case err == nil:
+		return "stored"
+	case errors.As(err, &unknown) && unknown.ID == id && errors.Is(err, mms.ErrUnavailable) && !errors.Is(err, mms.ErrNotStored):
+		return "unknown"
+	case errors.Is(err, mms.ErrNotStored) && errors.Is(err, mms.ErrUnavailable):
+		return "not stored"
+	default:
+		return err.Error()[strings.LastIndex(err.Error(), " ")+1:]
+	}
+}
+
+// TestNothingIsStoredBeforeTheStore: an error of what precedes the statement.
+func TestNothingIsStoredBeforeTheStore(t *testing.T) {
+	t.Parallel()
+	in, _ := newIntake(&fakeStore{storeErr: unavailable})
+	scheduled := params
+	scheduled.SendAt = now.Add(time.Hour).Format(time.RFC3339)
+	by := mms.Submitter{User: uuid.New()}
+	_, create := in.CreateMessage(t.Context(), by, scheduled)
+	_, resend := in.Resend(t.Context(), by, uuid.New(), mms.Idempotency{})
+	_, forecast := in.Forecast(t.Context(), by, params)
+	_, batch := in.CreateBatch(t.Context(), by, mms.BatchParams{CreateParams: mms.CreateParams{MediaURL: params.MediaURL}}, &fakeRows{"+14155550123"})
+	for name, err := range map[string]error{"create": create, "resend": resend, "forecast": forecast, "batch": batch} {
+		if got := outcome(err, uuid.Nil); got != "not stored" {
+			t.Errorf("%s: got %s, want not stored", name, got)
+		}
+	}
+}
+
+func TestBatchWithUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	id := uuid.New()
+	s := &fakeStore{commitErr: mms.OutcomeUnknownError{ID: id, Err: errors.New("the connection broke")}}
+	if _, err := createBatch(t, s, false, fakeRows{"+14155550123"}); outcome(err, id) != "unknown" {
+		t.Errorf("got error %v, want an unknown outcome", err)
 	}
 }
 
