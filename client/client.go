@@ -8,7 +8,8 @@
 //
 // Requests that may have failed temporarily are retried. All attempts of a request
 // that creates something carry the same idempotency key, so that a retry creates
-// nothing twice.
+// nothing twice, and finds out what became of an attempt whose outcome is unknown.
+// When an error remains, Error.Outcome says whether it still is.
 //
 // The package uses only the standard library and must not import other packages of
 // this module.
@@ -18,11 +19,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -44,12 +46,16 @@ type Client struct {
 	// response, or the response is 429, 502, 503, 504, or 409 with Retry-After.
 	// Default: 5.
 	MaxAttempts int
+
+	// RetryFor is the time after the first attempt in which others are started.
+	// Default: 2 minutes.
+	RetryFor time.Duration
 }
 
 // New returns a client for the Postcard installation at the base URL.
 func New(base, key string) *Client {
 	return &Client{
-		base: strings.TrimSuffix(base, "/"), key: key, MaxAttempts: 5,
+		base: strings.TrimSuffix(base, "/"), key: key, MaxAttempts: 5, RetryFor: 2 * time.Minute,
 		HTTP: &http.Client{Timeout: pollWait + 30*time.Second},
 	}
 }
@@ -68,8 +74,20 @@ type Error struct {
 	RequestID string       `json:"requestId"` // identifies the request to the operator
 	Errors    []FieldError `json:"errors"`    // the invalid fields
 
+	// Outcome is OutcomeUnknown if the request may have been carried out. ID is then
+	// the ID of the message or batch that it was to create, if any: it exists if the
+	// request was carried out. Repeating the call with IdempotencyKey creates nothing
+	// twice.
+	Outcome        string `json:"outcome"`
+	ID             string `json:"id"`
+	IdempotencyKey string `json:"-"` // of the request; "" if it had none
+
 	RetryAfter time.Duration `json:"-"` // 0 if the response has no Retry-After
 }
+
+// OutcomeUnknown is the Outcome of an error after which the request may have been
+// carried out.
+const OutcomeUnknown = "unknown"
 
 // FieldError is one violation by one field.
 type FieldError struct {
@@ -118,25 +136,49 @@ func (c *Client) call(ctx context.Context, method, path string, header http.Head
 		}
 	}
 	backoff := 200 * time.Millisecond
+	lastStart := time.Now().Add(c.RetryFor)
+	var unknown *Error // of an attempt that may have been carried out
 	for attempt := 1; ; attempt++ {
 		responseHeader, err := c.do(ctx, method, path, header, encoded, result)
-		if err == nil || attempt >= c.MaxAttempts || ctx.Err() != nil {
-			return responseHeader, err
+		if err == nil {
+			return responseHeader, nil
 		}
 		delay := backoff
 		var apiError *Error
 		if errors.As(err, &apiError) {
+			if apiError.Outcome == OutcomeUnknown {
+				apiError.IdempotencyKey = header.Get("Idempotency-Key")
+				unknown = apiError
+			}
 			if !apiError.isTemporary() || apiError.RetryAfter > maxRetryAfter {
-				return nil, err
+				return nil, lastError(err, unknown)
 			}
 			delay = cmp.Or(apiError.RetryAfter, backoff)
 		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-			return nil, err
+		delay += rand.N(delay/2 + 1) // so that clients do not retry all at once
+		if attempt >= c.MaxAttempts || time.Now().Add(delay).After(lastStart) || !sleep(ctx, delay) {
+			return nil, lastError(err, unknown)
 		}
 		backoff *= 2
+	}
+}
+
+// lastError returns the error of the last attempt, unless an earlier one may have been
+// carried out: what failed later did not undo it.
+func lastError(err error, unknown *Error) error {
+	if unknown == nil {
+		return err
+	}
+	return unknown
+}
+
+// sleep waits for the delay. It reports false when ctx ends before that.
+func sleep(ctx context.Context, delay time.Duration) bool {
+	select {
+	case <-time.After(delay):
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -190,6 +232,8 @@ func errorOf(response *http.Response, body []byte) *Error {
 
 // Send creates a message. When it returns no error, the message is stored durably
 // and will be sent. If m has no IdempotencyKey, Send generates one for its retries.
+// After an Error with OutcomeUnknown, use Message with its ID to find out whether the
+// message exists, or call Send again with its IdempotencyKey.
 func (c *Client) Send(ctx context.Context, m MessageParams) (Message, error) {
 	var created Message
 	_, err := c.call(ctx, http.MethodPost, "/api/send-mms", idempotencyHeader(m.IdempotencyKey), m, &created)
@@ -314,7 +358,7 @@ func messagePath(id string) string { return "/api/messages/" + url.PathEscape(id
 // idempotencyHeader returns the header with key, or with a new key if it is empty.
 func idempotencyHeader(key string) http.Header {
 	if key == "" {
-		key = rand.Text()
+		key = cryptorand.Text()
 	}
 	return http.Header{"Idempotency-Key": {key}}
 }

@@ -327,6 +327,38 @@ func TestMaxAttempts(t *testing.T) {
 	}
 }
 
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	const body = `{"status":503,"detail":"Unknown.","outcome":"unknown","id":"m1"}`
+	unknown := response{status: 503, body: body}
+	for name, last := range map[string]response{
+		"remains":      {status: 503, body: `{"status":503,"detail":"Unavailable."}`},
+		"then refused": {status: 401, body: `{"status":401,"detail":"The key is revoked."}`},
+	} {
+		api, c := newAPI(t, unknown, last)
+		c.MaxAttempts = 2
+		_, err := c.Send(t.Context(), client.MessageParams{To: "+14155550123"})
+		var got *client.Error
+		if !errors.As(err, &got) || got.Outcome != client.OutcomeUnknown || got.ID != "m1" || got.IdempotencyKey == "" ||
+			got.IdempotencyKey != api.recorded()[1].Header.Get("Idempotency-Key") {
+			t.Errorf("%s: got error %+v, want the unknown outcome with the id and the key", name, err)
+		}
+	}
+	api, c := newAPI(t, unknown, response{status: 202, body: `{"id":"m1"}`})
+	if m, err := c.Send(t.Context(), client.MessageParams{To: "+14155550123"}); err != nil || m.ID != "m1" || len(api.recorded()) != 2 {
+		t.Errorf("got %+v, %v after %d attempts, want the message after 2", m, err, len(api.recorded()))
+	}
+}
+
+func TestNoAttemptAfterRetryFor(t *testing.T) {
+	t.Parallel()
+	api, c := newAPI(t, response{status: 503})
+	c.RetryFor = time.Millisecond
+	if _, err := c.Message(t.Context(), "m1"); err == nil || len(api.recorded()) != 1 {
+		t.Errorf("got error %v after %d attempts, want one attempt", err, len(api.recorded()))
+	}
+}
+
 func TestCanceledContextEndsRetries(t *testing.T) {
 	t.Parallel()
 	_, c := newAPI(t, response{status: http.StatusServiceUnavailable, header: map[string]string{"Retry-After": "30"}})

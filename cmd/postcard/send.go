@@ -102,7 +102,7 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 	}
 	message, err := api.Send(ctx, o.message)
 	if err != nil {
-		return err
+		return explainSendError(err)
 	}
 	last, version := statusLine(message), message.Version
 	if err := o.print(out, message, last); err != nil || !o.wait {
@@ -129,6 +129,16 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 	default:
 		return fmt.Errorf("the message is not final after %s: its status is “%s”", o.timeout, message.StatusTitle)
 	}
+}
+
+// explainSendError says how to repeat the command after an error that leaves open whether
+// the message was created.
+func explainSendError(err error) error {
+	var apiError *client.Error
+	if !errors.As(err, &apiError) || apiError.Outcome != client.OutcomeUnknown {
+		return err
+	}
+	return fmt.Errorf("%w. Repeat the command with --key %s: the message is not sent twice", err, apiError.IdempotencyKey)
 }
 
 // statusLine describes a message's status in one line for people.

@@ -73,6 +73,22 @@ func TestSendStopsWaitingAfterTimeout(t *testing.T) {
 	}
 }
 
+// TestSendWithUnknownOutcome: the user learns how to repeat the command safely.
+func TestSendWithUnknownOutcome(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600") // longer than the client waits
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"status":503,"detail":"It is unknown whether the message was stored.","outcome":"unknown","id":"m"}`))
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("POSTCARD_URL", server.URL)
+	t.Setenv("POSTCARD_API_KEY", "pc_key")
+	_, err := call(t, "", "send --to +14155550123 --media https://example.com/a.jpg --key order-17")
+	if err == nil || !strings.Contains(err.Error(), "--key order-17: the message is not sent twice") {
+		t.Errorf("got error %v, want one that says how to repeat the command", err)
+	}
+}
+
 func TestSendReportsInvalidFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"send --to +14155550123":                     "--media is missing",

@@ -183,6 +183,7 @@ var readsClock = map[string]string{
 	"internal/httpkit/observe.go":         "how long a request took",
 	"internal/intake/intake.go":           "how much of a request's deadline is left",
 	"internal/testkit/wait.go":            "deadlines of tests",
+	"client/client.go":                    "how long a call has been retried, by its monotonic clock",
 }
 
 func TestOnlyListedFilesReadClock(t *testing.T) {
