@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
@@ -174,11 +175,13 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 		},
 	}
 	params.Idempotency = idempotency(in.Request, intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), upload.hash))
+	ctx, cancel := httpkit.WithDeadline(ctx, storeTimeout)
+	defer cancel()
 	result, err := a.Intake.CreateBatch(ctx, submitterOf(principal), params, rows)
 	if err != nil {
 		return nil, err
 	}
-	out := &newBatchOutput{Location: batchesPath + "/" + result.ID.String(), Body: NewBatch{Batch: a.batch(result.Batch), Errors: []RowError{}}}
+	out := &newBatchOutput{Location: batchPath(result.ID), Body: NewBatch{Batch: a.batch(result.Batch), Errors: []RowError{}}}
 	out.Body.State = mms.BatchRunning // also when an earlier request is replayed and the batch has since been paused
 	for _, e := range result.Errors[:min(len(result.Errors), mms.MaxPage)] {
 		out.Body.Errors = append(out.Body.Errors, rowError(e))
@@ -300,8 +303,10 @@ func (a *api) listBatchErrors(ctx context.Context, principal identity.Principal,
 	return out, nil
 }
 
+func batchPath(id uuid.UUID) string { return batchesPath + "/" + id.String() }
+
 func (a *api) batch(b mms.Batch) Batch {
-	path := batchesPath + "/" + b.ID.String()
+	path := batchPath(b.ID)
 	out := Batch{
 		ID: b.ID, Name: b.Name, State: b.State, Created: b.Created, Rejected: b.Rejected, Counts: b.Counts,
 		CreatedAt: b.CreatedAt.UTC(), StatusURL: a.PublicURL + path, MessagesURL: a.PublicURL + messagesPath + "?batch=" + b.ID.String(),

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
@@ -68,12 +69,19 @@ func (a *api) export(ctx context.Context, principal identity.Principal, in *expo
 				return
 			}
 			page.Before = next
-			if list, next, err = a.Messages.Messages(ctx, principal.UserID, page); err != nil {
+			if list, next, err = a.exportPage(ctx, principal.UserID, page); err != nil {
 				a.Logger.ErrorContext(ctx, "export failed", "error", err)
 				panic(http.ErrAbortHandler) // the client must not mistake a part for the whole
 			}
 		}
 	}}, nil
+}
+
+// exportPage reads a page after the first: the export as a whole has no deadline.
+func (a *api) exportPage(ctx context.Context, owner uuid.UUID, page mms.Page) ([]mms.Message, uuid.UUID, error) {
+	ctx, cancel := httpkit.WithDeadline(ctx, httpkit.RequestTimeout)
+	defer cancel()
+	return a.Messages.Messages(ctx, owner, page)
 }
 
 var exportColumns = []string{

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -129,6 +130,9 @@ func (f *fakeThrottle) Unthrottle(_ context.Context, key [32]byte) error {
 	return f.err
 }
 
+// late reports whether the deadline of ctx has passed.
+func late(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
+
 // fakeMessages keeps messages in memory, for the intake, the API and the hub.
 type fakeMessages struct {
 	mu           sync.Mutex
@@ -138,6 +142,7 @@ type fakeMessages struct {
 	position     mms.QueuePosition // of every message; zero if it is not waiting
 	lastDecision mms.Decision      // the most recent one
 	onCreate     func(mms.CreateRequest)
+	onList       func(context.Context)
 	err          error
 }
 
@@ -192,7 +197,10 @@ func (w *fakeBatchWriter) Add(_ context.Context, messages []mms.Message) error {
 	return w.messages.err
 }
 
-func (w *fakeBatchWriter) Commit(_ context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
+func (w *fakeBatchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (mms.BatchResult, error) {
+	if late(ctx) {
+		return mms.BatchResult{}, ctx.Err()
+	}
 	w.batch.Rejected, w.batch.CreatedAt = rejected.Rejected, noon
 	return mms.BatchResult{Batch: w.batch, Errors: rejected.First()}, w.messages.err
 }
@@ -221,9 +229,12 @@ func (f *fakeMessages) Message(_ context.Context, owner, id uuid.UUID) (mms.Hist
 	return h, f.err
 }
 
-func (f *fakeMessages) Version(_ context.Context, owner, id uuid.UUID) (int64, error) {
+func (f *fakeMessages) Version(ctx context.Context, owner, id uuid.UUID) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if late(ctx) {
+		return 0, ctx.Err()
+	}
 	h, ok := f.histories[id]
 	if f.err == nil && (!ok || h.Owner != owner) {
 		return 0, mms.ErrNotFound
@@ -231,9 +242,15 @@ func (f *fakeMessages) Version(_ context.Context, owner, id uuid.UUID) (int64, e
 	return h.Version, f.err
 }
 
-func (f *fakeMessages) Messages(_ context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
+func (f *fakeMessages) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if late(ctx) {
+		return nil, uuid.Nil, ctx.Err()
+	}
+	if f.onList != nil {
+		f.onList(ctx)
+	}
 	var list []mms.Message
 	ids := slices.SortedFunc(maps.Keys(f.histories), func(a, b uuid.UUID) int { return strings.Compare(b.String(), a.String()) })
 	for _, id := range ids {

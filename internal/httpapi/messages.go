@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -61,6 +62,11 @@ func (a *api) getMessage(ctx context.Context, principal identity.Principal, in *
 	wait, err := parseWait(in.r.URL.Query())
 	if err != nil {
 		return nil, err
+	}
+	if wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = httpkit.WithDeadline(ctx, wait+httpkit.RequestTimeout)
+		defer cancel()
 	}
 	if known := in.r.Header.Values("If-None-Match"); len(known) > 0 {
 		version, err := a.awaitChange(ctx, in.Request, principal.UserID, id, strings.Join(known, ","), wait)

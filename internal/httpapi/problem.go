@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/postcard-mms/postcard/internal/auth"
 	"github.com/postcard-mms/postcard/internal/csvrows"
 	"github.com/postcard-mms/postcard/internal/httpkit"
@@ -29,6 +31,8 @@ type Problem struct {
 	Detail    string       `json:"detail" doc:"A human-readable explanation of the error." example:"2 fields are invalid."`
 	RequestID string       `json:"requestId,omitempty" doc:"The ID of the request. Include it when you contact the operator."`
 	Errors    []FieldError `json:"errors,omitempty" nullable:"false" doc:"The invalid fields of the request."`
+	Outcome   string       `json:"outcome,omitempty" enum:"unknown" doc:"unknown with a status of 503 if the request may have been carried out, or may still be: the database did not answer in time. Absent if it was not carried out."`
+	ID        *uuid.UUID   `json:"id,omitempty" format:"uuid" doc:"With outcome unknown: the ID of the message or batch, if it was created."`
 
 	headers http.Header
 }
@@ -104,6 +108,7 @@ var kinds = []struct {
 	{mms.ErrNotFinal, http.StatusConflict, "The message is still being sent. Resending it now could deliver it twice. Retry once it is sent or final."},
 	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for a different request in the last 24 hours. Use a new key for each new request."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held, or a decision has already been made."},
+	{mms.ErrNotStored, http.StatusServiceUnavailable, "The service is temporarily unavailable. Nothing was stored. Repeat the request in a few seconds."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The service is temporarily unavailable. Retry in a few seconds."},
 }
 
@@ -115,6 +120,7 @@ func problemOf(err error) (p *Problem, failure bool) {
 	var capError mms.CapError
 	var rowErrors mms.RowErrors
 	var malformed csvrows.MalformedError
+	var unknown mms.OutcomeUnknownError
 	switch {
 	case errors.As(err, &p):
 		return p, false
@@ -132,17 +138,49 @@ func problemOf(err error) (p *Problem, failure bool) {
 		return rowsProblem(rowErrors), false
 	case errors.As(err, &malformed):
 		return newProblem(http.StatusBadRequest, string(malformed)), false
+	case errors.As(err, &unknown):
+		return outcomeProblem(unknown), true
 	}
 	for _, kind := range kinds {
 		if errors.Is(err, kind.target) {
 			p = newProblem(kind.status, kind.detail)
 			if kind.status == http.StatusServiceUnavailable {
-				p.headers.Set("Retry-After", "5")
+				p.retryAfter(unavailableFor)
 			}
 			return p, kind.status >= http.StatusInternalServerError
 		}
 	}
 	return newProblem(http.StatusInternalServerError, internalError), true
+}
+
+// unavailableFor is the Retry-After of a 503.
+const unavailableFor = 5 * time.Second
+
+// outcomeProblem says how to find out whether a message or batch was created.
+func outcomeProblem(unknown mms.OutcomeUnknownError) *Problem {
+	what, path := "message", messagePath(unknown.ID)
+	if unknown.Batch {
+		what, path = "batch", batchPath(unknown.ID)
+	}
+	p := newProblem(http.StatusServiceUnavailable, "The database did not answer in time, so it is unknown whether the "+what+" was stored. "+
+		"If the request had an Idempotency-Key, repeat it with the same key: nothing is created twice. "+
+		"Otherwise get "+path+" before you repeat it: if that is still 404 after a minute, the "+what+" was not stored.")
+	p.Outcome, p.ID = outcomeUnknown, &unknown.ID
+	return p.retryAfter(unavailableFor)
+}
+
+const outcomeUnknown = "unknown"
+
+// markUnknown marks the problem of an unavailable database if the request may have been
+// carried out: a request that does not only read, unless the error says more.
+func markUnknown(p *Problem, method string, err error) *Problem {
+	reads := method == http.MethodGet
+	if p.Status != http.StatusServiceUnavailable || p.Outcome != "" || reads || errors.Is(err, mms.ErrNotStored) {
+		return p
+	}
+	p.Outcome = outcomeUnknown
+	p.Detail = "The database did not answer in time, so it is unknown whether the request was carried out. Check before you repeat it, unless doing it twice does no harm."
+	return p
 }
 
 // fieldsProblem lists every violation.

@@ -41,7 +41,7 @@ func register[I, O any](a *api, op huma.Operation, handle func(context.Context, 
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
-			return nil, answerTo(ctx, a.Logger, err)
+			return nil, markUnknown(answerTo(ctx, a.Logger, err), op.Method, err)
 		}
 		return out, nil
 	})
@@ -110,7 +110,8 @@ var problemDescriptions = map[int]string{
 	http.StatusUnprocessableEntity:   "The Idempotency-Key was already used for a different request.",
 	http.StatusTooManyRequests:       "Too many requests, or a daily cap is reached.",
 	http.StatusInternalServerError:   "An internal error occurred.",
-	http.StatusServiceUnavailable:    "The service is temporarily unavailable. Retry the request.",
+	http.StatusServiceUnavailable: "The service is temporarily unavailable. Without an outcome, the request was not carried out: repeat it after the time in Retry-After. " +
+		"With outcome unknown, it may have been: a request with an Idempotency-Key can be repeated with the same key; otherwise check first, by id if there is one.",
 }
 
 // bodyErrors are the error statuses of an operation with a body.

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/live"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -147,7 +148,7 @@ func (a *api) stream(q Request, principal identity.Principal, watch live.Watch, 
 	if principal.Key != nil && principal.Key.ExpiresAt != nil {
 		s.length = min(s.length, time.Until(*principal.Key.ExpiresAt))
 	}
-	return &huma.StreamResponse{Body: func(huma.Context) { s.serve(q.r.Context()) }}, nil
+	return &huma.StreamResponse{Body: func(huma.Context) { s.serve(httpkit.WithoutDeadline(q.r.Context())) }}, nil
 }
 
 func jitter(d time.Duration) time.Duration { return d + rand.N(d) }

@@ -24,6 +24,7 @@ import (
 const (
 	maxUpload     = 64 << 20 // bytes
 	uploadTimeout = 2 * time.Minute
+	storeTimeout  = 90 * time.Second // for a batch that is received
 )
 
 // upload is the body of a batch in a temporary file. The file lets it be read twice,
@@ -46,7 +47,7 @@ func readUpload(q Request) (*upload, error) {
 		return nil, err
 	}
 	control := http.NewResponseController(q.w)
-	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTimeout)), extendWriteDeadline(q.w, 2*uploadTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTimeout)), extendWriteDeadline(q.w, uploadTimeout+storeTimeout+writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, fmt.Errorf("extending the upload deadlines: %w", err)
 	}
 	file, err := os.CreateTemp("", "postcard-batch-")

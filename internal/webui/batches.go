@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/csvrows"
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
@@ -37,6 +38,8 @@ type Batches interface {
 const (
 	maxBatchFile   = 64 << 20 // bytes
 	uploadTimeout  = 2 * time.Minute
+	storeTimeout   = 90 * time.Second // for a batch that is received
+	writeTimeout   = 10 * time.Second // for the page that answers
 	maxErrorsShown = 100
 )
 
@@ -70,7 +73,8 @@ type newBatchPage struct {
 	IdempotencyKey             string // so that submitting the form twice creates one batch
 	Senders                    []mms.PhoneNumber
 	Errors                     []string
-	Rejected                   int // rows with errors
+	Rejected                   int    // rows with errors
+	MaybeCreated               string // id of the batch, when it is unknown whether it was created
 }
 
 func (p *Pages) batchForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
@@ -87,8 +91,8 @@ func (p *Pages) renderBatchForm(w http.ResponseWriter, r *http.Request, status i
 
 func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	control := http.NewResponseController(w)
-	deadline := time.Now().Add(uploadTimeout)
-	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	received := time.Now().Add(uploadTimeout)
+	if err := errors.Join(control.SetReadDeadline(received), control.SetWriteDeadline(received.Add(storeTimeout+writeTimeout))); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		p.fail(w, r, fmt.Errorf("extending the deadlines for an upload: %w", err))
 		return
 	}
@@ -102,7 +106,9 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: strings.TrimSpace(r.PostForm.Get("mediaUrl")),
 		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
 	}
-	result, err := p.uploadBatch(r, principal, body)
+	storing, cancel := httpkit.WithDeadline(r.Context(), storeTimeout)
+	defer cancel()
+	result, err := p.uploadBatch(r.WithContext(storing), principal, body)
 	if err == nil {
 		http.Redirect(w, r, "/batches/"+result.ID.String(), http.StatusSeeOther)
 		return
@@ -112,9 +118,23 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 		// The batch may have been stored, for example if the connection broke during
 		// the commit. The form keeps its idempotency key.
 		status = p.logFailure(r, err)
-		body.Errors = []string{"Postcard could not confirm that the batch was created. Choose the file and submit the form again: no message will be sent twice."}
+		body.unavailable(err)
 	}
-	p.renderBatchForm(w, r, status, body)
+	answering, cancel := httpkit.WithDeadline(r.Context(), httpkit.RequestTimeout)
+	defer cancel()
+	p.renderBatchForm(w, r.WithContext(answering), status, body)
+}
+
+// unavailable adds an error of the store to the form.
+func (b *newBatchPage) unavailable(err error) {
+	b.Errors = []string{"Postcard could not confirm that the batch was created. Choose the file and submit the form again: no message will be sent twice."}
+	var unknown mms.OutcomeUnknownError
+	switch {
+	case errors.As(err, &unknown):
+		b.MaybeCreated = unknown.ID.String()
+	case errors.Is(err, mms.ErrNotStored):
+		b.Errors = []string{"Postcard cannot reach its database at the moment. Submit the form again in a minute."}
+	}
 }
 
 // explain adds the error to the form if the user can do something about it, and

@@ -26,6 +26,7 @@ type composePage struct {
 	Summary        []inputError
 	Errors         map[string]string // by id of the input
 	Error          string            // about the form as a whole
+	MaybeCreated   string            // id of the message, when it is unknown whether it was created
 	LoggedOut      bool              // the session ended before the form was submitted
 }
 
@@ -130,6 +131,13 @@ func createdNotice(typed string, m mms.Message) string {
 func (p *Pages) composeFailed(w http.ResponseWriter, r *http.Request, body composePage, err error) {
 	status := p.logFailure(r, err)
 	body.Error = "Postcard could not confirm that the message was created. Press Send message again: it will not be sent twice."
+	var unknown mms.OutcomeUnknownError
+	switch {
+	case errors.As(err, &unknown):
+		body.MaybeCreated = unknown.ID.String()
+	case errors.Is(err, mms.ErrNotStored):
+		body.Error = "The message was not created: Postcard cannot reach its database at the moment. Press Send message again in a minute."
+	}
 	p.renderCompose(w, r, status, body)
 }
 

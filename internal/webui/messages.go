@@ -232,6 +232,7 @@ func (p *Pages) resend(w http.ResponseWriter, r *http.Request, principal identit
 	result, err := p.Intake.Resend(r.Context(), submitterOf(principal), id, idempotency)
 	var violations invalid.Fields
 	var capped mms.CapError
+	var unknown mms.OutcomeUnknownError
 	switch {
 	case err == nil:
 		p.Auth.Flash(r.Context(), "The message was resent. This is the new message; the original is unchanged.")
@@ -240,6 +241,10 @@ func (p *Pages) resend(w http.ResponseWriter, r *http.Request, principal identit
 	case errors.Is(err, mms.ErrNotFinal), errors.Is(err, mms.ErrInFlight), errors.As(err, &violations), errors.As(err, &capped):
 		p.Auth.Flash(r.Context(), "The message was not resent: "+err.Error()+".")
 		http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+	case errors.As(err, &unknown):
+		w.Header().Set("Retry-After", retryAfter)
+		p.renderError(w, r, p.logFailure(r, err), "Not confirmed", "Postcard’s database did not answer in time, so it is unknown whether the message was resent. "+
+			"Reload this page to submit the form again: the message will not be resent twice. If it was resent, it is in your list of messages.")
 	default:
 		p.fail(w, r, err)
 	}

@@ -141,6 +141,19 @@ const (
 	unavailableText   = "Postcard cannot use its database at the moment. Please try again in a minute."
 )
 
+// unknownText is for a request that changes something: its change may have been made.
+const unknownText = "Postcard’s database did not answer in time, so it is unknown whether your change was made. Check it before you repeat it."
+
+// unavailableTextFor returns the text for a request during which the database was
+// unavailable.
+func unavailableTextFor(r *http.Request, err error) string {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if reads || errors.Is(err, mms.ErrNotStored) {
+		return unavailableText
+	}
+	return unknownText
+}
+
 // NotFound answers 404. It does not tell a missing object from another user's.
 func (p *Pages) NotFound(w http.ResponseWriter, r *http.Request) {
 	p.renderError(w, r, http.StatusNotFound, "Not found", "This page does not exist, or you do not have access to it.")
@@ -164,9 +177,13 @@ func (p *Pages) Unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	status := http.StatusInternalServerError
 	if errors.Is(err, mms.ErrUnavailable) {
 		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", retryAfter)
 	}
-	plainError(w, r, status, unavailableText)
+	plainError(w, r, status, unavailableTextFor(r, err))
 }
+
+// retryAfter is the Retry-After of a 503, in seconds.
+const retryAfter = "5"
 
 // plainError answers without the layout, which needs a session.
 func plainError(w http.ResponseWriter, r *http.Request, status int, message string) {
@@ -181,7 +198,8 @@ func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	if p.logFailure(r, err) == http.StatusServiceUnavailable {
-		p.renderError(w, r, http.StatusServiceUnavailable, "Not available", unavailableText)
+		w.Header().Set("Retry-After", retryAfter)
+		p.renderError(w, r, http.StatusServiceUnavailable, "Not available", unavailableTextFor(r, err))
 		return
 	}
 	p.renderError(w, r, http.StatusInternalServerError, "Internal error", internalErrorText)

@@ -77,6 +77,7 @@ var pageData = map[string][]any{
 			Errors:  map[string]string{"to": "Recipient is invalid", "from": "Sender is invalid", "text": "Text is invalid"},
 		}},
 		page[composePage]{layouts.user, composePage{Senders: senders}},
+		page[composePage]{layouts.user, composePage{Error: "Not confirmed.", MaybeCreated: anID.String()}},
 	},
 	"error": {
 		page[errorPage]{layouts.visitor, errorPage{}},
@@ -131,6 +132,7 @@ var pageData = map[string][]any{
 		page[newBatchPage]{layouts.user, newBatchPage{}},
 		page[newBatchPage]{layouts.user, newBatchPage{From: string(senders[1]), CreateValid: true, Senders: senders, Errors: []string{"Row 2: to is invalid"}, Rejected: 1}},
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"File is missing"}}},
+		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Not confirmed."}, MaybeCreated: anID.String()}},
 	},
 	"overview": {
 		page[overviewPage]{layouts.user, overviewPage{}},
