@@ -127,7 +127,12 @@ func (o Options) respond(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		o.Count("failed")
 		o.Logger.ErrorContext(r.Context(), "could not apply a callback; Plivo will retry it", slog.Any("error", err))
-		http.Error(w, "the callback could not be applied; try again", http.StatusInternalServerError)
+		status := http.StatusInternalServerError
+		if errors.Is(err, mms.ErrUnavailable) {
+			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", "60") // when Plivo retries by itself
+		}
+		http.Error(w, "the callback could not be applied; try again", status)
 	}
 }
 

@@ -130,7 +130,7 @@ func TestStatusCallback(t *testing.T) {
 		"missing fields":         {postReport(url.Values{"Status": {"sent"}}), nil, http.StatusBadRequest, "unreadable", nil},
 		"unknown token":          {postReport(reportForm()), mms.ErrNotFound, http.StatusNotFound, "unknown", []mms.Report{proven}},
 		"another message":        {postReport(reportForm()), callback.ErrMismatch, http.StatusForbidden, "mismatch", []mms.Report{proven}},
-		"database down":          {postReport(reportForm()), mms.ErrUnavailable, http.StatusInternalServerError, "failed", []mms.Report{proven}},
+		"database down":          {postReport(reportForm()), mms.ErrUnavailable, http.StatusServiceUnavailable, "failed", []mms.Report{proven}},
 		"internal error":         {postReport(reportForm()), errors.New("secret-internal-error"), http.StatusInternalServerError, "failed", []mms.Report{proven}},
 	}
 	for name, tt := range tests {
@@ -180,7 +180,7 @@ func TestInboundCallback(t *testing.T) {
 		"signed with V2":   {post(callback.InboundPath, form, signV2(callback.InboundPath)), nil, http.StatusOK, []mms.Inbound{want}, false},
 		"forged signature": {postV3(form, incomplete), nil, http.StatusForbidden, nil, false},
 		"missing fields":   {postV3(incomplete, incomplete), nil, http.StatusBadRequest, nil, false},
-		"database down":    {postV3(form, form), mms.ErrUnavailable, http.StatusInternalServerError, []mms.Inbound{want}, true},
+		"database down":    {postV3(form, form), mms.ErrUnavailable, http.StatusServiceUnavailable, []mms.Inbound{want}, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
