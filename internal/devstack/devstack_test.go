@@ -272,3 +272,28 @@ func TestStalePidFileOfOtherProcess(t *testing.T) {
 	default:
 	}
 }
+
+// TestStandbyIsPromoted expects the standby to have a row of the primary, to refuse
+// changes, and to take them once it is promoted.
+func TestStandbyIsPromoted(t *testing.T) {
+	t.Parallel()
+	p := startPostgres(t, stateDir(t))
+	execute(t, p.URL, `CREATE TABLE kept (n int)`)
+	standby, err := p.StartStandby(t.Context(), stateDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	execute(t, standby.URL, `SELECT n FROM kept`)
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, standby.URL, `INSERT INTO kept VALUES (1)`)
+}

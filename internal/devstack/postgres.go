@@ -57,6 +57,7 @@ type Postgres struct {
 	data    string
 	port    int
 	server  *server // nil unless the server is private
+	standby bool
 	unlock  func()
 }
 
@@ -275,7 +276,11 @@ func (p *Postgres) startOnPort(ctx context.Context) error {
 	if p.server, err = launch(command, logPath); err != nil {
 		return err
 	}
-	if err := p.server.awaitReady(ctx, "Postgres", p.createDatabase); err != nil {
+	ready := p.createDatabase
+	if p.standby {
+		ready = p.ping
+	}
+	if err := p.server.awaitReady(ctx, "Postgres", ready); err != nil {
 		return errors.Join(err, p.server.kill())
 	}
 	return nil
