@@ -1,9 +1,15 @@
 package postgres_test
 
 import (
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
+	"io"
 	"net"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,3 +157,65 @@ func TestNoFreeConnection(t *testing.T) {
 }
 
 const limitedRole = "limited"
+
+// TestChannelBindingChecksTheCertificate has a server whose certificate only its own CA
+// file knows. The driver cannot bind the login to the certificate, so that with
+// channel_binding=require the password must not be sent before the certificate and its
+// name are verified.
+func TestChannelBindingChecksTheCertificate(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	web.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	logins := make(chan bool, 2) // whether a client went on after the handshake
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			logins <- answerTLS(conn, web.TLS)
+		}
+	}()
+	for name, tt := range map[string]struct {
+		query     string
+		wantLogin bool
+		wantErr   string
+	}{
+		"unknown certificate": {"&channel_binding=require", false, "the server's certificate cannot be verified"},
+		"another name":        {"&channel_binding=require&host=localhost&sslrootcert=" + ca, false, "the server's certificate cannot be verified"},
+		"verified":            {"&channel_binding=require&sslrootcert=" + ca, true, ""},
+		"not asked for":       {"", true, ""},
+	} {
+		err := openOne(t, "postgres://ada:secret@"+listener.Addr().String()+"/postcard?sslmode=require"+tt.query).Ping(t.Context())
+		if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
+			t.Errorf("%s: got error %v, want one that says %q", name, err, tt.wantErr)
+		}
+		if got := <-logins; got != tt.wantLogin {
+			t.Errorf("%s: logged in: got %v, want %v", name, got, tt.wantLogin)
+		}
+	}
+}
+
+// answerTLS takes a request for TLS, and reports whether the client sends anything after
+// the handshake. Then it hangs up.
+func answerTLS(conn net.Conn, config *tls.Config) bool {
+	defer conn.Close()
+	request := make([]byte, 8)
+	if _, err := io.ReadFull(conn, request); err != nil {
+		return false
+	}
+	if _, err := conn.Write([]byte("S")); err != nil {
+		return false
+	}
+	n, err := tls.Server(conn, config).Read(request)
+	return err == nil && n > 0
+}
