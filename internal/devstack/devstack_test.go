@@ -297,3 +297,19 @@ func TestStandbyIsPromoted(t *testing.T) {
 	}
 	execute(t, standby.URL, `INSERT INTO kept VALUES (1)`)
 }
+
+// The worker waits for a Redis behind Sentinel; the launcher does not look for it.
+func TestRedisOfEachURLForm(t *testing.T) {
+	t.Parallel()
+	started, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{StateDir: stateDir(t), RequireReal: true, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { started.Stop(context.Background()) })
+	for _, url := range []string{started.URL, "redis-sentinel://s1:26379,s2:26379?master=mymaster"} {
+		r, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{URL: url, Logger: quiet()})
+		if err != nil || r.URL != url {
+			t.Errorf("%s: got %v, want the server at the URL", url, err)
+		}
+	}
+}

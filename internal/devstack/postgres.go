@@ -325,6 +325,15 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 // options.URL.
 func (p *Postgres) Private() bool { return p.server != nil }
 
+func (p *Postgres) ping(ctx context.Context) error {
+	db, err := sql.Open("postgres", p.URL)
+	if err != nil {
+		return fmt.Errorf("opening the database: %w", err)
+	}
+	defer db.Close()
+	return db.PingContext(ctx)
+}
+
 // Stop stops a private server and unlocks its state directory. It does nothing to
 // the server at options.URL.
 func (p *Postgres) Stop(ctx context.Context) error {

@@ -41,7 +41,7 @@ func (p *Postgres) copyFrom(ctx context.Context, primary *Postgres) error {
 	if err != nil {
 		return fmt.Errorf("reading the cluster's password: %w", err)
 	}
-	if err := p.writeOwned(filepath.Join(p.options.StateDir, "postgres", "password"), strings.TrimSpace(string(password))); err != nil {
+	if err := p.account.writeFile(filepath.Join(p.options.StateDir, "postgres", "password"), strings.TrimSpace(string(password))); err != nil {
 		return err
 	}
 	out, err := p.run(ctx, "pg_basebackup", "-d", primary.URL, "-D", p.data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
