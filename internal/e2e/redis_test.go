@@ -96,11 +96,11 @@ func TestRedisThatRejectsEverything(t *testing.T) {
 				return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, `"redis":"down"`)
 			})
 			api := r.start("api", "API_ADDR=127.0.0.1:0", "LOG_FORMAT=json")
-			api.awaitLog(tt.says)
 			testkit.Eventually(t, "the api is ready and reports Redis", func() bool {
 				status, body, err := get(t.Context(), api.metrics+"/readyz")
 				return err == nil && status == http.StatusOK && strings.Contains(body, `"redis":"down"`)
 			})
+			api.awaitLog(tt.says)
 			// Both had time for more than their first attempts.
 			const seconds, limit = 4, 60 // 10,170 a second before there were pauses
 			before, start := redisCounts(t, admin)

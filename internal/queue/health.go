@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -54,10 +55,10 @@ type health struct {
 	problems map[problemKey]*occurrence
 }
 
-// problemKey distinguishes lacking permissions by command.
+// problemKey distinguishes lacking permissions by what Redis says about them.
 type problemKey struct {
-	problem *problem
-	command string
+	problem    *problem
+	permission string
 }
 
 // occurrence is a problem that was observed.
@@ -214,7 +215,7 @@ func (h *health) fail(command string, err error) {
 	}
 	key := problemKey{problem: p}
 	if p == problems["NOPERM"] {
-		key.command = command
+		key.permission, _, _ = strings.Cut(err.Error(), " script: ") // without the script
 	}
 	o := h.problems[key]
 	if o == nil {
