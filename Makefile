@@ -28,7 +28,7 @@ build: ## build the programs into bin/
 
 faults: ## every fault test three times, then 20,000 messages under random faults; half an hour
 	go test -count=3 -timeout 30m ./internal/e2e
-	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestFlushedRedisWithTenThousandMessages' -v ./internal/e2e
+	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestFlushedRedisWithTenThousandMessages|WrongClock|DifferentClocks|TestHonestLongBacklog|TestFullRedisThatEvicts' -v ./internal/e2e
 
 bench: ## measure throughput and latency, compared with Postgres and asynq alone; an hour
 	go run ./cmd/bench -json bench.json

@@ -172,11 +172,3 @@ func TestAPIWithWrongClock(t *testing.T) {
 		})
 	}
 }
-
-// TestHonestLongBacklogIsNotRequeued has tasks wait that are none the worse for it.
-func TestHonestLongBacklogIsNotRequeued(t *testing.T) {
-	r := newRigOn(t, plivosim.Config{}, ownPostgres(t).URL, ownRedis(t).URL)
-	honestBacklog(t, r, 200_000)
-	w := r.worker("", "WORKER_CONCURRENCY=4")
-	wantNoneRequeued(t, r, w, 10_000)
-}

@@ -6,6 +6,9 @@ var (
 	MediansStatement        = mediansOfUser
 	OwnersStatement         = selectOwners
 	VersionsStatement       = selectVersions
+
+	TakeForTaskCheckStatement    = takeForTaskCheck
+	SomeWithoutProgressStatement = someWithoutProgress
 )
 
 // Statements whose plans TestSharedStatementsReadOnlyTheirMessages checks.

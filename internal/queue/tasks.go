@@ -24,13 +24,14 @@ func queueKey(queue, part string) string { return "asynq:{" + queue + "}:" + par
 const taskKeyPart = "t:"
 
 // readTasks returns two values for each task id in ARGV[2], ARGV[3], ...: the state in
-// its hash, "" without a hash and "broken" without the data of the task; and when it is
-// due, if it is in one of the sets of delayed tasks. ARGV[1] is the prefix of the hashes.
+// its hash, "" without a hash and "broken" without the data of the task; and its score in
+// the set of its state, if it is there: when a delayed task is due, or when the lease of
+// an active one ends. ARGV[1] is the prefix of the hashes.
 var readTasks = redis.NewScript(`
-local delayed = {scheduled = KEYS[1], retry = KEYS[2]}
+local sets = {scheduled = KEYS[1], retry = KEYS[2], active = KEYS[3]}
 local found = {}
 for i = 2, #ARGV do
-	local task, state, due = redis.pcall("HMGET", ARGV[1] .. ARGV[i], "state", "msg"), "broken", ""
+	local task, state, at = redis.pcall("HMGET", ARGV[1] .. ARGV[i], "state", "msg"), "broken", ""
 	if not task.err then
 		if not task[1] and not task[2] then
 			state = ""
@@ -38,14 +39,14 @@ for i = 2, #ARGV do
 			state = task[1]
 		end
 	end
-	if delayed[state] then
-		local score = redis.pcall("ZSCORE", delayed[state], ARGV[i])
+	if sets[state] then
+		local score = redis.pcall("ZSCORE", sets[state], ARGV[i])
 		if type(score) == "string" then
-			due = score
+			at = score
 		end
 	end
 	table.insert(found, state)
-	table.insert(found, due)
+	table.insert(found, at)
 end
 return found`)
 
@@ -66,20 +67,27 @@ return redis.call("DEL", KEYS[1])`)
 // foundTask is the result of readTasks for a task.
 type foundTask struct {
 	state string
-	due   time.Time // zero unless it is delayed
+	at    time.Time // when a delayed task is due, or the lease of an active one ends; zero if it is in no set
 }
 
 // maxForwardDelay is how late asynq may move a delayed task to the pending ones, once its
 // message is due. It does so every second, by the clocks of the workers.
 const maxForwardDelay = 30 * time.Second
 
+// A worker renews the leases of its tasks every 5 s, for 30 s. So between these two, the
+// lease is one of a worker that was alive in the last seconds.
+const (
+	minCurrentLease = 20 * time.Second
+	maxCurrentLease = 40 * time.Second
+)
+
 // TaskStates returns the state of each task. A task that waits for its turn is only
 // reported as lost when the list of its queue, read as a whole, does not contain it; so
 // the cost grows with that list.
 //
 // A task whose delay ends long after its message is due was delayed by a clock that is
-// wrong, of a worker that may have gone. Asynq compares the delay with the clock of each
-// worker, and so does TaskStates.
+// wrong, of a worker that may have gone. Asynq compares delays and leases with the clock of
+// each worker, and so does TaskStates.
 func (c *Client) TaskStates(ctx context.Context, checks []mms.TaskCheck) ([]mms.TaskState, error) {
 	states := make([]mms.TaskState, len(checks))
 	for _, q := range queues {
@@ -129,9 +137,9 @@ func (c *Client) queueTaskStates(ctx context.Context, queue string, checks []mms
 }
 
 // taskState returns the state of a task, without considering the list of pending ones.
-// An active task whose message is queued has either just been dequeued or will never run
-// again (asynq issue 1144). It counts as stuck: a second task is harmless in the first
-// case and necessary in the second.
+// An active task whose message is queued has just been dequeued, or its worker has died, or
+// it will never run again (asynq issue 1144). It counts as stuck unless a worker has
+// renewed its lease lately: a second task is harmless.
 func (t foundTask) taskState(messageIsDue bool) mms.TaskState {
 	switch t.state {
 	case "":
@@ -139,10 +147,15 @@ func (t foundTask) taskState(messageIsDue bool) mms.TaskState {
 	case "pending":
 		return mms.TaskPresent
 	case "scheduled", "retry":
-		if t.due.IsZero() || messageIsDue && time.Until(t.due) > maxForwardDelay {
+		if t.at.IsZero() || messageIsDue && time.Until(t.at) > maxForwardDelay {
 			return mms.TaskLost
 		}
 		return mms.TaskPresent
+	case "active":
+		if left := time.Until(t.at); left > minCurrentLease && left < maxCurrentLease {
+			return mms.TaskPresent
+		}
+		return mms.TaskStuck
 	case "broken":
 		return mms.TaskLost
 	default:
@@ -156,7 +169,7 @@ func (c *Client) readTasks(ctx context.Context, queue string, ids []string) ([]f
 	for _, id := range ids {
 		args = append(args, id)
 	}
-	values, err := readTasks.Run(ctx, c.redis, []string{queueKey(queue, "scheduled"), queueKey(queue, "retry")}, args...).StringSlice()
+	values, err := readTasks.Run(ctx, c.redis, []string{queueKey(queue, "scheduled"), queueKey(queue, "retry"), queueKey(queue, "lease")}, args...).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("reading tasks of queue %s: %w", queue, err)
 	}
@@ -164,7 +177,7 @@ func (c *Client) readTasks(ctx context.Context, queue string, ids []string) ([]f
 	for i := range found {
 		found[i].state = values[2*i]
 		if score, err := strconv.ParseFloat(values[2*i+1], 64); err == nil {
-			found[i].due = time.Unix(int64(score), 0)
+			found[i].at = time.Unix(int64(score), 0)
 		}
 	}
 	return found, nil

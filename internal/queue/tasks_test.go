@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/queue"
@@ -35,6 +36,15 @@ func addDelayed(t *testing.T, q testQueue, task mms.Task) {
 	}
 }
 
+// setLease makes the lease of an active task end in the given time.
+func (q testQueue) setLease(t *testing.T, task mms.Task, in time.Duration) {
+	t.Helper()
+	lease := redis.Z{Score: float64(time.Now().Add(in).Unix()), Member: task.MessageID.String() + ":1"}
+	if err := q.redis.ZAddXX(t.Context(), leaseSet, lease).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (q testQueue) delete(t *testing.T, keys ...string) {
 	t.Helper()
 	if n, err := q.redis.Del(t.Context(), keys...).Result(); err != nil || n != int64(len(keys)) {
@@ -46,7 +56,6 @@ func (q testQueue) delete(t *testing.T, keys ...string) {
 // is full and evicts keys. The message of the task is due unless a case says otherwise.
 func TestTaskStates(t *testing.T) {
 	t.Parallel()
-	release := make(chan struct{})
 	postpone := func(t *testing.T, q testQueue, task mms.Task) {
 		q.serve(t, func(context.Context, uuid.UUID) mms.TaskResult {
 			return mms.TaskResult{Action: mms.TaskPostpone, Wait: time.Hour}
@@ -55,6 +64,7 @@ func TestTaskStates(t *testing.T) {
 		testkit.Eventually(t, "the task waits for a retry", func() bool { return q.info(t, task).State == asynq.TaskStateRetry })
 	}
 	run := func(t *testing.T, q testQueue, task mms.Task) {
+		release := make(chan struct{})
 		q.serve(t, func(context.Context, uuid.UUID) mms.TaskResult { <-release; return mms.TaskResult{} })
 		t.Cleanup(func() { close(release) })
 		enqueue(t, q, task)
@@ -120,7 +130,10 @@ func TestTaskStates(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, 0, mms.TaskStuck},
-		"active": {run, 0, mms.TaskStuck},
+		"active":                                   {run, 0, mms.TaskPresent},
+		"active, without lease":                    {func(t *testing.T, q testQueue, task mms.Task) { run(t, q, task); q.delete(t, leaseSet) }, 0, mms.TaskStuck},
+		"active, of a worker that died":            {func(t *testing.T, q testQueue, task mms.Task) { run(t, q, task); q.setLease(t, task, 15*time.Second) }, 0, mms.TaskStuck},
+		"active, of a worker whose clock is ahead": {func(t *testing.T, q testQueue, task mms.Task) { run(t, q, task); q.setLease(t, task, time.Hour) }, 0, mms.TaskStuck},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
