@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,8 +37,12 @@ const workerListeners = 1
 // dispatcher's slots, so that slots do not idle while outcomes are recorded.
 const tasksPerSlot = 2
 
-// webhookConcurrency limits a worker's concurrent webhook deliveries.
-const webhookConcurrency = 20
+// A worker's slots for webhook deliveries. Slow endpoints have slots of their own. A call
+// to one of them is an idle connection for most of its time, so there are more of these.
+const (
+	webhookConcurrency     = 20
+	slowWebhookConcurrency = 40
+)
 
 // RunWorker runs the worker until ctx ends and then finishes the messages that it
 // is sending. At the start it waits for the database, up to startTimeout; it
@@ -95,11 +100,19 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	if err := server.Start(); err != nil {
 		return err
 	}
-	deliverer := &dispatch.Deliverer{Store: store, Client: dispatch.NewClient(c.AllowPrivateWebhooks), Jitter: rand.Float64, Logger: logger}
-	webhooks := queue.NewWebhookServer(redis, deliverer.Process, queue.ServerOptions{
-		Concurrency: webhookConcurrency, ShutdownTimeout: drainMargin, Logger: logger,
-	})
-	if err := webhooks.Start(); err != nil {
+	deliverer := &dispatch.Deliverer{
+		Store: store, Client: dispatch.NewClient(c.AllowPrivateWebhooks), Enqueue: tasks.EnqueueWebhook, Jitter: rand.Float64, Logger: logger,
+	}
+	webhooks := webhookServers{
+		fast: queue.NewWebhookServer(redis, deliverer.Process, queue.ServerOptions{
+			Concurrency: webhookConcurrency, ShutdownTimeout: drainMargin, Logger: logger,
+		}),
+		slow: queue.NewSlowWebhookServer(redis, deliverer.ProcessSlow, queue.ServerOptions{
+			Concurrency: slowWebhookConcurrency, ShutdownTimeout: drainMargin, Logger: logger,
+		}),
+		deliverer: deliverer,
+	}
+	if err := webhooks.start(); err != nil {
 		return err
 	}
 	logger.InfoContext(ctx, "worker started", slog.Int("concurrency", c.Concurrency), slog.Bool("simulated", c.Plivo.Simulated()))
@@ -121,7 +134,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.Expirer(store.ExpireQueued),
 		maintenance.Scheduler(store.QueueScheduled, tasks),
 		maintenance.BatchSyncer(store.SyncBatch),
-		maintenance.WebhookEventRelay(store.TakeWebhookEvents, tasks.EnqueueWebhook),
+		maintenance.WebhookEventRelay(store, tasks.EnqueueWebhook),
 		maintenance.StatsRollup(store.WithLease, store.RollUpStats),
 		maintenance.Retention(store.DeleteExpired),
 		maintenance.Reconciler(postgres.AttemptLimit{Store: store, Max: c.MaxAttempts}, client, policy, onDuplicate, logger),
@@ -135,9 +148,34 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		return httpkit.Serve(ctx, c.MetricsAddr, operationsHandler(registry, workerHealth(store, tasks)), logger)
 	})
 	err = group.Wait()
-	webhooks.Stop()
+	webhooks.stop()
 	server.Stop()
 	return err
+}
+
+// webhookServers deliver webhook events.
+type webhookServers struct {
+	fast, slow *queue.Server
+	deliverer  *dispatch.Deliverer
+}
+
+func (s webhookServers) start() error {
+	if err := s.fast.Start(); err != nil {
+		return err
+	}
+	return s.slow.Start()
+}
+
+// stop waits up to drainMargin for the calls in progress. The others are repeated after
+// their lease.
+func (s webhookServers) stop() {
+	var stopping sync.WaitGroup
+	stopping.Go(s.slow.Stop)
+	stopping.Go(func() {
+		s.fast.Stop() // soon done, because no call occupies it longer than webhook.Patience
+		s.deliverer.Wait(drainMargin)
+	})
+	stopping.Wait()
 }
 
 // runInBackground runs work until stop is called. stop waits until work returns.

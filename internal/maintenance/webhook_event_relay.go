@@ -7,23 +7,33 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-// WebhookEventRelay returns the job that enqueues a task for every pending webhook
-// event. take returns the tasks of up to limit events that have none, or may
-// have lost theirs; an event whose task could not be enqueued is returned again
-// later.
-func WebhookEventRelay(take func(ctx context.Context, limit int) ([]webhook.Task, error), enqueue func(context.Context, webhook.Task) error) Job {
+// WebhookEventStore releases webhook events and fails those that will not be delivered.
+type WebhookEventStore interface {
+	ReleaseWebhookEvents(ctx context.Context, limit int) ([]webhook.Task, error)
+	FailEventsOfDisabledWebhooks(ctx context.Context, limit int) (int, error)
+}
+
+// WebhookEventRelay returns the job that gives due webhook events their tasks, as far as
+// their webhooks have slots, and fails the events of disabled webhooks. An event whose
+// task could not be enqueued is released again later.
+func WebhookEventRelay(store WebhookEventStore, enqueue func(context.Context, webhook.Task) error) Job {
 	return Job{Name: "webhook event relay", Interval: 500 * time.Millisecond, Run: func(ctx context.Context) error {
-		return untilShortBatch(func() (int, error) {
-			tasks, err := take(ctx, batchSize)
-			if err != nil {
-				return 0, err
-			}
-			for _, task := range tasks {
-				if err := enqueue(ctx, task); err != nil {
-					return 0, err
-				}
-			}
-			return len(tasks), nil
-		})
+		if err := untilShortBatch(func() (int, error) { return releaseWebhookEvents(ctx, store, enqueue) }); err != nil {
+			return err
+		}
+		return untilShortBatch(func() (int, error) { return store.FailEventsOfDisabledWebhooks(ctx, batchSize) })
 	}}
+}
+
+func releaseWebhookEvents(ctx context.Context, store WebhookEventStore, enqueue func(context.Context, webhook.Task) error) (int, error) {
+	tasks, err := store.ReleaseWebhookEvents(ctx, batchSize)
+	if err != nil {
+		return 0, err
+	}
+	for _, task := range tasks {
+		if err := enqueue(ctx, task); err != nil {
+			return 0, err
+		}
+	}
+	return len(tasks), nil
 }

@@ -11,14 +11,28 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-func TestEventRelayEnqueuesUntilAShortBatch(t *testing.T) {
+// fakeEvents is a WebhookEventStore.
+type fakeEvents struct {
+	release func() ([]webhook.Task, error)
+	fail    func() (int, error)
+}
+
+func (f fakeEvents) ReleaseWebhookEvents(context.Context, int) ([]webhook.Task, error) {
+	return f.release()
+}
+
+func (f fakeEvents) FailEventsOfDisabledWebhooks(context.Context, int) (int, error) {
+	return f.fail()
+}
+
+func TestEventRelayWorksUntilAShortBatch(t *testing.T) {
 	t.Parallel()
 	task := webhook.Task{EventID: uuid.UUID{15: 1}, Generation: 1}
 	next, enqueued := batches(t, batchSize, 2), 0
-	job := WebhookEventRelay(func(context.Context, int) ([]webhook.Task, error) {
+	job := WebhookEventRelay(fakeEvents{release: func() ([]webhook.Task, error) {
 		n, err := next()
 		return slices.Repeat([]webhook.Task{task}, n), err
-	}, func(_ context.Context, got webhook.Task) error {
+	}, fail: batches(t, batchSize, 2)}, func(_ context.Context, got webhook.Task) error {
 		if got != task {
 			t.Errorf("enqueued %v, want %v", got, task)
 		}
@@ -33,8 +47,7 @@ func TestEventRelayEnqueuesUntilAShortBatch(t *testing.T) {
 
 func TestEventRelayStopsWhenQueueIsDown(t *testing.T) {
 	t.Parallel()
-	job := WebhookEventRelay(
-		func(context.Context, int) ([]webhook.Task, error) { return make([]webhook.Task, batchSize), nil },
+	job := WebhookEventRelay(fakeEvents{release: func() ([]webhook.Task, error) { return make([]webhook.Task, batchSize), nil }},
 		func(context.Context, webhook.Task) error { return errQueueDown })
 	if err := job.Run(t.Context()); !errors.Is(err, errQueueDown) {
 		t.Errorf("Run() = %v, want %v", err, errQueueDown)

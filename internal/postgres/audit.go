@@ -37,8 +37,11 @@ var checks = []check{
 	{"I1", "queued or scheduled messages of canceled batches", `
 		SELECT count(*) FROM messages m JOIN batches b ON b.id = m.batch_id
 		WHERE b.state = 'canceled' AND NOT b.sync_pending AND m.status IN ('scheduled', 'queued') AND m.updated_at < now() - interval '5 minutes'`, false},
-	{"I1", "pending webhook events whose task check is overdue", `
-		SELECT count(*) FROM webhook_events WHERE state = 'pending' AND task_check_at < now() - interval '15 minutes'`, false},
+	{"I1", "webhooks with events that are overdue although nothing holds them up", `
+		SELECT count(*) FROM webhooks w WHERE w.disabled_at IS NULL AND w.next_call_at < now() - interval '5 minutes' AND NOT EXISTS (
+			SELECT FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND e.task_check_at > now() - interval '5 minutes')
+		AND EXISTS (
+			SELECT FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND e.due_at < now() - interval '15 minutes')`, false},
 	{"I1", "messages in status sending without a current lease", `
 		SELECT count(*) FROM messages m WHERE m.status = 'sending' AND NOT EXISTS (
 			SELECT FROM attempts a WHERE a.message_id = m.id AND a.ordinal = m.attempts

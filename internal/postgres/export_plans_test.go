@@ -16,3 +16,13 @@ const (
 	ClaimMessagesStatement   = claimMessages
 	RecordSubmittedStatement = recordSubmitted
 )
+
+// Statements whose plans TestWebhookPlansUseIndexes checks.
+const (
+	ReleaseEventsStatement         = releaseEvents
+	FailEventsStatement            = failEvents
+	ClaimEventStatement            = claimEvent
+	MarkSlowStatement              = markSlow
+	RecordDeliveryStatement        = recordDelivery
+	RecordSettledDeliveryStatement = recordSettledDelivery
+)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,7 +15,7 @@ import (
 )
 
 // webhookColumns are the columns of a webhookRow. The table must be aliased as w.
-const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.disabled_at, w.disabled_reason,
+const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.slow, w.disabled_at, w.disabled_reason,
     CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until`
 
 type webhookRow struct {
@@ -25,6 +26,7 @@ type webhookRow struct {
 	Statuses       pq.StringArray `db:"statuses"`
 	CreatedAt      time.Time      `db:"created_at"`
 	FailingSince   *time.Time     `db:"failing_since"`
+	Slow           bool           `db:"slow"`
 	DisabledAt     *time.Time     `db:"disabled_at"`
 	DisabledReason string         `db:"disabled_reason"`
 	OldSecretUntil *time.Time     `db:"old_secret_until"`
@@ -32,7 +34,7 @@ type webhookRow struct {
 
 func (r webhookRow) webhook() webhook.Endpoint {
 	w := webhook.Endpoint{
-		ID: r.ID, Owner: r.UserID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince,
+		ID: r.ID, Owner: r.UserID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince, Slow: r.Slow,
 		DisabledAt: r.DisabledAt, DisabledReason: r.DisabledReason, OldSecretUntil: r.OldSecretUntil,
 	}
 	for _, status := range r.Statuses {
@@ -103,7 +105,8 @@ func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret we
 }
 
 const enableWebhook = `
-UPDATE webhooks SET disabled_at = NULL, disabled_reason = '', failing_since = NULL WHERE id = $1 AND user_id = $2`
+UPDATE webhooks SET disabled_at = NULL, disabled_reason = '', failing_since = NULL, slots = 1, slow = false, slow_failures = 0, next_call_at = '-infinity'
+WHERE id = $1 AND user_id = $2`
 
 // EnableWebhook enables the owner's webhook after it was disabled, or returns
 // webhook.ErrNotFound.
@@ -201,68 +204,150 @@ func (s *Store) ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) 
 	return row.event(), wrapError(err, "replaying an event")
 }
 
-const takeEvents = `
-UPDATE webhook_events SET generation = generation + 1,
-    task_check_at = now() + least(greatest(now() - occurred_at, interval '30 seconds'), interval '10 minutes')
-WHERE id IN (
-    SELECT e.id FROM webhook_events e WHERE e.state = 'pending' AND e.task_check_at <= now()
-    ORDER BY e.task_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
-)
-RETURNING id, generation`
+// The order of locks: a statement that locks a webhook and its events locks the webhook
+// first. Nothing locks two webhooks, and a statement that locks several events waits for
+// them in the order of their ids or skips those that are locked. A trigger inserts events
+// while it holds their message and the webhook FOR KEY SHARE, for which only the deletion
+// of the webhook makes it wait; a deletion never waits for a message.
 
-// TakeWebhookEvents returns a task with a new generation for each of up to limit
-// pending events that have no task yet, or may have lost it.
-func (s *Store) TakeWebhookEvents(ctx context.Context, limit int) ([]webhook.Task, error) {
-	var rows []struct {
-		ID         uuid.UUID `db:"id"`
-		Generation int       `db:"generation"`
-	}
-	if err := s.db.SelectContext(ctx, &rows, takeEvents, limit); err != nil {
-		return nil, wrapError(err, "taking webhook events")
-	}
-	tasks := make([]webhook.Task, len(rows))
-	for i, row := range rows {
-		tasks[i] = webhook.Task{EventID: row.ID, Generation: row.Generation}
-	}
-	return tasks, nil
+// released is the condition for an event to have a task or a call in progress. Workers of
+// version 0.1.0 also set later times, for events that wait for a retry.
+const released = `task_check_at > now() AND task_check_at <= now() + interval '1 minute'`
+
+// releaseInto gives a task to the oldest due events of the webhooks in a CTE named room,
+// with the columns id, slow and free: how many more tasks a webhook may have. An event
+// whose task is lost is released again after half a minute.
+const releaseInto = `, picked AS (
+    SELECT due.id FROM room, LATERAL (
+        SELECT e.id FROM webhook_events e WHERE e.webhook_id = room.id AND e.state = 'pending' AND e.due_at <= now() AND e.task_check_at <= now()
+        ORDER BY e.due_at LIMIT greatest(room.free, 0) FOR UPDATE SKIP LOCKED
+    ) due LIMIT $1
+)
+UPDATE webhook_events SET generation = generation + 1, task_check_at = now() + interval '30 seconds'
+WHERE id = ANY (ARRAY(SELECT id FROM picked))
+RETURNING id, generation, webhook_id, (SELECT slow FROM room WHERE room.id = webhook_id) AS slow`
+
+// pendingWebhooks starts a statement with the CTE pending: the webhooks with pending
+// events. It reads one entry of the index for each, however many events they have.
+const pendingWebhooks = `
+WITH RECURSIVE pending AS (
+    (SELECT webhook_id FROM webhook_events WHERE state = 'pending' ORDER BY webhook_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.webhook_id FROM webhook_events e WHERE e.state = 'pending' AND e.webhook_id > pending.webhook_id ORDER BY e.webhook_id LIMIT 1)
+    FROM pending WHERE pending.webhook_id IS NOT NULL
+)`
+
+// releaseEvents releases events of each webhook until it has as many tasks as slots.
+const releaseEvents = pendingWebhooks + `, room AS (
+    SELECT w.id, w.slow, w.slots - (SELECT count(*) FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND ` + released + `) AS free
+    FROM pending JOIN webhooks w ON w.id = pending.webhook_id WHERE w.disabled_at IS NULL AND w.next_call_at <= now()
+)` + releaseInto
+
+const lockRelease = `SELECT pg_try_advisory_xact_lock(hashtextextended('release webhook events', 0))`
+
+type releasedRow struct {
+	ID         uuid.UUID `db:"id"`
+	Generation int       `db:"generation"`
+	WebhookID  uuid.UUID `db:"webhook_id"`
+	Slow       bool      `db:"slow"`
 }
 
-// claimEvent begins a delivery attempt. The event is not due for $2 seconds, so nobody
-// else attempts it meanwhile.
+// ReleaseWebhookEvents gives a task to up to limit due events, at most as many of each
+// webhook as it has slots free. The webhooks take turns in the tasks that it returns. It
+// returns none while another process does the same, because both would fill the same slots.
+func (s *Store) ReleaseWebhookEvents(ctx context.Context, limit int) ([]webhook.Task, error) {
+	const doing = "releasing webhook events"
+	ctx, cancel := s.db.withTimeout(ctx)
+	defer cancel()
+	tx, err := s.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return nil, wrapError(err, doing)
+	}
+	defer func() { _ = tx.Rollback() }()
+	var locked bool
+	if err := tx.GetContext(ctx, &locked, lockRelease); err != nil || !locked {
+		return nil, wrapError(err, doing)
+	}
+	var rows []releasedRow // counted after the lock, in the snapshot of the second statement
+	if err := tx.SelectContext(ctx, &rows, releaseEvents, limit); err != nil {
+		return nil, wrapError(err, doing)
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, wrapError(err, doing)
+	}
+	return takeTurns(rows), nil
+}
+
+// takeTurns returns the tasks ordered so that no webhook has its second before every
+// other has its first, and so on.
+func takeTurns(rows []releasedRow) []webhook.Task {
+	turns := make(map[uuid.UUID]int, len(rows))
+	var rounds [][]webhook.Task
+	for _, row := range rows {
+		turn := turns[row.WebhookID]
+		turns[row.WebhookID]++
+		if turn == len(rounds) {
+			rounds = append(rounds, nil)
+		}
+		rounds[turn] = append(rounds[turn], row.task())
+	}
+	return slices.Concat(rounds...)
+}
+
+func (r releasedRow) task() webhook.Task {
+	return webhook.Task{EventID: r.ID, Generation: r.Generation, Slow: r.Slow}
+}
+
+// failEvents fails pending events of disabled webhooks. Recording the delivery that
+// disables a webhook leaves this to it: there may be too many for one statement.
+const failEvents = pendingWebhooks + `
+UPDATE webhook_events SET state = 'failed', error = left('The webhook was disabled. ' || error, $2)
+WHERE id = ANY (ARRAY(
+    SELECT left_over.id FROM pending JOIN webhooks w ON w.id = pending.webhook_id AND w.disabled_at IS NOT NULL, LATERAL (
+        SELECT e.id FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) left_over LIMIT $1
+))`
+
+// FailEventsOfDisabledWebhooks fails up to limit pending events of disabled webhooks and
+// returns how many.
+func (s *Store) FailEventsOfDisabledWebhooks(ctx context.Context, limit int) (int, error) {
+	const doing = "failing events of disabled webhooks"
+	result, err := s.db.ExecContext(ctx, failEvents, limit, webhook.MaxError)
+	if err != nil {
+		return 0, wrapError(err, doing)
+	}
+	n, err := result.RowsAffected()
+	return int(n), wrapError(err, doing)
+}
+
+// claimEvent begins a delivery attempt of a released event. The event is not due for $2
+// seconds, so nobody else attempts it meanwhile. The lock makes it wait for a statement
+// that disables the webhook, or finds it slow, and then obey it. $3 is whether a slow
+// webhook will do.
 const claimEvent = `
-WITH e AS (
+WITH w AS (
+    SELECT id, url, secret, old_secret, old_secret_until, slots, slow, failing_since FROM webhooks
+    WHERE id = (SELECT webhook_id FROM webhook_events WHERE id = $1) AND disabled_at IS NULL AND (NOT slow OR $3)
+    FOR SHARE
+), e AS (
     UPDATE webhook_events SET attempts = attempts + 1, attempted_at = now(), due_at = now() + $2 * interval '1 second',
-        task_check_at = now() + ($2 + 1) * interval '1 second'
-    FROM webhooks w WHERE webhook_events.id = $1 AND state = 'pending' AND due_at <= now() AND w.id = webhook_id AND w.disabled_at IS NULL
+        task_check_at = now() + $2 * interval '1 second'
+    FROM w WHERE webhook_events.id = $1 AND webhook_id = w.id AND state = 'pending' AND due_at <= now() AND task_check_at > now()
     RETURNING webhook_events.*
 )
 SELECT ` + eventColumns + `, e.reason AS event_reason, e.plivo_code AS event_code, now() AS now,
-    w.url, w.secret, w.failing_since IS NOT NULL AS failing,
+    w.url, w.secret, w.slots = $4 AND NOT w.slow AND w.failing_since IS NULL AS settled,
     CASE WHEN w.old_secret_until > now() THEN w.old_secret ELSE '' END AS old_secret
-FROM e JOIN webhooks w ON w.id = e.webhook_id`
+FROM e JOIN w ON w.id = e.webhook_id`
 
 const selectMessageByID = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
 FROM messages m WHERE m.id = $1`
 
-const selectEventDue = `
-SELECT greatest(0, extract(epoch FROM e.due_at - now())) AS wait FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
-WHERE e.id = $1 AND e.state = 'pending' AND w.disabled_at IS NULL`
-
-// WebhookEventDue returns the time until the next delivery attempt of a pending event;
-// false when there will be none.
-func (s *Store) WebhookEventDue(ctx context.Context, id uuid.UUID) (time.Duration, bool, error) {
-	var wait float64
-	err := s.db.GetContext(ctx, &wait, selectEventDue, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, false, nil
-	}
-	return seconds(wait), err == nil, wrapError(err, "reading when a webhook event is due")
-}
-
 // ClaimWebhookEvent begins a delivery attempt that may take up to lease. It returns
-// false when the event is not due or not pending.
-func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (webhook.Delivery, bool, error) {
+// false when the event is not due, has not been released, or is not pending, when its
+// webhook is disabled, and when the webhook is slow and maySlow is false.
+func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration, maySlow bool) (webhook.Delivery, bool, error) {
 	var row struct {
 		webhookEventRow
 		Reason    string    `db:"event_reason"`
@@ -271,9 +356,9 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 		URL       string    `db:"url"`
 		Secret    string    `db:"secret"`
 		OldSecret string    `db:"old_secret"`
-		Failing   bool      `db:"failing"`
+		Settled   bool      `db:"settled"`
 	}
-	err := s.db.GetContext(ctx, &row, claimEvent, id, lease.Seconds())
+	err := s.db.GetContext(ctx, &row, claimEvent, id, lease.Seconds(), maySlow, webhook.MaxSlots)
 	if errors.Is(err, sql.ErrNoRows) {
 		return webhook.Delivery{}, false, nil
 	}
@@ -282,7 +367,7 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 	}
 	delivery := webhook.Delivery{
 		Event: row.event(), URL: row.URL, Secret: webhook.Secret(row.Secret), OldSecret: webhook.Secret(row.OldSecret),
-		Failing: row.Failing, Now: row.Now,
+		Settled: row.Settled, Now: row.Now,
 	}
 	if !row.MessageID.Valid {
 		return delivery, true, nil
@@ -295,48 +380,97 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 	return delivery, true, nil
 }
 
-const postponeEvent = `
-UPDATE webhook_events SET attempts = attempts - 1, due_at = now() + $3 * interval '1 second', task_check_at = now() + ($3 + 30) * interval '1 second'
-WHERE id = $1 AND attempts = $2 AND state = 'pending'`
+const markSlow = `
+WITH w AS (
+    UPDATE webhooks SET slow = true WHERE id = $1 AND NOT slow RETURNING id
+)
+UPDATE webhook_events SET task_check_at = now() WHERE id IN (
+    SELECT e.id FROM webhook_events e WHERE e.webhook_id = (SELECT id FROM w) AND e.state = 'pending' AND e.due_at <= now() AND ` + released + `
+    ORDER BY e.id FOR UPDATE)`
 
-// PostponeWebhookEvent undoes a claim without an attempt; the event is due again after
-// wait.
-func (s *Store) PostponeWebhookEvent(ctx context.Context, d webhook.Delivery, wait time.Duration) error {
-	_, err := s.db.ExecContext(ctx, postponeEvent, d.ID, d.Attempts, wait.Seconds())
-	return wrapError(err, "postponing a webhook event")
+// MarkWebhookSlow marks a webhook as slow and takes back the tasks of its events that
+// have not been claimed.
+func (s *Store) MarkWebhookSlow(ctx context.Context, id uuid.UUID) error {
+	_, err := s.db.ExecContext(ctx, markSlow, id)
+	return wrapError(err, "marking a webhook as slow")
 }
 
-// recordDelivery records the result of a delivery attempt. Parameters: $1 event,
-// $2 number of the attempt, $3 whether it succeeded, $4 HTTP status, $5 error,
-// $6 seconds until the next attempt, NULL for none, $7 whether the endpoint is gone,
-// $8 how many seconds a webhook may fail before it is disabled.
-const recordDelivery = `
-WITH e AS (
-    UPDATE webhook_events SET http_status = nullif($4, 0), error = $5,
-        state = CASE WHEN $3 THEN 'delivered' WHEN $6::float8 IS NULL THEN 'failed' ELSE state END,
-        due_at = now() + coalesce($6::float8, 0) * interval '1 second', task_check_at = now() + (coalesce($6::float8, 0) + 30) * interval '1 second'
-    WHERE id = $1 AND attempts = $2 AND state = 'pending' RETURNING webhook_id
-), w AS (
-    UPDATE webhooks SET failing_since = CASE WHEN NOT $3 THEN coalesce(failing_since, now()) END,
-        disabled_at = CASE WHEN $7 OR NOT $3 AND failing_since < now() - $8 * interval '1 second' THEN now() END,
-        disabled_reason = CASE WHEN $7 THEN 'gone' WHEN NOT $3 AND failing_since < now() - $8 * interval '1 second' THEN 'failing' ELSE '' END
-    FROM e WHERE webhooks.id = e.webhook_id AND disabled_at IS NULL
-        AND (failing_since IS NOT NULL OR NOT $3)
-    RETURNING webhooks.id, disabled_at
-)
-UPDATE webhook_events SET state = 'failed', error = 'The webhook was disabled.'
-FROM w WHERE w.disabled_at IS NOT NULL AND webhook_id = w.id AND state = 'pending' AND webhook_events.id <> $1`
+// maxNextEvents is how many events follow a delivery: one in its slot, and one in the
+// slot that the webhook gains by a success.
+const maxNextEvents = 2
 
-// RecordWebhookDelivery records the result of a delivery attempt. next is the time
-// until the next attempt; nil means that there is none. The webhook is disabled when
-// its endpoint is gone or has failed for webhook.DisableAfter.
-func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, next *time.Duration) error {
+// recordResult is the part of recordDelivery that changes the event, of the webhook in
+// the CTE w. Parameters: $1 maxNextEvents, $2 event, $3 number of the attempt, $4 whether
+// it succeeded, $5 HTTP status, $6 error, $7 seconds until the next attempt, NULL for
+// none. A result also counts for an event that failed because its webhook was disabled
+// during the call.
+const recordResult = `, e AS (
+    UPDATE webhook_events SET http_status = nullif($5, 0), error = $6,
+        state = CASE WHEN $4 THEN 'delivered' WHEN $7::float8 IS NULL OR w.disabled_at IS NOT NULL THEN 'failed' ELSE 'pending' END,
+        due_at = now() + coalesce($7::float8, 0) * interval '1 second', task_check_at = now()
+    FROM w WHERE webhook_events.id = $2 AND webhook_id = w.id AND attempts = $3 AND state <> 'delivered' RETURNING webhook_id
+)`
+
+// roomAfterResult is the part of recordDelivery that releases the next events of the
+// webhook in the CTE recorded.
+const roomAfterResult = `, room AS (
+    SELECT r.id, r.slow, least($1, r.slots - (
+        SELECT count(*) FROM webhook_events e WHERE e.webhook_id = r.id AND e.state = 'pending' AND e.id <> $2 AND ` + released + `)) AS free
+    FROM recorded r WHERE r.disabled_at IS NULL AND r.next_call_at <= now()
+)` + releaseInto
+
+// recordDelivery records the result of a delivery attempt and releases the next events
+// of the webhook. A success earns a slot, a failure costs half of them, a slow failure
+// all but one. Slow failures pause the webhook for up to a minute; calls that end during
+// a pause do not lengthen it. Parameters: see recordResult, and $8 webhook, $9 whether the
+// endpoint is gone, $10 how many seconds a webhook may fail before it is disabled, $11
+// whether the call was quick, $12 the largest number of slots.
+const recordDelivery = `
+WITH w AS (
+    SELECT id, disabled_at FROM webhooks WHERE id = $8 FOR NO KEY UPDATE
+)` + recordResult + `, recorded AS (
+    UPDATE webhooks SET failing_since = CASE WHEN NOT $4 THEN coalesce(failing_since, now()) END,
+        disabled_at = CASE WHEN $9 OR NOT $4 AND failing_since < now() - $10 * interval '1 second' THEN now() END,
+        disabled_reason = CASE WHEN $9 THEN 'gone' WHEN NOT $4 AND failing_since < now() - $10 * interval '1 second' THEN 'failing' ELSE '' END,
+        slots = CASE WHEN $4 THEN least(slots + 1, $12) WHEN $11 THEN greatest(slots / 2, 1) ELSE 1 END,
+        slow = NOT $11,
+        slow_failures = CASE WHEN $4 OR $11 THEN 0 WHEN next_call_at > now() THEN slow_failures ELSE slow_failures + 1 END,
+        next_call_at = CASE WHEN $4 OR $11 THEN '-infinity' WHEN next_call_at > now() THEN next_call_at
+            ELSE now() + least(power(2, least(slow_failures, 6)), 60) * interval '1 second' END
+    FROM e WHERE webhooks.id = e.webhook_id AND disabled_at IS NULL
+    RETURNING webhooks.id, webhooks.slow, webhooks.slots, webhooks.disabled_at, webhooks.next_call_at
+)` + roomAfterResult
+
+// recordSettledDelivery is recordDelivery for a quick success of a webhook for which it
+// changes nothing. It does not lock the webhook, so that its deliveries do not wait for
+// each other.
+const recordSettledDelivery = `
+WITH w AS (
+    SELECT id, disabled_at FROM webhooks WHERE id = $8
+)` + recordResult + `, recorded AS (
+    SELECT webhooks.id, slow, slots, disabled_at, next_call_at FROM webhooks JOIN e ON webhooks.id = e.webhook_id
+)` + roomAfterResult
+
+// RecordWebhookDelivery records the result of a delivery attempt, and returns tasks for
+// the next events of the webhook. next is the time until the next attempt; nil means that
+// there is none. The webhook is disabled when its endpoint is gone or has failed for
+// webhook.DisableAfter.
+func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, next *time.Duration) ([]webhook.Task, error) {
 	var wait sql.NullFloat64
 	if next != nil {
 		wait = sql.NullFloat64{Float64: next.Seconds(), Valid: true}
 	}
-	_, err := s.db.ExecContext(ctx, recordDelivery, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, result.Gone(), webhook.DisableAfter.Seconds())
-	return wrapError(err, "recording a webhook delivery")
+	query := recordSettledDelivery
+	args := []any{maxNextEvents, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, d.WebhookID}
+	if !d.Settled || !result.OK || !result.Quick {
+		query = recordDelivery
+		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick, webhook.MaxSlots)
+	}
+	var rows []releasedRow
+	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
+		return nil, wrapError(err, "recording a webhook delivery")
+	}
+	return takeTurns(rows), nil
 }
 
 const deleteOldEvents = `

@@ -33,11 +33,12 @@ var queues = map[mms.Priority]struct {
 	mms.Bulk:   {MessageQueue + "-bulk", 1},
 }
 
-// Webhook events have their own queue and server, so that a slow receiver does
-// not delay messages.
+// Webhook events have their own queues and servers, so that a slow endpoint delays
+// neither messages nor the events of other endpoints.
 const (
-	webhookQueue    = "webhooks"
-	webhookTaskType = "webhook:deliver"
+	webhookQueue     = "webhooks"
+	slowWebhookQueue = "webhooks-slow"
+	webhookTaskType  = "webhook:deliver"
 )
 
 func queueOf(t mms.Task) string { return queues[t.Priority].name }
@@ -132,8 +133,12 @@ func (c *Client) EnqueueWebhook(ctx context.Context, t webhook.Task) error {
 	if err != nil {
 		return fmt.Errorf("encoding an event id: %w", err)
 	}
+	queue := webhookQueue
+	if t.Slow {
+		queue = slowWebhookQueue
+	}
 	_, err = c.tasks.EnqueueContext(ctx, asynq.NewTask(webhookTaskType, id),
-		asynq.TaskID(fmt.Sprintf("%s:%d", t.EventID, t.Generation)), asynq.Queue(webhookQueue), asynq.MaxRetry(maxRetry))
+		asynq.TaskID(fmt.Sprintf("%s:%d", t.EventID, t.Generation)), asynq.Queue(queue), asynq.MaxRetry(maxRetry))
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil
 	}

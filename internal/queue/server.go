@@ -53,9 +53,15 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 }
 
 // NewWebhookServer returns a server that calls process with the id of each
-// webhook event.
+// webhook event, except those of slow endpoints.
 func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
 	return newServer(newWaitingClient(c, 1, pollInterval), map[string]int{webhookQueue: 1}, webhookWakeUps, process, o)
+}
+
+// NewSlowWebhookServer returns a server that calls process with the id of each
+// webhook event of a slow endpoint.
+func NewSlowWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
+	return newServer(newWaitingClient(c, 1, pollInterval), map[string]int{slowWebhookQueue: 1}, webhookWakeUps, process, o)
 }
 
 func newServer(c *waitingClient, weights map[string]int, wakeUps string, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {

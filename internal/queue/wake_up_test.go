@@ -121,13 +121,13 @@ func TestIdleServersSendFewCommands(t *testing.T) {
 	c := ownRedis(t)
 	nothing := func(context.Context, uuid.UUID) mms.TaskResult { return mms.TaskResult{} }
 	options := ServerOptions{Concurrency: 4, ShutdownTimeout: 5 * time.Second, Logger: slog.New(slog.DiscardHandler)}
-	for _, server := range []*Server{NewServer(c, nothing, options), NewWebhookServer(c, nothing, options)} {
+	for _, server := range []*Server{NewServer(c, nothing, options), NewWebhookServer(c, nothing, options), NewSlowWebhookServer(c, nothing, options)} {
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(server.Stop)
 	}
-	const checksPerSecond, seconds, limit = 2 * 4, 3, 50
+	const checksPerSecond, seconds, limit = 2 * 5, 3, 60
 	count := func() (checks, all int) {
 		counts := commands(t, c)
 		for name, n := range counts {

@@ -37,6 +37,14 @@ const (
 // DisableAfter is how long an endpoint may fail before it is disabled.
 const DisableAfter = 3 * 24 * time.Hour
 
+// MaxSlots is how many calls an endpoint that answers may get at a time, over all
+// workers. A new endpoint starts with one and gains one with each success.
+const MaxSlots = 8
+
+// Patience is how long a call may take before its endpoint counts as slow. Slow
+// endpoints share slots of their own, so that the others never wait for them longer.
+const Patience = time.Second
+
 // Why an endpoint is disabled.
 const (
 	DisabledFailing = "failing" // it has failed for DisableAfter
@@ -52,6 +60,7 @@ type Endpoint struct {
 	Statuses       []mms.Status // it receives events of these; empty: of all
 	CreatedAt      time.Time
 	FailingSince   *time.Time // first failure after the last success
+	Slow           bool       // the last call took longer than Patience
 	DisabledAt     *time.Time
 	DisabledReason string     // DisabledFailing or DisabledGone
 	OldSecretUntil *time.Time // until then the previous secret signs too
@@ -66,6 +75,8 @@ func (e Endpoint) Explain() string {
 		return "Disabled: it failed for three days. Enable it, then replay the events that failed. Changes made while it was disabled sent no events."
 	case e.FailingSince != nil:
 		return "Failing: the last deliveries failed. Each event is retried for about three days."
+	case e.Slow:
+		return "Enabled, but slow: its last response took longer than a second. Its events wait for each other and for those of other slow webhooks."
 	}
 	return "Enabled."
 }

@@ -51,7 +51,8 @@ func (e Event) Type() string {
 // Task is a hint in the queue to deliver an event.
 type Task struct {
 	EventID    uuid.UUID
-	Generation int // part of the task id, so that a lost task can be replaced
+	Generation int  // part of the task id, so that a lost task can be replaced
+	Slow       bool // the endpoint is slow, so it gets no slot that is kept for others
 }
 
 // Delivery is one attempt to deliver an event.
@@ -60,7 +61,7 @@ type Delivery struct {
 	URL       string
 	Secret    Secret
 	OldSecret Secret      // "" unless a previous secret still signs
-	Failing   bool        // the endpoint's last deliveries failed
+	Settled   bool        // the endpoint has MaxSlots and is neither slow nor failing
 	Message   mms.Message // as it was at the event (see AsOf)
 	Now       time.Time   // of the database
 }
@@ -68,6 +69,7 @@ type Delivery struct {
 // DeliveryResult is the outcome of a delivery.
 type DeliveryResult struct {
 	OK         bool
+	Quick      bool   // the call ended within Patience
 	HTTPStatus int    // 0 when no response was read
 	Error      string // in plain words; empty when OK
 }

@@ -17,12 +17,18 @@ import (
 )
 
 const (
-	// callTimeout bounds one call, from dialing to the end of the response.
+	// callTimeout bounds one call, from the lookup of its host to the end of the response.
 	callTimeout = 15 * time.Second
+
+	// bodyTimeout bounds how long a response's body is read. A body that drips must not
+	// occupy a slot: the status has told the result.
+	bodyTimeout = webhook.Patience / 4
 
 	// maxResponseBody bounds how much of a response is read, in bytes. A short
 	// body is read to its end, so that the connection can be reused.
 	maxResponseBody = 4 << 10
+
+	maxIdleConns = 200
 )
 
 // Client posts events to endpoints.
@@ -32,7 +38,9 @@ type Client struct{ http *http.Client }
 // private and reserved addresses, whatever name they were resolved from.
 // allowPrivate permits them, for local trials.
 func NewClient(allowPrivate bool) *Client {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	dialer := &net.Dialer{ // PreferGo: a lookup that stalls occupies no thread, and ends with the call
+		Timeout: 5 * time.Second, Resolver: &net.Resolver{PreferGo: true},
+	}
 	if !allowPrivate {
 		dialer.Control = ssrf.New(ssrf.WithAnyPort()).Safe
 	}
@@ -42,8 +50,10 @@ func NewClient(allowPrivate bool) *Client {
 			DialContext:            dialer.DialContext,
 			TLSHandshakeTimeout:    5 * time.Second,
 			MaxResponseHeaderBytes: 32 << 10,
-			MaxIdleConnsPerHost:    maxConcurrentCalls,
+			MaxIdleConns:           maxIdleConns,
+			MaxIdleConnsPerHost:    webhook.MaxSlots,
 			IdleConnTimeout:        30 * time.Second,
+			// No limit per host: users may share one, and would wait for each other.
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -51,6 +61,8 @@ func NewClient(allowPrivate bool) *Client {
 
 // post makes one call. Every failure is part of the result.
 func (c *Client) post(ctx context.Context, d webhook.Delivery, signature string, body []byte) webhook.DeliveryResult {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(body))
 	if err != nil {
 		return webhook.DeliveryResult{Error: "The URL cannot be used."}
@@ -65,6 +77,7 @@ func (c *Client) post(ctx context.Context, d webhook.Delivery, signature string,
 		return webhook.DeliveryResult{Error: describeError(err)}
 	}
 	defer response.Body.Close()
+	defer time.AfterFunc(bodyTimeout, cancel).Stop()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxResponseBody)) // only the status matters
 	result := webhook.DeliveryResult{HTTPStatus: response.StatusCode, OK: response.StatusCode/100 == 2}
 	switch {

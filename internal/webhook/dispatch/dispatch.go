@@ -1,5 +1,5 @@
 // Package dispatch delivers events to users' webhooks: it signs an event, makes one
-// call, and records the result. The queue runs it again for a retry.
+// call, and records the result. The store releases it again for a retry.
 //
 // It must not follow redirects, nor call private addresses unless configured to.
 package dispatch
@@ -20,31 +20,36 @@ import (
 
 // Store stores events.
 type Store interface {
-	// ClaimWebhookEvent claims a due event for the duration lease and counts an attempt. It
-	// returns false if the event is not due, not pending, or its webhook is disabled.
-	ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration) (webhook.Delivery, bool, error)
+	// ClaimWebhookEvent claims a released event for the duration lease and counts an
+	// attempt. It returns false if there is nothing to deliver, and for an event of a
+	// slow endpoint unless maySlow is true.
+	ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.Duration, maySlow bool) (webhook.Delivery, bool, error)
 
-	// WebhookEventDue returns how long it is until a pending event is due. pending is
-	// false if it will not be delivered any more.
-	WebhookEventDue(ctx context.Context, id uuid.UUID) (wait time.Duration, pending bool, err error)
+	// MarkWebhookSlow marks the endpoint as slow. Its events that wait for a slot then
+	// wait for a slot for slow endpoints.
+	MarkWebhookSlow(ctx context.Context, webhookID uuid.UUID) error
 
-	// PostponeWebhookEvent gives a claimed event back without an attempt.
-	PostponeWebhookEvent(ctx context.Context, d webhook.Delivery, wait time.Duration) error
-
-	// RecordWebhookDelivery records the result of a delivery. The event is due
-	// again after retryAfter; nil means no retry.
-	RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, retryAfter *time.Duration) error
+	// RecordWebhookDelivery records the result of a delivery, and releases the next
+	// events of the endpoint. The event is due again after retryAfter; nil means no
+	// retry.
+	RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, result webhook.DeliveryResult, retryAfter *time.Duration) ([]webhook.Task, error)
 }
 
 // Deliverer delivers events. Its methods may be called concurrently.
+//
+// How many calls an endpoint gets at a time is decided by the store, which releases no
+// more of its events. A call occupies a slot of Process for at most webhook.Patience: one
+// that takes longer goes on without a slot, and the endpoint's next events are delivered
+// by ProcessSlow. So endpoints that stop answering, however many, do not delay the
+// others' events.
 type Deliverer struct {
-	Store  Store
-	Client *Client
-	Jitter func() float64 // in [0,1]
-	Logger *slog.Logger
+	Store   Store
+	Client  *Client
+	Enqueue func(context.Context, webhook.Task) error
+	Jitter  func() float64 // in [0,1]
+	Logger  *slog.Logger
 
-	mu     sync.Mutex
-	active map[uuid.UUID]int // calls in progress, by webhook
+	calls sync.WaitGroup
 }
 
 const (
@@ -52,59 +57,76 @@ const (
 	// is killed, the delivery is repeated after the lease.
 	lease = callTimeout + 20*time.Second
 
-	// These limits keep a slow or failing webhook from delaying the others.
-	maxConcurrentCalls        = 4 // per webhook and process
-	maxConcurrentWhileFailing = 1
-
-	busyRetryDelay       = time.Second     // while the webhook is at its limit
-	storeRetryDelay      = 5 * time.Second // after a database error
-	reasonDeliveryFailed = mms.Reason("webhook_failed")
+	storeRetryDelay = 5 * time.Second // after a database error
 )
 
-// Process delivers one event if it is due.
+// Process delivers one event if it is due and its endpoint is not slow. It returns when
+// the delivery has ended or has taken webhook.Patience.
 func (d *Deliverer) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
-	delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease)
-	switch {
-	case err != nil:
-		return d.postpone(ctx, id, err)
-	case !claimed:
-		return d.handleUnclaimed(ctx, id)
+	delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease, false)
+	if err != nil || !claimed {
+		return d.handleUnclaimed(ctx, id, err)
 	}
-	if !d.begin(delivery) {
-		if err := d.Store.PostponeWebhookEvent(ctx, delivery, busyRetryDelay); err != nil {
-			return d.postpone(ctx, id, err)
+	ended := make(chan struct{})
+	d.calls.Go(func() {
+		defer close(ended)
+		d.deliver(context.WithoutCancel(ctx), delivery) // ctx ends when Process returns
+	})
+	select {
+	case <-ended:
+	case <-time.After(webhook.Patience):
+		if err := d.Store.MarkWebhookSlow(ctx, delivery.WebhookID); err != nil {
+			d.Logger.ErrorContext(ctx, "a webhook was not marked as slow", slog.Any("webhook_id", delivery.WebhookID), slog.Any("error", err))
 		}
-		return mms.TaskResult{Action: mms.TaskPostpone, Wait: busyRetryDelay}
 	}
-	defer d.end(delivery.WebhookID)
-	result, err := d.deliver(ctx, delivery)
-	if err != nil {
-		return d.postpone(ctx, id, err)
-	}
-	retryAfter := d.retryAfter(delivery, result)
-	if err := d.Store.RecordWebhookDelivery(ctx, delivery, result, retryAfter); err != nil {
-		return d.postpone(ctx, id, err)
-	}
-	switch {
-	case result.OK:
-		return mms.TaskResult{Action: mms.TaskDone}
-	case retryAfter != nil:
-		return mms.TaskResult{Action: mms.TaskRetry, Wait: *retryAfter, Reason: reasonDeliveryFailed}
-	}
-	return mms.TaskResult{Action: mms.TaskFail, Reason: reasonDeliveryFailed}
+	return mms.TaskResult{Action: mms.TaskDone}
 }
 
-// handleUnclaimed postpones a task that ran before its event was due, which
-// happens because the queue counts in whole seconds.
-func (d *Deliverer) handleUnclaimed(ctx context.Context, id uuid.UUID) mms.TaskResult {
-	wait, pending, err := d.Store.WebhookEventDue(ctx, id)
-	switch {
-	case err != nil:
-		return d.postpone(ctx, id, err)
-	case !pending:
+// ProcessSlow delivers one event if it is due. It returns when the delivery has ended.
+func (d *Deliverer) ProcessSlow(ctx context.Context, id uuid.UUID) mms.TaskResult {
+	delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease, true)
+	if err != nil || !claimed {
+		return d.handleUnclaimed(ctx, id, err)
+	}
+	d.deliver(ctx, delivery)
+	return mms.TaskResult{Action: mms.TaskDone}
+}
+
+// Wait waits for the calls that have taken longer than webhook.Patience, up to limit.
+// Process and ProcessSlow must not be called any more.
+func (d *Deliverer) Wait(limit time.Duration) {
+	ended := make(chan struct{})
+	go func() { d.calls.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(limit):
+	}
+}
+
+func (d *Deliverer) handleUnclaimed(ctx context.Context, id uuid.UUID, err error) mms.TaskResult {
+	if err == nil { // the store releases the event again if it has to be delivered
 		return mms.TaskResult{Action: mms.TaskDone}
 	}
-	return mms.TaskResult{Action: mms.TaskPostpone, Wait: wait}
+	d.Logger.ErrorContext(ctx, "webhook event postponed", slog.Any("event_id", id), slog.Any("error", err))
+	return mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}
+}
+
+// deliver makes one call, records its result and enqueues the endpoint's next events. If
+// the result cannot be recorded, the event is delivered again after its lease.
+func (d *Deliverer) deliver(ctx context.Context, delivery webhook.Delivery) {
+	started := time.Now()
+	result := d.call(ctx, delivery)
+	result.Quick = time.Since(started) < webhook.Patience
+	next, err := d.Store.RecordWebhookDelivery(ctx, delivery, result, d.retryAfter(delivery, result))
+	if err != nil {
+		d.Logger.ErrorContext(ctx, "a webhook delivery was not recorded", slog.Any("event_id", delivery.ID), slog.Any("error", err))
+		return
+	}
+	for _, task := range next {
+		if err := d.Enqueue(ctx, task); err != nil { // the event relay enqueues it later
+			d.Logger.WarnContext(ctx, "a webhook event was not enqueued", slog.Any("event_id", task.EventID), slog.Any("error", err))
+		}
+	}
 }
 
 // retryAfter returns when to retry after the result; nil for never.
@@ -116,49 +138,24 @@ func (d *Deliverer) retryAfter(delivery webhook.Delivery, result webhook.Deliver
 	return &wait
 }
 
-// begin reserves a call of the webhook. It returns false if the webhook is at its
-// limit.
-func (d *Deliverer) begin(delivery webhook.Delivery) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	limit := maxConcurrentCalls
-	if delivery.Failing {
-		limit = maxConcurrentWhileFailing
-	}
-	if d.active[delivery.WebhookID] >= limit {
-		return false
-	}
-	if d.active == nil {
-		d.active = map[uuid.UUID]int{}
-	}
-	d.active[delivery.WebhookID]++
-	return true
-}
-
-func (d *Deliverer) end(webhookID uuid.UUID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active[webhookID]--; d.active[webhookID] == 0 {
-		delete(d.active, webhookID)
-	}
-}
-
-func (d *Deliverer) postpone(ctx context.Context, id uuid.UUID, err error) mms.TaskResult {
-	d.Logger.ErrorContext(ctx, "webhook event postponed", slog.Any("event_id", id), slog.Any("error", err))
-	return mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}
-}
-
-// deliver makes one call. An error means that the call could not be made.
-func (d *Deliverer) deliver(ctx context.Context, delivery webhook.Delivery) (webhook.DeliveryResult, error) {
+// call makes one call. Every failure is part of the result.
+func (d *Deliverer) call(ctx context.Context, delivery webhook.Delivery) webhook.DeliveryResult {
 	body, err := json.Marshal(payloadOf(delivery))
 	if err != nil {
-		return webhook.DeliveryResult{}, fmt.Errorf("encoding a webhook event: %w", err)
+		return d.uncallable(ctx, delivery, fmt.Errorf("encoding a webhook event: %w", err))
 	}
 	signature, err := sign(delivery, body)
 	if err != nil {
-		return webhook.DeliveryResult{}, err
+		return d.uncallable(ctx, delivery, err)
 	}
-	return d.Client.post(ctx, delivery, signature, body), nil
+	return d.Client.post(ctx, delivery, signature, body)
+}
+
+// uncallable returns the result for an event that cannot be sent because of a fault of
+// ours. It counts as a failure, so that the event does not come back for ever.
+func (d *Deliverer) uncallable(ctx context.Context, delivery webhook.Delivery, err error) webhook.DeliveryResult {
+	d.Logger.ErrorContext(ctx, "a webhook event cannot be sent", slog.Any("event_id", delivery.ID), slog.Any("error", err))
+	return webhook.DeliveryResult{Error: "The event could not be prepared for sending. This is a fault of Postcard."}
 }
 
 // payload is the request body (Standard Webhooks).

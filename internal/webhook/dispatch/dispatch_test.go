@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
@@ -21,42 +22,50 @@ import (
 )
 
 // fakeStore lets the same event be claimed any number of times, and keeps the
-// results. Without an event, claims fail and the event is due in 3 seconds.
+// results. Without an event, claims fail.
 type fakeStore struct {
 	mu          sync.Mutex
 	delivery    webhook.Delivery
 	results     []webhook.DeliveryResult
 	retryAfters []*time.Duration
-	postponed   int
+	next        []webhook.Task // released by each result
+	slow        []uuid.UUID    // webhooks marked as slow
 	err         error
 }
 
-func (s *fakeStore) ClaimWebhookEvent(context.Context, uuid.UUID, time.Duration) (webhook.Delivery, bool, error) {
+func (s *fakeStore) ClaimWebhookEvent(context.Context, uuid.UUID, time.Duration, bool) (webhook.Delivery, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.delivery, s.delivery.ID != uuid.Nil, s.err
 }
 
-func (s *fakeStore) WebhookEventDue(context.Context, uuid.UUID) (time.Duration, bool, error) {
-	return 3 * time.Second, true, s.err
-}
-
-func (s *fakeStore) PostponeWebhookEvent(context.Context, webhook.Delivery, time.Duration) error {
+func (s *fakeStore) MarkWebhookSlow(_ context.Context, webhookID uuid.UUID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.postponed++
+	s.slow = append(s.slow, webhookID)
 	return nil
 }
 
-func (s *fakeStore) RecordWebhookDelivery(_ context.Context, _ webhook.Delivery, result webhook.DeliveryResult, retryAfter *time.Duration) error {
+func (s *fakeStore) RecordWebhookDelivery(_ context.Context, _ webhook.Delivery, result webhook.DeliveryResult, retryAfter *time.Duration) ([]webhook.Task, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.results, s.retryAfters = append(s.results, result), append(s.retryAfters, retryAfter)
-	return nil
+	return s.next, nil
 }
 
 func newDispatcher(s *fakeStore, allowPrivate bool) *dispatch.Deliverer {
-	return &dispatch.Deliverer{Store: s, Client: dispatch.NewClient(allowPrivate), Jitter: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler)}
+	return &dispatch.Deliverer{
+		Store: s, Client: dispatch.NewClient(allowPrivate), Enqueue: func(context.Context, webhook.Task) error { return nil },
+		Jitter: func() float64 { return 0 }, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+// process delivers the store's event and waits until its result is recorded.
+func process(t *testing.T, s *fakeStore, allowPrivate bool) mms.TaskResult {
+	t.Helper()
+	dispatcher := newDispatcher(s, allowPrivate)
+	defer dispatcher.Wait(time.Minute)
+	return dispatcher.Process(t.Context(), s.delivery.ID)
 }
 
 func deliveryTo(url string, attempts int) webhook.Delivery {
@@ -77,7 +86,7 @@ func TestDeliveryIsSignedAndDescribesTheMessage(t *testing.T) {
 	}))
 	defer server.Close()
 	store := &fakeStore{delivery: deliveryTo(server.URL, 1)}
-	result := newDispatcher(store, true).Process(t.Context(), store.delivery.ID)
+	result := process(t, store, true)
 	if result.Action != mms.TaskDone || !store.results[0].OK || store.retryAfters[0] != nil {
 		t.Fatalf("got %+v, %+v; want a successful delivery", result, store.results)
 	}
@@ -110,41 +119,41 @@ func TestMisbehavingEndpoints(t *testing.T) {
 	for name, tt := range map[string]struct {
 		attempts int
 		handler  http.HandlerFunc
-		action   mms.TaskAction
+		retried  bool
 		error    string // part of the text; empty for success
 		status   int
 	}{
-		"server error":            {1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, mms.TaskRetry, "answered 500", 500},
-		"server error, last time": {11, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, mms.TaskFail, "answered 500", 500},
-		"gone":                    {1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, mms.TaskFail, "answered 410", 410},
+		"server error":            {1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, true, "answered 500", 500},
+		"server error, last time": {11, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, false, "answered 500", 500},
+		"gone":                    {1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, false, "answered 410", 410},
 		"redirect": {1, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, target.URL, http.StatusTemporaryRedirect)
 		},
-			mms.TaskRetry, "redirects are not followed", 307},
-		"closed connection": {1, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, mms.TaskRetry, "closed the connection", 0},
+			true, "redirects are not followed", 307},
+		"closed connection": {1, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, true, "closed the connection", 0},
 		"wrong Content-Length": {1, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000000")
 			_, _ = w.Write([]byte("short"))
-		}, mms.TaskDone, "", 200},
+		}, false, "", 200},
 		"endless body": {1, func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := w.Write(make([]byte, 1<<10)); err != nil {
 					return
 				}
 			}
-		}, mms.TaskDone, "", 200},
+		}, false, "", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(tt.handler)
 			defer server.Close()
 			store := &fakeStore{delivery: deliveryTo(server.URL, tt.attempts)}
-			task := newDispatcher(store, true).Process(t.Context(), store.delivery.ID)
+			task := process(t, store, true)
 			result := store.results[0]
-			if task.Action != tt.action || result.HTTPStatus != tt.status || !strings.Contains(result.Error, tt.error) || result.OK != (tt.error == "") {
-				t.Errorf("got %+v, %+v; want action %d, status %d, error %q", task, result, tt.action, tt.status, tt.error)
+			if task.Action != mms.TaskDone || result.HTTPStatus != tt.status || !strings.Contains(result.Error, tt.error) || result.OK != (tt.error == "") {
+				t.Errorf("got %+v, %+v; want status %d, error %q", task, result, tt.status, tt.error)
 			}
-			if got, want := store.retryAfters[0] != nil, tt.action == mms.TaskRetry; got != want {
-				t.Errorf("retry recorded: got %t, want %t", got, want)
+			if got := store.retryAfters[0] != nil; got != tt.retried {
+				t.Errorf("retry recorded: got %t, want %t", got, tt.retried)
 			}
 		})
 	}
@@ -161,7 +170,7 @@ func TestPrivateAddressesAreNotDialed(t *testing.T) {
 	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "100.64.0.1", "[fd00::1]", "[64:ff9b::7f00:1]"} {
 		store := &fakeStore{delivery: deliveryTo("http://"+host+":"+port, 1)}
-		newDispatcher(store, false).Process(t.Context(), store.delivery.ID)
+		process(t, store, false)
 		if result := store.results[0]; result.OK || !strings.Contains(result.Error, "private or reserved") {
 			t.Errorf("%s: got %+v, want an error about a private address", host, result)
 		}
@@ -171,38 +180,80 @@ func TestPrivateAddressesAreNotDialed(t *testing.T) {
 	}
 }
 
-func TestConcurrentCallsPerWebhookAreLimited(t *testing.T) {
+// TestStalledCallGivesItsSlotUp checks that a call occupies a slot of Process only for
+// webhook.Patience, and that its result is recorded all the same.
+func TestStalledCallGivesItsSlotUp(t *testing.T) {
 	t.Parallel()
-	for failing, limit := range map[bool]int{false: 4, true: 1} {
-		release, arrived := make(chan struct{}), make(chan struct{}, 100)
-		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- struct{}{}; <-release }))
-		store := &fakeStore{delivery: deliveryTo(server.URL, 1)}
-		store.delivery.Failing = failing
-		dispatcher := newDispatcher(store, true)
-		var group sync.WaitGroup
-		for range limit {
-			group.Go(func() { dispatcher.Process(t.Context(), store.delivery.ID) })
-		}
-		for range limit {
-			<-arrived
-		}
-		if task := dispatcher.Process(t.Context(), store.delivery.ID); task.Action != mms.TaskPostpone || store.postponed != 1 {
-			t.Errorf("failing %t, call beyond the limit: got %+v and %d postponed, want it postponed", failing, task, store.postponed)
-		}
-		close(release)
-		group.Wait()
-		server.Close()
-		if len(store.results) != limit {
-			t.Errorf("failing %t: got %d calls, want %d", failing, len(store.results), limit)
-		}
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer server.Close()
+	store := &fakeStore{delivery: deliveryTo(server.URL, 1)}
+	dispatcher := newDispatcher(store, true)
+	if task := dispatcher.Process(t.Context(), store.delivery.ID); task.Action != mms.TaskDone || len(store.results) != 0 {
+		t.Errorf("got %+v and results %v, want the task done before the call has ended", task, store.results)
+	}
+	if len(store.slow) != 1 || store.slow[0] != store.delivery.WebhookID {
+		t.Errorf("got webhooks %v marked as slow, want %v", store.slow, store.delivery.WebhookID)
+	}
+	close(release)
+	dispatcher.Wait(time.Minute)
+	if len(store.results) != 1 || !store.results[0].OK || store.results[0].Quick {
+		t.Errorf("got results %+v, want a success that was not quick", store.results)
 	}
 }
 
-func TestTaskIsPostponed(t *testing.T) {
+// TestSlowCallKeepsASlotForSlowEndpoints checks that ProcessSlow returns with the result.
+func TestSlowCallKeepsASlotForSlowEndpoints(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(webhook.Patience * 11 / 10) }))
+	defer server.Close()
+	store := &fakeStore{delivery: deliveryTo(server.URL, 1)}
+	newDispatcher(store, true).ProcessSlow(t.Context(), store.delivery.ID)
+	if len(store.results) != 1 || !store.results[0].OK || store.results[0].Quick {
+		t.Errorf("got results %+v, want a success that was not quick", store.results)
+	}
+}
+
+// TestDrippingBodyEndsTheCall checks that the status decides although the body never ends.
+func TestDrippingBodyEndsTheCall(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	store := &fakeStore{delivery: deliveryTo(server.URL, 1)}
+	newDispatcher(store, true).ProcessSlow(t.Context(), store.delivery.ID)
+	if len(store.results) != 1 || !store.results[0].OK || !store.results[0].Quick {
+		t.Errorf("got results %+v, want a quick success", store.results)
+	}
+}
+
+func TestNextEventsAreEnqueued(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	store := &fakeStore{delivery: deliveryTo(server.URL, 1), next: []webhook.Task{{EventID: uuid.New(), Generation: 1}, {EventID: uuid.New(), Generation: 2, Slow: true}}}
+	dispatcher := newDispatcher(store, true)
+	var enqueued []webhook.Task
+	dispatcher.Enqueue = func(_ context.Context, task webhook.Task) error {
+		enqueued = append(enqueued, task)
+		return errors.New("down")
+	}
+	dispatcher.Process(t.Context(), store.delivery.ID)
+	dispatcher.Wait(time.Minute)
+	if diff := cmp.Diff(store.next, enqueued); diff != "" {
+		t.Errorf("enqueued tasks (-want +got):\n%s", diff)
+	}
+}
+
+func TestUnclaimedEvent(t *testing.T) {
 	t.Parallel()
 	store := &fakeStore{}
-	if task := newDispatcher(store, true).Process(t.Context(), uuid.New()); task.Action != mms.TaskPostpone || task.Wait != 3*time.Second {
-		t.Errorf("event not due yet: got %+v, want it postponed by 3s", task)
+	if task := newDispatcher(store, true).Process(t.Context(), uuid.New()); task.Action != mms.TaskDone {
+		t.Errorf("event not due: got %+v, want the task done", task)
 	}
 	store.err = errors.New("down")
 	if task := newDispatcher(store, true).Process(t.Context(), uuid.New()); task.Action != mms.TaskPostpone {
