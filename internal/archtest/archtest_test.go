@@ -184,6 +184,8 @@ var readsClock = map[string]string{
 	"internal/intake/intake.go":           "how much of a request's deadline is left",
 	"internal/testkit/wait.go":            "deadlines of tests",
 	"client/client.go":                    "how long a call has been retried, by its monotonic clock",
+
+	"internal/webhook/dispatch/dispatch.go": "how long a call took",
 }
 
 func TestOnlyListedFilesReadClock(t *testing.T) {

@@ -61,54 +61,58 @@ func (r *rig) addEvents(e *endpoint, n int) {
 	}
 }
 
-// TestStalledWebhooksDelayNobodyElse has six users whose endpoints stall, each with
-// hundreds of events, and one whose endpoint answers. Its events must arrive before
-// the first of the stalled calls has ended.
+// TestStalledWebhooksDelayNobodyElse has users whose endpoints stall, each with hundreds
+// of events, and one whose endpoint answers. Its events must arrive before the first of
+// the stalled calls has ended.
 func TestStalledWebhooksDelayNobodyElse(t *testing.T) {
 	t.Parallel()
-	for name, answeredBefore := range map[string]int{
-		"endpoints that have always stalled": 0,
-		"endpoints that turn bad at once":    40,
+	for name, tt := range map[string]struct {
+		workers, bad   int
+		answeredBefore int // events that each bad endpoint answers before it stalls
+	}{
+		"endpoints that have always stalled":              {1, 6, 0},
+		"endpoints that have always stalled, two workers": {2, 6, 0},
+		"endpoints that turn bad at once":                 {1, 6, 12},
+		"endpoints that turn bad at once, two workers":    {2, 6, 12},
+		"many endpoints that turn bad at once":            {1, 30, 12},
 	} {
-		for _, workers := range []int{1, 2} {
-			t.Run(fmt.Sprintf("%s, workers: %d", name, workers), func(t *testing.T) {
-				t.Parallel()
-				r := newRig(t, plivosim.Config{})
-				healthy := r.endpointOf("healthy@example.com")
-				var bad []*endpoint
-				for i := range 6 {
-					bad = append(bad, r.endpointOf(fmt.Sprintf("bad%d@example.com", i)))
-				}
-				for range workers {
-					r.worker("", "ALLOW_PRIVATE_WEBHOOKS=true")
-				}
-				for _, e := range bad {
-					r.addEvents(e, answeredBefore)
-				}
-				testkit.Eventually(t, "the endpoints have answered", func() bool {
-					return r.count(`SELECT count(*) FROM webhook_events WHERE state = 'pending'`) == 0
-				})
-				for _, e := range bad {
-					e.stalling.Store(true)
-					r.addEvents(e, 500)
-				}
-				testkit.Eventually(t, "every bad endpoint stalls", func() bool {
-					for _, e := range bad {
-						if e.stalled.Load() == 0 {
-							return false
-						}
-					}
-					return true
-				})
-				const events = 100
-				r.addEvents(healthy, events)
-				testkit.EventuallyWithin(t, drainTimeout, "the healthy endpoint has its events", func() bool { return healthy.answered.Load() >= events })
-				for i, e := range bad {
-					if n := e.given.Load(); n != 0 {
-						t.Errorf("bad endpoint %d: %d of %d calls ended before the healthy endpoint had its events, want 0", i, n, e.stalled.Load())
-					}
-				}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, plivosim.Config{})
+			healthy := r.endpointOf("healthy@example.com")
+			var bad []*endpoint
+			for i := range tt.bad {
+				bad = append(bad, r.endpointOf(fmt.Sprintf("bad%d@example.com", i)))
+			}
+			for range tt.workers {
+				r.worker("", "ALLOW_PRIVATE_WEBHOOKS=true")
+			}
+			for _, e := range bad {
+				r.addEvents(e, tt.answeredBefore)
+			}
+			testkit.Eventually(t, "the endpoints have answered", func() bool {
+				return r.count(`SELECT count(*) FROM webhook_events WHERE state = 'pending'`) == 0
 			})
-		}
+			for _, e := range bad {
+				e.stalling.Store(true)
+				r.addEvents(e, 500)
+			}
+			testkit.Eventually(t, "every bad endpoint stalls", func() bool {
+				for _, e := range bad {
+					if e.stalled.Load() == 0 {
+						return false
+					}
+				}
+				return true
+			})
+			const events = 100
+			r.addEvents(healthy, events)
+			testkit.EventuallyWithin(t, drainTimeout, "the healthy endpoint has its events", func() bool { return healthy.answered.Load() >= events })
+			for i, e := range bad {
+				if n := e.given.Load(); n != 0 {
+					t.Errorf("bad endpoint %d: %d of %d calls ended before the healthy endpoint had its events, want 0", i, n, e.stalled.Load())
+				}
+			}
+		})
 	}
 }

@@ -86,12 +86,36 @@ func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpo
 	return row.webhook(), wrapError(err, "reading a webhook")
 }
 
+const disableForDeletion = `
+UPDATE webhooks SET disabled_at = coalesce(disabled_at, now()), disabled_reason = CASE WHEN disabled_at IS NULL THEN 'gone' ELSE disabled_reason END
+WHERE id = $1 AND user_id = $2`
+
+const deleteEvents = `
+DELETE FROM webhook_events WHERE id = ANY (ARRAY(SELECT id FROM webhook_events WHERE webhook_id = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`
+
 const deleteWebhook = `DELETE FROM webhooks WHERE id = $1 AND user_id = $2`
 
+// maxDeletedEvents is how many events one statement deletes.
+const maxDeletedEvents = 5000
+
 // DeleteWebhook deletes the owner's webhook and its events, or returns
-// webhook.ErrNotFound.
+// webhook.ErrNotFound. It deletes events in parts first: the deletion of the webhook
+// makes changes of its user's messages wait.
 func (s *Store) DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error {
-	return s.updateWebhook(ctx, "deleting a webhook", deleteWebhook, id, owner)
+	const doing = "deleting a webhook"
+	if err := s.updateWebhook(ctx, doing, disableForDeletion, id, owner); err != nil {
+		return err
+	}
+	for n := int64(maxDeletedEvents); n == maxDeletedEvents; {
+		result, err := s.db.ExecContext(ctx, deleteEvents, id, maxDeletedEvents)
+		if err != nil {
+			return wrapError(err, "deleting a webhook's events")
+		}
+		if n, err = result.RowsAffected(); err != nil {
+			return wrapError(err, "deleting a webhook's events")
+		}
+	}
+	return s.updateWebhook(ctx, doing, deleteWebhook, id, owner)
 }
 
 const rotateSecret = `
