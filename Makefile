@@ -1,9 +1,9 @@
 # The project's commands. `make help` lists them.
 
-.PHONY: help run smoke test check build faults bench
+.PHONY: help run smoke test check build faults compose-test bench
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
 # `go run` exits with 1 when interrupted, so build first.
 run: ## run all of Postcard on this machine, until Ctrl-C
@@ -29,6 +29,9 @@ build: ## build the programs into bin/
 faults: ## every fault test three times, then 20,000 messages under random faults; half an hour
 	go test -count=3 -timeout 30m ./internal/e2e
 	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestFlushedRedisWithTenThousandMessages|WrongClock|DifferentClocks|TestHonestLongBacklog|TestFullRedisThatEvicts' -v ./internal/e2e
+
+compose-test: ## run docker-compose.yml, cut each service off under load, compare with the ledger; 15 minutes; CUT=10s for shorter cuts
+	@go build -o bin/composetest ./cmd/composetest && exec bin/composetest $(if $(CUT),-cut $(CUT))
 
 bench: ## measure throughput and latency, compared with Postgres and asynq alone; an hour
 	go run ./cmd/bench -json bench.json
