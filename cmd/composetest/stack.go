@@ -83,7 +83,11 @@ func (s *stack) start(ctx context.Context) error {
 	if err := s.buildCutoff(ctx); err != nil {
 		return err
 	}
-	if err := s.engine.composeShown(ctx, "up", "--build", "--detach", "--wait", "--wait-timeout", "180"); err != nil {
+	// All services of Postcard use the same image, so one of them is built.
+	if err := s.engine.composeShown(ctx, "build", "api"); err != nil {
+		return fmt.Errorf("building the image: %w", err)
+	}
+	if err := s.engine.composeShown(ctx, "up", "--no-build", "--detach", "--wait", "--wait-timeout", "180"); err != nil {
 		return fmt.Errorf("starting docker-compose.yml: %w", err)
 	}
 	_, err := poll(ctx, time.Minute, 500*time.Millisecond, "api and workers are ready", func() (bool, error) { return s.ready(ctx) })
