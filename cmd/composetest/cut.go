@@ -55,6 +55,7 @@ type result struct {
 	accepted  time.Duration  // until a new message was answered 202
 	delivered time.Duration  // until that message was final
 	sessions  sessions
+	unhealthy []string // containers whose health check kept failing during the cut
 }
 
 func (r result) String() string {
@@ -69,6 +70,9 @@ func (r result) problems() []string {
 		if !slices.Contains(expectedAnswers, kind) || kind == noAnswer && r.target.service != "api" {
 			problems = append(problems, fmt.Sprintf("%s, %s: %d answers were %s", r.target.name, r.way, n, kind))
 		}
+	}
+	for _, container := range r.unhealthy {
+		problems = append(problems, fmt.Sprintf("%s, %s: the health check of %s failed", r.target.name, r.way, container))
 	}
 	if r.sessions.left > 0 {
 		problems = append(problems, fmt.Sprintf("%s, %s: %s", r.target.name, r.way, r.sessions))
@@ -89,6 +93,9 @@ func (s *stack) cutOff(ctx context.Context, t target, w way, length time.Duratio
 		return r, err
 	}
 	if err := sleep(ctx, length); err != nil {
+		return r, err
+	}
+	if r.unhealthy, err = s.unhealthy(ctx); err != nil {
 		return r, err
 	}
 	if err := s.forEach(ctx, t, w, s.restore); err != nil {

@@ -31,12 +31,13 @@ type load struct {
 	sent     int
 	accepted map[string]string // the text of each message that was answered 202, and its id
 	answers  map[string]int    // how often each kind of answer came
+	examples map[string]string // the last error of each kind
 }
 
 func newLoad(apiURL, key string, rate int) *load {
 	c := client.New(apiURL, key)
 	c.HTTP, c.MaxAttempts = &http.Client{Timeout: requestTimeout}, 1
-	l := &load{client: c, accepted: map[string]string{}, answers: map[string]int{}}
+	l := &load{client: c, accepted: map[string]string{}, answers: map[string]int{}, examples: map[string]string{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -108,10 +109,13 @@ func (l *load) next() client.MessageParams {
 func (l *load) record(text string, m client.Message, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	kind := kindOf(err)
+	l.answers[kind]++
 	if err == nil {
 		l.accepted[text] = m.ID
+	} else {
+		l.examples[kind] = fmt.Sprintf("%s: %v", time.Now().UTC().Format(time.TimeOnly), err)
 	}
-	l.answers[kindOf(err)]++
 }
 
 const (

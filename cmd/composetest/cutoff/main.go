@@ -52,18 +52,14 @@ func explain(err error) error {
 	return err
 }
 
+// printSockets prints the sockets of IPv4, which is what the engine's networks use.
 func printSockets(out io.Writer) error {
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		content, err := os.ReadFile(file)
-		if errors.Is(err, os.ErrNotExist) { // a kernel without IPv6
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("reading the sockets: %w", err)
-		}
-		if _, err := out.Write(content); err != nil {
-			return fmt.Errorf("printing the sockets: %w", err)
-		}
+	content, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return fmt.Errorf("reading the sockets: %w", err)
+	}
+	if _, err := out.Write(content); err != nil {
+		return fmt.Errorf("printing the sockets: %w", err)
 	}
 	return nil
 }
