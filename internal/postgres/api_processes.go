@@ -27,4 +27,4 @@ func (s *Store) BeatAPI(ctx context.Context, process uuid.UUID, broken bool) err
 
 const deleteOldProcesses = `
 DELETE FROM api_processes WHERE id IN (
-    SELECT id FROM api_processes WHERE beat_at < now() - interval '1 day' LIMIT $1)`
+    SELECT id FROM api_processes WHERE beat_at < now() - interval '1 day' LIMIT $1 FOR UPDATE SKIP LOCKED)`

@@ -28,10 +28,15 @@ WITH lost AS (
 SELECT id FROM changed`
 
 // finishLost finishes lost attempts of messages that have moved on without them,
-// because evidence about another attempt came first.
+// because evidence about another attempt came first. Locked messages wait for the next run.
 const finishLost = `
-UPDATE attempts a SET outcome = 'unknown', finished_at = now() FROM messages m
-WHERE m.id = a.message_id AND a.outcome IS NULL AND a.lease_until < now() AND (m.status <> 'sending' OR m.attempts <> a.ordinal)`
+WITH lost AS (
+    SELECT a.message_id, a.ordinal FROM messages m JOIN attempts a ON a.message_id = m.id
+    WHERE a.outcome IS NULL AND a.lease_until < now() AND (m.status <> 'sending' OR m.attempts <> a.ordinal)
+    FOR UPDATE OF m SKIP LOCKED
+)
+UPDATE attempts a SET outcome = 'unknown', finished_at = now() FROM lost
+WHERE a.message_id = lost.message_id AND a.ordinal = lost.ordinal AND a.outcome IS NULL`
 
 // ReapLeases puts up to limit messages in doubt whose attempt's lease has expired,
 // because its worker was lost, and returns their number.

@@ -27,6 +27,7 @@ type batchWriter struct {
 	tx          *sqlx.Tx
 	end         context.CancelCauseFunc // of the transaction's context
 	request     mms.BatchRequest
+	senders     map[mms.PhoneNumber]bool
 	created     int
 	lastMessage uuid.UUID
 }
@@ -47,7 +48,7 @@ func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.B
 		end(nil)
 		return nil, nil, err
 	}
-	w := &batchWriter{store: s, tx: tx, end: end, request: request}
+	w := &batchWriter{store: s, tx: tx, end: end, request: request, senders: map[mms.PhoneNumber]bool{}}
 	err = w.begin(ctx)
 	if err == nil {
 		return w, nil, nil
@@ -82,10 +83,20 @@ func (w *batchWriter) Add(ctx context.Context, messages []mms.Message) error {
 	if err := insertMessages(ctx, w.tx, w.request, messages); err != nil {
 		return err
 	}
+	for _, m := range messages {
+		w.senders[m.Sender] = true
+	}
 	w.created += len(messages)
 	w.lastMessage = messages[len(messages)-1].ID
 	return nil
 }
+
+// addRateLimits gives each sender without a rate limit, because it is not configured any
+// more, that of AddToBacklog. It runs once for all messages: two batches that added the same
+// senders one by one, in different orders, would wait for each other.
+const addRateLimits = `
+INSERT INTO rate_limits (name, interval_seconds, next_arrival_at)
+SELECT sender, ` + unconfiguredInterval + `, now() FROM unnest($1::text[]) AS sender ORDER BY sender ON CONFLICT DO NOTHING`
 
 // Commit stores the errors of rejected rows and commits the batch. It returns
 // mms.CapError when the batch exceeds a daily cap, and mms.OutcomeUnknownError when the
@@ -136,6 +147,13 @@ func (w *batchWriter) finish(ctx context.Context, rejected mms.RowErrors) (mms.B
 	if err := w.store.checkCaps(ctx, w.tx, w.request.Caps, w.created); err != nil {
 		return mms.BatchResult{}, err
 	}
+	var senders []string
+	for sender := range w.senders {
+		senders = append(senders, string(sender))
+	}
+	if _, err := w.tx.ExecContext(ctx, addRateLimits, pq.Array(senders)); err != nil {
+		return mms.BatchResult{}, wrapError(err, doing)
+	}
 	holders, _ := capColumns(w.request.Caps)
 	if _, err := w.tx.ExecContext(ctx, countDaily, holders, w.created); err != nil {
 		return mms.BatchResult{}, wrapError(err, doing)
@@ -165,9 +183,7 @@ func (w *batchWriter) Rollback() {
 // $10 priority, $11 API key, $12 batch; of the media $13 message ids, $14 positions,
 // $15 URLs.
 const insertBatchMessages = `
-WITH rate_limit AS (
-    INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) SELECT DISTINCT sender, ` + unconfiguredInterval + `, now() FROM unnest($2::text[]) AS sender ORDER BY sender ON CONFLICT DO NOTHING
-), created AS (
+WITH created AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state,
         expires_at, send_at, priority, api_key_id, batch_id)
     SELECT input.id, $7::uuid, input.sender, input.recipient, input.text, input.metadata, input.row, CASE WHEN $9::timestamptz IS NULL THEN 'queued' ELSE 'scheduled' END,

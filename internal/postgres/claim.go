@@ -94,9 +94,11 @@ WITH target AS (
 )` + returnClaimed
 
 // claimMessages claims messages of unlimited senders. It leaves out what would make it
-// wait or fail as a whole: locked messages, all but one message of a pair, and pairs in
-// flight. Those are claimed alone. Parameters: $1 messages, $2 tokens, $3 lease in
-// seconds.
+// wait or fail as a whole: locked messages, all but one message of a pair, pairs in
+// flight, and pairs that another statement is claiming. Those are claimed alone. Without the
+// advisory locks, two statements that claim the same two pairs in different orders would wait
+// for each other's entries in messages_one_in_flight_per_pair. Parameters: $1 messages,
+// $2 tokens, $3 lease in seconds.
 //
 // It reads the given messages first and applies the conditions afterwards. If both were in
 // one query level, the planner might read the whole queue by another index.
@@ -107,10 +109,12 @@ WITH found AS (
     SELECT m.id, m.sender, m.recipient FROM found m
     WHERE ` + claimable + ` AND NOT ` + pairInFlight + `
       AND EXISTS (SELECT FROM rate_limits WHERE name = m.sender AND interval_seconds = 0 OFFSET 0)
-), one_per_pair AS (
-    SELECT DISTINCT ON (sender, recipient) id FROM target ORDER BY sender, recipient, id
+), one_per_pair AS MATERIALIZED (
+    SELECT DISTINCT ON (sender, recipient) id, sender, recipient FROM target ORDER BY sender, recipient, id
+), free AS MATERIALIZED (
+    SELECT id FROM one_per_pair WHERE pg_try_advisory_xact_lock(hashtextextended(sender || recipient, 1))
 ), claimed AS (` + setSending + `
-    WHERE id = ANY (ARRAY(SELECT id FROM one_per_pair))
+    WHERE id = ANY (ARRAY(SELECT id FROM free))
     RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until)

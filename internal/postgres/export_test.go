@@ -76,3 +76,54 @@ var ParseURL = parseURL
 
 // WouldBeClaimed must agree with the claims.
 const WouldBeClaimed = wouldBeClaimed
+
+// ClaimAll claims messages with one shared statement. When another statement claimed a
+// message of the same pair meanwhile, it claims none, as Claim expects.
+func (s *Store) ClaimAll(ctx context.Context, ids []uuid.UUID) error {
+	tokens := make([]string, len(ids))
+	for i := range tokens {
+		tokens[i] = uuid.NewString()
+	}
+	_, err := s.db.ExecContext(ctx, claimMessages, pq.Array(ids), pq.Array(tokens), 60.0)
+	if violates(err, "messages_one_in_flight_per_pair") {
+		return nil
+	}
+	return err
+}
+
+// ClaimAlone claims one message with the statement for one.
+func (s *Store) ClaimAlone(ctx context.Context, id uuid.UUID) error {
+	_, _, err := s.claimAlone(ctx, claimCall{id: id, token: uuid.NewString(), lease: time.Minute})
+	return err
+}
+
+// RecordSubmittedTogether records with one shared statement that Plivo accepted attempts.
+func (s *Store) RecordSubmittedTogether(ctx context.Context, kind mms.EventKind, refs []mms.AttemptRef) error {
+	var calls []submitCall
+	for _, ref := range refs {
+		calls = append(calls, submitCall{ref: ref, verdict: mms.Verdict{PlivoUUID: "u-" + ref.MessageID.String(), HTTPStatus: 202}, kind: kind})
+	}
+	_, err := s.recordSubmitted(ctx, calls)
+	return err
+}
+
+// CreateAll creates messages with one shared statement.
+func (s *Store) CreateAll(ctx context.Context, requests []mms.CreateRequest) error {
+	_, err := s.createMessages(ctx, requests)
+	return err
+}
+
+// SQLStates returns the SQLSTATE of each database error in a tree of errors.
+func SQLStates(err error) (states []string) {
+	switch e := err.(type) { //nolint:errorlint // walks the tree itself
+	case *pq.Error:
+		return []string{e.SQLState()}
+	case interface{ Unwrap() error }:
+		return SQLStates(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			states = append(states, SQLStates(err)...)
+		}
+	}
+	return states
+}

@@ -30,7 +30,8 @@ func (s *Store) Throttle(ctx context.Context, key [32]byte, limit int, window ti
 }
 
 const deleteThrottle = `
-DELETE FROM throttles WHERE key = $1 OR window_ends < now() - interval '1 hour'`
+DELETE FROM throttles WHERE key IN (
+    SELECT key FROM throttles WHERE key = $1 OR window_ends < now() - interval '1 hour' ORDER BY key FOR UPDATE)`
 
 // Unthrottle deletes the hits under the key, and those of windows that ended over an
 // hour ago.

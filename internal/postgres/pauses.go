@@ -46,9 +46,11 @@ func (s *Store) Resume(ctx context.Context, cause mms.Reason) (bool, error) {
 // it does so. It picks the message with the fewest attempts among the first and the last
 // hundred of each sender's backlog, because the error may concern some messages alone.
 const probe = `
-WITH due AS (
+WITH locked AS (
+    SELECT cause FROM pauses WHERE probe_at <= now() ORDER BY cause FOR UPDATE SKIP LOCKED
+), due AS (
     UPDATE pauses SET probe_at = now() + interval '10 seconds' + least(now() - since, interval '5 minutes')
-    WHERE probe_at <= now() RETURNING cause
+    FROM locked WHERE pauses.cause = locked.cause RETURNING pauses.cause
 ), picked AS (
     SELECT m.id FROM messages m
     WHERE m.id = ANY (ARRAY(

@@ -4,11 +4,11 @@ import "context"
 
 const deleteOldIdempotencyKeys = `
 DELETE FROM idempotency_keys WHERE (user_id, key) IN (
-    SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT $1)`
+    SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT $1 FOR UPDATE SKIP LOCKED)`
 
 const deleteOldCounts = `
 DELETE FROM daily_counts WHERE (holder, day, shard) IN (
-    SELECT holder, day, shard FROM daily_counts WHERE day < ` + today + ` - 7 LIMIT $1)`
+    SELECT holder, day, shard FROM daily_counts WHERE day < ` + today + ` - 7 LIMIT $1 FOR UPDATE SKIP LOCKED)`
 
 // deleteBatchSize is how many rows one statement deletes.
 const deleteBatchSize = 10_000

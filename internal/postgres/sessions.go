@@ -59,7 +59,8 @@ func (s *Sessions) Commit(token string, data []byte, expiry time.Time) error {
 // Delete is DeleteCtx without a context.
 func (s *Sessions) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
 
-const deleteExpiredSessions = `DELETE FROM sessions WHERE expiry < now()`
+const deleteExpiredSessions = `
+DELETE FROM sessions WHERE token IN (SELECT token FROM sessions WHERE expiry < now() FOR UPDATE SKIP LOCKED)`
 
 // DeleteExpired deletes expired sessions.
 func (s *Sessions) DeleteExpired(ctx context.Context) error {

@@ -151,9 +151,13 @@ func (s *Store) RetrySilent(ctx context.Context, silence mms.Silence, p mms.Sile
 // silence_retries when retrySilent inserts it while recordSubmitted waits for the message's
 // lock.
 const refuteMissed = `
-UPDATE silence_retries r SET refuted_at = now() FROM attempts a
-WHERE r.refuted_at IS NULL AND r.retried_at > now() - interval '2 minutes'
-  AND a.message_id = r.message_id AND a.ordinal = r.ordinal AND a.outcome = 'accepted'`
+WITH missed AS (
+    SELECT r.message_id FROM silence_retries r JOIN attempts a ON a.message_id = r.message_id AND a.ordinal = r.ordinal
+    WHERE r.refuted_at IS NULL AND r.retried_at > now() - interval '2 minutes' AND a.outcome = 'accepted'
+), locked AS (
+    SELECT id FROM messages WHERE id = ANY (ARRAY(SELECT message_id FROM missed)) ORDER BY id FOR UPDATE
+)
+UPDATE silence_retries SET refuted_at = now() WHERE message_id = ANY (ARRAY(SELECT id FROM locked)) AND refuted_at IS NULL`
 
 // RefuteMissed marks the retries that evidence has refuted without being able to mark them
 // itself. Call it before SilenceOff when a decision depends on the result.

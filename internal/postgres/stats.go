@@ -216,6 +216,7 @@ SELECT d.day, ` + startOf(`d.day`) + `, least(` + startOf(`d.day + 1`) + `, date
 FROM (SELECT cutoff, (cutoff AT TIME ZONE 'UTC')::date - n AS day
     FROM (SELECT now() - interval '10 minutes' AS cutoff) s, generate_series(0, $1::int) AS n) d
 WHERE NOT EXISTS (SELECT FROM stats_days o WHERE o.day = d.day AND o.counted_until = ` + startOf(`d.day + 1`) + `)
+ORDER BY d.day
 ON CONFLICT (day) DO UPDATE SET planned_until = EXCLUDED.planned_until, planned_by = EXCLUDED.planned_by
 WHERE (c.counted_until = c.planned_until AND c.planned_until < EXCLUDED.planned_until) OR (c.counted_until < c.planned_until AND c.planned_by > EXCLUDED.planned_by)`
 
@@ -260,7 +261,7 @@ const changesBatchSize = 20_000
 // addStatsChanges moves changes of rolled-up hours to the totals.
 const addStatsChanges = `
 WITH picked AS MATERIALIZED (
-    SELECT c.ctid FROM stats_changes c JOIN stats_days d ON d.day = c.day WHERE c.hour < d.counted_until LIMIT $1
+    SELECT c.ctid FROM stats_changes c JOIN stats_days d ON d.day = c.day WHERE c.hour < d.counted_until LIMIT $1 FOR UPDATE OF c SKIP LOCKED
 ), changes AS (
     DELETE FROM stats_changes c USING picked WHERE c.ctid = picked.ctid
     RETURNING c.*
@@ -320,13 +321,14 @@ func (s *Store) rollUpDay(ctx context.Context, day string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := tx.ExecContext(ctx, deleteRolledUpChanges, day, begins, ends); err != nil {
+		return err
+	}
 	if _, err := tx.ExecContext(ctx, deleteTotals, day, begins); err != nil {
 		return err
 	}
-	for _, statement := range []string{deleteRolledUpChanges, rollUpPart} {
-		if _, err := tx.ExecContext(ctx, statement, day, begins, ends); err != nil {
-			return err
-		}
+	if _, err := tx.ExecContext(ctx, rollUpPart, day, begins, ends); err != nil {
+		return err
 	}
 	return tx.Commit()
 }

@@ -46,10 +46,13 @@ WITH input AS MATERIALIZED (
         final_at = CASE WHEN plivo_uuid IS NULL THEN NULL ELSE final_at END
     FROM attempt WHERE id = attempt.message_id AND id = ANY (ARRAY(SELECT message_id FROM attempt))
     RETURNING id, status, plivo_uuid = attempt.uuid AS adopted, attempt.ordinal, attempt.uuid, attempt.kind
-), resumed AS (
-    DELETE FROM pauses WHERE EXISTS (
+), ended AS (
+    SELECT cause FROM pauses WHERE EXISTS (
         SELECT FROM attempts a JOIN input ON a.message_id = input.id AND a.ordinal = input.ordinal
         WHERE a.message_id = ANY ((SELECT $1::uuid[])::uuid[]) AND a.started_at >= pauses.since OFFSET 0)
+    ORDER BY cause FOR UPDATE
+), resumed AS (
+    DELETE FROM pauses WHERE cause IN (SELECT cause FROM ended)
 ), refuted AS (
     UPDATE silence_retries r SET refuted_at = now() FROM attempt
     WHERE r.message_id = attempt.message_id AND r.ordinal = attempt.ordinal AND r.refuted_at IS NULL

@@ -32,7 +32,7 @@ func (s *Store) FailSuppressed(ctx context.Context, id uuid.UUID) error {
 
 const addSuppressions = `
 INSERT INTO suppressions (sender, recipient, reason)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING`
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS u (sender, recipient, reason) ORDER BY sender, recipient ON CONFLICT DO NOTHING`
 
 // AddSuppressions adds suppressions and returns how many of them are new.
 func (s *Store) AddSuppressions(ctx context.Context, list []mms.Suppression) (int, error) {

@@ -112,10 +112,12 @@ func (s *Store) AdvanceTaskGeneration(ctx context.Context, t mms.Task) (bool, er
 }
 
 const recordRequeued = `
-WITH changed AS (
+WITH locked AS (
+    SELECT id FROM messages WHERE id = ANY ($1) AND status = 'queued' ORDER BY id FOR UPDATE
+), changed AS (
     UPDATE messages SET version = version + 1, updated_at = now(),
         task_check_at = CASE WHEN isfinite(task_check_at) THEN greatest(task_check_at, now() + least(task_generation, 9) ^ 2 * interval '10 seconds') ELSE task_check_at END
-    WHERE id = ANY ($1) AND status = 'queued' RETURNING id, status
+    WHERE id = ANY (ARRAY(SELECT id FROM locked)) RETURNING id, status
 )
 INSERT INTO message_events (message_id, kind, status) SELECT id, 'requeued', status FROM changed RETURNING message_id`
 

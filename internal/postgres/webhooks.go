@@ -499,4 +499,4 @@ func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, r
 
 const deleteOldEvents = `
 DELETE FROM webhook_events WHERE id IN (
-    SELECT id FROM webhook_events WHERE occurred_at < now() - interval '30 days' AND state <> 'pending' LIMIT $1)`
+    SELECT id FROM webhook_events WHERE occurred_at < now() - interval '30 days' AND state <> 'pending' LIMIT $1 FOR UPDATE SKIP LOCKED)`

@@ -1,0 +1,43 @@
+package postgres
+
+// The order of locks.
+//
+// Every statement and transaction that waits for locks takes them in this order. Then none
+// can wait for another that waits for it. TestTransitionsDoNotDeadlock runs each pair at the
+// same time.
+//
+//  1. leases, api_processes, throttles, sessions: one row, by a statement of its own
+//  2. idempotency keys: an advisory lock on user and key, which nothing waits for, then the
+//     row of idempotency_keys
+//  3. batches
+//  4. messages, in the order of their ids
+//  5. pairs of numbers: the advisory lock on the pair, which nothing waits for, then the
+//     entry in messages_one_in_flight_per_pair (claims only)
+//  6. rate_limits, in the order of their names
+//  7. attempts, silence_retries, message_media, message_search, message_events: by whoever
+//     holds their message's lock
+//  8. pauses, in the order of their causes
+//  9. suppressions, in the order of sender and recipient
+//  10. daily_counts, in the order of their holders
+//  11. webhooks, in the order of their ids
+//  12. webhook_events
+//  13. stats_days, then stats_changes, then stats_totals in the order of their keys
+//
+// How statements keep to it:
+//
+//   - A statement that changes several rows locks them first, in a CTE with ORDER BY and FOR
+//     UPDATE. An UPDATE or DELETE alone locks rows in the order of its plan, which may be
+//     another for each process.
+//   - FOR UPDATE SKIP LOCKED waits for nothing, so its order does not matter, and it may come
+//     before an earlier number, as rate_limits before messages in release. Jobs use it: what
+//     is locked is left to the next run.
+//   - A statement for one message locks the message before it changes anything else. CTEs
+//     that change data run when they are referenced, and otherwise at the end, so each refers
+//     to the one that locked the message.
+//   - INSERT waits for another transaction that inserts the same key. So several rows are
+//     inserted in the order of their keys, ON CONFLICT or not.
+//   - A trigger creates webhook events when a message's status changes. It locks the
+//     webhooks FOR KEY SHARE, as their foreign key does. Changes of a webhook do not wait for
+//     that lock and must not use FOR UPDATE, but FOR NO KEY UPDATE; a deletion waits.
+//   - An attempt's lease is renewed without its message's lock, and skips locked attempts.
+//     Statements for one attempt alone (stopChecking, recordLateResponse) lock nothing else.
