@@ -80,17 +80,27 @@ func honestBacklog(t *testing.T, r *rig, n int) {
 	if err := r.queue.SetMarker(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	const most = 5000 // messages in a statement, which has a timeout
+	for first := 1; first <= n; first += most {
+		insertBacklog(t, r, first, min(n, first+most-1))
+	}
+}
+
+// insertBacklog creates the messages to the first to the last recipient, and enqueues
+// their tasks.
+func insertBacklog(t *testing.T, r *rig, first, last int) {
+	t.Helper()
 	rows, err := r.store.DB().QueryContext(t.Context(), `
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, created_at, updated_at, next_attempt_at, task_check_at, expires_at)
     SELECT gen_random_uuid(), $1, $2, '+1416' || (2000000 + i), 'Hello', 'queued', now() - interval '1 hour', now() - interval '1 hour', now() - interval '1 hour', now(), now() + interval '7 days'
-    FROM generate_series(1, $3) i RETURNING id
+    FROM generate_series($3::int, $4::int) i RETURNING id
 ), media AS (
     INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/a.jpg' FROM m
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m
 )
-SELECT id FROM m`, r.owner, sender, n)
+SELECT id FROM m`, r.owner, sender, first, last)
 	if err != nil {
 		t.Fatal(err)
 	}
