@@ -31,7 +31,7 @@ faults: ## every fault test three times, then 20,000 messages under random fault
 	go test -tags soak -count=1 -timeout 40m -run 'TestSoak|TestFlushedRedisWithTenThousandMessages|WrongClock|DifferentClocks|TestHonestLongBacklog|TestFullRedisThatEvicts' -v ./internal/e2e
 
 compose-test: ## run docker-compose.yml, cut each service off under load, compare with the ledger; 15 minutes; CUT=10s for shorter cuts
-	@go build -o bin/composetest ./cmd/composetest && exec bin/composetest $(if $(CUT),-cut $(CUT))
+	@go build -o bin/composetest ./cmd/composetest && exec bin/composetest $(if $(CUT),-cut $(CUT)) $(if $(RATE),-rate $(RATE))
 
 bench: ## measure throughput and latency, compared with Postgres and asynq alone; an hour
 	go run ./cmd/bench -json bench.json

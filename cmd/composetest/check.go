@@ -153,7 +153,7 @@ func (s *stack) checkLogs(ctx context.Context) ([]string, error) {
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			plain = append(plain, strings.TrimSpace(line))
 		} else if entry.Level == "WARN" || entry.Level == "ERROR" {
-			counts[entry.Level+" "+entry.Msg]++
+			counts[entry.Level+" "+beginning(entry.Msg)]++
 		}
 	}
 	for _, text := range slices.Sorted(maps.Keys(counts)) {
@@ -167,6 +167,14 @@ func (s *stack) checkLogs(ctx context.Context) ([]string, error) {
 		problems = append(problems, fmt.Sprintf("the logs contain the word panic %d times", n))
 	}
 	return problems, nil
+}
+
+// beginning returns a log message without the ids and errors that asynq appends.
+func beginning(msg string) string {
+	if i := strings.IndexAny(msg, ":=[\""); i >= 0 {
+		msg = msg[:i]
+	}
+	return strings.TrimSpace(msg)
 }
 
 // printResults prints a table of all cuts. Its last column is the time from the end of a

@@ -59,7 +59,7 @@ type result struct {
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("%s, %s: ready after %s, 202 after %s, delivered after %s; %s; answers: %s", r.target.name, r.way,
+	return fmt.Sprintf("  %s, %s: ready after %s, 202 after %s, delivered after %s; sessions: %s; answers: %s", r.target.name, r.way,
 		seconds(r.ready), seconds(r.accepted), seconds(r.delivered), r.sessions, describeCounts(r.answers))
 }
 

@@ -17,7 +17,7 @@ type sessions struct {
 	orphans int           // when the cut had ended
 	gone    time.Duration // from then until there were none
 	left    int           // of them after sessionLimit
-	all     int           // sessions in the end, of all clients
+	all     int           // sessions in the end, of all clients; 0: not counted
 }
 
 // sessionLimit is a minute, within which the server notices, and as much again for
@@ -27,11 +27,13 @@ const sessionLimit = 90 * time.Second
 func (s sessions) String() string {
 	switch {
 	case s.left > 0:
-		return fmt.Sprintf("%d of %d sessions of gone clients are still there after %v, of %d in all", s.left, s.orphans, sessionLimit, s.all)
+		return fmt.Sprintf("%d of %d sessions of gone clients are still there after %v; %d in all", s.left, s.orphans, sessionLimit, s.all)
 	case s.orphans > 0:
-		return fmt.Sprintf("%d sessions of gone clients ended after %s, %d stay", s.orphans, seconds(s.gone), s.all)
+		return fmt.Sprintf("%d, after %d of gone clients ended within %s", s.all, s.orphans, seconds(s.gone))
+	case s.all > 0:
+		return fmt.Sprint(s.all)
 	default:
-		return fmt.Sprintf("%d sessions", s.all)
+		return "-"
 	}
 }
 
