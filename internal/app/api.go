@@ -109,9 +109,10 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		keys:      keyCache,
 		pages:     pages,
 		dashboard: dashboard,
-		ready: readyz(store.Pauses,
-			dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
-			dependency{name: "redis", ping: tasks.CheckWritable},
+		ready: readyz(
+			dependency{name: "postgres", state: usable(store.CheckWritable), required: true},
+			dependency{name: "redis", state: usable(tasks.CheckWritable)},
+			sendingHealth(store.Pauses),
 			queueHealth(tasks.Faults, store.WithoutProgress),
 		),
 		api: httpapi.New(httpapi.Options{

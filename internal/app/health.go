@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -14,69 +15,43 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// dependency is a server that a process uses.
+// dependency is something that a process uses.
 type dependency struct {
 	name     string
-	ping     func(context.Context) error // whether the process can use it
-	required bool                        // whether the process is not ready without it
-
-	describe func(context.Context) string // returns its state instead of ping; may be nil
+	state    func(context.Context) string // "ok" if the process can use it
+	required bool                         // whether the process is not ready otherwise
 }
 
 // healthTimeout limits each check.
 const healthTimeout = 2 * time.Second
 
-// healthInterval is how long the result of an expensive check is valid. Everybody can
-// ask the api for its readiness.
+// healthInterval is how long the result of a check is valid. Everybody can ask the api
+// for its readiness.
 const healthInterval = time.Second
 
-// atIntervals returns a check that repeats the last result of check for healthInterval.
-func atIntervals(check func(context.Context) error) func(context.Context) error {
-	var result error
-	var validUntil time.Time
-	running := make(chan struct{}, 1)
-	return func(ctx context.Context) error {
-		select {
-		case running <- struct{}{}:
-			defer func() { <-running }()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if time.Now().Before(validUntil) {
-			return result
-		}
-		// The result is also for others, who may wait longer than this request.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
-		defer cancel()
-		result = check(ctx)
-		validUntil = time.Now().Add(healthInterval)
-		return result
-	}
-}
-
 // readyz returns a handler that responds with 200 if all required dependencies can be
-// used, and with 503 otherwise. The body has the state of each dependency, and
-// whether sending is paused; a pause does not make a process unready. The handler
+// used, and with 503 otherwise. The body has the state of each dependency. The handler
 // needs no authentication, so it shows no errors.
-func readyz(pauses func(context.Context) ([]mms.Pause, error), dependencies ...dependency) http.HandlerFunc {
+func readyz(dependencies ...dependency) http.HandlerFunc {
+	for i := range dependencies {
+		dependencies[i].state = atIntervals(dependencies[i].state)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		status, states := http.StatusOK, map[string]string{}
-		for _, d := range dependencies {
-			states[d.name] = "ok"
-			ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-			if d.describe != nil {
-				states[d.name] = d.describe(ctx)
-			} else if err := d.ping(ctx); err != nil {
-				states[d.name] = "down"
-				if d.required {
-					status = http.StatusServiceUnavailable
-				}
-			}
-			cancel()
-		}
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-		states["sending"] = sendingState(pauses(ctx))
-		cancel()
+		defer cancel()
+		found := make([]string, len(dependencies))
+		var checks sync.WaitGroup
+		for i, d := range dependencies {
+			checks.Go(func() { found[i] = d.state(ctx) })
+		}
+		checks.Wait()
+		status, states := http.StatusOK, map[string]string{}
+		for i, d := range dependencies {
+			states[d.name] = found[i]
+			if d.required && found[i] != "ok" {
+				status = http.StatusServiceUnavailable
+			}
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(status)
@@ -84,16 +59,55 @@ func readyz(pauses func(context.Context) ([]mms.Pause, error), dependencies ...d
 	}
 }
 
-// sendingState returns "ok", "unknown" or the cause of a pause.
-func sendingState(pauses []mms.Pause, err error) string {
-	switch {
-	case err != nil:
-		return "unknown"
-	case len(pauses) > 0:
-		return "paused: " + string(pauses[0].Cause)
-	default:
+// atIntervals returns a function that repeats the last result of state for
+// healthInterval.
+func atIntervals(state func(context.Context) string) func(context.Context) string {
+	var last string
+	var validUntil time.Time
+	running := make(chan struct{}, 1)
+	return func(ctx context.Context) string {
+		select {
+		case running <- struct{}{}:
+			defer func() { <-running }()
+		case <-ctx.Done():
+			return "unknown"
+		}
+		if time.Now().Before(validUntil) {
+			return last
+		}
+		// The result is also for others, who may wait longer than this request.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
+		defer cancel()
+		last = state(ctx)
+		validUntil = time.Now().Add(healthInterval)
+		return last
+	}
+}
+
+// usable returns the state of a server that check can use or not.
+func usable(check func(context.Context) error) func(context.Context) string {
+	return func(ctx context.Context) string {
+		if check(ctx) != nil {
+			return "down"
+		}
 		return "ok"
 	}
+}
+
+// sendingHealth returns the entry of /readyz that says whether sending is paused. A pause
+// does not make a process unready.
+func sendingHealth(pauses func(context.Context) ([]mms.Pause, error)) dependency {
+	return dependency{name: "sending", state: func(ctx context.Context) string {
+		found, err := pauses(ctx)
+		switch {
+		case err != nil:
+			return "unknown"
+		case len(found) > 0:
+			return "paused: " + string(found[0].Cause)
+		default:
+			return "ok"
+		}
+	}}
 }
 
 // livez responds with 200 while the process runs.

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,9 +37,9 @@ func TestReadyzReportsDependenciesAndPauses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			handler := readyz(
-				func(context.Context) ([]mms.Pause, error) { return tt.pauses, tt.pausesErr },
-				dependency{name: "postgres", ping: func(context.Context) error { return tt.postgres }, required: true},
-				dependency{name: "redis", ping: func(context.Context) error { return tt.redis }})
+				dependency{name: "postgres", state: usable(func(context.Context) error { return tt.postgres }), required: true},
+				dependency{name: "redis", state: usable(func(context.Context) error { return tt.redis })},
+				sendingHealth(func(context.Context) ([]mms.Pause, error) { return tt.pauses, tt.pausesErr }))
 			response := httptest.NewRecorder()
 			handler(response, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
 			if response.Code != tt.status {
@@ -52,30 +56,44 @@ func TestReadyzReportsDependenciesAndPauses(t *testing.T) {
 	}
 }
 
-// TestChecksAreShared asks more often than the check may run.
 func TestChecksAreShared(t *testing.T) {
 	t.Parallel()
-	errDown := errors.New("down")
-	runs := 0
-	check := atIntervals(func(context.Context) error { runs++; return errDown })
-	for range 5 {
-		if err := check(t.Context()); !errors.Is(err, errDown) {
-			t.Errorf("got error %v, want that of the check", err)
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		state := atIntervals(func(context.Context) string { runs++; return strconv.Itoa(runs) })
+		for range 5 {
+			if got := state(t.Context()); got != "1" {
+				t.Errorf("got the result of check %s, want the first", got)
+			}
 		}
-	}
-	if runs > 2 { // a slow machine may need longer than a second
-		t.Errorf("got %d runs, want one", runs)
+		time.Sleep(healthInterval)
+		if got := state(t.Context()); got != "2" {
+			t.Errorf("after the interval: got the result of check %s, want the second", got)
+		}
+	})
+}
+
+// A client that disconnects during a check must not spoil its result for others.
+func TestCanceledCheckIsNotShared(t *testing.T) {
+	t.Parallel()
+	state := atIntervals(usable(func(ctx context.Context) error { return ctx.Err() }))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = state(ctx) // it may have been refused or run
+	if got := state(t.Context()); got != "ok" {
+		t.Errorf("after another client's disconnection: got %q, want ok", got)
 	}
 }
 
-// TestCanceledCheckIsNotShared has a client disconnect during a check.
-func TestCanceledCheckIsNotShared(t *testing.T) {
+// TestChecksRunConcurrently has checks that wait for each other.
+func TestChecksRunConcurrently(t *testing.T) {
 	t.Parallel()
-	check := atIntervals(func(ctx context.Context) error { return ctx.Err() })
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_ = check(ctx) // it may have been refused or run
-	if err := check(t.Context()); err != nil {
-		t.Errorf("after another client's disconnection: got error %v, want none", err)
+	var both sync.WaitGroup
+	both.Add(2)
+	state := func(context.Context) string { both.Done(); both.Wait(); return "ok" }
+	response := httptest.NewRecorder()
+	readyz(dependency{name: "a", state: state}, dependency{name: "b", state: state})(response, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+	if response.Code != http.StatusOK {
+		t.Errorf("got status %d, want 200", response.Code)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // queueHealth returns the entry of /readyz that says whether messages make progress. It
 // makes no process unready: to restart one, or to send it no requests, would not help.
 func queueHealth(faults func(context.Context) (queue.Faults, error), withoutProgress func(context.Context) (bool, error)) dependency {
-	return dependency{name: "queue", describe: func(ctx context.Context) string {
+	return dependency{name: "queue", state: func(ctx context.Context) string {
 		found, err := faults(ctx)
 		if err != nil {
 			return "unknown"

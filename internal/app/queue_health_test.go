@@ -32,7 +32,7 @@ func TestQueueHealthNamesFaults(t *testing.T) {
 			d := queueHealth(
 				func(context.Context) (queue.Faults, error) { return tt.faults, tt.faultsErr },
 				func(context.Context) (bool, error) { return tt.stuck, tt.progressErr })
-			if got := d.describe(t.Context()); got != tt.want || d.required {
+			if got := d.state(t.Context()); got != tt.want || d.required {
 				t.Errorf("got %q, required %t, want %q, not required", got, d.required, tt.want)
 			}
 		})

@@ -295,9 +295,10 @@ func closeLogged(logger *slog.Logger, name string, close func() error) {
 
 // workerHealth requires both servers: a worker cannot send without either.
 func workerHealth(store *postgres.Store, tasks *queue.Client) http.HandlerFunc {
-	return readyz(store.Pauses,
-		dependency{name: "postgres", ping: atIntervals(store.CheckWritable), required: true},
-		dependency{name: "redis", ping: tasks.CheckWritable, required: true},
+	return readyz(
+		dependency{name: "postgres", state: usable(store.CheckWritable), required: true},
+		dependency{name: "redis", state: usable(tasks.CheckWritable), required: true},
+		sendingHealth(store.Pauses),
 		queueHealth(tasks.Faults, store.WithoutProgress),
 	)
 }

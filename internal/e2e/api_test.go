@@ -192,9 +192,10 @@ func TestAPIWithoutPostgres(t *testing.T) {
 	if status, body, err := c.post("/api/send-mms", greeting); err != nil || status != http.StatusServiceUnavailable {
 		t.Errorf("without Postgres: got %d %s (error %v), want 503", status, body, err)
 	}
-	if status, _, err := get(t.Context(), url+"/readyz"); err != nil || status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz: got %d (error %v), want 503", status, err)
-	}
+	testkit.Eventually(t, "/readyz says 503", func() bool {
+		status, _, err := get(t.Context(), url+"/readyz")
+		return err == nil && status == http.StatusServiceUnavailable
+	})
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
