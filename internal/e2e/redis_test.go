@@ -102,7 +102,7 @@ func TestRedisThatRejectsEverything(t *testing.T) {
 			})
 			api.awaitLog(tt.says)
 			// Both had time for more than their first attempts.
-			const seconds, limit = 4, 60 // 10,170 a second before there were pauses
+			const seconds, limit = 4, 200 // 10,170 a second before there were pauses
 			before, start := redisCounts(t, admin)
 			var after, end int
 			testkit.Eventually(t, "some seconds pass at Redis", func() bool {

@@ -27,8 +27,8 @@ func grow(pause time.Duration) time.Duration { return min(max(2*pause, minPause)
 // epochInterval is the least time between two times that connections are given up.
 const epochInterval = time.Second
 
-// quietPeriod is how long a command that failed must not have failed again before its
-// next success counts as a recovery, and repeatInterval how soon a problem that comes
+// quietPeriod is how long a problem that concerns only some commands must not have shown
+// again before a success counts as a recovery, and repeatInterval how soon a problem that comes
 // and goes is logged again.
 const (
 	quietPeriod    = 5 * time.Second
@@ -238,20 +238,15 @@ func (h *health) fail(command string, err error) {
 	h.logger.Log(context.Background(), level, p.text, slog.Any("error", err))
 }
 
-// succeed ends the total problems, since Redis has answered the command, and those of
-// the command if it succeeded.
+// succeed ends the problems that are over, now that Redis has answered the command; ok
+// says whether the command itself succeeded.
 func (h *health) succeed(command string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.paused = false
 	now := time.Now()
 	for key, o := range h.problems {
-		quiet := now.Sub(o.last) >= quietPeriod
-		over := quiet && ok && o.command == command
-		if key.problem.total {
-			over = quiet || o.command != "" // else found by dialing, while an open connection works
-		}
-		if !o.active || !over {
+		if !o.active || !o.isOver(key.problem, command, ok, now) {
 			continue
 		}
 		o.active = false
@@ -265,6 +260,24 @@ func (h *health) succeed(command string, ok bool) {
 		}
 	}
 }
+
+// isOver reports whether an answer to a command shows that the problem has gone.
+func (o *occurrence) isOver(p *problem, command string, ok bool, now time.Time) bool {
+	quiet := now.Sub(o.last) >= quietPeriod
+	switch {
+	case p.total:
+		return quiet || o.command != "" // else found by dialing, while an open connection works
+	case p == problems["NOPERM"] && command != script:
+		return ok && command == o.command
+	case p == problems["NOPERM"]:
+		return ok && command == o.command && quiet // another script, or other keys, may be permitted
+	default:
+		return ok && quiet && (command == o.command || command == script) // asynq writes with scripts
+	}
+}
+
+// script is the name of the command that runs scripts.
+const script = "evalsha"
 
 // pooledConn is a connection that go-redis drops, before it uses it again, when the
 // connection is of an earlier epoch.

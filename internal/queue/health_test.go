@@ -138,7 +138,15 @@ func TestProblemIsLoggedOnce(t *testing.T) {
 		want()
 		time.Sleep(repeatInterval)
 		_ = h.process("evalsha", readOnly)
+		_ = h.process("set", readOnly) // is not repeated
 		want("Redis is read-only")
+		time.Sleep(quietPeriod)
+		_ = h.process("evalsha", nil)
+		_ = h.process("publish", nil)
+		want("Redis works again", "Redis works again")
+		if h.failing() {
+			t.Error("got a problem, want none")
+		}
 	})
 }
 
