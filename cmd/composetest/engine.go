@@ -40,7 +40,7 @@ func findEngine(ctx context.Context) (*engine, error) {
 			return e, nil
 		}
 	}
-	return nil, errors.New("Docker Compose 2 is missing; see https://docs.docker.com/compose/install")
+	return nil, errors.New("the plugin docker compose, version 2, is missing; see https://docs.docker.com/compose/install")
 }
 
 // engineEnvironment keeps the variables that docker itself needs. Others could change
