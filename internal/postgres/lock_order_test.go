@@ -45,6 +45,29 @@ func TestTransitionsDoNotDeadlock(t *testing.T) {
 	}
 }
 
+// TestClaimsOfCrossingPairsDoNotDeadlock claims, with two statements at the same time,
+// messages of the same two pairs of numbers in opposite orders.
+func TestClaimsOfCrossingPairsDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	f := newLockFixture(t, 0)
+	for range 20 {
+		f.reset("queued")
+		for n, recipient := range []int{0, 1, 1, 0} { // by one statement each: 0 and 1, 2 and 3
+			execute(t, f.control, fmt.Sprintf(`UPDATE messages SET sender = '+14155550100', recipient = '%s' WHERE id = '%s'`, ownRecipient(recipient), f.ids[n]))
+		}
+		var group sync.WaitGroup
+		for i, side := range f.sides {
+			group.Go(func() {
+				if err := side.store.ClaimAll(f.ctx, f.ids[2*i:2*i+2]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+	}
+	f.close()
+}
+
 // TestLockTransitionsHaveAnEffect checks that each transition of the tests above changes
 // something when it runs alone.
 func TestLockTransitionsHaveAnEffect(t *testing.T) {
