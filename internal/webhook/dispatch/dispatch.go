@@ -38,7 +38,7 @@ type Store interface {
 // Deliverer delivers events. Its methods may be called concurrently.
 //
 // How many calls an endpoint gets at a time is decided by the store, which releases no
-// more of its events. A call occupies a slot of Process for at most webhook.Patience: one
+// more of its events. A call occupies a slot of Process for at most webhook.Patience. One
 // that takes longer goes on without a slot, and the endpoint's next events are delivered
 // by ProcessSlow. So endpoints that stop answering, however many, do not delay the
 // others' events.
@@ -57,29 +57,46 @@ const (
 	// is killed, the delivery is repeated after the lease.
 	lease = callTimeout + 20*time.Second
 
+	// turn is how long an endpoint that answers keeps a slot while it has more events.
+	// Without it each event would cost a round trip through Redis; a long one would let
+	// busy endpoints delay the others.
+	turn = 100 * time.Millisecond
+
 	storeRetryDelay = 5 * time.Second // after a database error
 )
 
-// Process delivers one event if it is due and its endpoint is not slow. It returns when
-// the delivery has ended or has taken webhook.Patience.
+// Process delivers an event if it is due and its endpoint is not slow, and then more
+// events of the endpoint until its turn is over. It returns at most webhook.Patience
+// later, even if a call has not ended.
 func (d *Deliverer) Process(ctx context.Context, id uuid.UUID) mms.TaskResult {
-	delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease, false)
-	if err != nil || !claimed {
-		return d.handleUnclaimed(ctx, id, err)
-	}
-	ended := make(chan struct{})
-	d.calls.Go(func() {
-		defer close(ended)
-		d.deliver(context.WithoutCancel(ctx), delivery) // ctx ends when Process returns
-	})
-	select {
-	case <-ended:
-	case <-time.After(webhook.Patience):
-		if err := d.Store.MarkWebhookSlow(ctx, delivery.WebhookID); err != nil {
-			d.Logger.ErrorContext(ctx, "a webhook was not marked as slow", slog.Any("webhook_id", delivery.WebhookID), slog.Any("error", err))
+	detached := context.WithoutCancel(ctx) // ctx ends when Process returns
+	for started := time.Now(); ; {
+		delivery, claimed, err := d.Store.ClaimWebhookEvent(ctx, id, lease, false)
+		if err != nil || !claimed {
+			return d.handleUnclaimed(ctx, id, err)
+		}
+		next := make(chan []webhook.Task, 1)
+		d.calls.Go(func() { next <- d.deliver(detached, delivery) })
+		select {
+		case tasks := <-next:
+			if len(tasks) == 0 || tasks[0].Slow || time.Since(started) > turn {
+				d.enqueue(ctx, tasks)
+				return mms.TaskResult{Action: mms.TaskDone}
+			}
+			id = tasks[0].EventID
+			d.enqueue(ctx, tasks[1:])
+		case <-time.After(webhook.Patience):
+			d.calls.Go(func() { d.enqueue(detached, <-next) })
+			d.markSlow(ctx, delivery.WebhookID)
+			return mms.TaskResult{Action: mms.TaskDone}
 		}
 	}
-	return mms.TaskResult{Action: mms.TaskDone}
+}
+
+func (d *Deliverer) markSlow(ctx context.Context, webhookID uuid.UUID) {
+	if err := d.Store.MarkWebhookSlow(ctx, webhookID); err != nil {
+		d.Logger.ErrorContext(ctx, "a webhook was not marked as slow", slog.Any("webhook_id", webhookID), slog.Any("error", err))
+	}
 }
 
 // ProcessSlow delivers one event if it is due. It returns when the delivery has ended.
@@ -88,7 +105,7 @@ func (d *Deliverer) ProcessSlow(ctx context.Context, id uuid.UUID) mms.TaskResul
 	if err != nil || !claimed {
 		return d.handleUnclaimed(ctx, id, err)
 	}
-	d.deliver(ctx, delivery)
+	d.enqueue(ctx, d.deliver(ctx, delivery))
 	return mms.TaskResult{Action: mms.TaskDone}
 }
 
@@ -111,18 +128,21 @@ func (d *Deliverer) handleUnclaimed(ctx context.Context, id uuid.UUID, err error
 	return mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}
 }
 
-// deliver makes one call, records its result and enqueues the endpoint's next events. If
+// deliver makes one call, records its result and returns the endpoint's next events. If
 // the result cannot be recorded, the event is delivered again after its lease.
-func (d *Deliverer) deliver(ctx context.Context, delivery webhook.Delivery) {
+func (d *Deliverer) deliver(ctx context.Context, delivery webhook.Delivery) []webhook.Task {
 	started := time.Now()
 	result := d.call(ctx, delivery)
 	result.Quick = time.Since(started) < webhook.Patience
 	next, err := d.Store.RecordWebhookDelivery(ctx, delivery, result, d.retryAfter(delivery, result))
 	if err != nil {
 		d.Logger.ErrorContext(ctx, "a webhook delivery was not recorded", slog.Any("event_id", delivery.ID), slog.Any("error", err))
-		return
 	}
-	for _, task := range next {
+	return next
+}
+
+func (d *Deliverer) enqueue(ctx context.Context, tasks []webhook.Task) {
+	for _, task := range tasks {
 		if err := d.Enqueue(ctx, task); err != nil { // the event relay enqueues it later
 			d.Logger.WarnContext(ctx, "a webhook event was not enqueued", slog.Any("event_id", task.EventID), slog.Any("error", err))
 		}

@@ -28,7 +28,7 @@ type fakeStore struct {
 	delivery    webhook.Delivery
 	results     []webhook.DeliveryResult
 	retryAfters []*time.Duration
-	next        []webhook.Task // released by each result
+	next        []webhook.Task // released by the first result
 	slow        []uuid.UUID    // webhooks marked as slow
 	err         error
 }
@@ -50,7 +50,9 @@ func (s *fakeStore) RecordWebhookDelivery(_ context.Context, _ webhook.Delivery,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.results, s.retryAfters = append(s.results, result), append(s.retryAfters, retryAfter)
-	return s.next, nil
+	next := s.next
+	s.next = nil
+	return next, nil
 }
 
 func newDispatcher(s *fakeStore, allowPrivate bool) *dispatch.Deliverer {
@@ -231,21 +233,34 @@ func TestDrippingBodyEndsTheCall(t *testing.T) {
 	}
 }
 
-func TestNextEventsAreEnqueued(t *testing.T) {
+// TestNextEvents checks that the first event that a delivery releases is delivered in the
+// same slot, unless its endpoint is slow, and that the others are enqueued.
+func TestNextEvents(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
-	store := &fakeStore{delivery: deliveryTo(server.URL, 1), next: []webhook.Task{{EventID: uuid.New(), Generation: 1}, {EventID: uuid.New(), Generation: 2, Slow: true}}}
-	dispatcher := newDispatcher(store, true)
-	var enqueued []webhook.Task
-	dispatcher.Enqueue = func(_ context.Context, task webhook.Task) error {
-		enqueued = append(enqueued, task)
-		return errors.New("down")
-	}
-	dispatcher.Process(t.Context(), store.delivery.ID)
-	dispatcher.Wait(time.Minute)
-	if diff := cmp.Diff(store.next, enqueued); diff != "" {
-		t.Errorf("enqueued tasks (-want +got):\n%s", diff)
+	first, second := webhook.Task{EventID: uuid.New(), Generation: 1}, webhook.Task{EventID: uuid.New(), Generation: 2}
+	slow := webhook.Task{EventID: uuid.New(), Generation: 3, Slow: true}
+	for name, tt := range map[string]struct {
+		next, enqueued []webhook.Task
+		delivered      int
+	}{
+		"quick endpoint": {[]webhook.Task{first, second}, []webhook.Task{second}, 2},
+		"slow endpoint":  {[]webhook.Task{slow, slow}, []webhook.Task{slow, slow}, 1},
+		"none":           {nil, nil, 1},
+	} {
+		store := &fakeStore{delivery: deliveryTo(server.URL, 1), next: tt.next}
+		dispatcher := newDispatcher(store, true)
+		var enqueued []webhook.Task
+		dispatcher.Enqueue = func(_ context.Context, task webhook.Task) error {
+			enqueued = append(enqueued, task)
+			return errors.New("down")
+		}
+		dispatcher.Process(t.Context(), store.delivery.ID)
+		dispatcher.Wait(time.Minute)
+		if diff := cmp.Diff(tt.enqueued, enqueued); diff != "" || len(store.results) != tt.delivered {
+			t.Errorf("%s: got %d deliveries, want %d; enqueued tasks (-want +got):\n%s", name, len(store.results), tt.delivered, diff)
+		}
 	}
 }
 
