@@ -238,6 +238,11 @@ func (s *Store) ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) 
 // version 0.1.0 also set later times, for events that wait for a retry.
 const released = `task_check_at > now() AND task_check_at <= now() + interval '1 minute'`
 
+// maxCountedTasks bounds the count of a webhook's tasks. With the order, it makes the
+// planner use webhook_events_released; the count could also read all pending events of
+// the webhook by the other index.
+const maxCountedTasks = `100`
+
 // releaseInto gives a task to the oldest due events of the webhooks in a CTE named room,
 // with the columns id, slow and free: how many more tasks a webhook may have. An event
 // whose task is lost is released again after half a minute.
@@ -263,7 +268,9 @@ WITH RECURSIVE pending AS (
 
 // releaseEvents releases events of each webhook until it has as many tasks as slots.
 const releaseEvents = pendingWebhooks + `, room AS (
-    SELECT w.id, w.slow, w.slots - (SELECT count(*) FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND ` + released + `) AS free
+    SELECT w.id, w.slow, w.slots - (SELECT count(*) FROM (
+        SELECT FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND ` + released + `
+        ORDER BY e.task_check_at LIMIT ` + maxCountedTasks + `) tasks) AS free
     FROM pending JOIN webhooks w ON w.id = pending.webhook_id WHERE w.disabled_at IS NULL AND w.next_call_at <= now()
 )` + releaseInto
 
@@ -438,8 +445,9 @@ const recordResult = `, e AS (
 // roomAfterResult is the part of recordDelivery that releases the next events of the
 // webhook in the CTE recorded.
 const roomAfterResult = `, room AS (
-    SELECT r.id, r.slow, least($1, r.slots - (
-        SELECT count(*) FROM webhook_events e WHERE e.webhook_id = r.id AND e.state = 'pending' AND e.id <> $2 AND ` + released + `)) AS free
+    SELECT r.id, r.slow, least($1, r.slots - (SELECT count(*) FROM (
+        SELECT FROM webhook_events e WHERE e.webhook_id = r.id AND e.state = 'pending' AND e.id <> $2 AND ` + released + `
+        ORDER BY e.task_check_at LIMIT ` + maxCountedTasks + `) tasks)) AS free
     FROM recorded r WHERE r.disabled_at IS NULL AND r.next_call_at <= now()
 )` + releaseInto
 

@@ -537,3 +537,28 @@ func TestWebhookPlansUseIndexes(t *testing.T) {
 		wantIndexes(t, store, name, statement.query, statement.args)
 	}
 }
+
+// TestReleasingReadsNoBacklog checks that a delivery reads a few pages, however many
+// events wait, and although the database believes that its tables are empty.
+func TestReleasingReadsNoBacklog(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
+	execute(t, store, `ALTER TABLE webhook_events SET (autovacuum_enabled = false)`)
+	execute(t, store, `SET plan_cache_mode = force_generic_plan`)
+	w := newWebhook(t, store, ada)
+	addEvents(t, store, w, 20000)
+	d := claimEvent(t, store)
+	execute(t, store, `PREPARE release_events AS `+postgres.ReleaseEventsStatement)
+	execute(t, store, `PREPARE record_settled AS `+postgres.RecordSettledDeliveryStatement)
+	execute(t, store, `UPDATE webhooks SET slots = 8`)
+	for name, query := range map[string]string{
+		"record":  fmt.Sprintf(`EXECUTE record_settled(2, '%s', 1, true, 200, '', NULL, '%s')`, d.ID, w.ID),
+		"release": `EXECUTE release_events(500)`,
+	} {
+		pagesRead(t, store, query) // reads the system's tables
+		if pages := pagesRead(t, store, query); pages > 300 {
+			t.Errorf("%s: got %d pages read, want a few", name, pages)
+		}
+	}
+}
