@@ -12,6 +12,7 @@ import (
 // reason. .env cannot change them.
 var fixedInCompose = map[string]string{
 	"DATABASE_URL":        "the server is a container",
+	"DATABASE_LISTEN_URL": "DATABASE_URL needs no pooler",
 	"REDIS_URL":           "the server is a container",
 	"API_ADDR":            "the published port leads to it",
 	"API_METRICS_ADDR":    "127.0.0.1, which is usual elsewhere, reaches nothing outside the container",
