@@ -270,7 +270,7 @@ type Faults struct {
 
 // Faults returns the faults of the queues.
 func (c *Client) Faults(ctx context.Context) (Faults, error) {
-	names := []string{webhookQueue}
+	names := []string{webhookQueue, slowWebhookQueue}
 	for _, q := range queues {
 		names = append(names, q.name)
 	}
