@@ -147,16 +147,16 @@ func TestCallThatEndsDuringItsCommitIsRunning(t *testing.T) {
 		c := New[int](Options{Timeout: time.Minute})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		committed := false
+		var committed atomic.Bool
 		commit := func(context.Context, []*Item[int]) {
 			time.Sleep(2 * time.Second)
-			committed = true
+			committed.Store(true)
 		}
-		if _, ok, running := c.Do(ctx, 1, "", commit); ok || !running || committed {
-			t.Errorf("got %t, %t, committed %t, want false, true before the commit has ended", ok, running, committed)
+		if _, ok, running := c.Do(ctx, 1, "", commit); ok || !running || committed.Load() {
+			t.Errorf("got %t, %t, committed %t, want false, true before the commit has ended", ok, running, committed.Load())
 		}
 		time.Sleep(2 * time.Second)
-		if !committed {
+		if !committed.Load() {
 			t.Error("the commit ended with its caller, want it to go on")
 		}
 	})

@@ -25,7 +25,8 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 		return nil, err
 	}
 	config.BinaryParameters = true // one round trip instead of two for a statement that is not prepared
-	setup := setSettings(config.Runtime) + "SET jit = off; SET enable_seqscan = off"
+	settings := setSettings(config.Runtime)
+	setup := "SET jit = off; SET enable_seqscan = off"
 	if timeout > 0 {
 		config.ConnectTimeout = min(config.ConnectTimeout, timeout) // for each host
 		setup += fmt.Sprintf("; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d",
@@ -35,7 +36,7 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connector{hosts: hosts, setupTimeout: config.ConnectTimeout, setup: setup, timeout: timeout * 11 / 10, peers: &peers{}}, nil
+	return &connector{hosts: hosts, setupTimeout: config.ConnectTimeout, settings: settings, setup: setup, timeout: timeout * 11 / 10, peers: &peers{}}, nil
 }
 
 // watchClient has the server notice within a minute that the process has gone: by
@@ -65,6 +66,7 @@ const (
 type connector struct {
 	hosts        *hosts
 	setupTimeout time.Duration
+	settings     string // sets those of the connection string; may be empty
 	setup        string
 	timeout      time.Duration // for each read and write
 	peers        *peers
@@ -81,6 +83,12 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.setupTimeout)
 	defer cancel()
+	if c.settings != "" {
+		if _, err := opened.ExecContext(ctx, c.settings, nil); err != nil {
+			err = fmt.Errorf("setting the parameters of the connection string that are settings of the server: %w", err)
+			return nil, connectError{errors.Join(err, opened.Close())}
+		}
+	}
 	if _, err := opened.ExecContext(ctx, c.setup, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("setting up a database connection: %w", err), opened.Close())
 	}

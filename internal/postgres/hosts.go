@@ -40,9 +40,9 @@ func newHosts(config pq.Config) (*hosts, error) {
 	return h, nil
 }
 
-// setSettings returns the statement that sets a session's settings, and its separator
-// from the next one. They could also be sent in the startup packet, but connection
-// poolers refuse connections that do.
+// setSettings returns the statement that sets a session's settings, "" for none. They
+// could also be sent in the startup packet, but connection poolers refuse connections
+// that do.
 func setSettings(settings map[string]string) string {
 	var calls []string
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
@@ -51,7 +51,7 @@ func setSettings(settings map[string]string) string {
 	if len(calls) == 0 {
 		return ""
 	}
-	return "SELECT " + strings.Join(calls, ", ") + "; "
+	return "SELECT " + strings.Join(calls, ", ")
 }
 
 // connect opens a connection to the first acceptable host. It starts with the host of

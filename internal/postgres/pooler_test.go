@@ -97,13 +97,14 @@ func TestSharedSessionsOfSeveralPoolers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
+	poolers := []string{one.Host, two.Host}
 	go func() {
 		for i := 0; ; i++ {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			go forward(conn, []string{one.Host, two.Host}[i%2])
+			go forward(conn, poolers[i%2])
 		}
 	}()
 	one.Host = listener.Addr().String()
