@@ -198,8 +198,10 @@ func TestFaults(t *testing.T) {
 	}
 	check(queue.Faults{})
 	q.delete(t, pendingList)
-	if err := errors.Join(q.redis.Set(t.Context(), pendingList, "x", 0).Err(), q.inspector.PauseQueue("messages")); err != nil {
+	err := errors.Join(q.redis.Set(t.Context(), pendingList, "x", 0).Err(), q.redis.Set(t.Context(), "asynq:{webhooks-slow}:pending", "x", 0).Err(),
+		q.inspector.PauseQueue("messages"), q.inspector.PauseQueue("webhooks-slow"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	check(queue.Faults{WrongKeys: []string{pendingList}, Paused: []string{"messages"}})
+	check(queue.Faults{WrongKeys: []string{pendingList, "asynq:{webhooks-slow}:pending"}, Paused: []string{"messages", "webhooks-slow"}})
 }

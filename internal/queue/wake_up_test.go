@@ -115,6 +115,36 @@ func enqueueSilently(t *testing.T, c redis.UniversalClient, id uuid.UUID) {
 	}
 }
 
+// A Redis that is full may evict the hashes of tasks and keep the list with their ids.
+func TestEvictedTasksDoNotHoldUpOthers(t *testing.T) {
+	t.Parallel()
+	c := ownRedis(t)
+	for range 100 {
+		enqueueSilently(t, c, uuid.New())
+	}
+	evicted, err := c.Keys(t.Context(), queueKey(MessageQueue, taskKeyPart)+"*").Result()
+	if err != nil || len(evicted) != 100 {
+		t.Fatalf("got %d tasks, %v, want 100", len(evicted), err)
+	}
+	if err := c.Del(t.Context(), evicted...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.New()
+	enqueueSilently(t, c, id)
+	wantProcessed(t, serve(t, c, testInterval), id)
+}
+
+func TestPausedQueueIsNotPolledWithoutEnd(t *testing.T) {
+	t.Parallel()
+	c := ownRedis(t)
+	enqueueSilently(t, c, uuid.New())
+	if err := asynq.NewInspectorFromRedisClient(c).PauseQueue(MessageQueue); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, c, testInterval)
+	awaitIdle(t, c, len(queues)-1)
+}
+
 // The test counts seconds by asynq's checks for delayed tasks: two a second for each queue.
 func TestIdleServersSendFewCommands(t *testing.T) {
 	t.Parallel()
