@@ -64,7 +64,7 @@ func (c *waitingClient) EvalSha(ctx context.Context, sha string, keys []string, 
 		return cmd
 	}
 	cmd := c.UniversalClient.EvalSha(ctx, sha, keys, args...)
-	c.noteResult(keys[0], cmd.Err())
+	c.noteResult(ctx, keys, cmd.Err())
 	return cmd
 }
 
@@ -73,24 +73,37 @@ func (c *waitingClient) EvalSha(ctx context.Context, sha string, keys []string, 
 func (c *waitingClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
 	cmd := c.UniversalClient.Eval(ctx, script, keys, args...)
 	if isDequeue(keys) {
-		c.noteResult(keys[0], cmd.Err())
+		c.noteResult(ctx, keys, cmd.Err())
 	}
 	return cmd
 }
 
-// noteResult notes how a dequeue ended, and pauses if it failed.
-func (c *waitingClient) noteResult(queue string, err error) {
+// noteResult notes how a dequeue with these keys ended, and pauses if it failed.
+func (c *waitingClient) noteResult(ctx context.Context, keys []string, err error) {
 	switch {
 	case redis.HasErrorPrefix(err, "NOSCRIPT"): // Eval follows
 		return
 	case err == nil:
 	case errors.Is(err, redis.Nil):
-		c.noteEmpty(queue)
+		if !c.hasMore(ctx, keys) {
+			c.noteEmpty(keys[0])
+		}
 	default:
 		c.pauseAfterError()
 		return
 	}
 	c.pause = 0
+}
+
+// hasMore reports whether a queue that gave no task has others. A dequeue also finds
+// nothing when Redis has evicted the task's hash and kept its entry in the list: thousands
+// of such entries would otherwise hold up the tasks behind them, each for an interval.
+func (c *waitingClient) hasMore(ctx context.Context, keys []string) bool {
+	if n, err := c.LLen(ctx, keys[0]).Result(); err != nil || n == 0 {
+		return false
+	}
+	paused, err := c.Exists(ctx, keys[1]).Result()
+	return err == nil && paused == 0
 }
 
 // shouldPoll reports whether the queue may have a task. If all queues are empty, it

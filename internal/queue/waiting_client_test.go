@@ -36,6 +36,9 @@ func (r *fakeRedis) Eval(ctx context.Context, script string, keys []string, args
 	return r.EvalSha(ctx, script, keys, args...)
 }
 
+// LLen says that the list is empty.
+func (r *fakeRedis) LLen(ctx context.Context, _ string) *redis.IntCmd { return redis.NewIntCmd(ctx) }
+
 func dequeueKeys(queue string) []string {
 	prefix := "asynq:{" + queue + "}:"
 	return []string{prefix + "pending", prefix + "paused", prefix + "active", prefix + "lease"}
