@@ -46,6 +46,18 @@ func (s *Store) CreateTogether(ctx context.Context, requests ...mms.CreateReques
 	return results
 }
 
+// CreateShared creates messages with one shared statement, as concurrent calls of
+// CreateMessage do, and returns the result of the first.
+func (s *Store) CreateShared(ctx context.Context, requests ...mms.CreateRequest) error {
+	var batch []*groupcommit.Item[createCall]
+	for _, request := range requests {
+		batch = append(batch, &groupcommit.Item[createCall]{Value: createCall{request: request}})
+	}
+	s.createTogether(ctx, batch)
+	_, err := s.afterShared(ctx, batch[0].Value, batch[0].OK)
+	return err
+}
+
 // Statements whose cost must not grow with the backlog.
 const (
 	ReleaseStatement  = release

@@ -104,14 +104,21 @@ func (s *Store) CreateMessage(ctx context.Context, request mms.CreateRequest) (m
 			key = request.Owner.String() + key
 		}
 		call, ok, running := s.creating.Do(ctx, createCall{request: request}, key, s.createTogether)
-		if ok {
-			return call.result, call.err
-		}
 		if running {
 			return mms.CreateResult{}, mms.OutcomeUnknownError{ID: request.ID, Err: fmt.Errorf("waiting for a shared statement: %w", ctx.Err())}
 		}
+		return s.afterShared(ctx, call, ok)
 	}
 	return s.createAlone(ctx, request)
+}
+
+// afterShared returns the result of a call that was in a shared statement, or tries it
+// alone.
+func (s *Store) afterShared(ctx context.Context, call createCall, ok bool) (mms.CreateResult, error) {
+	if ok {
+		return call.result, call.err
+	}
+	return s.createAlone(ctx, call.request)
 }
 
 func (s *Store) createTogether(ctx context.Context, batch []*groupcommit.Item[createCall]) {
