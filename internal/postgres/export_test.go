@@ -121,7 +121,7 @@ func (s *Store) RecordSubmittedTogether(ctx context.Context, kind mms.EventKind,
 
 // CreateAll creates messages with one shared statement.
 func (s *Store) CreateAll(ctx context.Context, requests []mms.CreateRequest) error {
-	_, err := s.createMessages(ctx, requests)
+	_, _, err := s.createMessages(ctx, requests)
 	return err
 }
 

@@ -85,6 +85,8 @@ type createCall struct {
 	request mms.CreateRequest
 	result  mms.CreateResult
 	err     error
+
+	mayBeStored bool // by an execution of the shared statement whose answer was lost
 }
 
 // CreateMessage stores a message. When it returns without an error, the message is on
@@ -118,7 +120,11 @@ func (s *Store) afterShared(ctx context.Context, call createCall, ok bool) (mms.
 	if ok {
 		return call.result, call.err
 	}
-	return s.createAlone(ctx, call.request)
+	result, err := s.createAlone(ctx, call.request)
+	if err != nil && call.mayBeStored {
+		return mms.CreateResult{}, mms.OutcomeUnknownError{ID: call.request.ID, Err: err}
+	}
+	return result, err
 }
 
 func (s *Store) createTogether(ctx context.Context, batch []*groupcommit.Item[createCall]) {
@@ -132,7 +138,7 @@ func (s *Store) createTogether(ctx context.Context, batch []*groupcommit.Item[cr
 	for i, item := range batch {
 		requests[i] = item.Value.request
 	}
-	created, err := s.createMessages(ctx, requests)
+	created, repeated, err := s.createMessages(ctx, requests)
 	for _, item := range batch {
 		if err != nil {
 			item.Value.err = outcomeOf(item.Value.request.ID, err)
@@ -140,18 +146,23 @@ func (s *Store) createTogether(ctx context.Context, batch []*groupcommit.Item[cr
 			continue
 		}
 		item.Value.result.Message, item.OK = created[item.Value.request.ID]
+		item.Value.mayBeStored = repeated
 	}
 }
 
 func (s *Store) createAlone(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
-	created, err := s.createMessages(ctx, []mms.CreateRequest{request})
+	created, repeated, err := s.createMessages(ctx, []mms.CreateRequest{request})
 	if err != nil {
 		return mms.CreateResult{}, outcomeOf(request.ID, err)
 	}
 	if m, ok := created[request.ID]; ok {
 		return mms.CreateResult{Message: m}, nil
 	}
-	return s.explainNotCreated(ctx, request)
+	result, err := s.explainNotCreated(ctx, request)
+	if err != nil && repeated { // an execution whose answer was lost may have stored it
+		return mms.CreateResult{}, mms.OutcomeUnknownError{ID: request.ID, Err: err}
+	}
+	return result, err
 }
 
 // createTimeout bounds one execution of createMessages. A request has time for two:
@@ -159,11 +170,13 @@ func (s *Store) createAlone(ctx context.Context, request mms.CreateRequest) (mms
 const createTimeout = 3 * time.Second
 
 // createMessages runs the statement of that name and returns the created messages by
-// id. Its error wraps errMayHaveCommitted when they may have been created.
-func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest) (map[uuid.UUID]mms.Message, error) {
+// id. Its error wraps errMayHaveCommitted when they may have been created. repeated
+// reports that database/sql sent it more than once: an execution whose answer was lost may
+// have created the others.
+func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest) (created map[uuid.UUID]mms.Message, repeated bool, err error) {
 	args, err := createArgs(requests)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var rows []struct {
 		ID        uuid.UUID  `db:"id"`
@@ -176,13 +189,13 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 	var sends sends
 	args[0] = sends.argument(args[0].(driver.Valuer))
 	if err := s.db.SelectContext(ctx, &rows, createMessages, args...); err != nil {
-		return nil, sends.outcome(wrapError(err, "creating messages"))
+		return nil, false, sends.outcome(wrapError(err, "creating messages"))
 	}
 	byID := make(map[uuid.UUID]mms.Message, len(requests))
 	for _, request := range requests {
 		byID[request.ID] = request.Message
 	}
-	created := make(map[uuid.UUID]mms.Message, len(rows))
+	created = make(map[uuid.UUID]mms.Message, len(rows))
 	for _, row := range rows {
 		m := byID[row.ID]
 		m.CreatedAt, m.ExpiresAt, m.SendAt = row.CreatedAt, row.ExpiresAt, row.SendAt
@@ -195,7 +208,7 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 			s.noteChanged(m.ResendOf)
 		}
 	}
-	return created, nil
+	return created, sends.n.Load() > 1, nil
 }
 
 func createArgs(requests []mms.CreateRequest) ([]any, error) {
