@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/postgres"
@@ -70,6 +72,27 @@ func TestHostsAreTriedInOrder(t *testing.T) {
 		}
 		if got := tries.Load(); got != wantTries {
 			t.Errorf("%s: the first host was tried %d times, want %d", target, got, wantTries)
+		}
+	}
+}
+
+// TestSilentHostLeavesTimeForTheNext has a first host that accepts connections and says
+// nothing, as one whose machine hangs. A request's deadline is shorter than the limit for
+// connecting to one host, and must suffice to reach the second.
+func TestSilentHostLeavesTimeForTheNext(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	for _, target := range []string{"read-write", "any"} {
+		store := openOne(t, withHost(t, database, listener.Addr().String(), "&target_session_attrs="+target))
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if err := store.Ping(ctx); err != nil {
+			t.Errorf("%s: %v", target, err)
 		}
 	}
 }
