@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -66,7 +67,7 @@ func (h *hosts) connect(ctx context.Context, open func(context.Context, pq.Confi
 	var errs []error
 	for i := range h.configs {
 		n := (first + i) % len(h.configs)
-		opened, err := open(ctx, h.configs[n])
+		opened, err := openWithin(ctx, len(h.configs)-i, func(ctx context.Context) (*conn, error) { return open(ctx, h.configs[n]) })
 		if err == nil {
 			h.last.Store(int32(n))
 			return opened, nil
@@ -77,6 +78,19 @@ func (h *hosts) connect(ctx context.Context, open func(context.Context, pq.Confi
 		}
 	}
 	return nil, connectError{errors.Join(errs...)}
+}
+
+// openWithin opens a connection within an equal share of the time that ctx leaves to this
+// and the other hosts. Otherwise a first host that does not answer at all would use up the
+// deadline of each request, and none would get to the next host.
+func openWithin(ctx context.Context, hosts int, open func(context.Context) (*conn, error)) (*conn, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		share := time.Until(deadline) / time.Duration(hosts)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, share)
+		defer cancel()
+	}
+	return open(ctx)
 }
 
 // connectError is mms.ErrUnavailable, whatever the reason: a standby that refuses
