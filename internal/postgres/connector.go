@@ -60,6 +60,8 @@ const (
 	maxConnLife = 15 * time.Minute
 )
 
+func connLife() time.Duration { return minConnLife + rand.N(maxConnLife-minConnLife) }
+
 // connector implements driver.Connector. It runs setup on each new connection. Settings
 // could also be sent in the startup packet, but connection poolers refuse connections
 // that do.
@@ -118,9 +120,8 @@ func (c *connector) open(ctx context.Context, host pq.Config) (*conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("connecting to the database: the driver's %T is incomplete", opened), opened.Close())
 	}
-	life := minConnLife + rand.N(maxConnLife-minConnLife)
 	return &conn{
 		driverConn: all, link: dialer.established(), peers: c.peers,
-		generation: generation, doubt: doubt, retireAt: time.Now().Add(life),
+		generation: generation, doubt: doubt, retireAt: time.Now().Add(connLife()),
 	}, nil
 }

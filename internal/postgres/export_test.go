@@ -74,6 +74,9 @@ func SchemaFile(ctx context.Context, db *sql.DB) (string, error) {
 // WrapError is what callers see of an error.
 var WrapError = wrapError
 
+// ListenFor is Listen with connections that live that long.
+var ListenFor = listen
+
 // OpenListener opens a connection as Listen does.
 func OpenListener(url string) (*pq.ListenerConn, error) {
 	conn, err := (&listener{dsn: url, channel: TaskCheckChannel}).open()

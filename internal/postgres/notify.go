@@ -33,11 +33,15 @@ const (
 // until ctx ends. Each call uses a connection of its own, so a slow receiver delays
 // nobody else.
 func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-chan string, error) {
+	return listen(ctx, url, channel, connLife(), logger)
+}
+
+func listen(ctx context.Context, url, channel string, life time.Duration, logger *slog.Logger) (<-chan string, error) {
 	dsn, err := listenString(url)
 	if err != nil {
 		return nil, err
 	}
-	l := listener{dsn: dsn, channel: channel, logger: logger, payloads: make(chan string, 1)}
+	l := listener{dsn: dsn, channel: channel, life: life, logger: logger, payloads: make(chan string, 1)}
 	first, err := l.connect(ctx)
 	if err != nil {
 		return nil, wrapError(err, "listening to the database")
@@ -50,6 +54,7 @@ func Listen(ctx context.Context, url, channel string, logger *slog.Logger) (<-ch
 type listener struct {
 	dsn      string // in the driver's form
 	channel  string
+	life     time.Duration // of a connection
 	logger   *slog.Logger
 	payloads chan string
 }
@@ -116,27 +121,56 @@ func (c *listenConn) abandon() {
 
 // run forwards notifications until ctx ends.
 func (l *listener) run(ctx context.Context, conn *listenConn) {
-	for {
-		l.forward(ctx, conn)
-		conn.abandon()
-		if ctx.Err() != nil {
-			return
-		}
-		l.logger.WarnContext(ctx, "listening to the database was interrupted")
-		var err error
-		for conn, err = l.connect(ctx); err != nil; conn, err = l.connect(ctx) {
-			if ctx.Err() != nil {
-				return
-			}
-			l.logger.ErrorContext(ctx, "listening to the database failed", slog.Any("error", err))
-			select {
-			case <-time.After(listenRetryMax):
-			case <-ctx.Done():
-				return
-			}
-		}
-		l.send(ctx, "")
+	for conn != nil {
+		conn = l.serve(ctx, conn)
 	}
+}
+
+// serve forwards the notifications of a connection until it is lost or its life ends, and
+// returns the next connection, or nil when ctx ends.
+func (l *listener) serve(ctx context.Context, conn *listenConn) *listenConn {
+	forwarding, stop := context.WithCancel(ctx)
+	lost := make(chan struct{})
+	go func() {
+		defer close(lost)
+		l.forward(forwarding, conn)
+		conn.abandon()
+	}()
+	renewal := time.NewTicker(l.life)
+	defer renewal.Stop()
+	for {
+		select {
+		case <-lost:
+			stop()
+			return l.reconnect(ctx)
+		case <-renewal.C:
+			next, err := l.open()
+			if err != nil {
+				continue // the current connection may still work
+			}
+			// For a moment both forward, some notifications twice, so that none is missed.
+			time.AfterFunc(listenTimeout, stop)
+			return next
+		}
+	}
+}
+
+// reconnect returns a connection after one was lost, or nil when ctx ends.
+func (l *listener) reconnect(ctx context.Context) *listenConn {
+	for ctx.Err() == nil {
+		l.logger.WarnContext(ctx, "listening to the database was interrupted")
+		conn, err := l.connect(ctx)
+		if err == nil {
+			l.send(ctx, "")
+			return conn
+		}
+		l.logger.ErrorContext(ctx, "listening to the database failed", slog.Any("error", err))
+		select {
+		case <-time.After(listenRetryMax):
+		case <-ctx.Done():
+		}
+	}
+	return nil
 }
 
 // forward forwards notifications until the connection is lost or ctx ends.

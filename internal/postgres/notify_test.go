@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -160,5 +161,34 @@ func TestServerWatchesListeners(t *testing.T) {
 		ASSERT current_setting('tcp_user_timeout') = '40000';
 	END $$`); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestListeningConnectionsAreRenewed expects each of many notifications, in spite of
+// connections that are renewed, and no sign of an interruption.
+func TestListeningConnectionsAreRenewed(t *testing.T) {
+	t.Parallel()
+	url := testkit.Database(t)
+	store := openOne(t, url)
+	received, err := postgres.ListenFor(t.Context(), url, "test", 300*time.Millisecond, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	const listeners = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`
+	for n := 0; count(t, store, listeners) < 3; n++ { // old connections stay for some seconds
+		payload := strconv.Itoa(n)
+		execute(t, store, `NOTIFY test, '`+payload+`'`)
+		for !seen[payload] {
+			select {
+			case got := <-received:
+				if got == "" {
+					t.Fatal("got a sign of an interruption")
+				}
+				seen[got] = true
+			case <-time.After(20 * time.Second):
+				t.Fatalf("notification %s was not received within 20 s", payload)
+			}
+		}
 	}
 }
