@@ -17,8 +17,8 @@ import (
 func TestHonestLongBacklogIsNotRequeued(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, ownPostgres(t).URL, ownRedis(t).URL)
 	honestBacklog(t, r, 200_000)
-	w := r.worker("", "WORKER_CONCURRENCY=4")
-	wantNoneRequeued(t, r, w, 10_000)
+	w := r.worker("", "WORKER_CONCURRENCY=1", "LOG_LEVEL=warn")
+	wantNoneRequeued(t, r, w, 5_000)
 }
 
 // TestFullRedisThatEvicts lets Redis evict a third of its data, whichever keys it picks.

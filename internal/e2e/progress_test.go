@@ -126,7 +126,7 @@ SELECT id FROM m`, r.owner, sender, first, last)
 // check find no message without progress.
 func wantNoneRequeued(t *testing.T, r *rig, w *process, checked int) {
 	t.Helper()
-	testkit.EventuallyWithin(t, 10*time.Minute, "tasks have been checked", func() bool {
+	testkit.EventuallyWithin(t, 2*time.Minute, "tasks have been checked", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE status = 'queued' AND task_check_at > now()`) >= checked
 	})
 	if n := r.count(`SELECT count(*) FROM messages WHERE task_generation > 1`); n > 0 {
