@@ -12,19 +12,19 @@ import (
 	"github.com/lib/pq"
 )
 
-// conn is a connection of the driver that ends each statement with its context, and
-// that the pool gives up as soon as it is of no use: after a failover a connection may
-// still answer, and refuse every change.
+// conn is a connection of the driver that ends each statement with its context. The pool
+// discards it as soon as it is unusable: after a failover a connection may still answer,
+// and refuse every change.
 type conn struct {
 	driverConn
-	link  *link
-	peers *peers
+	netConn *netConn
+	pool    *poolState
 
-	generation int       // of peers, when it was opened
-	doubt      int       // of peers, when the server last answered a check
-	retireAt   time.Time // when the pool replaces it
+	epoch      int       // of the pool, when the connection was opened
+	checkRound int       // of the pool, when the server last answered a check
+	retireAt   time.Time // when the pool replaces the connection
 	reused     bool      // whether it was opened for an earlier statement than the current one
-	useless    bool
+	unusable   bool
 }
 
 // driverConn is what database/sql uses of a connection.
@@ -40,41 +40,42 @@ type driverConn interface {
 	driver.Validator
 }
 
-// peers is what the connections of a pool tell each other.
-type peers struct {
+// poolState is what the connections of a pool share: the failure of one shows that the
+// others must be discarded or checked.
+type poolState struct {
 	mu         sync.Mutex
-	generation int       // connections of older generations are of no use
-	replacedAt time.Time // when the generation began
-	doubt      int       // counts reasons to check connections before their next use
+	epoch      int       // connections of an earlier epoch are discarded
+	epochBegan time.Time // zero for the first epoch
+	checkRound int       // connections of an earlier round are checked before their next use
 }
 
-// minGenerationAge bounds how often all connections are replaced: while a server stays
+// minEpoch bounds how often all connections are replaced: while a server stays
 // read-only, each change shows that again.
-const minGenerationAge = time.Second
+const minEpoch = time.Second
 
-func (p *peers) current() (generation, doubt int) {
+func (p *poolState) current() (epoch, checkRound int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.generation, p.doubt
+	return p.epoch, p.checkRound
 }
 
-// replace makes the pool give up all connections up to this generation. The failure of
+// replaceAll makes the pool discard all connections up to this epoch. The failure of
 // one usually means that the server behind all of them has changed.
-func (p *peers) replace(generation int) {
+func (p *poolState) replaceAll(epoch int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if generation == p.generation && time.Since(p.replacedAt) >= minGenerationAge {
-		p.generation++
-		p.replacedAt = time.Now()
+	if epoch == p.epoch && time.Since(p.epochBegan) >= minEpoch {
+		p.epoch++
+		p.epochBegan = time.Now()
 	}
 }
 
-// check makes the pool check each connection before its next use, because the server
-// did not answer on one. It may be slow, stopped, or unreachable for good.
-func (p *peers) check() {
+// checkAll makes the pool check each connection before its next use, because the server
+// did not answer on one. The server may be slow, stopped, or unreachable for good.
+func (p *poolState) checkAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doubt++
+	p.checkRound++
 }
 
 // checkTimeout bounds a check. It is short, because a statement waits for it.
@@ -84,11 +85,11 @@ const checkTimeout = time.Second
 // a connection again.
 func (c *conn) ResetSession(ctx context.Context) error {
 	c.reused = true
-	generation, doubt := c.peers.current()
-	if c.useless || c.generation != generation {
+	epoch, checkRound := c.pool.current()
+	if c.unusable || c.epoch != epoch {
 		return driver.ErrBadConn
 	}
-	if err := c.driverConn.ResetSession(ctx); err != nil || c.doubt == doubt {
+	if err := c.driverConn.ResetSession(ctx); err != nil || c.checkRound == checkRound {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -96,7 +97,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if err := c.Ping(ctx); err != nil {
 		return driver.ErrBadConn
 	}
-	c.doubt = doubt
+	c.checkRound = checkRound
 	return nil
 }
 
@@ -106,15 +107,15 @@ func (c *conn) IsValid() bool {
 }
 
 func (c *conn) usable() bool {
-	broken, _ := c.link.broken()
-	generation, _ := c.peers.current()
-	return !c.useless && !broken && c.generation == generation && c.driverConn.IsValid()
+	broken, _ := c.netConn.broken()
+	epoch, _ := c.pool.current()
+	return !c.unusable && !broken && c.epoch == epoch && c.driverConn.IsValid()
 }
 
 // Close implements driver.Conn.
 func (c *conn) Close() error {
 	usable := c.usable()
-	c.link.startClosing()
+	c.netConn.startClosing()
 	if err := c.driverConn.Close(); usable {
 		return err
 	}
@@ -133,7 +134,7 @@ func (c *conn) start(ctx context.Context) (context.Context, call, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, call{}, err
 	}
-	early, release := c.link.limitTo(ctx)
+	early, release := c.netConn.limitTo(ctx)
 	return early, call{conn: c, ctx: ctx, release: release}, nil
 }
 
@@ -142,42 +143,43 @@ func (c call) end(err error) error {
 	c.release()
 	err = c.conn.judge(err)
 	if c.ctx.Err() != nil {
-		c.conn.useless = true // the request to cancel the statement may arrive during the next one
+		c.conn.unusable = true // the request to cancel the statement may arrive during the next one
 	}
 	return err
 }
 
-// judge gives the connection up if err shows that it is of no use, and returns the
-// error to report. It contains driver.ErrBadConn if another connection may do better:
-// database/sql then repeats the statement. The driver does the same when the server
-// closes a connection, so statements must have the same effect if they are repeated. A
-// connection that was opened for this statement shows the server as it is.
+// judge marks the connection as unusable if err shows that it is, and returns the error
+// to report. The error contains driver.ErrBadConn if the connection is older than the
+// statement: database/sql then repeats the statement on another one. A connection that was
+// opened for the statement fails as any other would. The driver also has statements
+// repeated when the server closes a connection, so each must have the same effect if it
+// is repeated.
 func (c *conn) judge(err error) error {
-	if err == nil || c.useless {
+	if err == nil || c.unusable {
 		return err
 	}
-	broken, silent := c.link.broken()
+	broken, silent := c.netConn.broken()
 	pqErr, answered := errors.AsType[*pq.Error](err)
 	switch {
 	case silent:
-		c.useless = true
-		c.peers.check()
+		c.unusable = true
+		c.pool.checkAll()
 		return err
 	case broken, answered && serverChanged(pqErr): // broken also when the server has ended the session
-		c.useless = true
+		c.unusable = true
 		if c.reused {
-			c.peers.replace(c.generation)
+			c.pool.replaceAll(c.epoch)
 		}
 	case answered && sessionLost(pqErr):
-		c.useless = true
+		c.unusable = true
 	}
-	if c.useless && c.reused {
+	if c.unusable && c.reused {
 		return badConnError{err}
 	}
 	return err
 }
 
-// badConnError is an error of a statement whose connection is of no use.
+// badConnError is an error of a statement whose connection is unusable.
 type badConnError struct{ error }
 
 func (e badConnError) Unwrap() error { return e.error }
@@ -293,7 +295,7 @@ func (s *stmt) Close() error {
 	if !s.conn.IsValid() {
 		return nil
 	}
-	s.conn.link.startClosing()
+	s.conn.netConn.startClosing()
 	return s.conn.judge(s.driverStmt.Close())
 }
 
@@ -306,17 +308,17 @@ type tx struct {
 
 // Commit implements driver.Tx.
 func (t *tx) Commit() error {
-	t.conn.link.start(t.conn.link.untilLimit(t.deadline))
+	t.conn.netConn.start(t.conn.netConn.untilLimit(t.deadline))
 	err := t.conn.judge(t.Tx.Commit())
-	t.conn.link.start(time.Time{})
+	t.conn.netConn.start(time.Time{})
 	return err
 }
 
 // Rollback implements driver.Tx. The server rolls back what a closed connection leaves.
 func (t *tx) Rollback() error {
-	t.conn.link.startClosing()
+	t.conn.netConn.startClosing()
 	err := t.conn.judge(t.Tx.Rollback())
-	t.conn.link.start(time.Time{})
+	t.conn.netConn.start(time.Time{})
 	return err
 }
 

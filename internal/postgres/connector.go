@@ -36,7 +36,7 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connector{hosts: hosts, setupTimeout: config.ConnectTimeout, settings: settings, setup: setup, timeout: timeout * 11 / 10, peers: &peers{}}, nil
+	return &connector{hosts: hosts, setupTimeout: config.ConnectTimeout, settings: settings, setup: setup, timeout: timeout * 11 / 10, pool: &poolState{}}, nil
 }
 
 // watchClient has the server notice within a minute that the process has gone: by
@@ -71,7 +71,7 @@ type connector struct {
 	settings     string // sets those of the connection string; may be empty
 	setup        string
 	timeout      time.Duration // for each read and write
-	peers        *peers
+	pool         *poolState
 }
 
 // Driver implements driver.Connector.
@@ -109,7 +109,7 @@ func (c *connector) open(ctx context.Context, host pq.Config) (*conn, error) {
 		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
 	connector.Dialer(dialer)
-	generation, doubt := c.peers.current()
+	epoch, checkRound := c.pool.current()
 	stop := context.AfterFunc(ctx, dialer.interrupt)
 	defer stop()
 	opened, err := connector.Connect(ctx)
@@ -121,7 +121,7 @@ func (c *connector) open(ctx context.Context, host pq.Config) (*conn, error) {
 		return nil, errors.Join(fmt.Errorf("connecting to the database: the driver's %T is incomplete", opened), opened.Close())
 	}
 	return &conn{
-		driverConn: all, link: dialer.established(), peers: c.peers,
-		generation: generation, doubt: doubt, retireAt: time.Now().Add(connLife()),
+		driverConn: all, netConn: dialer.established(), pool: c.pool,
+		epoch: epoch, checkRound: checkRound, retireAt: time.Now().Add(connLife()),
 	}, nil
 }

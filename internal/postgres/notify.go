@@ -22,8 +22,9 @@ const (
 	listenRetryMin = 100 * time.Millisecond
 	listenRetryMax = 10 * time.Second
 
-	// A connection on which nobody notifies is silent, also when the server has vanished.
-	// It is checked at this interval, and given up when the server does not answer.
+	// listenCheckInterval is how often a listening connection is checked: without
+	// notifications it is silent, even when the server has vanished. It is closed when the
+	// server does not answer within listenTimeout.
 	listenCheckInterval = 15 * time.Second
 	listenTimeout       = 5 * time.Second
 )

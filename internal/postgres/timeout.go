@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// maxCancelLead is how long before a statement's deadline the server is asked to
-	// cancel it, at most: its answer then still arrives in time, and what was not told to
-	// have succeeded was not carried out. It is also how long a canceled statement may
-	// wait for that answer.
+	// maxCancelLead bounds how long before a statement's deadline the server is asked to
+	// cancel it. The server's answer then still arrives in time, and says whether the
+	// statement was carried out. It is also how long a canceled statement may wait for
+	// that answer.
 	maxCancelLead = time.Second
 
-	// closeTimeout bounds what a connection does when it or a statement is closed.
+	// closeTimeout bounds how long closing a statement or a connection takes.
 	closeTimeout = time.Second
 
 	// userTimeout is how long data that was sent may remain unacknowledged.
@@ -29,11 +29,11 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 // dialer opens the network connection of one database connection. Later it opens those
 // on which the driver asks the server to cancel a statement.
 type dialer struct {
-	timeout time.Duration // see link
+	timeout time.Duration // see netConn
 
-	mu   sync.Mutex
-	link *link
-	open bool // whether the database connection is established
+	mu      sync.Mutex
+	netConn *netConn
+	open    bool // whether the database connection is established
 }
 
 // Dial implements pq.Dialer.
@@ -50,15 +50,15 @@ func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (ne
 
 // DialContext implements pq.DialerContext.
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	link := &link{timeout: d.timeout}
+	opened := &netConn{timeout: d.timeout}
 	d.mu.Lock()
 	if d.open {
-		link.limit = d.link.cancelBy()
+		opened.limit = d.netConn.cancelBy()
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, link.limit)
+		ctx, cancel = context.WithDeadline(ctx, opened.limit)
 		defer cancel()
 	} else {
-		d.link = link
+		d.netConn = opened
 	}
 	d.mu.Unlock()
 	netDialer := net.Dialer{KeepAliveConfig: keepAlive, Control: setUserTimeout}
@@ -66,34 +66,34 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	link.mu.Lock()
-	defer link.mu.Unlock()
-	link.Conn = conn
-	return link, nil
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	opened.Conn = conn
+	return opened, nil
 }
 
-// established returns the link of the database connection.
-func (d *dialer) established() *link {
+// established returns the network connection of the database connection, which is now open.
+func (d *dialer) established() *netConn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open = true
-	return d.link
+	return d.netConn
 }
 
-// interrupt ends connecting.
+// interrupt ends an attempt to connect.
 func (d *dialer) interrupt() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.link != nil && !d.open {
-		d.link.shorten(d.link.statement, time.Now())
+	if d.netConn != nil && !d.open {
+		d.netConn.shorten(d.netConn.statement, time.Now())
 	}
 }
 
-// link is a network connection to the database. It ends each read and write when the
+// netConn is a network connection to the database. It ends each read and write when the
 // current statement must end: the driver does not interrupt a read when its context
 // ends, so a server that hangs or has vanished would block callers beyond their
 // deadlines. After an error it is broken.
-type link struct {
+type netConn struct {
 	net.Conn
 	timeout time.Duration // for each read and write; 0 means no limit
 
@@ -105,12 +105,12 @@ type link struct {
 }
 
 // deadline returns when a read or write that starts now must end. mu must be held.
-func (l *link) deadline() time.Time {
+func (c *netConn) deadline() time.Time {
 	var deadline time.Time
-	if l.timeout > 0 {
-		deadline = time.Now().Add(l.timeout)
+	if c.timeout > 0 {
+		deadline = time.Now().Add(c.timeout)
 	}
-	for _, limit := range []time.Time{l.limit, l.driver} {
+	for _, limit := range []time.Time{c.limit, c.driver} {
 		if !limit.IsZero() && (deadline.IsZero() || limit.Before(deadline)) {
 			deadline = limit
 		}
@@ -119,93 +119,93 @@ func (l *link) deadline() time.Time {
 }
 
 // Read implements net.Conn.
-func (l *link) Read(b []byte) (int, error) {
-	if err := l.prepare(net.Conn.SetReadDeadline); err != nil {
+func (c *netConn) Read(b []byte) (int, error) {
+	if err := c.prepare(net.Conn.SetReadDeadline); err != nil {
 		return 0, err
 	}
-	n, err := l.Conn.Read(b)
-	l.fail(err)
+	n, err := c.Conn.Read(b)
+	c.fail(err)
 	return n, err
 }
 
 // Write implements net.Conn.
-func (l *link) Write(b []byte) (int, error) {
-	if err := l.prepare(net.Conn.SetWriteDeadline); err != nil {
+func (c *netConn) Write(b []byte) (int, error) {
+	if err := c.prepare(net.Conn.SetWriteDeadline); err != nil {
 		return 0, err
 	}
-	n, err := l.Conn.Write(b)
-	l.fail(err)
+	n, err := c.Conn.Write(b)
+	c.fail(err)
 	return n, err
 }
 
 // prepare sets the deadline of a read or write. It holds mu, so that shorten comes
 // before or after it.
-func (l *link) prepare(set func(net.Conn, time.Time) error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return set(l.Conn, l.deadline())
+func (c *netConn) prepare(set func(net.Conn, time.Time) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return set(c.Conn, c.deadline())
 }
 
-func (l *link) fail(err error) {
+func (c *netConn) fail(err error) {
 	if err == nil {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
 	}
 }
 
 // SetDeadline implements net.Conn. The driver calls it while it connects.
-func (l *link) SetDeadline(t time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.driver = t
+func (c *netConn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.driver = t
 	return nil
 }
 
 // broken reports whether a read or write has failed, and whether it did because the
 // server did not answer in time.
-func (l *link) broken() (broken, silent bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err != nil, errors.Is(l.err, os.ErrDeadlineExceeded)
+func (c *netConn) broken() (broken, silent bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil, errors.Is(c.err, os.ErrDeadlineExceeded)
 }
 
 // start begins a statement that ends at limit, and returns its number.
-func (l *link) start(limit time.Time) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.statement++
-	l.limit = limit
-	return l.statement
+func (c *netConn) start(limit time.Time) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.statement++
+	c.limit = limit
+	return c.statement
 }
 
-// startClosing begins what may take closeTimeout.
-func (l *link) startClosing() { l.start(time.Now().Add(closeTimeout)) }
+// startClosing begins a closing statement, which may take closeTimeout.
+func (c *netConn) startClosing() { c.start(time.Now().Add(closeTimeout)) }
 
 // shorten makes a statement end at limit unless it ends earlier. It does nothing if
 // another statement has started.
-func (l *link) shorten(statement int, limit time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.statement != statement || !l.limit.IsZero() && l.limit.Before(limit) {
+func (c *netConn) shorten(statement int, limit time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.statement != statement || !c.limit.IsZero() && c.limit.Before(limit) {
 		return
 	}
-	l.limit = limit
-	if l.Conn != nil {
-		_ = l.Conn.SetDeadline(limit) // it fails on a closed connection, whose reads fail too
+	c.limit = limit
+	if c.Conn != nil {
+		_ = c.Conn.SetDeadline(limit) // it fails on a closed connection, whose reads fail too
 	}
 }
 
 // cancelBy returns when a request to cancel the current statement must have ended.
-func (l *link) cancelBy() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (c *netConn) cancelBy() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	limit := time.Now().Add(maxCancelLead)
-	if !l.limit.IsZero() && l.limit.Before(limit) {
-		return l.limit
+	if !c.limit.IsZero() && c.limit.Before(limit) {
+		return c.limit
 	}
 	return limit
 }
@@ -214,9 +214,9 @@ func (l *link) cancelBy() time.Time {
 // until release is called. The driver must get the returned context: it ends a little
 // before ctx's deadline, so that the server can still answer that it has canceled the
 // statement.
-func (l *link) limitTo(ctx context.Context) (early context.Context, release func()) {
+func (c *netConn) limitTo(ctx context.Context) (early context.Context, release func()) {
 	if ctx.Done() == nil {
-		l.start(time.Time{})
+		c.start(time.Time{})
 		return ctx, func() {}
 	}
 	lead := maxCancelLead
@@ -226,22 +226,22 @@ func (l *link) limitTo(ctx context.Context) (early context.Context, release func
 		lead = min(lead, time.Until(deadline)/10)
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-lead))
 	}
-	statement := l.start(deadline)
-	stop := context.AfterFunc(ctx, func() { l.shorten(statement, time.Now().Add(lead)) })
+	statement := c.start(deadline)
+	stop := context.AfterFunc(ctx, func() { c.shorten(statement, time.Now().Add(lead)) })
 	return ctx, func() {
 		stop()
 		cancel()
-		l.start(time.Time{})
+		c.start(time.Time{})
 	}
 }
 
 // untilLimit returns the limit of a statement that has no context of its own, such as
 // COMMIT, in a transaction that ends at deadline.
-func (l *link) untilLimit(deadline time.Time) time.Time {
-	if l.timeout == 0 {
+func (c *netConn) untilLimit(deadline time.Time) time.Time {
+	if c.timeout == 0 {
 		return deadline
 	}
-	limit := time.Now().Add(l.timeout)
+	limit := time.Now().Add(c.timeout)
 	if !deadline.IsZero() && deadline.Before(limit) {
 		return deadline
 	}

@@ -93,7 +93,7 @@ func wrapError(err error, doing string) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// serverChanged reports whether a connection is of no use because the server behind it,
+// serverChanged reports whether a connection is unusable because the server behind it,
 // or its settings or schema, have changed since it was opened. The statement was not
 // executed. Messages are not compared, because they may be translated.
 func serverChanged(err *pq.Error) bool {
@@ -103,7 +103,7 @@ func serverChanged(err *pq.Error) bool {
 	}, err.SQLState())
 }
 
-// sessionLost reports whether a connection is of no use because its session is no longer
+// sessionLost reports whether a connection is unusable because its session is no longer
 // what it was. The statement was not executed. Errors that end the session, such as 57P01,
 // are not among them: they break the connection.
 func sessionLost(err *pq.Error) bool {

@@ -8,8 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Connection is a Redis client that holds commands back while Redis fails, gives up
-// connections that answer but are of no use, and logs each problem once.
+// Connection is a Redis client that holds commands back while Redis fails, discards
+// connections that answer but are unusable, and logs each problem once.
 type Connection struct {
 	*redis.Client
 	target target

@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Pauses after errors grow from minPause to maxPause. Whatever fails in a loop waits
-// that long: commands while Redis fails as a whole, dequeues, subscriptions.
+// Pauses after errors grow from minPause to maxPause. Each loop that fails pauses between
+// its tries: commands while Redis fails as a whole, dequeues, subscriptions.
 const (
 	minPause = 100 * time.Millisecond
 	maxPause = 2 * time.Second
@@ -24,26 +24,27 @@ const (
 // grow returns the pause after one of the given length.
 func grow(pause time.Duration) time.Duration { return min(max(2*pause, minPause), maxPause) }
 
-// epochInterval is the least time between two times that connections are given up.
-const epochInterval = time.Second
+// minEpoch bounds how often all connections are discarded.
+const minEpoch = time.Second
 
-// quietPeriod is how long a problem that concerns only some commands must not have shown
-// again before a success counts as a recovery, and repeatInterval how soon a problem that comes
-// and goes is logged again.
 const (
-	quietPeriod    = 5 * time.Second
+	// quietPeriod is how long a problem must not have occurred again before a success
+	// counts as a recovery.
+	quietPeriod = 5 * time.Second
+
+	// repeatInterval is how soon a problem that comes and goes is logged again.
 	repeatInterval = 5 * time.Minute
 )
 
 // health watches all commands of a client, as a go-redis hook. While every command
-// fails, it sends one per pause and holds back the others, whoever they come from: our
-// code, asynq's loops or go-redis' subscriptions.
+// fails, it sends one per pause and holds back the others, those of our code as well as
+// those of asynq's loops and go-redis' subscriptions.
 type health struct {
 	logger    *slog.Logger
 	recovered chan struct{} // receives after a problem has gone; has room for one
 
 	inFlight atomic.Int64 // commands that were not held back
-	epoch    atomic.Int64 // connections of an earlier epoch are given up
+	epoch    atomic.Int64 // connections of an earlier epoch are discarded
 	active   atomic.Int64 // problems that are present; changed with mu held
 
 	mu       sync.Mutex
@@ -64,7 +65,7 @@ type problemKey struct {
 // occurrence is a problem that was observed.
 type occurrence struct {
 	active  bool
-	silent  bool // not logged since it became active, but shortly before
+	silent  bool // not logged since it became active, because it was logged shortly before
 	command string
 	logged  time.Time
 	last    time.Time
@@ -174,8 +175,7 @@ func (h *health) admit() error {
 	return nil
 }
 
-// failHandshake takes notice only of what is wrong in REDIS_URL: go-redis goes on after
-// some errors, for example of a server that does not know HELLO.
+// failHandshake records only errors in REDIS_URL: go-redis goes on after some others, for example of a server that does not know HELLO.
 func (h *health) failHandshake(err error) {
 	if p := problemOf(err); p != nil && p.configuration && p.total && p != noServer {
 		h.fail("", err)
@@ -209,7 +209,7 @@ func (h *health) fail(command string, err error) {
 	if p.total {
 		h.cause = err
 	}
-	if (p.replaced || p == unreachable) && now.Sub(h.renewed) >= epochInterval {
+	if (p.replaced || p == unreachable) && now.Sub(h.renewed) >= minEpoch {
 		h.epoch.Add(1)
 		h.renewed = now
 	}
@@ -287,13 +287,13 @@ type pooledConn struct {
 	health *health
 }
 
-var errGivenUp = errors.New("the connection was given up")
+var errDiscarded = errors.New("the connection is discarded: the server behind it has changed")
 
 // SyscallConn implements syscall.Conn. Before each use of a pooled connection, go-redis
 // checks with it whether the server has closed it; an error makes it dial another one.
 func (c *pooledConn) SyscallConn() (syscall.RawConn, error) {
 	if c.epoch < c.health.epoch.Load() {
-		return nil, errGivenUp
+		return nil, errDiscarded
 	}
 	if inner, ok := c.Conn.(syscall.Conn); ok {
 		return inner.SyscallConn()

@@ -14,12 +14,12 @@ import (
 type problem struct {
 	text string // for operators: what is wrong and what to change
 
-	// configuration: it stays until somebody changes something.
+	// configuration says that the problem stays until somebody changes a setting.
 	configuration bool
-	// total: every command fails with it, so that commands are held back.
+	// total says that every command fails with it, so commands are held back.
 	total bool
-	// replaced: another server may answer a new connection, so that the present ones
-	// are given up.
+	// replaced says that another server may answer a new connection, so the present
+	// connections are discarded.
 	replaced bool
 }
 

@@ -65,8 +65,9 @@ func (w *waker) publish() {
 	_ = w.redis.Publish(ctx, w.channel, "").Err()
 }
 
-// How a subscription notices that its connection is dead: it sends a ping when it has
-// received nothing for pingInterval, and gives up if as long nothing follows.
+// pingInterval is how soon a subscription notices that its connection is dead: it sends a
+// ping when it has received nothing for so long, and ends when nothing follows in the
+// same time.
 const pingInterval = 10 * time.Second
 
 // receiveWakeUps calls wake at each wake-up, until stopped is closed. It also does so
