@@ -43,8 +43,8 @@ func (s *stack) greet(w io.Writer) {
 `, url, email, password, s.databaseVariable())
 }
 
-// databaseVariable sets DATABASE_URL for a command, unless the environment does. That
-// one has a password which is nobody's business here.
+// databaseVariable sets DATABASE_URL for a command, unless the environment does: its
+// password must not be printed.
 func (s *stack) databaseVariable() string {
 	if !s.postgres.Private() {
 		return ""

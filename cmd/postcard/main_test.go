@@ -102,7 +102,7 @@ func TestMissingDatabaseURLIsReported(t *testing.T) {
 	}
 }
 
-// TestDatabaseErrors have a plain word, and show no part of the password.
+// TestDatabaseErrors checks that errors say what to change, and show no part of the password.
 func TestDatabaseErrors(t *testing.T) {
 	store := newDatabase(t)
 	u, err := url.Parse(os.Getenv("DATABASE_URL"))
@@ -240,7 +240,7 @@ func TestVerifyPassesWhenRecordsAgree(t *testing.T) {
 	}
 }
 
-// TestVerifyChecksTheQueue gives the queue in Redis one fault after the other.
+// TestVerifyChecksTheQueue pauses a queue, overwrites a key, and stops Redis.
 func TestVerifyChecksTheQueue(t *testing.T) {
 	f := newFixture(t)
 	url := testkit.Redis(t)

@@ -216,9 +216,9 @@ func (s *senders) awaitEach(t *testing.T, description string, counts []int) {
 	})
 }
 
-// wantHonest checks each answer against what is stored: a 202 is stored, a 503 says if it
+// wantTrueAnswers checks each answer against what is stored: a 202 is stored, a 503 says if it
 // may be, and nothing else is stored.
-func (s *senders) wantHonest(t *testing.T, r *rig, c *apiClient) {
+func (s *senders) wantTrueAnswers(t *testing.T, r *rig, c *apiClient) {
 	t.Helper()
 	close(s.done)
 	s.group.Wait()
@@ -290,7 +290,7 @@ func TestPostgresHangs(t *testing.T) {
 	others()
 	freezer.resume()
 	senders.awaitEach(t, "every sender creates messages again", senders.created)
-	senders.wantHonest(t, r, c)
+	senders.wantTrueAnswers(t, r, c)
 }
 
 // startOtherRequests sends requests of other kinds. The returned function waits for their
@@ -345,7 +345,7 @@ func TestLockedMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	senders.awaitEach(t, "every sender creates messages again", senders.created)
-	senders.wantHonest(t, r, c)
+	senders.wantTrueAnswers(t, r, c)
 }
 
 // begin begins an operator's transaction with a statement whose locks it keeps.

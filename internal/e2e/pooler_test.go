@@ -58,8 +58,8 @@ func (u *user) awaitFinal(path string) {
 	u.t.Errorf("%s is not delivered after 10 changes", path)
 }
 
-// TestPgBouncerInTransactionMode has no session for a client: both processes refuse
-// it, also for listening alone.
+// TestPgBouncerInTransactionMode checks that both processes refuse a pooler in transaction
+// mode, also if only DATABASE_LISTEN_URL leads to it.
 func TestPgBouncerInTransactionMode(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
@@ -85,7 +85,7 @@ func (p *process) wantLog(text string) {
 	}
 }
 
-// TestListenURL has direct connections for listening beside a pooler.
+// TestListenURL uses a pooler, and direct connections for LISTEN.
 func TestListenURL(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
@@ -99,7 +99,8 @@ func TestListenURL(t *testing.T) {
 	r.wantAllDelivered([]mms.Message{r.createTo("+14165551000")})
 }
 
-// TestMoreConnectionsThanTheServerAllows is recognised at the start.
+// TestMoreConnectionsThanTheServerAllows checks that a process stops at the start when the
+// server does not allow its connections.
 func TestMoreConnectionsThanTheServerAllows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{}) // its Postgres has 200, of which 3 are reserved

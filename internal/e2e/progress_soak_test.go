@@ -13,10 +13,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// TestHonestLongBacklogIsNotRequeued has tasks wait that are none the worse for it.
-func TestHonestLongBacklogIsNotRequeued(t *testing.T) {
+// TestHealthyLongBacklogIsNotRequeued has many tasks wait in a queue that works.
+func TestHealthyLongBacklogIsNotRequeued(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, ownPostgres(t).URL, ownRedis(t).URL)
-	honestBacklog(t, r, 200_000)
+	healthyBacklog(t, r, 200_000)
 	w := r.worker("", "WORKER_CONCURRENCY=1", "LOG_LEVEL=warn")
 	wantNoneRequeued(t, r, w, 5_000)
 }
@@ -44,7 +44,7 @@ func TestFullRedisThatEvicts(t *testing.T) {
 	}
 	empty := used()
 	const messages = 4000
-	honestBacklog(t, r, messages)
+	healthyBacklog(t, r, messages)
 	full := used()
 	set("maxmemory-policy", "allkeys-lru")
 	set("maxmemory", fmt.Sprint(full-(full-empty)/3))

@@ -73,9 +73,9 @@ func TestEvictedRetries(t *testing.T) {
 	r.wantAllDelivered(messages)
 }
 
-// honestBacklog creates n messages an hour ago, all of which wait in the queue for a
+// healthyBacklog creates n messages an hour ago, all of which wait in the queue for a
 // worker, and are due for a check of their tasks.
-func honestBacklog(t *testing.T, r *rig, n int) {
+func healthyBacklog(t *testing.T, r *rig, n int) {
 	t.Helper()
 	if err := r.queue.SetMarker(t.Context()); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ SELECT id FROM m`, r.owner, sender, first, last)
 	}
 }
 
-// wantNoneRequeued waits until the tasks of some messages of an honest backlog have been
+// wantNoneRequeued waits until the tasks of some messages of a healthy backlog have been
 // checked, and expects that none has got another task, and that an audit and the health
 // check find no message without progress.
 func wantNoneRequeued(t *testing.T, r *rig, w *process, checked int) {
@@ -146,10 +146,10 @@ func wantNoneRequeued(t *testing.T, r *rig, w *process, checked int) {
 	}
 }
 
-func TestHonestBacklogIsNotRequeued(t *testing.T) {
+func TestHealthyBacklogIsNotRequeued(t *testing.T) {
 	t.Parallel()
 	r := newRigOn(t, plivosim.Config{}, testkit.Database(t), ownRedis(t).URL)
-	honestBacklog(t, r, 5000)
+	healthyBacklog(t, r, 5000)
 	w := r.worker("", "WORKER_CONCURRENCY=1")
 	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) > 5 })
 	wantNoneRequeued(t, r, w, 1000)

@@ -79,10 +79,10 @@ func fillPool(t *testing.T, store *postgres.Store, n int) {
 	}
 }
 
-// TestReadOnlyConnectionsAreGivenUp makes the database read-only, as a failover or a full
-// disk does, and writable again. Not one statement may fail because of the connections that
-// were opened meanwhile.
-func TestReadOnlyConnectionsAreGivenUp(t *testing.T) {
+// TestReadOnlyConnectionsAreDiscarded makes the database read-only, as a failover or a full
+// disk does, and writable again. No statement may fail because of connections that were opened
+// meanwhile.
+func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	store, owner := openStore(t, database)
@@ -111,9 +111,9 @@ func TestReadOnlyConnectionsAreGivenUp(t *testing.T) {
 	}
 }
 
-// TestEndedConnectionsAreGivenUp ends all connections of a full pool. Statements are
+// TestEndedConnectionsAreDiscarded ends all connections of a full pool. Statements are
 // repeated on a new one.
-func TestEndedConnectionsAreGivenUp(t *testing.T) {
+func TestEndedConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	store, owner := openStore(t, database)
@@ -309,9 +309,9 @@ func TestConflictIsNotCalledUnreachable(t *testing.T) {
 	}
 }
 
-// TestServerWatchesForOurEnd reads the settings with which the server notices that a
+// TestServerNoticesVanishedClients reads the settings with which the server notices that a
 // process has gone.
-func TestServerWatchesForOurEnd(t *testing.T) {
+func TestServerNoticesVanishedClients(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	for _, timeout := range []time.Duration{postgres.StatementTimeout, 0} {

@@ -39,11 +39,12 @@ func newConnector(url string, timeout time.Duration) (driver.Connector, error) {
 	return &connector{hosts: hosts, setupTimeout: config.ConnectTimeout, settings: settings, setup: setup, timeout: timeout * 11 / 10, pool: &poolState{}}, nil
 }
 
-// watchClient has the server notice within a minute that the process has gone: by
-// default it would keep the session, its locks and its place among max_connections for
-// two hours. A statement that runs for longer than two seconds looks for its client. A
-// query of pg_settings, not SET, because the settings have no effect, or are missing, on
-// some servers. The settings are not sent when connecting, because poolers refuse that.
+// watchClient makes the server notice within a minute that the process has gone: by
+// default it would keep the session with its locks, and count it towards max_connections,
+// for two hours. During a statement the server checks every two seconds whether its client
+// is still there. The statement is a query of pg_settings, not SET, because some servers
+// lack some of the settings. They are not sent when connecting, because poolers refuse
+// that.
 const watchClient = `
 SELECT set_config(s.name, w.value, false)
 FROM pg_settings s
@@ -51,10 +52,10 @@ JOIN (VALUES ('tcp_keepalives_idle', '20'), ('tcp_keepalives_interval', '10'), (
              ('tcp_user_timeout', '40000'), ('client_connection_check_interval', '2000')) AS w (name, value) ON w.name = s.name`
 
 // A connection is replaced after minConnLife to maxConnLife, even if it works: when an
-// address has moved to another server, or a balancer has got another one, connections to
-// the old server end without an error, and the server frees the memory that a session has
-// gathered. Lives differ so that connections opened together do not end together. They are
-// much longer than a connection takes to prepare its statements again.
+// address or a load balancer has moved to another server, connections to the old one end
+// without an error. The server also frees the memory that a session has gathered. Lives
+// differ so that connections opened together do not end together, and are much longer than
+// it takes to prepare the statements again.
 const (
 	minConnLife = 10 * time.Minute
 	maxConnLife = 15 * time.Minute

@@ -139,7 +139,7 @@ func TestSettingsOfTheConnectionString(t *testing.T) {
 	}
 }
 
-// TestConnectErrors have a plain word.
+// TestConnectErrors checks that errors say what to change.
 func TestConnectErrors(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)

@@ -2,8 +2,8 @@ package postgres
 
 // The order of locks.
 //
-// Every statement and transaction that waits for locks takes them in this order. Then none
-// can wait for another that waits for it. TestTransitionsDoNotDeadlock runs each pair at the
+// Every statement and transaction that waits for locks takes them in this order, so that no
+// two can wait for each other. TestTransitionsDoNotDeadlock runs each pair at the
 // same time.
 //
 //  1. leases, api_processes, throttles, sessions: one row, by a statement of its own
@@ -14,8 +14,8 @@ package postgres
 //  5. pairs of numbers: the advisory lock on the pair, which nothing waits for, then the
 //     entry in messages_one_in_flight_per_pair (claims only)
 //  6. rate_limits, in the order of their names
-//  7. attempts, silence_retries, message_media, message_search, message_events: by whoever
-//     holds their message's lock
+//  7. attempts, silence_retries, message_media, message_search, message_events: only by a
+//     statement that holds their message's lock
 //  8. pauses, in the order of their causes
 //  9. suppressions, in the order of sender and recipient
 //  10. daily_counts, in the order of their holders
@@ -29,8 +29,8 @@ package postgres
 //     UPDATE. An UPDATE or DELETE alone locks rows in the order of its plan, which may be
 //     another for each process.
 //   - FOR UPDATE SKIP LOCKED waits for nothing, so its order does not matter, and it may come
-//     before an earlier number, as rate_limits before messages in release. Jobs use it: what
-//     is locked is left to the next run.
+//     before an earlier number, as rate_limits before messages in release. Jobs use it: they
+//     leave locked rows to the next run.
 //   - A statement for one message locks the message before it changes anything else. CTEs
 //     that change data run when they are referenced, and otherwise at the end, so each refers
 //     to the one that locked the message.

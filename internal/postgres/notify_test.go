@@ -147,9 +147,9 @@ func TestListenAgain(t *testing.T) {
 	testkit.Eventually(t, "a notification arrives again", func() bool { return notify(t, database, notifications) })
 }
 
-// TestServerWatchesListeners reads the settings with which the server notices that a
+// TestServerNoticesVanishedListeners reads the settings with which the server notices that a
 // listening process has gone.
-func TestServerWatchesListeners(t *testing.T) {
+func TestServerNoticesVanishedListeners(t *testing.T) {
 	t.Parallel()
 	conn, err := postgres.OpenListener(testkit.Database(t))
 	if err != nil {

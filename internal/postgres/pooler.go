@@ -8,17 +8,16 @@ import (
 	"fmt"
 )
 
-// ErrSharedSessions says that a connection pooler gives the sessions of this process
-// to others between transactions. Prepared statements, the settings of sessions, LISTEN
-// and the lock for migrations need sessions of their own.
+// ErrSharedSessions says that a connection pooler lets other clients use the sessions of
+// this process between its transactions. Prepared statements, the settings of sessions,
+// LISTEN and the lock for migrations need sessions that belong to one process.
 var ErrSharedSessions = errors.New("the connection pooler in front of Postgres shares sessions between clients (transaction mode), " +
 	"and Postcard needs sessions of its own: use the pooler's session mode (pool_mode=session in PgBouncer, port 5432 at Supabase) " +
 	"or a direct connection (a host without -pooler at Neon)")
 
-// sessionChecks is how many pairs of connections CheckSessions opens. A pooler gives out
-// the session that it got back last, so one pair is enough if it is one process and
-// nobody else uses it at that moment. Poolers of providers are several behind one
-// address.
+// sessionChecks is how many pairs of connections CheckSessions opens. A pooler reuses the
+// session that was returned last, so one pair is enough if the pooler is one process and
+// has no other client at that moment. Providers run several poolers behind one address.
 const sessionChecks = 8
 
 // CheckSessions returns ErrSharedSessions if two connections of the store can get the

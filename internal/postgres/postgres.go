@@ -88,16 +88,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	return wrapError(s.db.PingContext(ctx), "pinging the database")
 }
 
-// provesWrite changes one row, of its own. Only a write shows that the database is not
-// read-only, not a standby, has room on its disk, and commits.
-const provesWrite = `
+// writeCheck changes a row that nothing else uses. Only a write shows that the database is
+// not read-only, not a standby, has room on its disk, and commits.
+const writeCheck = `
 INSERT INTO leases (name, holder, expires_at) VALUES ('write check', gen_random_uuid(), now())
 ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at`
 
 // CheckWritable returns nil when this pool can commit a write. A check writes about
 // 200 bytes of WAL.
 func (s *Store) CheckWritable(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, provesWrite)
+	_, err := s.db.ExecContext(ctx, writeCheck)
 	return wrapError(err, "checking that the database is writable")
 }
 

@@ -20,8 +20,8 @@ var neededSchema string
 // still starts.
 var notNeeded []string
 
-// SchemaError says that the database lacks objects that this version needs, or has them in
-// another form.
+// SchemaError says that the database lacks objects that this version needs, or has others
+// of their names.
 type SchemaError struct {
 	Differences []string // one sentence per object
 }

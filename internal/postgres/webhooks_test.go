@@ -361,9 +361,9 @@ func TestWebhooksTakeTurns(t *testing.T) {
 	}
 }
 
-// TestResultsDuringTheSwitch checks that a webhook that was disabled gets no further call,
+// TestResultsOfADisabledWebhook checks that a webhook that was disabled gets no further call,
 // and that the results of calls in progress are recorded without enabling it.
-func TestResultsDuringTheSwitch(t *testing.T) {
+func TestResultsOfADisabledWebhook(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)
@@ -395,9 +395,9 @@ func TestResultsDuringTheSwitch(t *testing.T) {
 	}
 }
 
-// TestClaimWaitsForTheSwitch checks that a claim that begins while a webhook is being
+// TestClaimWaitsForDisabling checks that a claim that begins while a webhook is being
 // disabled obeys it.
-func TestClaimWaitsForTheSwitch(t *testing.T) {
+func TestClaimWaitsForDisabling(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)

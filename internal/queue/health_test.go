@@ -231,7 +231,7 @@ func readCommand(in *bufio.Reader) ([]string, error) {
 	return words, nil
 }
 
-func TestUselessConnectionsAreGivenUp(t *testing.T) {
+func TestUnusableConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{
 		"LOADING Redis is loading the dataset in memory",

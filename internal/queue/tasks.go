@@ -51,8 +51,8 @@ end
 return found`)
 
 // removeTask removes what is left of a task that is in no list of pending tasks, unless
-// a worker may be running it. A hash without its data is in the list of running tasks
-// when a worker has dequeued it. KEYS[1] is the hash, ARGV[1] the task's id.
+// a worker may be running it. If the hash has lost its data, the id may still be in the
+// list of active tasks. KEYS[1] is the hash, ARGV[1] the task's id.
 var removeTask = redis.NewScript(`
 local task = redis.pcall("HMGET", KEYS[1], "state", "msg")
 if not task.err and task[1] == "active" and task[2] then
@@ -81,13 +81,13 @@ const (
 	maxCurrentLease = 40 * time.Second
 )
 
-// TaskStates returns the state of each task. A task that waits for its turn is only
-// reported as lost when the list of its queue, read as a whole, does not contain it; so
-// the cost grows with that list.
+// TaskStates returns the state of each task. A pending task is reported as lost only when
+// the list of its queue, read as a whole, does not contain it; so the cost grows with that
+// list.
 //
-// A task whose delay ends long after its message is due was delayed by a clock that is
-// wrong, of a worker that may have gone. Asynq compares delays and leases with the clock of
-// each worker, and so does TaskStates.
+// A task whose delay ends long after its message is due was delayed by a worker whose clock
+// was wrong. Asynq compares delays and leases with the clock of each worker, and so does
+// TaskStates.
 func (c *Client) TaskStates(ctx context.Context, checks []mms.TaskCheck) ([]mms.TaskState, error) {
 	states := make([]mms.TaskState, len(checks))
 	for _, q := range queues {

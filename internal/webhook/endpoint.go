@@ -42,7 +42,7 @@ const DisableAfter = 3 * 24 * time.Hour
 const MaxSlots = 8
 
 // Patience is how long a call may take before its endpoint counts as slow. Slow
-// endpoints share slots of their own, so that the others never wait for them longer.
+// endpoints share slots of their own, so others wait no longer than this for them.
 const Patience = time.Second
 
 // Why an endpoint is disabled.

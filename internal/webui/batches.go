@@ -133,7 +133,7 @@ func (b *newBatchPage) unavailable(err error) {
 	case errors.As(err, &unknown):
 		b.MaybeCreated = unknown.ID.String()
 	case errors.Is(err, mms.ErrNotStored):
-		b.Errors = []string{"Postcard cannot reach its database at the moment. Submit the form again in a minute."}
+		b.Errors = []string{"Postcard cannot use its database at the moment. Submit the form again in a minute."}
 	}
 }
 

@@ -136,7 +136,7 @@ func (p *Pages) composeFailed(w http.ResponseWriter, r *http.Request, body compo
 	case errors.As(err, &unknown):
 		body.MaybeCreated = unknown.ID.String()
 	case errors.Is(err, mms.ErrNotStored):
-		body.Error = "The message was not created: Postcard cannot reach its database at the moment. Press Send message again in a minute."
+		body.Error = "The message was not created: Postcard cannot use its database at the moment. Press Send message again in a minute."
 	}
 	p.renderCompose(w, r, status, body)
 }

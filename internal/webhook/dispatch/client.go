@@ -20,8 +20,8 @@ const (
 	// callTimeout bounds one call, from the lookup of its host to the end of the response.
 	callTimeout = 15 * time.Second
 
-	// bodyTimeout bounds how long a response's body is read. A body that drips must not
-	// occupy a slot: the status has told the result.
+	// bodyTimeout bounds how long a response's body is read. A slow body must not
+	// occupy a slot: the status has decided the result.
 	bodyTimeout = webhook.Patience / 4
 
 	// maxResponseBody bounds how much of a response is read, in bytes. A short

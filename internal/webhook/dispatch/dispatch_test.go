@@ -182,9 +182,9 @@ func TestPrivateAddressesAreNotDialed(t *testing.T) {
 	}
 }
 
-// TestStalledCallGivesItsSlotUp checks that a call occupies a slot of Process only for
+// TestStalledCallFreesItsSlot checks that a call occupies a slot of Process only for
 // webhook.Patience, and that its result is recorded all the same.
-func TestStalledCallGivesItsSlotUp(t *testing.T) {
+func TestStalledCallFreesItsSlot(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
