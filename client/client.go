@@ -9,7 +9,7 @@
 // Requests that may have failed temporarily are retried. All attempts of a request
 // that creates something carry the same idempotency key, so that a retry creates
 // nothing twice, and finds out what became of an attempt whose outcome is unknown.
-// When an error remains, Error.Outcome says whether it still is.
+// If the outcome is unknown after the last attempt, Error.Outcome says so.
 //
 // The package uses only the standard library and must not import other packages of
 // this module.
@@ -47,7 +47,7 @@ type Client struct {
 	// Default: 5.
 	MaxAttempts int
 
-	// RetryFor is the time after the first attempt in which others are started.
+	// RetryFor is how long after the first attempt another one may start.
 	// Default: 2 minutes.
 	RetryFor time.Duration
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
-// A browser that has logged in to an account keeps a cookie that says so, also after
-// its session has ended. Its attempts to log in are counted separately, so that people
-// who guess an account's password cannot keep its owner out.
+// knownBrowserLifetime is how long a browser that has logged in to an account keeps a
+// cookie that says so, even after its session has ended. Its attempts to log in are counted
+// separately, so that people who guess an account's password cannot lock its owner out.
 //
 // The cookie's value is "id.signature". The signature's key is the hash of the
-// account's password, so a changed password makes the cookie worthless.
+// account's password, so a change of the password invalidates the cookie.
 const knownBrowserLifetime = 365 * 24 * time.Hour
 
 // exchange is what Login needs of a request and its response.

@@ -34,7 +34,7 @@ type limit struct {
 // The limits per address allow for an office behind one address. A guesser is stopped by
 // the limit for one account from one address; the limit per account stops those who guess
 // from many addresses. Neither applies to a browser that has logged in to the account
-// before, which is counted alone: guessers cannot keep the owner out.
+// before, which is counted alone: guessers cannot lock the owner out.
 var (
 	loginPerAddress           = limit{name: "login-address", max: 60, window: 15 * time.Minute}
 	loginPerAccountAndAddress = limit{name: "login-account-address", max: 10, window: 15 * time.Minute}

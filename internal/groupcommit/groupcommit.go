@@ -72,8 +72,8 @@ func New[T any](options Options) *Committer[T] {
 // Item.Value and Item.OK. Every call of a Committer must pass the same commit
 // function. A batch never has two items with the same key, unless the key is empty.
 //
-// When ctx ends first, Do returns false. A call that is not in a batch yet is
-// dropped; running reports that it is in one, whose commit goes on.
+// When ctx ends first, Do returns ok false. A call that is not in a batch yet is dropped;
+// running reports that the call is in a batch, whose commit goes on.
 func (c *Committer[T]) Do(ctx context.Context, value T, key string, commit CommitFunc[T]) (result T, ok, running bool) {
 	item := &Item[T]{Value: value, key: key, done: make(chan struct{})}
 	c.mu.Lock()

@@ -172,7 +172,8 @@ func outcomeProblem(unknown mms.OutcomeUnknownError) *Problem {
 const outcomeUnknown = "unknown"
 
 // markUnknown marks the problem of an unavailable database if the request may have been
-// carried out: a request that does not only read, unless the error says more.
+// carried out: every request that changes something, unless the error says that nothing was
+// stored.
 func markUnknown(p *Problem, method string, err error) *Problem {
 	reads := method == http.MethodGet
 	if p.Status != http.StatusServiceUnavailable || p.Outcome != "" || reads || errors.Is(err, mms.ErrNotStored) {

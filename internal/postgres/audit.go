@@ -72,8 +72,8 @@ var checks = []check{
 		) a JOIN rate_limits r ON r.name = a.sender WHERE a.gap < (r.interval_seconds * 0.94) * interval '1 second'`, false},
 }
 
-// countWithoutProgress counts queued messages that a claim would take, and that nobody has
-// tried to send, although later ones of their priority were sent meanwhile, or none at all.
+// countWithoutProgress counts queued messages that a claim would take and that no worker has
+// tried to send, while workers sent later messages of their priority, or none at all.
 const countWithoutProgress = `
 WITH recent AS MATERIALIZED (
     SELECT o.priority, max(o.created_at) AS created_at
@@ -85,7 +85,7 @@ AND NOT EXISTS (SELECT FROM recent r WHERE r.priority = m.priority AND r.created
 AND ` + wouldBeClaimed
 
 // someWithoutProgress is true if countWithoutProgress would count some of the messages that
-// expire next. It reads few rows, because health checks run it all the time.
+// expire next. It reads few rows, because health checks run it often.
 const someWithoutProgress = `
 WITH ` + inFlight + `, m AS MATERIALIZED (
     SELECT * FROM messages WHERE status = 'queued' ORDER BY expires_at LIMIT 200
@@ -97,8 +97,8 @@ SELECT EXISTS (
     AND ` + wouldBeClaimed + `
 )`
 
-// WithoutProgress reports whether messages wait in the queue that could be sent, and that
-// nobody has tried to send for long. It looks only at those that expire next.
+// WithoutProgress reports whether the queue has messages that could be sent and that no
+// worker has tried to send for long. It looks only at those that expire next.
 func (s *Store) WithoutProgress(ctx context.Context) (bool, error) {
 	var found bool
 	err := s.db.GetContext(ctx, &found, someWithoutProgress)

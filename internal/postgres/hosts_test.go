@@ -148,7 +148,7 @@ func TestConnectErrors(t *testing.T) {
 		"no TLS":            {server + "?sslmode=require", "set sslmode=disable"},
 		"unknown parameter": {database + "&sslmod=x", "setting the parameters of the connection string"},
 		"pooler, options":   {testkit.PgBouncer(t, database) + "&options=-c%20work_mem%3D7MB", "the connection pooler refuses a parameter"},
-		"pooler, no room":   {testkit.PgBouncer(t, database, "max_client_conn = 0"), "the connection pooler has no free connection"},
+		"pooler is full":    {testkit.PgBouncer(t, database, "max_client_conn = 0"), "the connection pooler has no free connection"},
 	} {
 		err := openOne(t, tt.url).Ping(t.Context())
 		if !errors.Is(err, mms.ErrUnavailable) || !strings.Contains(err.Error(), tt.want) {

@@ -247,14 +247,14 @@ const maxCountedTasks = `100`
 // with the columns id, slow and free: how many more tasks a webhook may have. An event
 // whose task is lost is released again after half a minute.
 const releaseInto = `, picked AS (
-    SELECT due.id FROM room, LATERAL (
-        SELECT e.id FROM webhook_events e WHERE e.webhook_id = room.id AND e.state = 'pending' AND e.due_at <= now() AND e.task_check_at <= now()
-        ORDER BY e.due_at LIMIT greatest(room.free, 0) FOR UPDATE SKIP LOCKED
+    SELECT due.id FROM room f, LATERAL (
+        SELECT e.id FROM webhook_events e WHERE e.webhook_id = f.id AND e.state = 'pending' AND e.due_at <= now() AND e.task_check_at <= now()
+        ORDER BY e.due_at LIMIT greatest(f.free, 0) FOR UPDATE SKIP LOCKED
     ) due LIMIT $1
 )
 UPDATE webhook_events SET generation = generation + 1, task_check_at = now() + interval '30 seconds'
 WHERE id = ANY (ARRAY(SELECT id FROM picked))
-RETURNING id, generation, webhook_id, (SELECT slow FROM room WHERE room.id = webhook_id) AS slow`
+RETURNING id, generation, webhook_id, (SELECT slow FROM room f WHERE f.id = webhook_id) AS slow`
 
 // pendingWebhooks starts a statement with the CTE pending: the webhooks with pending
 // events. It reads one entry of the index for each, however many events they have.
@@ -352,9 +352,9 @@ func (s *Store) FailEventsOfDisabledWebhooks(ctx context.Context, limit int) (in
 }
 
 // claimEvent begins a delivery attempt of a released event. The event is not due for $2
-// seconds, so nobody else attempts it meanwhile. The lock makes it wait for a statement
-// that disables the webhook, or finds it slow, and then obey it. $3 is whether a slow
-// webhook will do.
+// seconds, so no other attempt begins meanwhile. The lock makes the claim wait for a
+// statement that disables the webhook, or marks it as slow, and then see the change. $3 is
+// whether the webhook may be slow.
 const claimEvent = `
 WITH w AS (
     SELECT id, url, secret, old_secret, old_secret_until, slots, slow, failing_since FROM webhooks

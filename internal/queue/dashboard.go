@@ -6,8 +6,8 @@ import "github.com/hibiken/asynqmon"
 // authentication of its own; mount it behind one.
 type Dashboard struct{ *asynqmon.HTTPHandler }
 
-// NewDashboard returns a dashboard to be mounted at path, which makes connections like
-// c of its own. Unless writable, it rejects every change.
+// NewDashboard returns a dashboard to be mounted at path. It opens its own connections,
+// to the same Redis as c. Unless writable, it rejects every change.
 func NewDashboard(c *Connection, path string, writable bool) *Dashboard {
 	return &Dashboard{asynqmon.New(asynqmon.Options{RootPath: path, RedisConnOpt: c, ReadOnly: !writable})}
 }

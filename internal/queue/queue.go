@@ -67,7 +67,7 @@ func NewClient(c redis.UniversalClient) *Client {
 // checkKey is the key that CheckWritable writes.
 const checkKey = "postcard:writable"
 
-// checkScript writes as asynq does, in a script, so that it needs the same rights.
+// checkScript writes in a script, as asynq does, so that it needs the same rights.
 var checkScript = redis.NewScript(`return redis.call("SET", KEYS[1], "1", "EX", 60)`)
 
 // CheckWritable returns an error unless Redis accepts a write.

@@ -37,8 +37,8 @@ type Store interface {
 
 // Deliverer delivers events. Its methods may be called concurrently.
 //
-// How many calls an endpoint gets at a time is decided by the store, which releases no
-// more of its events. A call occupies a slot of Process for at most webhook.Patience. One
+// The store limits how many calls an endpoint gets at a time: it releases only as many of
+// its events. A call occupies a slot of Process for at most webhook.Patience: one
 // that takes longer goes on without a slot, and the endpoint's next events are delivered
 // by ProcessSlow. So endpoints that stop answering, however many, do not delay the
 // others' events.
