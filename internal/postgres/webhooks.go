@@ -243,18 +243,18 @@ const released = `task_check_at > now() AND task_check_at <= now() + interval '1
 // the webhook by the other index.
 const maxCountedTasks = `100`
 
-// releaseInto gives a task to the oldest due events of the webhooks in a CTE named room,
+// releaseInto gives a task to the oldest due events of the webhooks in the CTE free_slots,
 // with the columns id, slow and free: how many more tasks a webhook may have. An event
 // whose task is lost is released again after half a minute.
 const releaseInto = `, picked AS (
-    SELECT due.id FROM room f, LATERAL (
+    SELECT due.id FROM free_slots f, LATERAL (
         SELECT e.id FROM webhook_events e WHERE e.webhook_id = f.id AND e.state = 'pending' AND e.due_at <= now() AND e.task_check_at <= now()
         ORDER BY e.due_at LIMIT greatest(f.free, 0) FOR UPDATE SKIP LOCKED
     ) due LIMIT $1
 )
 UPDATE webhook_events SET generation = generation + 1, task_check_at = now() + interval '30 seconds'
 WHERE id = ANY (ARRAY(SELECT id FROM picked))
-RETURNING id, generation, webhook_id, (SELECT slow FROM room f WHERE f.id = webhook_id) AS slow`
+RETURNING id, generation, webhook_id, (SELECT slow FROM free_slots f WHERE f.id = webhook_id) AS slow`
 
 // pendingWebhooks starts a statement with the CTE pending: the webhooks with pending
 // events. It reads one entry of the index for each, however many events they have.
@@ -267,7 +267,7 @@ WITH RECURSIVE pending AS (
 )`
 
 // releaseEvents releases events of each webhook until it has as many tasks as slots.
-const releaseEvents = pendingWebhooks + `, room AS (
+const releaseEvents = pendingWebhooks + `, free_slots AS (
     SELECT w.id, w.slow, w.slots - (SELECT count(*) FROM (
         SELECT FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND ` + released + `
         ORDER BY e.task_check_at LIMIT ` + maxCountedTasks + `) tasks) AS free
@@ -354,7 +354,8 @@ func (s *Store) FailEventsOfDisabledWebhooks(ctx context.Context, limit int) (in
 // claimEvent begins a delivery attempt of a released event. The event is not due for $2
 // seconds, so no other attempt begins meanwhile. The lock makes the claim wait for a
 // statement that disables the webhook, or marks it as slow, and then see the change. $3 is
-// whether the webhook may be slow.
+// whether the webhook may be slow. The event is found by its id alone: with its webhook, the planner
+// might read webhook_events_released instead.
 const claimEvent = `
 WITH w AS (
     SELECT id, url, secret, old_secret, old_secret_until, slots, slow, failing_since FROM webhooks
@@ -363,7 +364,7 @@ WITH w AS (
 ), e AS (
     UPDATE webhook_events SET attempts = attempts + 1, attempted_at = now(), due_at = now() + $2 * interval '1 second',
         task_check_at = now() + $2 * interval '1 second'
-    FROM w WHERE webhook_events.id = $1 AND webhook_id = w.id AND state = 'pending' AND due_at <= now() AND task_check_at > now()
+    FROM w WHERE webhook_events.id = $1 AND state = 'pending' AND due_at <= now() AND task_check_at > now()
     RETURNING webhook_events.*
 )
 SELECT ` + eventColumns + `, e.reason AS event_reason, e.plivo_code AS event_code, now() AS now,
@@ -442,46 +443,48 @@ const recordResult = `, e AS (
     FROM w WHERE webhook_events.id = $2 AND webhook_id = w.id AND attempts = $3 AND state <> 'delivered' RETURNING webhook_id
 )`
 
-// roomAfterResult is the part of recordDelivery that releases the next events of the
-// webhook in the CTE recorded.
-const roomAfterResult = `, room AS (
+// freeSlotsAfterResult is the part of recordDelivery that counts how many of the next events of
+// the webhook in the CTE recorded are released.
+const freeSlotsAfterResult = `, free_slots AS (
     SELECT r.id, r.slow, least($1, r.slots - (SELECT count(*) FROM (
         SELECT FROM webhook_events e WHERE e.webhook_id = r.id AND e.state = 'pending' AND e.id <> $2 AND ` + released + `
         ORDER BY e.task_check_at LIMIT ` + maxCountedTasks + `) tasks)) AS free
     FROM recorded r WHERE r.disabled_at IS NULL AND r.next_call_at <= now()
-)` + releaseInto
+)`
 
 // recordDelivery records the result of a delivery attempt and releases the next events
 // of the webhook. A success earns a slot, a failure costs half of them, a slow failure
 // all but one. Slow failures pause the webhook for up to a minute; calls that end during
-// a pause do not lengthen it. Parameters: see recordResult, and $8 webhook, $9 whether the
-// endpoint is gone, $10 how many seconds a webhook may fail before it is disabled, $11
-// whether the call was quick, $12 the largest number of slots.
+// a pause do not lengthen it. Parameters: see recordResult, and $8 webhook, $9 the
+// largest number of slots, $10 whether the endpoint is gone, $11 how many seconds a webhook
+// may fail before it is disabled, $12 whether the call was quick.
 const recordDelivery = `
 WITH w AS (
     SELECT id, disabled_at FROM webhooks WHERE id = $8 FOR NO KEY UPDATE
 )` + recordResult + `, recorded AS (
     UPDATE webhooks SET failing_since = CASE WHEN NOT $4 THEN coalesce(failing_since, now()) END,
-        disabled_at = CASE WHEN $9 OR NOT $4 AND failing_since < now() - $10 * interval '1 second' THEN now() END,
-        disabled_reason = CASE WHEN $9 THEN 'gone' WHEN NOT $4 AND failing_since < now() - $10 * interval '1 second' THEN 'failing' ELSE '' END,
-        slots = CASE WHEN $4 THEN least(slots + 1, $12) WHEN $11 THEN greatest(slots / 2, 1) ELSE 1 END,
-        slow = NOT $11,
-        slow_failures = CASE WHEN $4 OR $11 THEN 0 WHEN next_call_at > now() THEN slow_failures ELSE slow_failures + 1 END,
-        next_call_at = CASE WHEN $4 OR $11 THEN '-infinity' WHEN next_call_at > now() THEN next_call_at
+        disabled_at = CASE WHEN $10 OR NOT $4 AND failing_since < now() - $11 * interval '1 second' THEN now() END,
+        disabled_reason = CASE WHEN $10 THEN 'gone' WHEN NOT $4 AND failing_since < now() - $11 * interval '1 second' THEN 'failing' ELSE '' END,
+        slots = CASE WHEN $4 THEN least(slots + 1, $9) WHEN $12 THEN greatest(slots / 2, 1) ELSE 1 END,
+        slow = NOT $12,
+        slow_failures = CASE WHEN $4 OR $12 THEN 0 WHEN next_call_at > now() THEN slow_failures ELSE slow_failures + 1 END,
+        next_call_at = CASE WHEN $4 OR $12 THEN '-infinity' WHEN next_call_at > now() THEN next_call_at
             ELSE now() + least(power(2, least(slow_failures, 6)), 60) * interval '1 second' END
     FROM e WHERE webhooks.id = e.webhook_id AND disabled_at IS NULL
     RETURNING webhooks.id, webhooks.slow, webhooks.slots, webhooks.disabled_at, webhooks.next_call_at
-)` + roomAfterResult
+)` + freeSlotsAfterResult + releaseInto
 
 // recordSettledDelivery is recordDelivery for a quick success of a webhook for which it
 // changes nothing. It does not lock the webhook, so that its deliveries do not wait for
-// each other.
+// each other, and counts nothing: the next event takes the slot of this one, unless the
+// webhook has lost slots meanwhile.
 const recordSettledDelivery = `
 WITH w AS (
     SELECT id, disabled_at FROM webhooks WHERE id = $8
-)` + recordResult + `, recorded AS (
-    SELECT webhooks.id, slow, slots, disabled_at, next_call_at FROM webhooks JOIN e ON webhooks.id = e.webhook_id
-)` + roomAfterResult
+)` + recordResult + `, free_slots AS (
+    SELECT webhooks.id, slow, least($1, 1) AS free FROM webhooks JOIN e ON webhooks.id = e.webhook_id
+    WHERE disabled_at IS NULL AND next_call_at <= now() AND slots = $9
+)` + releaseInto
 
 // RecordWebhookDelivery records the result of a delivery attempt, and returns tasks for
 // the next events of the webhook. next is the time until the next attempt; nil means that
@@ -493,10 +496,10 @@ func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, r
 		wait = sql.NullFloat64{Float64: next.Seconds(), Valid: true}
 	}
 	query := recordSettledDelivery
-	args := []any{maxNextEvents, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, d.WebhookID}
+	args := []any{maxNextEvents, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, d.WebhookID, webhook.MaxSlots}
 	if !d.Settled || !result.OK || !result.Quick {
 		query = recordDelivery
-		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick, webhook.MaxSlots)
+		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick)
 	}
 	var rows []releasedRow
 	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {

@@ -531,8 +531,8 @@ func TestWebhookPlansUseIndexes(t *testing.T) {
 		"fail":           {postgres.FailEventsStatement, `500, 500`},
 		"claim":          {postgres.ClaimEventStatement, id + `, 30, false, 8`},
 		"mark as slow":   {postgres.MarkSlowStatement, id},
-		"record":         {postgres.RecordDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id + `, false, 1, true, 8`},
-		"record settled": {postgres.RecordSettledDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id},
+		"record":         {postgres.RecordDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id + `, 8, false, 1, true`},
+		"record settled": {postgres.RecordSettledDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id + `, 8`},
 	} {
 		wantIndexes(t, store, name, statement.query, statement.args)
 	}
@@ -553,7 +553,7 @@ func TestReleasingReadsNoBacklog(t *testing.T) {
 	execute(t, store, `PREPARE record_settled AS `+postgres.RecordSettledDeliveryStatement)
 	execute(t, store, `UPDATE webhooks SET slots = 8`)
 	for name, query := range map[string]string{
-		"record":  fmt.Sprintf(`EXECUTE record_settled(2, '%s', 1, true, 200, '', NULL, '%s')`, d.ID, w.ID),
+		"record":  fmt.Sprintf(`EXECUTE record_settled(2, '%s', 1, true, 200, '', NULL, '%s', 8)`, d.ID, w.ID),
 		"release": `EXECUTE release_events(500)`,
 	} {
 		pagesRead(t, store, query) // reads the system's tables
