@@ -435,44 +435,44 @@ const maxNextEvents = 2
 // the CTE w. Parameters: $1 maxNextEvents, $2 event, $3 number of the attempt, $4 whether
 // it succeeded, $5 HTTP status, $6 error, $7 seconds until the next attempt, NULL for
 // none. A result also counts for an event that failed because its webhook was disabled
-// during the call.
+// during the call; without a success it stays failed.
 const recordResult = `, e AS (
     UPDATE webhook_events SET http_status = nullif($5, 0), error = $6,
-        state = CASE WHEN $4 THEN 'delivered' WHEN $7::float8 IS NULL OR w.disabled_at IS NOT NULL THEN 'failed' ELSE 'pending' END,
+        state = CASE WHEN $4 THEN 'delivered' WHEN $7::float8 IS NULL OR w.disabled_at < now() THEN 'failed' ELSE 'pending' END,
         due_at = now() + coalesce($7::float8, 0) * interval '1 second', task_check_at = now()
     FROM w WHERE webhook_events.id = $2 AND webhook_id = w.id AND attempts = $3 AND state <> 'delivered' RETURNING webhook_id
-)`
-
-// freeSlotsAfterResult is the part of recordDelivery that counts how many of the next events of
-// the webhook in the CTE recorded are released.
-const freeSlotsAfterResult = `, free_slots AS (
-    SELECT r.id, r.slow, least($1, r.slots - (SELECT count(*) FROM (
-        SELECT FROM webhook_events e WHERE e.webhook_id = r.id AND e.state = 'pending' AND e.id <> $2 AND ` + released + `
-        ORDER BY e.task_check_at LIMIT ` + maxCountedTasks + `) tasks)) AS free
-    FROM recorded r WHERE r.disabled_at IS NULL AND r.next_call_at <= now()
 )`
 
 // recordDelivery records the result of a delivery attempt and releases the next events
 // of the webhook. A success earns a slot, a failure costs half of them, a slow failure
 // all but one. Slow failures pause the webhook for up to a minute; calls that end during
-// a pause do not lengthen it. Parameters: see recordResult, and $8 webhook, $9 the
-// largest number of slots, $10 whether the endpoint is gone, $11 how many seconds a webhook
-// may fail before it is disabled, $12 whether the call was quick.
+// a pause do not lengthen it. Nothing changes in a webhook that is disabled. The statement
+// locks the webhook once, by its change: a lock before the change can deadlock with others
+// that wait for the webhook. Parameters: see recordResult, and $8 webhook, $9 the largest
+// number of slots, $10 whether the endpoint is gone, $11 how many seconds a webhook may fail
+// before it is disabled, $12 whether the call was quick.
 const recordDelivery = `
 WITH w AS (
-    SELECT id, disabled_at FROM webhooks WHERE id = $8 FOR NO KEY UPDATE
-)` + recordResult + `, recorded AS (
-    UPDATE webhooks SET failing_since = CASE WHEN NOT $4 THEN coalesce(failing_since, now()) END,
-        disabled_at = CASE WHEN $10 OR NOT $4 AND failing_since < now() - $11 * interval '1 second' THEN now() END,
-        disabled_reason = CASE WHEN $10 THEN 'gone' WHEN NOT $4 AND failing_since < now() - $11 * interval '1 second' THEN 'failing' ELSE '' END,
-        slots = CASE WHEN $4 THEN least(slots + 1, $9) WHEN $12 THEN greatest(slots / 2, 1) ELSE 1 END,
-        slow = NOT $12,
-        slow_failures = CASE WHEN $4 OR $12 THEN 0 WHEN next_call_at > now() THEN slow_failures ELSE slow_failures + 1 END,
-        next_call_at = CASE WHEN $4 OR $12 THEN '-infinity' WHEN next_call_at > now() THEN next_call_at
+    UPDATE webhooks SET failing_since = CASE WHEN disabled_at IS NOT NULL THEN failing_since WHEN NOT $4 THEN coalesce(failing_since, now()) END,
+        disabled_at = CASE WHEN disabled_at IS NOT NULL THEN disabled_at
+            WHEN $10 OR NOT $4 AND failing_since < now() - $11 * interval '1 second' THEN now() END,
+        disabled_reason = CASE WHEN disabled_at IS NOT NULL THEN disabled_reason
+            WHEN $10 THEN 'gone' WHEN NOT $4 AND failing_since < now() - $11 * interval '1 second' THEN 'failing' ELSE '' END,
+        slots = CASE WHEN disabled_at IS NOT NULL THEN slots WHEN $4 THEN least(slots + 1, $9) WHEN $12 THEN greatest(slots / 2, 1) ELSE 1 END,
+        slow = CASE WHEN disabled_at IS NOT NULL THEN slow ELSE NOT $12 END,
+        slow_failures = CASE WHEN disabled_at IS NOT NULL THEN slow_failures
+            WHEN $4 OR $12 THEN 0 WHEN next_call_at > now() THEN slow_failures ELSE slow_failures + 1 END,
+        next_call_at = CASE WHEN disabled_at IS NOT NULL THEN next_call_at
+            WHEN $4 OR $12 THEN '-infinity' WHEN next_call_at > now() THEN next_call_at
             ELSE now() + least(power(2, least(slow_failures, 6)), 60) * interval '1 second' END
-    FROM e WHERE webhooks.id = e.webhook_id AND disabled_at IS NULL
-    RETURNING webhooks.id, webhooks.slow, webhooks.slots, webhooks.disabled_at, webhooks.next_call_at
-)` + freeSlotsAfterResult + releaseInto
+    WHERE id = $8 AND EXISTS (SELECT FROM webhook_events WHERE id = $2 AND attempts = $3 AND state <> 'delivered')
+    RETURNING id, slow, slots, disabled_at, next_call_at
+)` + recordResult + `, free_slots AS (
+    SELECT w.id, w.slow, least($1, w.slots - (SELECT count(*) FROM (
+        SELECT FROM webhook_events e WHERE e.webhook_id = w.id AND e.state = 'pending' AND e.id <> $2 AND ` + released + `
+        ORDER BY e.task_check_at LIMIT ` + maxCountedTasks + `) tasks)) AS free
+    FROM w JOIN e ON e.webhook_id = w.id WHERE w.disabled_at IS NULL AND w.next_call_at <= now()
+)` + releaseInto
 
 // recordSettledDelivery is recordDelivery for a quick success of a webhook for which it
 // changes nothing. It does not lock the webhook, so that its deliveries do not wait for
