@@ -16,8 +16,9 @@ import (
 // TestHealthyLongBacklogIsNotRequeued has many tasks wait in a queue that works.
 func TestHealthyLongBacklogIsNotRequeued(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, ownPostgres(t).URL, ownRedis(t).URL)
+	slowPlivo(t, r)
 	healthyBacklog(t, r, 200_000)
-	w := r.worker("", "WORKER_CONCURRENCY=1", "LOG_LEVEL=warn")
+	w := r.worker("", "WORKER_CONCURRENCY=4")
 	wantNoneRequeued(t, r, w, 5_000)
 }
 

@@ -3,6 +3,10 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -147,9 +151,26 @@ func wantNoneRequeued(t *testing.T, r *rig, w *process, checked int) {
 	}
 }
 
+// slowPlivo makes each call to Plivo take a while, so that a backlog lasts.
+func slowPlivo(t *testing.T, r *rig) {
+	t.Helper()
+	target, err := url.Parse(r.plivoURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		proxy.ServeHTTP(w, request)
+	}))
+	t.Cleanup(server.Close)
+	r.plivoURL = server.URL
+}
+
 func TestHealthyBacklogIsNotRequeued(t *testing.T) {
 	t.Parallel()
 	r := newRigOn(t, plivosim.Config{}, testkit.Database(t), ownRedis(t).URL)
+	slowPlivo(t, r)
 	healthyBacklog(t, r, 5000)
 	w := r.worker("", "WORKER_CONCURRENCY=1")
 	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) > 5 })
