@@ -192,7 +192,7 @@ func ReadRedisURL(vars map[string]string) (Secret, error) {
 	if value == "" {
 		return "", nil
 	}
-	return Secret(value), join(nil, checkURL("REDIS_URL", value, "redis", "rediss", "redis-socket", "redis-sentinel"))
+	return Secret(value), join(nil, checkRedisURL(value))
 }
 
 // join returns one error that lists all errors, sorted by variable. A variable

@@ -305,7 +305,11 @@ func TestRedisOfEachURLForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { started.Stop(context.Background()) })
+	t.Cleanup(func() {
+		if err := started.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	for _, url := range []string{started.URL, "redis-sentinel://s1:26379,s2:26379?master=mymaster"} {
 		r, err := devstack.StartRedis(t.Context(), devstack.RedisOptions{URL: url, Logger: quiet()})
 		if err != nil || r.URL != url {

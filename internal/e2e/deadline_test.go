@@ -238,6 +238,9 @@ func (s *senders) wantTrueAnswers(t *testing.T, r *rig, c *apiClient) {
 		}
 		stored[id] = true
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	counts := map[string]int{}
 	for _, a := range s.answers {
 		var created struct{ ID string }

@@ -145,7 +145,7 @@ func problemOf(err error) (p *Problem, failure bool) {
 		if errors.Is(err, kind.target) {
 			p = newProblem(kind.status, kind.detail)
 			if kind.status == http.StatusServiceUnavailable {
-				p.retryAfter(unavailableFor)
+				p = p.retryAfter(unavailableFor)
 			}
 			return p, kind.status >= http.StatusInternalServerError
 		}

@@ -186,10 +186,10 @@ type attempt struct {
 	err   error
 }
 
-// unavailable says that the message is not stored, unknown that it may be.
+// errUnavailable says that the message is not stored, unknown that it may be.
 var (
-	unavailable = fmt.Errorf("creating: %w", mms.ErrUnavailable)
-	unknown     = mms.OutcomeUnknownError{ID: uuid.Max, Err: errors.New("the connection broke")}
+	errUnavailable = fmt.Errorf("creating: %w", mms.ErrUnavailable)
+	unknown        = mms.OutcomeUnknownError{ID: uuid.Max, Err: errors.New("the connection broke")}
 )
 
 // TestUnavailableStore checks how often a message is stored before the request's
@@ -204,14 +204,14 @@ func TestUnavailableStore(t *testing.T) {
 	}{
 		"at once":                       {[]attempt{{0, nil}}, 1, "stored"},
 		"other error":                   {[]attempt{{0, other}}, 1, "other"},
-		"rejected":                      {[]attempt{{0, unavailable}}, 4, "not stored"},
-		"rejected, then stored":         {[]attempt{{0, unavailable}, {0, nil}}, 2, "stored"},
-		"slow":                          {[]attempt{{2 * time.Second, unavailable}}, 2, "not stored"},
-		"hangs":                         {[]attempt{{time.Hour, unavailable}}, 1, "not stored"},
-		"no time for a retry":           {[]attempt{{4 * time.Second, unavailable}}, 1, "not stored"},
+		"rejected":                      {[]attempt{{0, errUnavailable}}, 4, "not stored"},
+		"rejected, then stored":         {[]attempt{{0, errUnavailable}, {0, nil}}, 2, "stored"},
+		"slow":                          {[]attempt{{2 * time.Second, errUnavailable}}, 2, "not stored"},
+		"hangs":                         {[]attempt{{time.Hour, errUnavailable}}, 1, "not stored"},
+		"no time for a retry":           {[]attempt{{4 * time.Second, errUnavailable}}, 1, "not stored"},
 		"answer lost":                   {[]attempt{{0, unknown}}, 4, "unknown"},
 		"answer lost, then found":       {[]attempt{{3 * time.Second, unknown}, {0, nil}}, 2, "stored"},
-		"answer lost, then unavailable": {[]attempt{{0, unknown}, {0, unavailable}}, 4, "unknown"},
+		"answer lost, then unavailable": {[]attempt{{0, unknown}, {0, errUnavailable}}, 4, "unknown"},
 		"answer lost, then refused":     {[]attempt{{0, unknown}, {0, mms.ErrInFlight}}, 2, "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,7 +254,7 @@ func outcome(err error, id uuid.UUID) string {
 // TestNothingIsStoredBeforeTheStore: an error of what precedes the statement.
 func TestNothingIsStoredBeforeTheStore(t *testing.T) {
 	t.Parallel()
-	in, _ := newIntake(&fakeStore{storeErr: unavailable})
+	in, _ := newIntake(&fakeStore{storeErr: errUnavailable})
 	scheduled := params
 	scheduled.SendAt = now.Add(time.Hour).Format(time.RFC3339)
 	by := mms.Submitter{User: uuid.New()}

@@ -185,7 +185,7 @@ type badConnError struct{ error }
 func (e badConnError) Unwrap() error { return e.error }
 
 // Is makes it a driver.ErrBadConn.
-func (badConnError) Is(target error) bool { return target == driver.ErrBadConn } //nolint:errorlint // target is a sentinel
+func (badConnError) Is(target error) bool { return target == driver.ErrBadConn }
 
 // Ping implements driver.Pinger.
 func (c *conn) Ping(ctx context.Context) error {

@@ -24,7 +24,7 @@ type unavailable string
 func (u unavailable) Error() string { return string(u) }
 
 // Is makes it an mms.ErrUnavailable.
-func (unavailable) Is(target error) bool { return target == mms.ErrUnavailable } //nolint:errorlint // target is a sentinel
+func (unavailable) Is(target error) bool { return target == mms.ErrUnavailable }
 
 // states maps SQLSTATEs, or their beginnings, to what they mean for a caller: the
 // statement was not carried out for a reason that passes, or that an operator removes.

@@ -61,4 +61,6 @@ var errHeldBack = errors.New("not sent, because Redis is failing")
 
 // heldBackError keeps the text of the problem's error but not its kind, so that it does
 // not count as another answer of Redis.
-func heldBackError(cause error) error { return fmt.Errorf("%w: %v", errHeldBack, cause) }
+func heldBackError(cause error) error {
+	return fmt.Errorf("%w: %v", errHeldBack, cause) //nolint:errorlint // see above
+}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net"
 	"net/url"
@@ -175,7 +176,7 @@ func addressOf(host, defaultPort string) (string, error) {
 		return "", errURLHost
 	}
 	port := cmp.Or(u.Port(), defaultPort)
-	if _, err := net.LookupPort("tcp", port); err != nil || port == "0" {
+	if _, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port); err != nil || port == "0" {
 		return "", errURLHost
 	}
 	return net.JoinHostPort(u.Hostname(), port), nil

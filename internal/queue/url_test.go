@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -117,7 +118,7 @@ func TestInvalidURLIsExplainedWithoutItsParts(t *testing.T) {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
 			_, err := Connect(url)
-			if err != want {
+			if !errors.Is(err, want) {
 				t.Errorf("got error %v, want %v", err, want)
 			}
 			if err != nil && (strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "sh@")) {

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"sync"
@@ -28,7 +29,7 @@ type proxyLink struct {
 // StartProxy starts a proxy in front of the server at target, which ends with the test.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func (p *Proxy) serve(client net.Conn) {
 		defer p.mu.Unlock()
 		delete(p.links, link)
 	}()
-	server, err := net.Dial("tcp", target)
+	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", target)
 	if err != nil {
 		return
 	}

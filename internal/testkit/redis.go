@@ -48,7 +48,7 @@ func startRedisServer(t testing.TB, args, lines []string) *RedisServer {
 	if err := os.WriteFile(config, []byte(content+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.command = exec.Command("redis-server", append([]string{config}, args...)...)
+	s.command = exec.Command("redis-server", append([]string{config}, args...)...) //nolint:noctx // a cleanup ends it
 	if err := devstack.StartBound(s.command); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func startRedisServer(t testing.TB, args, lines []string) *RedisServer {
 	}()
 	t.Cleanup(s.Kill)
 	Eventually(t, "Redis listens", func() bool {
-		c, err := net.Dial("tcp", s.Addr())
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Addr())
 		if err == nil {
 			c.Close()
 		}
