@@ -2,10 +2,8 @@ package postgres_test
 
 import (
 	"bytes"
-	"database/sql"
 	"errors"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,30 +26,11 @@ type proxy struct {
 
 func newProxy(t *testing.T, database string, onCommit func(*proxy)) *proxy {
 	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	server := u.Host
-	u.Host = listener.Addr().String()
-	p := &proxy{url: u.String()}
+	p := &proxy{}
 	if onCommit != nil {
 		p.onCommit = func() { onCommit(p) }
 	}
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go p.forward(client, server)
-		}
-	}()
+	p.url = relay(t, database, p.forward)
 	return p
 }
 
@@ -201,19 +180,7 @@ func TestLockedTable(t *testing.T) {
 	t.Cleanup(func() { store.Close() })
 	owner := addUser(t, store, "ada@example.com")
 	create(t, store, owner) // prepares the statement
-	operator, err := sql.Open("postgres", database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { operator.Close() })
-	tx, err := operator.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.Exec(`LOCK TABLE messages IN ACCESS EXCLUSIVE MODE`); err != nil {
-		t.Fatal(err)
-	}
+	tx := lockMessageTable(t, database, "ACCESS EXCLUSIVE")
 	var group sync.WaitGroup
 	for range 5 {
 		group.Go(func() {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,31 +85,18 @@ func TestSharedSessionsOfABusyPooler(t *testing.T) {
 func TestSharedSessionsOfSeveralPoolers(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	one, err := url.Parse(testkit.PgBouncer(t, database, "pool_mode = transaction"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := testkit.PgBouncer(t, database, "pool_mode = transaction")
 	two, err := url.Parse(testkit.PgBouncer(t, database, "pool_mode = transaction"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	poolers := []string{one.Host, two.Host}
-	go func() {
-		for i := 0; ; i++ {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go forward(conn, poolers[i%2])
+	var connections atomic.Int32
+	store, err := postgres.Open(relay(t, one, func(client net.Conn, server string) {
+		if connections.Add(1)%2 == 0 {
+			server = two.Host
 		}
-	}()
-	one.Host = listener.Addr().String()
-	store, err := postgres.Open(one.String(), 2, postgres.StatementTimeout)
+		forward(client, server)
+	}), 2, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"net/url"
 	"sync/atomic"
 	"testing"
 
@@ -24,27 +23,8 @@ type flakyServer struct {
 
 func newFlakyServer(t *testing.T, database string) *flakyServer {
 	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	server := u.Host
-	u.Host = listener.Addr().String()
-	f := &flakyServer{url: u.String()}
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go f.forward(client, server)
-		}
-	}()
+	f := &flakyServer{}
+	f.url = relay(t, database, f.forward)
 	return f
 }
 

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -34,19 +33,7 @@ func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 	claim(t, claimer, create(t, store, owner).ID) // prepares the statement
 	queued := create(t, store, owner)
 
-	operator, err := sql.Open("postgres", url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { operator.Close() })
-	tx, err := operator.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.Exec(`LOCK TABLE messages IN SHARE MODE`); err != nil { // as CREATE INDEX does
-		t.Fatal(err)
-	}
+	tx := lockMessageTable(t, url, "SHARE") // as CREATE INDEX does
 	rejected := newRequest(owner)
 	if _, err := store.CreateMessage(t.Context(), rejected); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("CreateMessage: got error %v, want ErrUnavailable", err)
