@@ -51,6 +51,8 @@ type health struct {
 	paused   bool // commands are held back
 	pause    time.Duration
 	until    time.Time // when the next command may be tried
+	dialAt   time.Time // when the next connection without a command may be tried
+	dialed   bool      // the last connection was established
 	cause    error     // why commands are held back
 	renewed  time.Time // when the epoch began
 	problems map[problemKey]*occurrence
@@ -78,11 +80,13 @@ func newHealth(logger *slog.Logger) *health {
 func (h *health) failing() bool { return h.active.Load() > 0 }
 
 // DialHook implements redis.Hook. Connections of subscriptions are dialed without a
-// command, so they are held back here.
+// command, so they are held back here. So are those with which go-redis tries whether the
+// server is back after many failures; until one succeeds, all commands fail. So commands
+// must not take their turn, and once one connection is established, others may be, too.
 func (h *health) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if h.inFlight.Load() == 0 {
-			if err := h.admit(); err != nil {
+			if err := h.admitDial(); err != nil {
 				return nil, err
 			}
 		}
@@ -94,6 +98,7 @@ func (h *health) DialHook(next redis.DialHook) redis.DialHook {
 		case errors.Is(err, context.DeadlineExceeded):
 			err = &net.OpError{Op: "dial", Net: network, Err: err} // would be taken for the caller's timeout
 		}
+		h.noteDial(err == nil)
 		if err != nil {
 			h.fail("", err)
 			return nil, err
@@ -175,9 +180,36 @@ func (h *health) admit() error {
 	return nil
 }
 
+// admitDial is admit for a connection that is not for a command.
+func (h *health) admitDial() error {
+	if !h.failing() {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	switch {
+	case !h.paused || h.dialed:
+		return nil
+	case now.Before(h.dialAt):
+		return heldBackError(h.cause)
+	}
+	h.pause = grow(h.pause)
+	h.dialAt = now.Add(h.pause)
+	return nil
+}
+
+// noteDial notes whether the last connection could be established and used.
+func (h *health) noteDial(ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dialed = ok
+}
+
 // failHandshake records only errors in REDIS_URL: go-redis goes on after some others, for example of a server that does not know HELLO.
 func (h *health) failHandshake(err error) {
 	if p := problemOf(err); p != nil && p.configuration && p.total && p != noServer {
+		h.noteDial(false)
 		h.fail("", err)
 	}
 }
@@ -204,7 +236,7 @@ func (h *health) fail(command string, err error) {
 	now := time.Now()
 	if p.total && !h.paused {
 		h.paused, h.pause = true, minPause
-		h.until = now.Add(minPause)
+		h.until, h.dialAt = now.Add(minPause), now.Add(minPause)
 	}
 	if p.total {
 		h.cause = err
