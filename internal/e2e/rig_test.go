@@ -23,6 +23,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/postcard-mms/postcard/internal/audit"
 	"github.com/postcard-mms/postcard/internal/callback"
@@ -311,9 +312,27 @@ func (r *rig) count(query string, args ...any) int {
 // awaitFinal waits until every message has a final status.
 func (r *rig) awaitFinal() {
 	r.t.Helper()
+	defer r.logUnfinished()
 	testkit.EventuallyWithin(r.t, drainTimeout, "all messages are final", func() bool {
 		return r.count(`SELECT count(*) FROM messages WHERE final_at IS NULL`) == 0
 	})
+}
+
+// logUnfinished logs the events of some messages that are not final, if the test has failed.
+func (r *rig) logUnfinished() {
+	if !r.t.Failed() {
+		return
+	}
+	var messages []string
+	const unfinished = `
+	SELECT m.id || ' ' || m.status || ' ' || (SELECT string_agg(to_char(e.at, 'HH24:MI:SS.MS ') || e.kind || ' ' || e.detail, ', ' ORDER BY e.id) FROM message_events e WHERE e.message_id = m.id)
+	FROM messages m WHERE m.final_at IS NULL LIMIT 5`
+	if err := sqlx.NewDb(r.store.DB(), "postgres").Select(&messages, unfinished); err != nil {
+		r.t.Log(err)
+	}
+	for _, m := range messages {
+		r.t.Log(m)
+	}
 }
 
 // wantStatus checks a message's status and returns its history.

@@ -35,7 +35,21 @@ func StartSentinel(t testing.TB, lines ...string) *RedisServer {
 	return startRedisServer(t, []string{"--sentinel"}, lines)
 }
 
+// startRedisServer tries several ports: another process may take the port first, or the
+// one 10,000 above it, which a server of a cluster also listens on.
 func startRedisServer(t testing.TB, args, lines []string) *RedisServer {
+	t.Helper()
+	for range 5 {
+		s := launchRedisServer(t, args, lines)
+		if s.awaitListening(t) {
+			return s
+		}
+	}
+	t.Fatal("redis-server exited on each of five ports")
+	return nil
+}
+
+func launchRedisServer(t testing.TB, args, lines []string) *RedisServer {
 	t.Helper()
 	port, err := devstack.FreePort()
 	if err != nil {
@@ -57,14 +71,26 @@ func startRedisServer(t testing.TB, args, lines []string) *RedisServer {
 		close(s.ended)
 	}()
 	t.Cleanup(s.Kill)
-	Eventually(t, "Redis listens", func() bool {
+	return s
+}
+
+// awaitListening returns false if the server has exited instead.
+func (s *RedisServer) awaitListening(t testing.TB) (listens bool) {
+	t.Helper()
+	Eventually(t, "Redis listens or has exited", func() bool {
+		select {
+		case <-s.ended:
+			return true
+		default:
+		}
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Addr())
 		if err == nil {
 			c.Close()
 		}
-		return err == nil
+		listens = err == nil
+		return listens
 	})
-	return s
+	return listens
 }
 
 // Addr returns the server's host and port.
