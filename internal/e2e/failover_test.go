@@ -103,6 +103,10 @@ func awaitReadiness(p *process, want int, postgres string) {
 	})
 }
 
+// pollSoon makes a worker ask Plivo about messages without reports. While the database is
+// away, the simulator gives up its callbacks within seconds, as Plivo does within minutes.
+const pollSoon = "REPORT_WAIT=2s"
+
 // operator returns a connection that does not belong to Postcard.
 func operator(t *testing.T, database string) *sql.DB {
 	t.Helper()
@@ -128,7 +132,7 @@ func TestReadOnlyRole(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	api, url := r.api()
-	w := r.worker("")
+	w := r.worker("", pollSoon)
 	w.awaitLog("worker started")
 	s := &sends{caller: loggedIn(t, url)}
 	if status, _ := s.send(); status != http.StatusAccepted {
@@ -181,7 +185,7 @@ func TestFailover(t *testing.T) {
 	proxy := testkit.StartProxy(t, primary.Addr())
 	r := newRigOn(t, plivosim.Config{}, proxy.URL(t, primary.URL), testkit.Redis(t))
 	api, url := r.api()
-	w := r.worker("")
+	w := r.worker("", pollSoon)
 	w.awaitLog("worker started")
 	s := &sends{caller: loggedIn(t, url)}
 	acceptedAfter, stopLoad := load(t, s, 4)
@@ -253,7 +257,7 @@ func TestLostPackets(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, database, testkit.Redis(t))
 	r.database = proxy.URL(t, database) // for the processes
 	api, url := r.api()
-	w := r.worker("")
+	w := r.worker("", pollSoon)
 	w.awaitLog("worker started")
 	s := &sends{caller: loggedIn(t, url)}
 	if status, _ := s.send(); status != http.StatusAccepted {
@@ -296,7 +300,7 @@ func TestLockedTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, address := r.api()
-	w := r.worker("")
+	w := r.worker("", pollSoon)
 	w.awaitLog("worker started")
 	s := &sends{caller: loggedIn(t, address)}
 	lock, err := operator(t, r.database).BeginTx(t.Context(), nil)

@@ -179,7 +179,7 @@ func TestPostgresIsKilled(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
-	w := r.worker("")
+	w := r.worker("", pollSoon)
 	w.awaitLog("worker started")
 	messages := r.create(100)
 	testkit.Eventually(t, "some messages are sent", func() bool { return len(r.sim.Ledger()) > 5 })
@@ -201,7 +201,7 @@ func TestPostgresIsRestarted(t *testing.T) {
 	t.Parallel()
 	server := ownPostgres(t)
 	r := newRigOn(t, plivosim.Config{}, server.URL, testkit.Redis(t))
-	r.worker("").awaitLog("worker started")
+	r.worker("", pollSoon).awaitLog("worker started")
 	messages := r.create(50)
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
