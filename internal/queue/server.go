@@ -27,6 +27,10 @@ type ServerOptions struct {
 // wake-up was lost, or that asynqmon or another worker returned to its queue.
 const pollInterval = time.Second
 
+// slowPollInterval is pollInterval for the events of slow endpoints, which need not
+// be quick: each server at rest costs CPU in proportion to its polls.
+const slowPollInterval = 5 * time.Second
+
 // delayedTaskCheckInterval is how often asynq checks for delayed tasks that are due.
 const delayedTaskCheckInterval = time.Second
 
@@ -49,27 +53,29 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 	for _, q := range queues {
 		weights[q.name] = q.weight
 	}
-	return newServer(newWaitingClient(c, len(weights), pollInterval), weights, messageWakeUps, process, o)
+	return newServer(c, pollInterval, weights, messageWakeUps, process, o)
 }
 
 // NewWebhookServer returns a server that calls process with the id of each
 // webhook event, except those of slow endpoints.
 func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
-	return newServer(newWaitingClient(c, 1, pollInterval), map[string]int{webhookQueue: 1}, webhookWakeUps, process, o)
+	return newServer(c, pollInterval, map[string]int{webhookQueue: 1}, webhookWakeUps, process, o)
 }
 
 // NewSlowWebhookServer returns a server that calls process with the id of each
 // webhook event of a slow endpoint.
 func NewSlowWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
-	return newServer(newWaitingClient(c, 1, pollInterval), map[string]int{slowWebhookQueue: 1}, webhookWakeUps, process, o)
+	return newServer(c, slowPollInterval, map[string]int{slowWebhookQueue: 1}, webhookWakeUps, process, o)
 }
 
-func newServer(c *waitingClient, weights map[string]int, wakeUps string, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
+// newServer returns a server that finds a task without a wake-up within pollInterval.
+func newServer(c redis.UniversalClient, pollInterval time.Duration, weights map[string]int, wakeUps string, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
+	waiting := newWaitingClient(c, len(weights), pollInterval)
 	return &Server{
-		redis:   c,
+		redis:   waiting,
 		process: process,
 		wakeUps: wakeUps,
-		asynq: asynq.NewServerFromRedisClient(c, asynq.Config{
+		asynq: asynq.NewServerFromRedisClient(waiting, asynq.Config{
 			Concurrency:              o.Concurrency,
 			Queues:                   weights,
 			TaskCheckInterval:        taskCheckInterval,
@@ -77,7 +83,7 @@ func newServer(c *waitingClient, weights map[string]int, wakeUps string, process
 			ShutdownTimeout:          o.ShutdownTimeout,
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
-			Logger:                   asynqLogger{Logger: o.Logger, failing: failingOf(c.UniversalClient)},
+			Logger:                   asynqLogger{Logger: o.Logger, failing: failingOf(c)},
 			LogLevel:                 asynq.WarnLevel,
 		}),
 	}

@@ -84,7 +84,7 @@ func serve(t *testing.T, c redis.UniversalClient, interval time.Duration) chan u
 	for _, q := range queues {
 		weights[q.name] = q.weight
 	}
-	server := newServer(newWaitingClient(c, len(weights), interval), weights, messageWakeUps,
+	server := newServer(c, interval, weights, messageWakeUps,
 		func(_ context.Context, id uuid.UUID) mms.TaskResult { processed <- id; return mms.TaskResult{} },
 		ServerOptions{Concurrency: 4, ShutdownTimeout: 5 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err := server.Start(); err != nil {
@@ -200,7 +200,7 @@ func TestWebhookEventWakesItsServer(t *testing.T) {
 	t.Parallel()
 	c := ownRedis(t)
 	processed := make(chan uuid.UUID, 1)
-	server := newServer(newWaitingClient(c, 1, testInterval), map[string]int{webhookQueue: 1}, webhookWakeUps,
+	server := newServer(c, testInterval, map[string]int{webhookQueue: 1}, webhookWakeUps,
 		func(_ context.Context, id uuid.UUID) mms.TaskResult { processed <- id; return mms.TaskResult{} },
 		ServerOptions{Concurrency: 4, ShutdownTimeout: 5 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err := server.Start(); err != nil {
@@ -277,7 +277,7 @@ func TestPausedQueueResumes(t *testing.T) {
 func TestStopEndsTheWait(t *testing.T) {
 	t.Parallel()
 	c := ownRedis(t)
-	server := newServer(newWaitingClient(c, 1, testInterval), map[string]int{webhookQueue: 1}, webhookWakeUps, nil,
+	server := newServer(c, testInterval, map[string]int{webhookQueue: 1}, webhookWakeUps, nil,
 		ServerOptions{Concurrency: 4, ShutdownTimeout: time.Hour, Logger: slog.New(slog.DiscardHandler)})
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
