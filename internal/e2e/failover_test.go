@@ -70,6 +70,15 @@ func (s *sends) sendTogether(n int) int {
 	return int(accepted.Load())
 }
 
+// pollingWorker starts a worker that polls Plivo soon, because callbacks get lost while
+// the database is away.
+func (r *rig) pollingWorker() *process {
+	r.t.Helper()
+	w := r.worker("", pollSoon)
+	w.awaitLog("worker started")
+	return w
+}
+
 // wantDelivered waits until all messages are final, then checks that each accepted one was
 // delivered, and that everything stored was delivered exactly once.
 func (r *rig) wantDelivered(s *sends) {
@@ -132,8 +141,7 @@ func TestReadOnlyRole(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	api, url := r.api()
-	w := r.worker("", pollSoon)
-	w.awaitLog("worker started")
+	w := r.pollingWorker()
 	s := &sends{caller: loggedIn(t, url)}
 	if status, _ := s.send(); status != http.StatusAccepted {
 		t.Fatalf("got %d before the fault, want 202", status)
@@ -185,8 +193,7 @@ func TestFailover(t *testing.T) {
 	proxy := testkit.StartProxy(t, primary.Addr())
 	r := newRigOn(t, plivosim.Config{}, proxy.URL(t, primary.URL), testkit.Redis(t))
 	api, url := r.api()
-	w := r.worker("", pollSoon)
-	w.awaitLog("worker started")
+	w := r.pollingWorker()
 	s := &sends{caller: loggedIn(t, url)}
 	acceptedAfter, stopLoad := load(t, s, 4)
 	testkit.Eventually(t, "100 messages are accepted", func() bool { return acceptedAfter(time.Time{}) >= 100 })
@@ -257,8 +264,7 @@ func TestLostPackets(t *testing.T) {
 	r := newRigOn(t, plivosim.Config{}, database, testkit.Redis(t))
 	r.database = proxy.URL(t, database) // for the processes
 	api, url := r.api()
-	w := r.worker("", pollSoon)
-	w.awaitLog("worker started")
+	w := r.pollingWorker()
 	s := &sends{caller: loggedIn(t, url)}
 	if status, _ := s.send(); status != http.StatusAccepted {
 		t.Fatalf("got %d before the fault, want 202", status)
@@ -300,8 +306,7 @@ func TestLockedTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, address := r.api()
-	w := r.worker("", pollSoon)
-	w.awaitLog("worker started")
+	r.pollingWorker()
 	s := &sends{caller: loggedIn(t, address)}
 	lock, err := operator(t, r.database).BeginTx(t.Context(), nil)
 	if err != nil {

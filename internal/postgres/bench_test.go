@@ -15,11 +15,7 @@ import (
 // BenchmarkReads measures the reads behind status requests and lists, with 10,000
 // messages of one user.
 func BenchmarkReads(b *testing.B) {
-	store, err := postgres.Open(testkit.Database(b), 10, postgres.StatementTimeout)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { store.Close() })
+	store := openStore(b, testkit.Database(b), 10, postgres.StatementTimeout)
 	owner := uuid.Must(uuid.NewV7())
 	if err := store.CreateUser(b.Context(), identity.User{
 		ID: owner, Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60)),

@@ -85,7 +85,7 @@ func fillPool(t *testing.T, store *postgres.Store, n int) {
 func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := openStore(t, database)
+	store, owner := newStoreOn(t, database)
 	admin := operator(t, database+"&default_transaction_read_only=off")
 	admin.SetMaxOpenConns(1)
 	setReadOnly(t, admin, "on")
@@ -116,7 +116,7 @@ func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 func TestEndedConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := openStore(t, database)
+	store, owner := newStoreOn(t, database)
 	fillPool(t, store, 10)
 	endSessions(t, operator(t, database))
 	for range 10 {
@@ -130,11 +130,7 @@ func TestEndedConnectionsAreDiscarded(t *testing.T) {
 func TestLostStatementsAreReplaced(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, err := postgres.Open(database, 1, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, database, 1, postgres.StatementTimeout)
 	for name, statement := range map[string]string{
 		"deleted statements": `DEALLOCATE ALL`,
 		"changed column":     `ALTER TABLE messages ALTER COLUMN version TYPE int USING version::int`,
@@ -180,11 +176,7 @@ func TestStatementEndsWithItsContext(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, timeout %v, %s", name, timeout, end), func(t *testing.T) {
 					t.Parallel()
 					proxy := testkit.StartProxy(t, hostOf(t, database))
-					store, err := postgres.Open(proxy.URL(t, database), 3, timeout)
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { store.Close() })
+					store := openStore(t, proxy.URL(t, database), 3, timeout)
 					if _, err := store.Now(t.Context()); err != nil { // prepares the statement
 						t.Fatal(err)
 					}
@@ -232,7 +224,7 @@ func statementWithin(t *testing.T, statement func() error) error {
 func TestLockedStatementIsCanceled(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := openStore(t, database)
+	store, owner := newStoreOn(t, database)
 	create(t, store, owner)
 	lock, err := operator(t, database).Begin()
 	if err != nil {
@@ -256,11 +248,7 @@ func TestLockedStatementIsCanceled(t *testing.T) {
 // TestFullPoolIsNotWritable has other statements use all connections.
 func TestFullPoolIsNotWritable(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open(testkit.Database(t), 1, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, testkit.Database(t), 1, postgres.StatementTimeout)
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)

@@ -38,11 +38,7 @@ func TestStartupPacketHasNoSettings(t *testing.T) {
 			packets <- packet
 		}
 	}()
-	store, err := postgres.Open("postgres://ada@"+listener.Addr().String()+"/postcard?sslmode=disable", 1, time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, "postgres://ada@"+listener.Addr().String()+"/postcard?sslmode=disable", 1, time.Second)
 	go func() { _ = store.Ping(t.Context()) }() // fails when the listener hangs up
 	var packet []byte
 	select {

@@ -33,11 +33,7 @@ func withHost(t *testing.T, database, host, query string) string {
 
 func openOne(t *testing.T, url string) *postgres.Store {
 	t.Helper()
-	store, err := postgres.Open(url, 1, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, url, 1, postgres.StatementTimeout)
 	return store
 }
 

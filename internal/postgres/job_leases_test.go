@@ -62,12 +62,8 @@ func TestLeaseOfCutOffProcess(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	proxy := testkit.StartProxy(t, hostOf(t, database))
-	store, err := postgres.Open(proxy.URL(t, database), 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	err = store.WithLease(t.Context(), "work", func(cutOff context.Context) error {
+	store := openStore(t, proxy.URL(t, database), 2, postgres.StatementTimeout)
+	err := store.WithLease(t.Context(), "work", func(cutOff context.Context) error {
 		proxy.Lose()
 		<-cutOff.Done()
 		proxy.Heal()

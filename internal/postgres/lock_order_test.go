@@ -400,7 +400,7 @@ func newLockFixture(t *testing.T, seed uint64) *lockFixture {
 	t.Helper()
 	database := testkit.Database(t)
 	f := &lockFixture{t: t, ctx: t.Context(), random: rand.New(rand.NewPCG(1, seed))}
-	f.control, f.owner = openStore(t, database)
+	f.control, f.owner = newStoreOn(t, database)
 	f.control.DB().SetMaxOpenConns(1) // with the settings below
 	if err := f.control.SetRateLimit(t.Context(), "+14155550101", time.Millisecond); err != nil {
 		t.Fatal(err)
@@ -431,11 +431,7 @@ END $$`)
 		`EXECUTE format('ALTER DATABASE %1$I SET enable_indexscan = off; ALTER DATABASE %1$I SET enable_nestloop = off', current_database());`,
 	} {
 		execute(t, f.control, `DO $$ BEGIN `+plans+` END $$`)
-		store, err := postgres.Open(database, 1, postgres.StatementTimeout)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
+		store := openStore(t, database, 1, postgres.StatementTimeout)
 		if err := store.Ping(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -40,11 +40,7 @@ func TestOldLayoutIsRefused(t *testing.T) {
 // goose_db_version, without applied versions.
 func emptyDatabase(t *testing.T) *sql.DB {
 	t.Helper()
-	store, err := postgres.Open(testkit.Database(t), 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, testkit.Database(t), 2, postgres.StatementTimeout)
 	if err := postgres.MigrateDown(t.Context(), store.DB()); err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,7 @@ import (
 func TestChangesAreNotified(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	store, err := postgres.Open(url, 4, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, url, 4, postgres.StatementTimeout)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

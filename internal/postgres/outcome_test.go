@@ -83,18 +83,10 @@ func isUnknown(err error, id uuid.UUID) bool {
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	direct, err := postgres.Open(database, 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { direct.Close() })
+	direct := openStore(t, database, 2, postgres.StatementTimeout)
 	owner := addUser(t, direct, "ada@example.com")
 	p := newProxy(t, database, nil)
-	store, err := postgres.Open(p.url, 1, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, p.url, 1, postgres.StatementTimeout)
 	create(t, store, owner) // prepares the statement
 
 	p.cut.Store(true)
@@ -109,6 +101,7 @@ func TestLostAnswer(t *testing.T) {
 	p.cut.Store(false)
 	again := withKey("once", 1, newRequest(owner))
 	var got mms.CreateResult
+	var err error
 	testkit.Eventually(t, "the transaction of the lost answer has ended", func() bool {
 		got, err = store.CreateMessage(t.Context(), again)
 		return err == nil
@@ -132,18 +125,10 @@ func TestLostAnswerOfABatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			database := testkit.Database(t)
-			direct, err := postgres.Open(database, 2, postgres.StatementTimeout)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { direct.Close() })
+			direct := openStore(t, database, 2, postgres.StatementTimeout)
 			owner := addUser(t, direct, "ada@example.com")
 			p := newProxy(t, database, onCommit)
-			store, err := postgres.Open(p.url, 2, postgres.StatementTimeout)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { store.Close() })
+			store := openStore(t, p.url, 2, postgres.StatementTimeout)
 			request := mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner}}
 			writer, _, err := store.BeginBatch(t.Context(), request)
 			if err != nil {
@@ -173,11 +158,7 @@ func TestLostAnswerOfABatch(t *testing.T) {
 func TestLockedTable(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, err := postgres.Open(database, 5, time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, database, 5, time.Second)
 	owner := addUser(t, store, "ada@example.com")
 	create(t, store, owner) // prepares the statement
 	tx := lockMessageTable(t, database, "ACCESS EXCLUSIVE")

@@ -27,20 +27,27 @@ const lease = time.Minute
 // newStore returns a store with a database of its own, an unlimited sender, and a user.
 func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	return openStore(t, testkit.Database(t))
+	return newStoreOn(t, testkit.Database(t))
 }
 
-func openStore(t *testing.T, database string) (*postgres.Store, uuid.UUID) {
+func newStoreOn(t *testing.T, database string) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	store, err := postgres.Open(database, 10, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, database, 10, postgres.StatementTimeout)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}
 	return store, addUser(t, store, "ada@example.com")
+}
+
+// openStore returns a store that the end of the test closes.
+func openStore(t testing.TB, url string, connections int, timeout time.Duration) *postgres.Store {
+	t.Helper()
+	store, err := postgres.Open(url, connections, timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
 }
 
 func addUser(t *testing.T, store *postgres.Store, email string) uuid.UUID {
@@ -129,11 +136,7 @@ func wantEvents(t *testing.T, h mms.History, status mms.Status, events string) {
 
 func TestMigrateUpDownUp(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open(testkit.Database(t), 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, testkit.Database(t), 2, postgres.StatementTimeout)
 	for range 2 {
 		if err := postgres.MigrateDown(t.Context(), store.DB()); err != nil {
 			t.Fatal(err)
@@ -152,21 +155,13 @@ func TestMigrateUpDownUp(t *testing.T) {
 func TestConcurrentMigrations(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	first, err := postgres.Open(url, 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { first.Close() })
+	first := openStore(t, url, 2, postgres.StatementTimeout)
 	if err := postgres.MigrateDown(t.Context(), first.DB()); err != nil {
 		t.Fatal(err)
 	}
 	var group sync.WaitGroup
 	for range 4 {
-		store, err := postgres.Open(url, 2, postgres.StatementTimeout)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
+		store := openStore(t, url, 2, postgres.StatementTimeout)
 		group.Go(func() {
 			if err := postgres.Migrate(t.Context(), store.DB()); err != nil {
 				t.Error(err)
@@ -222,11 +217,7 @@ func TestUnresponsiveDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	store, err := postgres.Open("postgres://nobody@"+listener.Addr().String()+"/none?sslmode=disable", 1, 50*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, "postgres://nobody@"+listener.Addr().String()+"/none?sslmode=disable", 1, 50*time.Millisecond)
 	if err := store.Ping(context.Background()); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Ping: got error %v, want ErrUnavailable", err)
 	}
@@ -242,11 +233,7 @@ func TestUnresponsiveDatabaseWithManyCallers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	store, err := postgres.Open("postgres://nobody@"+listener.Addr().String()+"/none?sslmode=disable", 2, 500*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, "postgres://nobody@"+listener.Addr().String()+"/none?sslmode=disable", 2, 500*time.Millisecond)
 	var returned atomic.Int32
 	const callers = 200 // one after the other they would take 50 s
 	for range callers {

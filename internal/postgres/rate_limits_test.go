@@ -46,7 +46,7 @@ func TestSendsAreAnIntervalApart(t *testing.T) {
 		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = slow, pg_catalog, public', current_database()); END $$`); err != nil {
 		t.Fatal(err)
 	}
-	store, owner := openStore(t, database)
+	store, owner := newStoreOn(t, database)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", time.Second); err != nil {
 		t.Fatal(err)
 	}

@@ -82,11 +82,7 @@ func isReadOfMessage(request []byte) bool {
 func TestRepeatedCreateThatCannotBeExplained(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	direct, err := postgres.Open(database, 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { direct.Close() })
+	direct := openStore(t, database, 2, postgres.StatementTimeout)
 	owner := addUser(t, direct, "ada@example.com")
 	for name, store := range map[string]func(*postgres.Store, mms.CreateRequest) error{
 		"alone": func(s *postgres.Store, request mms.CreateRequest) error {
@@ -100,15 +96,11 @@ func TestRepeatedCreateThatCannotBeExplained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFlakyServer(t, database)
-			s, err := postgres.Open(f.url, 1, postgres.StatementTimeout)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { s.Close() })
+			s := openStore(t, f.url, 1, postgres.StatementTimeout)
 			create(t, s, owner) // prepares the statement
 			f.armed.Store(true)
 			request := newRequest(owner)
-			err = store(s, request)
+			err := store(s, request)
 			if f.lost.Load() != 2 {
 				t.Fatalf("%d connections were lost, want 2 (error %v)", f.lost.Load(), err)
 			}

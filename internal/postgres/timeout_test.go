@@ -16,20 +16,12 @@ import (
 func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	store, err := postgres.Open(url, 10, time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, url, 10, time.Second)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}
 	owner := addUser(t, store, "ada@example.com")
-	claimer, err := postgres.Open(url, 1, time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { claimer.Close() })
+	claimer := openStore(t, url, 1, time.Second)
 	claim(t, claimer, create(t, store, owner).ID) // prepares the statement
 	queued := create(t, store, owner)
 
@@ -60,11 +52,7 @@ func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 func TestIdleTransactionLosesItsLocks(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	stopped, err := postgres.Open(url, 2, time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stopped.Close() })
+	stopped := openStore(t, url, 2, time.Second)
 	m := create(t, stopped, addUser(t, stopped, "ada@example.com"))
 	tx, err := stopped.DB().Begin()
 	if err != nil {
@@ -74,11 +62,7 @@ func TestIdleTransactionLosesItsLocks(t *testing.T) {
 	if _, err := tx.Exec(`SELECT FROM messages WHERE id = $1 FOR UPDATE`, m.ID); err != nil {
 		t.Fatal(err)
 	}
-	other, err := postgres.Open(url, 2, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { other.Close() })
+	other := openStore(t, url, 2, postgres.StatementTimeout)
 	if err := other.Cancel(t.Context(), m.Owner, m.ID); err != nil {
 		t.Errorf("Cancel while another process is stopped: got error %v, want none", err)
 	}

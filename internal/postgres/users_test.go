@@ -63,11 +63,7 @@ func TestOnlyOneFirstAdmin(t *testing.T) {
 
 func TestUnreachableDatabase(t *testing.T) {
 	t.Parallel()
-	store, err := postgres.Open("postgres://nobody@127.0.0.1:1/none?sslmode=disable", 1, postgres.StatementTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := openStore(t, "postgres://nobody@127.0.0.1:1/none?sslmode=disable", 1, postgres.StatementTimeout)
 	if err := store.Ping(t.Context()); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Ping() = %v, want ErrUnavailable", err)
 	}
