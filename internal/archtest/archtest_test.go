@@ -81,7 +81,7 @@ var only = map[string][]string{
 // neverLinked lists the packages that production programs must not link.
 var neverLinked = []string{
 	module + "internal/plivosim", module + "internal/devstack", module + "internal/testkit",
-	"github.com/alicebob/miniredis", "github.com/fergusstrange/embedded-postgres", "github.com/chromedp", "testing",
+	"github.com/alicebob/miniredis", "github.com/fergusstrange/embedded-postgres", "github.com/chromedp", "github.com/compose-spec", "testing",
 }
 
 // listed is the output of `go list -json` for a package.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -18,7 +17,6 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
-	"github.com/joho/godotenv"
 )
 
 // PlivoAPI is the base URL of the real Plivo.
@@ -114,17 +112,9 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Environment returns the variables of the file .env in the working directory, if
 // it exists, overridden by those of the process's environment.
 func Environment() (map[string]string, error) {
-	vars, err := godotenv.Read(".env")
-	var pathErr *fs.PathError
-	switch {
-	case err == nil || errors.Is(err, fs.ErrNotExist):
-	case errors.As(err, &pathErr):
-		return nil, fmt.Errorf("reading .env: %w", err)
-	default: // the parser's error may contain secrets from the file
-		return nil, errors.New("reading .env: a line is not of the form NAME=value, or a quote is not closed")
-	}
-	if vars == nil {
-		vars = map[string]string{}
+	vars, err := readDotenv()
+	if err != nil {
+		return nil, err
 	}
 	maps.Copy(vars, env.ToMap(os.Environ()))
 	return vars, nil
