@@ -31,5 +31,9 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return app.RunAPI(ctx, c, app.NewLogger(os.Stderr, c.LogLevel, c.LogFormat))
+	logger := app.NewLogger(os.Stderr, c.LogLevel, c.LogFormat)
+	for _, misspelling := range config.Misspelt(vars) {
+		logger.Warn("an environment variable without effect: " + misspelling.String())
+	}
+	return app.RunAPI(ctx, c, logger)
 }

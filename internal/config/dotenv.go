@@ -21,11 +21,24 @@ func readDotenv() (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading .env: %w", err)
 	}
-	vars, _, err := parseDotenv(string(content))
+	vars, lines, err := parseDotenv(string(content))
 	if err != nil {
 		return nil, fmt.Errorf("reading .env: %w", err)
 	}
+	if errs := misspelt(lines); errs != nil {
+		return nil, fmt.Errorf("reading .env: %w", errors.Join(errs...))
+	}
 	return vars, nil
+}
+
+// misspelt returns an error for each name that is probably meant to be a setting. Other
+// unknown names are allowed, since other programs read the same file.
+func misspelt(lines map[string]int) []error {
+	var errs []error
+	for _, found := range Misspelt(lines) {
+		errs = append(errs, fmt.Errorf("line %d: %s", lines[found.Name], found))
+	}
+	return errs
 }
 
 var (

@@ -107,9 +107,9 @@ func TestExampleIsReadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := regexp.MustCompile(`(?m)^# ([A-Z_]+=)`).ReplaceAllString(string(content), "$1")
-	vars, _, err := parseDotenv(all)
-	if err != nil || len(vars) < 30 {
-		t.Errorf("got %d variables, %v", len(vars), err)
+	vars, lines, err := parseDotenv(all)
+	if err != nil || misspelt(lines) != nil || len(vars) < 30 {
+		t.Errorf("got %d variables, %v, %v", len(vars), err, misspelt(lines))
 	}
 }
 
