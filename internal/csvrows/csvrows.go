@@ -1,10 +1,9 @@
-// Package csvrows reads the rows of a batch from CSV with bounded memory. It must
-// not know messages: which values are valid is for mms to decide.
+// Package csvrows reads the rows of a batch from CSV as spreadsheets save it, with bounded
+// memory. It must not know messages: which values are valid is for mms to decide.
 package csvrows
 
 import (
-	"encoding/csv"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -24,94 +23,88 @@ type MalformedError string
 
 func (e MalformedError) Error() string { return string(e) }
 
-// ErrTooLong is returned by a Meter for a row longer than MaxRow.
-var ErrTooLong = errors.New("a row is longer than 256 KiB")
-
-// Meter is a reader that returns at most MaxRow bytes between two calls of Reset.
-// It bounds the memory that a parser on top of it needs for a row.
-type Meter struct {
-	in   io.Reader
-	left int
-}
-
-// NewMeter returns a meter that reads from in.
-func NewMeter(in io.Reader) *Meter { return &Meter{in: in, left: MaxRow} }
-
-// Reset allows another MaxRow bytes. It has to be called before each row.
-func (m *Meter) Reset() { m.left = MaxRow }
-
-// Read implements io.Reader.
-func (m *Meter) Read(p []byte) (int, error) {
-	if m.left <= 0 {
-		return 0, ErrTooLong
-	}
-	n, err := m.in.Read(p[:min(len(p), m.left)])
-	m.left -= n
-	return n, err
-}
-
-// CSV reads comma-separated rows (RFC 4180) in UTF-8. The first line names the
-// columns.
+// CSV reads rows of values (RFC 4180). The first row names the columns. The values are
+// separated by commas, semicolons, tabs or vertical bars, whichever the first row has, or
+// by the character in a line like "sep=;" before it.
 type CSV struct {
-	in      *csv.Reader
-	meter   *Meter
-	columns []string
+	records *records
+	columns columns
 }
 
-// NewCSV reads the first line. It returns violations as invalid.Fields; one of the
-// columns must be "to".
-func NewCSV(in io.Reader) (*CSV, error) {
-	meter := NewMeter(in)
-	r := &CSV{in: csv.NewReader(meter), meter: meter}
-	header, err := r.in.Read()
+// NewCSV reads the first row. It returns violations as invalid.Fields; one of the columns
+// must hold the recipients.
+func NewCSV(file io.ReadSeeker, declared Charset) (*CSV, error) {
+	t, err := newText(file, declared)
 	if err != nil {
-		return nil, invalid.Fields{{Name: "rows", Rule: "csv", Message: "must begin with a line that names the columns, separated by commas"}}
+		return nil, err
 	}
-	var violations invalid.Fields
-	seen := map[string]bool{}
-	for i, column := range header {
-		if i == 0 {
-			column = strings.TrimPrefix(column, "\ufeff") // byte order mark, written by spreadsheets
-		}
-		column = strings.TrimSpace(column)
-		if seen[column] || len(r.columns) >= MaxColumns {
-			violations.Add("columns", "duplicate", fmt.Sprintf("must have different names, and there can be at most %d", MaxColumns))
-			break
-		}
-		seen[column] = true
-		r.columns = append(r.columns, column)
+	separator, err := findSeparator(t)
+	if err != nil {
+		return nil, err
 	}
-	if !seen["to"] {
-		violations.Add("columns", "required", "must be named in the first line, separated by commas, and one of them must be \"to\"")
+	r, header, err := openAt(t, separator)
+	if err != nil {
+		return nil, err
 	}
-	return r, violations.Err()
+	c, err := newColumns(header)
+	return &CSV{records: r, columns: c}, err
 }
 
-// Next returns the next row's values by column, or io.EOF after the last row. It
-// returns violations of one row as invalid.Fields; the next row can still be read.
-// After a MalformedError, nothing more can be read.
-func (r *CSV) Next() (map[string]string, error) {
-	r.meter.Reset()
-	values, err := r.in.Read()
-	var parseErr *csv.ParseError
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, io.EOF
-	case errors.As(err, &parseErr) && errors.Is(parseErr.Err, csv.ErrFieldCount):
-		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first line", len(r.columns))}}
-	case errors.As(err, &parseErr):
-		return nil, MalformedError(fmt.Sprintf("The CSV file cannot be read from line %d on: check its quotes.", parseErr.Line))
-	case errors.Is(err, ErrTooLong):
-		return nil, MalformedError("The CSV file has a row longer than 256 KiB: check its quotes.")
-	case err != nil:
-		return nil, fmt.Errorf("reading rows: %w", err)
-	}
-	row := make(map[string]string, len(values))
-	for i, value := range values {
-		if !utf8.ValidString(value) {
-			return nil, invalid.Fields{{Name: r.columns[i], Rule: "utf8", Message: "must be valid UTF-8"}}
+// Columns returns the names of the columns as they are written in the first row.
+func (r *CSV) Columns() []string {
+	var names []string
+	for _, name := range r.columns.names {
+		if name != "" {
+			names = append(names, name)
 		}
-		row[r.columns[i]] = value
 	}
+	return names
+}
+
+// Row returns the number of the row that Next returned last, as a spreadsheet shows it:
+// the first row of the file, which names the columns, has number 1.
+func (r *CSV) Row() int { return r.records.row }
+
+// Next returns the next row's values by column, or io.EOF after the last row. The
+// recipient is in the column "to", whatever the file calls it. Rows without any value are
+// left out. Next returns violations of one row as invalid.Fields; the next row can still be
+// read. After a MalformedError, nothing more can be read.
+func (r *CSV) Next() (map[string]string, error) {
+	values, err := r.records.nextFilled()
+	if err != nil {
+		return nil, err
+	}
+	names := r.columns.names
+	if len(values) < len(names) {
+		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first row, and has %d", len(names), len(values))}}
+	}
+	if !blank(values[len(names):]) {
+		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first row, and has more: put values that contain a separator in quotes", len(names))}}
+	}
+	row := make(map[string]string, len(names)+1)
+	for i, name := range names {
+		if strings.ContainsFunc(values[i], isLost) {
+			return nil, invalid.Fields{{Name: cmp.Or(name, "row"), Rule: "utf8", Message: "has a character that was lost when the file was saved: enter it again and save the file as CSV UTF-8"}}
+		}
+		if name != "" {
+			row[name] = values[i]
+		}
+	}
+	row[recipientColumn] = values[r.columns.recipient]
 	return row, nil
+}
+
+// isLost reports whether r stands for a character that was lost in a conversion. The C1
+// controls are what characters of other encodings become, for example when Windows-1252
+// is converted as ISO 8859-1.
+func isLost(r rune) bool { return r == utf8.RuneError || r >= 0x80 && r < 0xa0 }
+
+// blank reports whether the values consist of spaces.
+func blank(values []string) bool {
+	for _, value := range values {
+		if strings.TrimSpace(value) != "" {
+			return false
+		}
+	}
+	return true
 }

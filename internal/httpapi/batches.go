@@ -90,7 +90,9 @@ func (a *api) registerBatches() {
 		OperationID: "createBatch", Method: http.MethodPost, Path: batchesPath, Tags: []string{"batches"},
 		Summary: "Create a batch",
 		Description: "Creates up to 100,000 messages with one request. By default, the batch is rejected if any row is invalid; with onError=create_valid, the messages of the valid rows are created. " +
-			"To upload CSV instead of JSON, send text/csv in UTF-8 with a header row that contains the column to, and pass the other fields as query parameters. " +
+			"To upload CSV instead of JSON, send text/csv with a header row that contains the column to, and pass the other fields as query parameters. " +
+			"Without a column to, one column with another name for the recipients, like Phone, Mobile number or Recipient, takes its place. " +
+			"CSV is read as spreadsheets save it: separated by commas, semicolons, tabs or vertical bars, in UTF-8 or UTF-16, or in Windows-1252 if the Content-Type declares charset=windows-1252. Rows without values are ignored. " +
 			"The body can be up to 64 MiB.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": {Description: "The batch was created and its messages will be sent."}},

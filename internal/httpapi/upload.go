@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -30,17 +31,22 @@ const (
 // upload is the body of a batch in a temporary file. The file lets it be read twice,
 // and keeps a slow client from holding a transaction open.
 type upload struct {
-	file  *os.File
-	csv   bool
-	query url.Values // holds the batch's fields if the body is CSV
-	hash  string     // of the body, in hex
+	file    *os.File
+	csv     bool
+	charset csvrows.Charset // that was declared for CSV
+	query   url.Values      // holds the batch's fields if the body is CSV
+	hash    string          // of the body and its charset, in hex
 }
 
 // readUpload receives the whole body.
 func readUpload(q Request) (*upload, error) {
-	declared, _, _ := mime.ParseMediaType(q.r.Header.Get("Content-Type"))
+	declared, params, _ := mime.ParseMediaType(q.r.Header.Get("Content-Type"))
 	if declared != mediaType && declared != "text/csv" {
-		return nil, newProblem(http.StatusUnsupportedMediaType, "The Content-Type must be application/json or text/csv, in UTF-8.")
+		return nil, newProblem(http.StatusUnsupportedMediaType, "The Content-Type must be application/json or text/csv.")
+	}
+	charset, err := csvCharset(params["charset"])
+	if err != nil && declared == "text/csv" {
+		return nil, err
 	}
 	query, err := queryOf(q.r.URL.RawQuery)
 	if err != nil {
@@ -54,11 +60,12 @@ func readUpload(q Request) (*upload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storing an upload: %w", err)
 	}
-	u := &upload{file: file, csv: declared == "text/csv", query: query}
+	u := &upload{file: file, csv: declared == "text/csv", charset: charset, query: query}
 	if err := os.Remove(file.Name()); err != nil { // the open file stays usable
 		return nil, errors.Join(fmt.Errorf("storing an upload: %w", err), file.Close())
 	}
 	hash := sha256.New()
+	hash.Write([]byte(charset))
 	_, err = io.Copy(io.MultiWriter(file, hash), http.MaxBytesReader(q.w, q.r.Body, maxUpload))
 	u.hash = hex.EncodeToString(hash.Sum(nil))
 	if err == nil {
@@ -77,6 +84,18 @@ func readUpload(q Request) (*upload, error) {
 	return nil, errors.Join(err, file.Close())
 }
 
+// csvCharset returns the encoding that a Content-Type declares for CSV. The unmarked one of
+// text/csv is UTF-8.
+func csvCharset(declared string) (csvrows.Charset, error) {
+	switch strings.ToLower(declared) {
+	case "", "utf-8", "utf8", "us-ascii", "utf-16", "utf-16le", "utf-16be":
+		return csvrows.Recognize, nil
+	case "windows-1252", "cp1252", "iso-8859-1", "latin1": // browsers, too, take ISO 8859-1 for Windows-1252
+		return csvrows.Windows1252, nil
+	}
+	return "", newProblem(http.StatusUnsupportedMediaType, "The charset of CSV must be utf-8, utf-16 or windows-1252.")
+}
+
 // Close deletes the file.
 func (u *upload) Close() { _ = u.file.Close() } // the file has been unlinked already
 
@@ -91,10 +110,7 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 		if err := decodeObject(common, &body); err != nil {
 			return body, nil, err
 		}
-		if _, err := u.file.Seek(0, io.SeekStart); err != nil {
-			return body, nil, fmt.Errorf("rereading an upload: %w", err)
-		}
-		csv, err := csvrows.NewCSV(u.file)
+		csv, err := csvrows.NewCSV(u.file, u.charset)
 		return body, csv, err
 	}
 	var violations invalid.Fields
@@ -290,15 +306,20 @@ func (u *upload) jsonRows() (intake.Rows, error) {
 }
 
 type jsonRows struct {
-	d *json.Decoder
-	m *csvrows.Meter
+	d   *json.Decoder
+	m   *csvrows.Meter
+	row int
 }
+
+// Row implements intake.Rows.
+func (r *jsonRows) Row() int { return r.row }
 
 // Next implements intake.Rows.
 func (r *jsonRows) Next() (map[string]string, error) {
 	if !r.d.More() {
 		return nil, io.EOF
 	}
+	r.row++
 	r.m.Reset()
 	var raw json.RawMessage
 	if err := r.d.Decode(&raw); err != nil { // common has decoded it before

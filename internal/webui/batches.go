@@ -70,6 +70,8 @@ func (p *Pages) batches(w http.ResponseWriter, r *http.Request, principal identi
 type newBatchPage struct {
 	Name, Text, MediaURL, From string
 	CreateValid                bool
+	Windows1252                bool   // the file is in that encoding
+	AskWindows1252             bool   // offer it
 	IdempotencyKey             string // so that submitting the form twice creates one batch
 	Senders                    []mms.PhoneNumber
 	Errors                     []string
@@ -105,6 +107,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 	body := newBatchPage{
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: strings.TrimSpace(r.PostForm.Get("mediaUrl")),
 		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
+		Windows1252: r.PostForm.Get("charset") == string(csvrows.Windows1252),
 	}
 	storing, cancel := httpkit.WithDeadline(r.Context(), storeTimeout)
 	defer cancel()
@@ -148,6 +151,7 @@ func (b *newBatchPage) explain(err error) bool {
 	case errors.As(err, &violations):
 		for _, v := range violations {
 			b.Errors = append(b.Errors, fieldLabel(v.Name)+" "+v.Message)
+			b.AskWindows1252 = b.AskWindows1252 || v.Rule == csvrows.EncodingRule
 		}
 	case errors.As(err, &rejected):
 		b.Rejected = rejected.Rejected
@@ -171,14 +175,16 @@ func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form 
 		return mms.BatchResult{}, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: choose a CSV file with the recipients"}}
 	}
 	defer file.Close()
+	charset := csvrows.Recognize
+	if form.Windows1252 {
+		charset = csvrows.Windows1252
+	}
 	hash := sha256.New()
+	hash.Write([]byte(charset))
 	if _, err := io.Copy(hash, file); err != nil {
 		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
-	}
-	rows, err := csvrows.NewCSV(file)
+	rows, err := csvrows.NewCSV(file, charset)
 	if err != nil {
 		return mms.BatchResult{}, err
 	}

@@ -88,7 +88,13 @@ func TestBatchPages(t *testing.T) {
 	b.want("no file", b.upload("", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "File is missing")
 	b.want("rejected rows", b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg"),
 		http.StatusUnprocessableEntity, "Rejected rows: 1", "Row 2: to", `value="spring"`, "Hi {{name}}")
-	b.want("unreadable file", b.upload("to\n\"+1", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "check its quotes")
+	b.want("unreadable file", b.upload("to\n\"+1", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "The quote that begins in line 2 of the file is never closed.")
+	const latin = "to;name\r\n+14155550123;Jos\xe9\r\n"
+	b.want("Windows-1252", b.upload(latin, "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "“José”", `name="charset"`)
+	if got := b.upload(latin, "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg", "charset", "windows-1252"); got.status != http.StatusSeeOther {
+		t.Errorf("declared Windows-1252: got %d, want 303: %s", got.status, got.body)
+	}
+	clear(f.batches)
 	got := b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg", "onError", "create_valid")
 	if got.status != http.StatusSeeOther || len(f.batches) != 1 {
 		t.Fatalf("creating: got %d with %d batches, want 303 with one: %s", got.status, len(f.batches), got.body)
