@@ -160,7 +160,7 @@ type Batch struct {
 
 // RowError is one violation by one row.
 type RowError struct {
-	Row     int    `json:"row"` // from 1
+	Row     int    `json:"row"` // from 1; in CSV, row 1 names the columns
 	Field   string `json:"field"`
 	Rule    string `json:"rule"` // a stable code
 	Message string `json:"message"`

@@ -67,7 +67,7 @@ type NewBatch struct {
 
 // RowError is one violation by one row.
 type RowError struct {
-	Row     int    `json:"row" doc:"The number of the row, starting at 1." example:"3"`
+	Row     int    `json:"row" doc:"The number of the row. In JSON, the first row has number 1. In CSV, rows are numbered as in a spreadsheet: the first row names the columns, and empty rows count." example:"3"`
 	Field   string `json:"field" doc:"The invalid field or column." example:"to"`
 	Rule    string `json:"rule" doc:"The violated rule, as a stable code." example:"e164"`
 	Message string `json:"message" doc:"A human-readable explanation."`

@@ -16,8 +16,10 @@ import (
 
 // Rows yields the rows of a batch in order. Next returns io.EOF after the last row,
 // and invalid.Fields for a malformed row; later rows may still be readable.
+// Row returns the number of the row that Next returned last, as the submitter counts.
 type Rows interface {
 	Next() (map[string]string, error)
+	Row() int
 }
 
 // insertBatchSize is how many messages are stored with one statement.
@@ -90,7 +92,7 @@ type messageReader struct {
 	now    time.Time
 	rows   Rows
 
-	row      int // the number of rows read
+	read     int // the number of rows read
 	created  int // the number of messages returned
 	rejected mms.RowErrors
 	rowOf    map[[16]byte]int // the row of each message, by its contentHash
@@ -106,7 +108,7 @@ func (r *messageReader) next(limit int) ([]mms.Message, error) {
 			r.done = true
 			break
 		}
-		if r.row++; r.row > mms.MaxRows {
+		if r.read++; r.read > mms.MaxRows {
 			return nil, invalid.Fields{{Name: "rows", Rule: "max_items", Message: fmt.Sprintf("must be at most %d", mms.MaxRows)}}
 		}
 		var message mms.Message
@@ -123,7 +125,7 @@ func (r *messageReader) next(limit int) ([]mms.Message, error) {
 			messages = append(messages, message)
 		}
 	}
-	if r.row == 0 {
+	if r.read == 0 {
 		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one"}}
 	}
 	r.created += len(messages)
@@ -144,8 +146,8 @@ func (r *messageReader) message(row map[string]string) (mms.Message, error) {
 	if first, ok := r.rowOf[hash]; ok {
 		return mms.Message{}, invalid.Fields{{Name: "to", Rule: "duplicate", Message: fmt.Sprintf("gets the same message as in row %d", first)}}
 	}
-	r.rowOf[hash] = r.row
-	m.BatchRow = r.row
+	m.BatchRow = r.rows.Row()
+	r.rowOf[hash] = m.BatchRow
 	return m, nil
 }
 
@@ -158,6 +160,6 @@ func contentHash(m mms.Message) [16]byte {
 func (r *messageReader) reject(violations invalid.Fields) {
 	r.rejected.Rejected++
 	if len(r.rejected.Errors) < mms.MaxRowErrors {
-		r.rejected.Errors = append(r.rejected.Errors, mms.NewRowErrors(r.row, violations)...)
+		r.rejected.Errors = append(r.rejected.Errors, mms.NewRowErrors(r.rows.Row(), violations)...)
 	}
 }

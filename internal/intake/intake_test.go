@@ -261,7 +261,7 @@ func TestNothingIsStoredBeforeTheStore(t *testing.T) {
 	_, create := in.CreateMessage(t.Context(), by, scheduled)
 	_, resend := in.Resend(t.Context(), by, uuid.New(), mms.Idempotency{})
 	_, forecast := in.Forecast(t.Context(), by, params)
-	_, batch := in.CreateBatch(t.Context(), by, mms.BatchParams{CreateParams: mms.CreateParams{MediaURL: params.MediaURL}}, &fakeRows{"+14155550123"})
+	_, batch := in.CreateBatch(t.Context(), by, mms.BatchParams{CreateParams: mms.CreateParams{MediaURL: params.MediaURL}}, &numberedRows{fakeRows: fakeRows{"+14155550123"}})
 	for name, err := range map[string]error{"create": create, "resend": resend, "forecast": forecast, "batch": batch} {
 		if got := outcome(err, uuid.Nil); got != "not stored" {
 			t.Errorf("%s: got %s, want not stored", name, got)
@@ -370,6 +370,19 @@ func (r *fakeRows) Next() (map[string]string, error) {
 	return map[string]string{"to": first.(string)}, nil
 }
 
+// numberedRows counts rows as a spreadsheet does: the first one names the columns.
+type numberedRows struct {
+	fakeRows
+	row int
+}
+
+func (r *numberedRows) Next() (map[string]string, error) {
+	r.row++
+	return r.fakeRows.Next()
+}
+
+func (r *numberedRows) Row() int { return r.row }
+
 var malformedRow = invalid.Fields{{Name: "row", Rule: "columns"}}
 
 func createBatch(t *testing.T, s *fakeStore, createValid bool, rows fakeRows) (mms.BatchResult, error) {
@@ -377,7 +390,7 @@ func createBatch(t *testing.T, s *fakeStore, createValid bool, rows fakeRows) (m
 	in, _ := newIntake(s)
 	return in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{
 		CreateValid: createValid, CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"},
-	}, &rows)
+	}, &numberedRows{rows, 1})
 }
 
 func TestCreateBatch(t *testing.T) {
@@ -389,8 +402,8 @@ func TestCreateBatch(t *testing.T) {
 		rejected    string
 	}{
 		"all valid":                   {fakeRows{"+14155550123", "+14155550124"}, false, 2, ""},
-		"invalid rows":                {fakeRows{"+14155550123", "1", malformedRow, "+14155550124"}, true, 2, "2 e164, 3 columns"},
-		"duplicate row":               {fakeRows{"+14155550123", "+14155550123"}, true, 1, "2 duplicate"},
+		"invalid rows":                {fakeRows{"+14155550123", "1", malformedRow, "+14155550124"}, true, 2, "3 e164, 4 columns"},
+		"duplicate row":               {fakeRows{"+14155550123", "+14155550123"}, true, 1, "3 duplicate"},
 		"rows for several statements": {manyRows(2500), false, 2500, ""},
 	} {
 		s := &fakeStore{}
@@ -438,9 +451,9 @@ func TestRejectedBatchIsRolledBack(t *testing.T) {
 		added       int
 		want        func(error) bool
 	}{
-		"one invalid row":  {fakeRows{"+14155550123", "1", "+14155550124"}, false, 0, isRows("2 e164")},
-		"invalid last row": {append(manyRows(1000), "1"), false, 1000, isRows("1001 e164")},
-		"no valid row":     {fakeRows{"1"}, true, 0, isRows("1 e164")},
+		"one invalid row":  {fakeRows{"+14155550123", "1", "+14155550124"}, false, 0, isRows("3 e164")},
+		"invalid last row": {append(manyRows(1000), "1"), false, 1000, isRows("1002 e164")},
+		"no valid row":     {fakeRows{"1"}, true, 0, isRows("2 e164")},
 		"unreadable file":  {fakeRows{"+14155550123", broken}, true, 0, func(err error) bool { return errors.Is(err, broken) }},
 		"no row":           {fakeRows{}, true, 0, isField("required")},
 		"one row too many": {slices.Repeat(fakeRows{malformedRow}, mms.MaxRows+1), true, 0, isField("max_items")},

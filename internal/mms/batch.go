@@ -121,7 +121,7 @@ type BatchParams struct {
 
 // RowError is one violation in one row.
 type RowError struct {
-	Row int // from 1
+	Row int // as the submitter counts; see intake.Rows
 	invalid.Field
 }
 

@@ -70,7 +70,7 @@ type Message struct {
 	KeyID         uuid.UUID         // the API key that created it; uuid.Nil: a person did
 	ResendOf      uuid.UUID         // the message that it repeats; uuid.Nil: none
 	BatchID       uuid.UUID         // its batch; uuid.Nil: none
-	BatchRow      int               // its row in the batch, from 1; set at creation only
+	BatchRow      int               // its row in the batch, as its submitter counts; set at creation only
 	NextAttemptAt *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time

@@ -123,7 +123,7 @@ func (f *fakeBackend) CreateBatch(_ context.Context, by mms.Submitter, p mms.Bat
 		return mms.BatchResult{}, err
 	}
 	var rejected mms.RowErrors
-	for row := 1; ; row++ {
+	for {
 		values, err := rows.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -134,7 +134,7 @@ func (f *fakeBackend) CreateBatch(_ context.Context, by mms.Submitter, p mms.Bat
 		var violations invalid.Fields
 		if errors.As(err, &violations) {
 			rejected.Rejected++
-			rejected.Errors = append(rejected.Errors, mms.NewRowErrors(row, violations)...)
+			rejected.Errors = append(rejected.Errors, mms.NewRowErrors(rows.Row(), violations)...)
 			continue
 		}
 		if err != nil {
