@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/csvrows"
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
@@ -93,6 +94,7 @@ func (a *api) registerBatches() {
 			"To upload CSV instead of JSON, send text/csv with a header row that contains the column to, and pass the other fields as query parameters. " +
 			"Without a column to, one column with another name for the recipients, like Phone, Mobile number or Recipient, takes its place. " +
 			"CSV is read as spreadsheets save it: separated by commas, semicolons, tabs or vertical bars, in UTF-8 or UTF-16, or in Windows-1252 if the Content-Type declares charset=windows-1252. Rows without values are ignored. " +
+			"Placeholders like {{name}} find a column in any case. A column such as Message or Text is sent only if the text names it: without any text, such a file is rejected. " +
 			"The body can be up to 64 MiB.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": {Description: "The batch was created and its messages will be sent."}},
@@ -170,7 +172,7 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 		return nil, invalid.Fields{{Name: "onError", Rule: "one_of", Message: "must be reject_all or create_valid"}}
 	}
 	params := mms.BatchParams{
-		Name: body.Name, CreateValid: body.OnError == createValid,
+		Name: body.Name, CreateValid: body.OnError == createValid, Columns: columnsOf(rows),
 		CreateParams: mms.CreateParams{
 			Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, From: body.From, SendAt: body.SendAt,
 			ValidFor: body.ValidFor, Priority: body.Priority, Metadata: body.Metadata,
@@ -192,6 +194,14 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 		out.Replayed = strconv.FormatBool(true)
 	}
 	return out, nil
+}
+
+// columnsOf returns the columns of a file, or nil if each row names its own.
+func columnsOf(rows intake.Rows) []string {
+	if csv, ok := rows.(*csvrows.CSV); ok {
+		return csv.Columns()
+	}
+	return nil
 }
 
 func rowError(e mms.RowError) RowError {

@@ -55,6 +55,8 @@ func TestCreateBatch(t *testing.T) {
 		"CSV in Windows-1252":  {"to;name\r\n+14155550123;Jos\xe9\r\n", "text/csv; charset=windows-1252", "?mediaUrl=https://example.com/a.jpg", "202 1"},
 		"CSV, not declared":    {"to;name\r\n+14155550123;Jos\xe9\r\n", "text/csv", "?mediaUrl=https://example.com/a.jpg", "400 rows encoding"},
 		"CSV in Big5":          {"to\n+14155550123\n", "text/csv; charset=big5", "?mediaUrl=https://example.com/a.jpg", "415 "},
+		"CSV, text not sent":   {"to,Message\n+14155550123,Hi\n", "text/csv", "?mediaUrl=https://example.com/a.jpg", "400 text required"},
+		"CSV, other case":      {"TO,Message\n+14155550123,Hi\n", "text/csv", "?mediaUrl=https://example.com/a.jpg&text={{message}}", "202 1"},
 		"workbook as CSV":      {"PK\x03\x04", "text/csv", "?mediaUrl=https://example.com/a.jpg", "400 rows csv"},
 		"CSV, rows in query":   {"to\n", "text/csv", "?rows=1", "400 rows unknown"},
 		"CSV, duplicate field": {"to\n", "text/csv", "?text=a&text=b", "400 text duplicate"},

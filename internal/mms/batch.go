@@ -1,6 +1,7 @@
 package mms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,8 +116,9 @@ func (b Batch) Explain() string {
 // replaced by the row's value in that column.
 type BatchParams struct {
 	Name         string
-	CreateParams      // for each message; To is not used
-	CreateValid  bool // create the messages of valid rows even if other rows have errors
+	CreateParams          // for each message; To is not used
+	CreateValid  bool     // create the messages of valid rows even if other rows have errors
+	Columns      []string // of the file with the rows, as it names them; nil if each row names its own
 }
 
 // RowError is one violation in one row.
@@ -182,10 +184,31 @@ func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) 
 	parsePriority(p.Priority, Bulk, &violations)
 	ValidateMetadata(p.Metadata, &violations)
 	p.Idempotency.Validate(&violations)
+	if column := columnNamed(p.Columns, textColumns); column != "" && p.Text == "" {
+		violations.Add("text", "required", fmt.Sprintf("is empty, but the file has the column %q: enter {{%s}} to send it, or rename the column if it is something else", column, column))
+	}
 	if p.MediaURL == "" && len(p.MediaURLs) == 0 {
-		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture; use {{column}} to take it from the rows")
+		column := cmp.Or(columnNamed(p.Columns, mediaColumns), "column")
+		violations.Add("mediaUrl", "required", fmt.Sprintf("is missing: a picture message needs at least one picture; use {{%s}} to take it from the rows", column))
 	}
 	return Batch{ID: id, Owner: owner, Name: p.Name, State: BatchRunning}, violations.Err()
+}
+
+// Columns that probably hold the texts or pictures of messages. They are never sent unasked:
+// a table of contacts may have a column "message" with what these people wrote.
+var (
+	textColumns  = []string{"text", "message", "body", "sms", "mms"}
+	mediaColumns = []string{"mediaurl", "mediaurls", "media_url", "media_urls", "media", "image", "image url", "picture", "picture url", "photo", "photo url"}
+)
+
+// columnNamed returns the first of the columns with one of these names, or "".
+func columnNamed(columns, names []string) string {
+	for _, column := range columns {
+		if slices.Contains(names, strings.ToLower(column)) {
+			return column
+		}
+	}
+	return ""
 }
 
 // ValidateRow makes a message of one row of batch b, or returns all violations as
@@ -207,6 +230,9 @@ func (p BatchParams) forRow(row map[string]string, violations *invalid.Fields) C
 	params.To, params.Idempotency = row["to"], Idempotency{}
 	params.Text = fillPlaceholders("text", params.Text, row, violations)
 	params.MediaURL = fillPlaceholders("mediaUrl", params.MediaURL, row, violations)
+	if urls := strings.Fields(params.MediaURL); params.MediaURL != p.MediaURL && len(p.MediaURLs) == 0 && areURLs(urls) {
+		params.MediaURL, params.MediaURLs = "", urls // as exports list several
+	}
 	params.MediaURLs = slices.Clone(params.MediaURLs)
 	for i, url := range params.MediaURLs {
 		params.MediaURLs[i] = fillPlaceholders(fmt.Sprintf("mediaUrls[%d]", i), url, row, violations)
@@ -225,6 +251,11 @@ func (p BatchParams) forRow(row map[string]string, violations *invalid.Fields) C
 	return params
 }
 
+func areURLs(values []string) bool {
+	notURL := func(value string) bool { return !strings.Contains(value, "://") }
+	return len(values) > 1 && !slices.ContainsFunc(values, notURL)
+}
+
 var placeholder = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
 
 // fillPlaceholders replaces the placeholders in template by the row's values.
@@ -234,12 +265,30 @@ func fillPlaceholders(field, template string, row map[string]string, violations 
 	}
 	return placeholder.ReplaceAllStringFunc(template, func(match string) string {
 		column := placeholder.FindStringSubmatch(match)[1]
-		value, ok := row[column]
+		value, ok := valueOf(row, column)
 		if !ok {
 			violations.Add(field, "placeholder", fmt.Sprintf("names the column %q, which the row does not have", clip(column, MaxMetadataKey)))
 		}
 		return value
 	})
+}
+
+// valueOf returns the row's value in a column, whose name may be written in another case if
+// that leaves no doubt.
+func valueOf(row map[string]string, column string) (value string, ok bool) {
+	if value, ok := row[column]; ok {
+		return value, true
+	}
+	for name, other := range row {
+		if !strings.EqualFold(name, column) {
+			continue
+		}
+		if ok && other != value {
+			return "", false
+		}
+		value, ok = other, true
+	}
+	return value, ok
 }
 
 // NewRowErrors makes the row's violations storable: it bounds their length and

@@ -57,3 +57,63 @@ func TestValidateBatchListsEveryViolation(t *testing.T) {
 		t.Errorf("violations: got %q, want %q", got, want)
 	}
 }
+
+func TestBatchColumns(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		columns   []string
+		text, url string
+		want      string
+	}{
+		"no names":             {nil, "", "https://example.com/a.jpg", ""},
+		"no such column":       {[]string{"to", "name"}, "", "https://example.com/a.jpg", ""},
+		"text is asked for":    {[]string{"to", "Message"}, "{{Message}}", "https://example.com/a.jpg", ""},
+		"text is not sent":     {[]string{"to", "Message", "Body"}, "", "https://example.com/a.jpg", `text is empty, but the file has the column "Message": enter {{Message}} to send it`},
+		"pictures in a column": {[]string{"to", "Image URL"}, "", "", "mediaUrl is missing: a picture message needs at least one picture; use {{Image URL}}"},
+		"no picture":           {[]string{"to"}, "", "", "mediaUrl is missing: a picture message needs at least one picture; use {{column}}"},
+	} {
+		_, err := testRules.ValidateBatch(BatchParams{Columns: tt.columns, CreateParams: CreateParams{Text: tt.text, MediaURL: tt.url}}, uuid.Nil, uuid.Nil, noon)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %s", name, err, tt.want)
+		}
+	}
+}
+
+func TestPlaceholdersInAnyCase(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		row  map[string]string
+		want string // empty: a violation
+	}{
+		"exact":        {map[string]string{"Name": "Ada", "name": "Bob"}, "Ada"},
+		"another case": {map[string]string{"NAME": "Ada"}, "Ada"},
+		"same values":  {map[string]string{"NAME": "Ada", "name": "Ada"}, "Ada"},
+		"in doubt":     {map[string]string{"NAME": "Ada", "name": "Bob"}, ""},
+		"none":         {map[string]string{"names": "Ada"}, ""},
+	} {
+		var violations invalid.Fields
+		got := fillPlaceholders("text", "{{Name}}", tt.row, &violations)
+		if got != tt.want || (violations == nil) != (tt.want != "") {
+			t.Errorf("%s: got %q with %v, want %q", name, got, violations, tt.want)
+		}
+	}
+}
+
+// TestSeveralPicturesInOneColumn expects that the column media_urls of an export can be
+// sent again.
+func TestSeveralPicturesInOneColumn(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string][]string{
+		"https://example.com/a.jpg":                             {"https://example.com/a.jpg"},
+		"https://example.com/a.jpg https://example.com/b.jpg":   {"https://example.com/a.jpg", "https://example.com/b.jpg"},
+		"https://example.com/a.jpg\nhttps://example.com/b.jpg ": {"https://example.com/a.jpg", "https://example.com/b.jpg"},
+		"https://example.com/a b.jpg":                           nil,
+		"":                                                      nil,
+	} {
+		params := BatchParams{CreateParams: CreateParams{MediaURL: "{{media_urls}}"}}
+		m, err := testRules.ValidateRow(params, map[string]string{"to": "+14155550123", "media_urls": value}, Batch{}, uuid.UUID{3}, noon)
+		if diff := cmp.Diff(want, m.MediaURLs); diff != "" || (err == nil) != (want != nil) {
+			t.Errorf("%q (-want +got):\n%s%v", value, diff, err)
+		}
+	}
+}

@@ -189,7 +189,7 @@ func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form 
 		return mms.BatchResult{}, err
 	}
 	params := mms.BatchParams{
-		Name: form.Name, CreateValid: form.CreateValid,
+		Name: form.Name, CreateValid: form.CreateValid, Columns: rows.Columns(),
 		CreateParams: mms.CreateParams{Text: form.Text, MediaURL: form.MediaURL, From: form.From},
 	}
 	params.Idempotency = mms.Idempotency{
