@@ -67,7 +67,7 @@ func (r *CSV) Row() int { return r.records.row }
 
 // Next returns the next row's values by column, or io.EOF after the last row. The
 // recipient is in the column "to", whatever the file calls it. Rows without any value are
-// left out. Next returns violations of one row as invalid.Fields; the next row can still be
+// left out, and so are apostrophes that keep spreadsheets from evaluating a value. Next returns violations of one row as invalid.Fields; the next row can still be
 // read. After a MalformedError, nothing more can be read.
 func (r *CSV) Next() (map[string]string, error) {
 	values, err := r.records.nextFilled()
@@ -87,10 +87,10 @@ func (r *CSV) Next() (map[string]string, error) {
 			return nil, invalid.Fields{{Name: cmp.Or(name, "row"), Rule: "utf8", Message: "has a character that was lost when the file was saved: enter it again and save the file as CSV UTF-8"}}
 		}
 		if name != "" {
-			row[name] = values[i]
+			row[name] = unescapeFormula(values[i])
 		}
 	}
-	row[recipientColumn] = values[r.columns.recipient]
+	row[recipientColumn] = unescapeFormula(values[r.columns.recipient])
 	return row, nil
 }
 

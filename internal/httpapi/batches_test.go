@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -173,5 +174,43 @@ func TestSendFingerprint(t *testing.T) {
 	got := s.ada().do("POST", "/api/send-mms", validSend, "Idempotency-Key", strings.Repeat("k", 300))
 	if err := json.Unmarshal([]byte(got.body), &problem); err != nil || got.status != http.StatusBadRequest || problem.Errors[0].Field != "Idempotency-Key" {
 		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// TestExportIsSentAgain uploads an exported file as a batch, as it is and as a spreadsheet
+// saves it.
+func TestExportIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	ada := s.ada()
+	for _, text := range []string{"Hi", "=1+1, \"quoted\"\n'and more'", "'@home", "'tis", "José 😀"} {
+		original := undelivered(s.users.users[0].ID)
+		original.Text, original.MediaURLs = text, []string{"https://example.com/a.jpg", "https://example.com/b.jpg"}
+		s.messages.put(original)
+		export := ada.do("GET", "/api/messages/export", "").body
+		s.messages.take(original.ID)
+		rows, err := csv.NewReader(strings.NewReader(export)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var saved strings.Builder
+		w := csv.NewWriter(&saved)
+		w.Comma, w.UseCRLF = ';', true
+		_ = w.WriteAll(rows) // a Builder returns no error
+		for name, file := range map[string]string{"as it is": export, "saved by a spreadsheet": "\ufeff" + saved.String()} {
+			got := ada.doAs("text/csv", "POST", "/api/batches?text={{text}}&mediaUrl={{media_urls}}", file)
+			if got.status != http.StatusAccepted {
+				t.Fatalf("%q, %s: got %d %s", text, name, got.status, got.body)
+			}
+			s.messages.mu.Lock()
+			for id, h := range s.messages.histories {
+				want := []any{original.Recipient, original.Text, original.MediaURLs}
+				if diff := cmp.Diff(want, []any{h.Recipient, h.Text, h.MediaURLs}); diff != "" {
+					t.Errorf("%q, %s (-want +got):\n%s", text, name, diff)
+				}
+				delete(s.messages.histories, id)
+			}
+			s.messages.mu.Unlock()
+		}
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/csvrows"
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -26,7 +26,7 @@ func (a *api) registerExport() {
 		OperationID: "exportMessages", Method: http.MethodGet, Path: messagesPath + "/export", Tags: []string{"messages"},
 		Summary: "Export messages",
 		Description: "Returns all messages that match the filters as CSV (RFC 4180) in UTF-8 with a header row, newest first. " +
-			"Texts and values from Plivo that a spreadsheet would evaluate as a formula are prefixed with an apostrophe.",
+			"Texts and values from Plivo that a spreadsheet would evaluate as a formula are prefixed with an apostrophe, which a batch from CSV removes again.",
 		Responses: map[string]*huma.Response{"200": {Description: "The messages as CSV.", Content: map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 		Errors:    []int{http.StatusBadRequest},
 	}, a.export)
@@ -99,24 +99,11 @@ func exportRow(m mms.Message) []string {
 		metadata = string(object)
 	}
 	return []string{
-		m.ID.String(), string(m.Status), string(m.Recipient), string(m.Sender), escapeFormula(m.Text), strings.Join(m.MediaURLs, " "),
-		m.Explain(), string(m.Reason), escapeFormula(m.PlivoCode), escapeFormula(m.PlivoUUID), units, escapeFormula(m.Cost), m.Priority.String(),
+		m.ID.String(), string(m.Status), string(m.Recipient), string(m.Sender), csvrows.EscapeFormula(m.Text), strings.Join(m.MediaURLs, " "),
+		m.Explain(), string(m.Reason), csvrows.EscapeFormula(m.PlivoCode), csvrows.EscapeFormula(m.PlivoUUID), units, csvrows.EscapeFormula(m.Cost), m.Priority.String(),
 		m.CreatedAt.UTC().Format(time.RFC3339Nano), timeOrEmpty(m.SendAt), m.UpdatedAt.UTC().Format(time.RFC3339Nano), timeOrEmpty(m.FinalAt),
 		idOrEmpty(m.BatchID), idOrEmpty(m.ResendOf), metadata,
 	}
-}
-
-// formulaStarts are the characters at which a spreadsheet takes a cell for a formula, or
-// splits it (OWASP, CSV injection).
-const formulaStarts = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-
-// escapeFormula keeps spreadsheets from evaluating a value that we did not write ourselves.
-func escapeFormula(value string) string {
-	first, _ := utf8.DecodeRuneInString(value)
-	if value != "" && strings.ContainsRune(formulaStarts, first) {
-		return "'" + value
-	}
-	return value
 }
 
 func timeOrEmpty(t *time.Time) string {
