@@ -224,7 +224,8 @@ func errorOf(response *http.Response, body []byte) *Error {
 		e.Detail = http.StatusText(response.StatusCode)
 	}
 	e.Status = response.StatusCode
-	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+	// The API sends seconds. A negative number, which only a proxy would send, is none.
+	if seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
 	return e

@@ -288,6 +288,7 @@ func TestTemporaryErrorsAreRetriedWithTheSameKey(t *testing.T) {
 	for name, failure := range map[string]response{
 		"dropped connection":         {status: 0},
 		"rate limit":                 {status: 429, header: map[string]string{"Retry-After": "1"}},
+		"negative Retry-After":       {status: 429, header: map[string]string{"Retry-After": "-5"}},
 		"bad gateway":                {status: 502, body: "<html>"},
 		"service unavailable":        {status: 503},
 		"gateway timeout":            {status: 504},
