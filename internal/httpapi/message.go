@@ -23,7 +23,7 @@ type Message struct {
 	MediaURLs       []string          `json:"mediaUrls" nullable:"false" doc:"The URLs of the pictures." example:"[\"https://example.com/picture.jpg\"]"`
 	Reason          mms.Reason        `json:"reason,omitempty" doc:"Why the message failed or is waiting, as a stable code. explanation says it in plain language." example:"rate_limited"`
 	PlivoUUID       string            `json:"plivoUuid,omitempty" doc:"Plivo's UUID of the message. Absent until Plivo accepts the message."`
-	PlivoCode       string            `json:"plivoCode,omitempty" doc:"The error code reported by Plivo."`
+	PlivoCode       string            `json:"plivoCode,omitempty" doc:"The error code reported by Plivo. Absent if it reported none, or 000, which is its code for no error."`
 	Units           *int              `json:"units,omitempty" doc:"The number of units charged by Plivo. Absent until Plivo reports it."`
 	Cost            string            `json:"cost,omitempty" doc:"The amount charged by Plivo in US dollars. Absent until Plivo reports it." example:"0.016000"`
 	CarrierSentAt   *time.Time        `json:"carrierSentAt,omitempty" doc:"When Plivo handed the message to the carrier, as reported by Plivo."`

@@ -1,6 +1,9 @@
 package mms
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // OptedOutCode is Plivo's error code for a recipient who has opted out of
 // messages from the sender.
@@ -65,12 +68,19 @@ var codeMeanings = map[string]CodeMeaning{
 	"1000":       {Description: "Plivo gave no reason.", Responsible: ResponsibleUnknown, NextStep: nextLater},
 }
 
-// ExplainPlivoCode explains a Plivo error code. It also has an explanation for
-// an unknown code and for none ("" or "000").
-func ExplainPlivoCode(code string) CodeMeaning {
-	if code == "000" {
-		code = ""
+// ErrorCode returns Plivo's error code, or "" for the code that means that there was no
+// error: 000 (Plivo docs, message object), also as the number 0.
+func ErrorCode(code string) string {
+	if strings.Trim(code, "0") == "" {
+		return ""
 	}
+	return code
+}
+
+// ExplainPlivoCode explains a Plivo error code. It also has an explanation for
+// an unknown code and for none.
+func ExplainPlivoCode(code string) CodeMeaning {
+	code = ErrorCode(code)
 	meaning, ok := codeMeanings[code]
 	switch {
 	case code == "":

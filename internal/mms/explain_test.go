@@ -140,7 +140,7 @@ func TestNextStep(t *testing.T) {
 func TestExplainPlivoCode(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{
-		"30": "spam", "000": "No reason", "": "No reason", "4711": "4711; its meaning is not published",
+		"30": "spam", "000": "No reason", "0": "No reason", "": "No reason", "4711": "4711; its meaning is not published",
 	} {
 		got := ExplainPlivoCode(code)
 		if !strings.Contains(got.Explain(), want) || got.NextStep == "" || got.Responsible.Description() == "" {

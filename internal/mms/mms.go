@@ -58,7 +58,7 @@ type Message struct {
 	Status        Status
 	Reason        Reason        // why it failed or waits; empty for none
 	PlivoUUID     string        // empty until Plivo has accepted it
-	PlivoCode     string        // Plivo's error code, unchanged; empty for none
+	PlivoCode     string        // Plivo's error code; empty for none (see ErrorCode)
 	Attempts      int           // calls to Plivo started so far
 	Held          bool          // in doubt, and its owner has to decide
 	ValidFor      time.Duration // how long it may wait; set at creation only, ExpiresAt follows from it

@@ -10,7 +10,7 @@ type Report struct {
 	Token         string // of the attempt, from the callback URL
 	PlivoUUID     string
 	State         string // Plivo's name for it (see StatusFromReport)
-	Code          string // Plivo's error code; empty if it gave none
+	Code          string // Plivo's error code, unchanged (see ShortCode); empty if it gave none
 	Authenticated bool   // every field is known to come from Plivo: it was signed, or fetched from Plivo's API
 	Details
 }
@@ -29,14 +29,15 @@ const maxState = 32
 // Summary is the report in short, as the detail of its event.
 func (r Report) Summary() string {
 	summary := clip(r.State, maxState)
-	if r.Code != "" && r.Code != "000" {
-		summary += ", code " + r.ShortCode()
+	if code := r.ShortCode(); code != "" {
+		summary += ", code " + code
 	}
 	return summary
 }
 
-// ShortCode is the error code, cut to the length that is stored.
-func (r Report) ShortCode() string { return clip(r.Code, maxState) }
+// ShortCode is the error code, cut to the length that is stored; empty if there was no
+// error.
+func (r Report) ShortCode() string { return ErrorCode(clip(r.Code, maxState)) }
 
 // clip makes s storable in Postgres: valid UTF-8 without NUL, and at most limit
 // bytes long.

@@ -120,14 +120,10 @@ func (m message) listed() (mms.Listed, error) {
 
 // withoutTime converts all fields but MessageTime.
 func (m message) withoutTime() mms.Listed {
-	l := mms.Listed{
-		PlivoUUID: m.MessageUUID, From: m.FromNumber, To: m.ToNumber, State: m.State, Code: string(m.ErrorCode),
+	return mms.Listed{
+		PlivoUUID: m.MessageUUID, From: m.FromNumber, To: m.ToNumber, State: m.State, Code: mms.ErrorCode(string(m.ErrorCode)),
 		Details: details(string(m.Units), string(m.TotalAmount), string(m.SentTime), ""),
 	}
-	if l.Code == "000" { // no error (Plivo docs, message object)
-		l.Code = ""
-	}
-	return l
 }
 
 // parseTime parses the formats that Plivo uses: with the account's offset or

@@ -77,7 +77,7 @@ func (r messageRow) message() mms.Message {
 	return mms.Message{
 		ID: r.ID, Owner: r.UserID, Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
 		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
-		PlivoUUID: r.PlivoUUID, PlivoCode: r.PlivoCode, Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
+		PlivoUUID: r.PlivoUUID, PlivoCode: mms.ErrorCode(r.PlivoCode), Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
 		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},

@@ -162,7 +162,7 @@ func (s *Store) countOverview(ctx context.Context, o *mms.Overview, query string
 		o.Days[len(o.Days)-1].Counts[status] += r.Messages
 		o.Totals[status] += r.Messages
 		if status == mms.Failed || status == mms.Undelivered {
-			reasons[mms.ReasonCount{Reason: mms.Reason(r.Reason), PlivoCode: r.PlivoCode}] += r.Messages
+			reasons[mms.ReasonCount{Reason: mms.Reason(r.Reason), PlivoCode: mms.ErrorCode(r.PlivoCode)}] += r.Messages
 		}
 	}
 	none := func(_ mms.Status, n int) bool { return n == 0 } // totals and changes may cancel out

@@ -408,7 +408,7 @@ func (s *Store) ClaimWebhookEvent(ctx context.Context, id uuid.UUID, lease time.
 	if err := s.db.GetContext(ctx, &message, selectMessageByID, row.MessageID.UUID); err != nil {
 		return webhook.Delivery{}, false, wrapError(err, "reading the message of a webhook event")
 	}
-	delivery.Message = webhook.AsOf(message.message(), delivery.Event, mms.Reason(row.Reason), row.PlivoCode)
+	delivery.Message = webhook.AsOf(message.message(), delivery.Event, mms.Reason(row.Reason), mms.ErrorCode(row.PlivoCode))
 	return delivery, true, nil
 }
 
