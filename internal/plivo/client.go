@@ -17,6 +17,7 @@ import (
 	sdk "github.com/plivo/plivo-go/v7"
 
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/retryafter"
 )
 
 // Client sends messages through one Plivo account. It is safe for concurrent
@@ -106,12 +107,16 @@ func createParams(s mms.Submission) sdk.MessageCreateParams {
 	return p
 }
 
+// maxRetryAfter bounds the wait that a response may ask for. Plivo does not document
+// Retry-After, but its CLI's hints mention it.
+const maxRetryAfter = 24 * time.Hour
+
 // answer combines the recorded exchange with the SDK's result.
 func (x *exchange) answer(body sendResponse, err error) mms.Answer {
 	a := mms.Answer{
 		Written:    x.written.Load() && !x.withheld.Load(),
 		Status:     x.status,
-		RetryAfter: retryAfter(x.header),
+		RetryAfter: retryafter.Parse(x.header, maxRetryAfter),
 	}
 	switch {
 	case x.status == 0:

@@ -8,9 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/postcard-mms/postcard/internal/failpoint"
 )
@@ -133,26 +131,4 @@ func (r *errorReader) Read(p []byte) (int, error) {
 		err = r.err
 	}
 	return n, err
-}
-
-// maxRetryAfter bounds the wait that a response may ask for.
-const maxRetryAfter = 24 * time.Hour
-
-// retryAfter parses the Retry-After header in both of its forms (RFC 9110). A date counts
-// from the response's own date, so that no clock of ours takes part. It returns 0 if there
-// is none. Plivo does not document it, but its CLI's hints mention it.
-func retryAfter(h http.Header) time.Duration {
-	value := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(value); err == nil {
-		return time.Duration(min(max(0, seconds), int(maxRetryAfter.Seconds()))) * time.Second
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		return 0
-	}
-	return min(max(0, at.Sub(now)), maxRetryAfter)
 }

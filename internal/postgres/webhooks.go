@@ -16,6 +16,7 @@ import (
 
 // webhookColumns are the columns of a webhookRow. The table must be aliased as w.
 const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.slow, w.disabled_at, w.disabled_reason,
+    CASE WHEN w.next_call_at > now() THEN w.next_call_at END AS waits_until,
     CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until`
 
 type webhookRow struct {
@@ -27,6 +28,7 @@ type webhookRow struct {
 	CreatedAt      time.Time      `db:"created_at"`
 	FailingSince   *time.Time     `db:"failing_since"`
 	Slow           bool           `db:"slow"`
+	WaitsUntil     *time.Time     `db:"waits_until"`
 	DisabledAt     *time.Time     `db:"disabled_at"`
 	DisabledReason string         `db:"disabled_reason"`
 	OldSecretUntil *time.Time     `db:"old_secret_until"`
@@ -34,7 +36,7 @@ type webhookRow struct {
 
 func (r webhookRow) webhook() webhook.Endpoint {
 	w := webhook.Endpoint{
-		ID: r.ID, Owner: r.UserID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince, Slow: r.Slow,
+		ID: r.ID, Owner: r.UserID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince, Slow: r.Slow, WaitsUntil: r.WaitsUntil,
 		DisabledAt: r.DisabledAt, DisabledReason: r.DisabledReason, OldSecretUntil: r.OldSecretUntil,
 	}
 	for _, status := range r.Statuses {
@@ -445,12 +447,14 @@ const recordResult = `, e AS (
 
 // recordDelivery records the result of a delivery attempt and releases the next events
 // of the webhook. A success earns a slot, a failure costs half of them, a slow failure
-// all but one. Slow failures pause the webhook for up to a minute; calls that end during
-// a pause do not lengthen it. Nothing changes in a webhook that is disabled. The statement
+// all but one. Slow failures pause the webhook for up to a minute, and a receiver that asks us
+// to wait pauses it for up to webhook.MaxHold; other calls that end during a pause neither
+// lengthen nor end it. Nothing changes in a webhook that is disabled. The statement
 // locks the webhook once, by its change: a lock before the change can deadlock with others
 // that wait for the webhook. Parameters: see recordResult, and $8 webhook, $9 the largest
 // number of slots, $10 whether the endpoint is gone, $11 how many seconds a webhook may fail
-// before it is disabled, $12 whether the call was quick.
+// before it is disabled, $12 whether the call was quick,
+// $13 for how many seconds the receiver holds back the webhook's events.
 const recordDelivery = `
 WITH w AS (
     UPDATE webhooks SET failing_since = CASE WHEN disabled_at IS NOT NULL THEN failing_since WHEN NOT $4 THEN coalesce(failing_since, now()) END,
@@ -463,7 +467,8 @@ WITH w AS (
         slow_failures = CASE WHEN disabled_at IS NOT NULL THEN slow_failures
             WHEN $4 OR $12 THEN 0 WHEN next_call_at > now() THEN slow_failures ELSE slow_failures + 1 END,
         next_call_at = CASE WHEN disabled_at IS NOT NULL THEN next_call_at
-            WHEN $4 OR $12 THEN '-infinity' WHEN next_call_at > now() THEN next_call_at
+            WHEN $13 > 0 THEN greatest(next_call_at, now() + $13 * interval '1 second')
+            WHEN $4 OR $12 OR next_call_at > now() THEN next_call_at
             ELSE now() + least(power(2, least(slow_failures, 6)), 60) * interval '1 second' END
     WHERE id = $8 AND EXISTS (SELECT FROM webhook_events WHERE id = $2 AND attempts = $3 AND state <> 'delivered')
     RETURNING id, slow, slots, disabled_at, next_call_at
@@ -499,7 +504,7 @@ func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, r
 	args := []any{maxNextEvents, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, d.WebhookID, webhook.MaxSlots}
 	if !d.Settled || !result.OK || !result.Quick {
 		query = recordDelivery
-		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick)
+		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick, result.Hold().Seconds())
 	}
 	var rows []releasedRow
 	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {

@@ -329,6 +329,40 @@ func TestSlowWebhookUsesItsOwnSlots(t *testing.T) {
 	}
 }
 
+// TestReceiverHoldsBackItsEvents checks that a receiver that asks for a wait gets no other
+// event during it, whatever other calls that were in flight end with.
+func TestReceiverHoldsBackItsEvents(t *testing.T) {
+	t.Parallel()
+	store, ada := newStore(t)
+	w := newWebhook(t, store, ada)
+	addEvents(t, store, w, 100)
+	execute(t, store, `UPDATE webhooks SET slots = 3`)
+	tasks := releaseEvents(t, store, 100)
+	if len(tasks) != 3 {
+		t.Fatalf("got %d tasks, want 3", len(tasks))
+	}
+	first, second, third := claimTask(t, store, tasks[0]), claimTask(t, store, tasks[1]), claimTask(t, store, tasks[2])
+	wait := 2 * time.Hour
+	if next := record(t, store, first, webhook.DeliveryResult{HTTPStatus: 429, Quick: true, RetryAfter: wait}, &wait); len(next) != 0 {
+		t.Errorf("got next tasks %v, want none", next)
+	}
+	if next := record(t, store, second, answer, nil); len(next) != 0 {
+		t.Errorf("after a success that was in flight: got next tasks %v, want none", next)
+	}
+	record(t, store, third, webhook.DeliveryResult{HTTPStatus: 500, Quick: true}, &wait)
+	if tasks := releaseEvents(t, store, 100); len(tasks) != 0 {
+		t.Errorf("got tasks %v, want none during the wait", tasks)
+	}
+	held, err := store.Webhook(t.Context(), ada, w.ID)
+	if err != nil || held.WaitsUntil == nil || time.Until(*held.WaitsUntil) > webhook.MaxHold || time.Until(*held.WaitsUntil) < webhook.MaxHold/2 {
+		t.Errorf("got a wait until %v, %v, want an hour", held.WaitsUntil, err)
+	}
+	execute(t, store, `UPDATE webhooks SET next_call_at = now()`)
+	if tasks := releaseEvents(t, store, 100); len(tasks) == 0 {
+		t.Error("got no tasks after the wait")
+	}
+}
+
 // TestWebhooksTakeTurns checks that the backlog of a webhook does not fill a batch, and
 // that a lost task is replaced.
 func TestWebhooksTakeTurns(t *testing.T) {
@@ -531,7 +565,7 @@ func TestWebhookPlansUseIndexes(t *testing.T) {
 		"fail":           {postgres.FailEventsStatement, `500, 500`},
 		"claim":          {postgres.ClaimEventStatement, id + `, 30, false, 8`},
 		"mark as slow":   {postgres.MarkSlowStatement, id},
-		"record":         {postgres.RecordDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id + `, 8, false, 1, true`},
+		"record":         {postgres.RecordDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id + `, 8, false, 1, true, 0.0`},
 		"record settled": {postgres.RecordSettledDeliveryStatement, `2, ` + id + `, 1, true, 200, '', NULL, ` + id + `, 8`},
 	} {
 		wantIndexes(t, store, name, statement.query, statement.args)

@@ -61,6 +61,7 @@ type Endpoint struct {
 	CreatedAt      time.Time
 	FailingSince   *time.Time // first failure after the last success
 	Slow           bool       // the last call took longer than Patience
+	WaitsUntil     *time.Time // it gets no call before this: it asked for that, or failed slowly; nil: now
 	DisabledAt     *time.Time
 	DisabledReason string     // DisabledFailing or DisabledGone
 	OldSecretUntil *time.Time // until then the previous secret signs too
@@ -74,11 +75,21 @@ func (e Endpoint) Explain() string {
 	case e.DisabledAt != nil:
 		return "Disabled: it failed for three days. Enable it, then replay the events that failed. Changes made while it was disabled sent no events."
 	case e.FailingSince != nil:
-		return "Failing: the last deliveries failed. Each event is retried for about three days."
+		return "Failing: the last deliveries failed. Each event is retried for about three days." + e.explainWait()
+	case e.WaitsUntil != nil:
+		return "Enabled." + e.explainWait()
 	case e.Slow:
 		return "Enabled, but slow: its last response took longer than a second. Its events wait for each other and for those of other slow webhooks."
 	}
 	return "Enabled."
+}
+
+// explainWait says why an event that is due is not delivered.
+func (e Endpoint) explainWait() string {
+	if e.WaitsUntil == nil {
+		return ""
+	}
+	return fmt.Sprintf(" No event is sent to it before %s: it asked for that (Retry-After), or it failed slowly.", e.WaitsUntil.UTC().Format("2 Jan 2006, 15:04:05 UTC"))
 }
 
 // Params describe a webhook as a user submitted it.

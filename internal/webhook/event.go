@@ -69,10 +69,15 @@ type Delivery struct {
 // DeliveryResult is the outcome of a delivery.
 type DeliveryResult struct {
 	OK         bool
-	Quick      bool   // the call ended within Patience
-	HTTPStatus int    // 0 when no response was read
-	Error      string // in plain words; empty when OK
+	Quick      bool          // the call ended within Patience
+	HTTPStatus int           // 0 when no response was read
+	Error      string        // in plain words; empty when OK
+	RetryAfter time.Duration // how long the receiver asked us to wait, up to MaxRetryAfter; 0 if it did not
 }
+
+// Hold is how long the result holds back the webhook's other events: a receiver that asks
+// us to wait means all of them.
+func (r DeliveryResult) Hold() time.Duration { return min(r.RetryAfter, MaxHold) }
 
 // Gone reports whether the receiver asks us to stop (Standard Webhooks: 410).
 func (r DeliveryResult) Gone() bool { return r.HTTPStatus == 410 }

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func TestRetriesEndAfterAboutThreeDays(t *testing.T) {
 	var total time.Duration
 	attempts := 1
 	for ; ; attempts++ {
-		wait, retry := NextRetry(attempts, 1)
+		wait, retry := NextRetry(attempts, 1, 0)
 		if !retry {
 			break
 		}
@@ -67,7 +68,42 @@ func TestRetriesEndAfterAboutThreeDays(t *testing.T) {
 	if attempts != 11 || total < 72*time.Hour || total > 96*time.Hour {
 		t.Errorf("got %d attempts over %v, want 11 over three to four days", attempts, total)
 	}
-	if _, retry := NextRetry(0, 0); retry {
+	if _, retry := NextRetry(0, 0, time.Hour); retry {
 		t.Error("NextRetry(0): got a wait, want none")
+	}
+}
+
+// TestReceiverMayAskForALongerWait checks that the schedule's wait is the shortest, and its
+// longest step the limit.
+func TestReceiverMayAskForALongerWait(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		attempts            int
+		asked, want, onHold time.Duration
+	}{
+		{1, 0, 5 * time.Second, 0},
+		{1, 2 * time.Second, 5 * time.Second, 2 * time.Second},
+		{1, time.Minute, time.Minute, time.Minute},
+		{10, time.Hour, 24 * time.Hour, time.Hour},
+		{2, 2 * time.Hour, 2 * time.Hour, MaxHold},
+		{2, 1000 * time.Hour, MaxRetryAfter, MaxHold},
+	} {
+		got, retry := NextRetry(tt.attempts, 0, tt.asked)
+		if hold := (DeliveryResult{RetryAfter: tt.asked}).Hold(); got != tt.want || !retry || hold != tt.onHold {
+			t.Errorf("after attempt %d, asked for %v: got %v, %t and hold %v, want %v and %v", tt.attempts, tt.asked, got, retry, hold, tt.want, tt.onHold)
+		}
+	}
+	if longest := slices.Max(retrySchedule); MaxRetryAfter != longest {
+		t.Errorf("MaxRetryAfter = %v, want the schedule's longest step, %v", MaxRetryAfter, longest)
+	}
+	until := time.Date(2026, 3, 9, 7, 5, 0, 0, time.UTC)
+	for want, e := range map[string]Endpoint{
+		"Failing: the last deliveries failed. Each event is retried for about three days. No event is sent to it before 9 Mar 2026, 07:05:00 UTC: it asked for that (Retry-After), or it failed slowly.": {FailingSince: &until, WaitsUntil: &until},
+		"Enabled. No event is sent to it before 9 Mar 2026, 07:05:00 UTC: it asked for that (Retry-After), or it failed slowly.":                                                                         {WaitsUntil: &until},
+		"Enabled.": {},
+	} {
+		if got := e.Explain(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"code.dny.dev/ssrf"
 
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/retryafter"
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
@@ -86,7 +88,27 @@ func (c *Client) post(ctx context.Context, d webhook.Delivery, signature string,
 	case !result.OK:
 		result.Error = fmt.Sprintf("It answered %d. Only 200 to 299 counts as delivered.", response.StatusCode)
 	}
+	if result.RetryAfter = retryAfter(response); result.RetryAfter > 0 {
+		result.Error += describeWait(result.RetryAfter)
+	}
 	return result
+}
+
+// retryAfter returns how long a receiver that is overloaded asks us to wait (Standard
+// Webhooks). The header of another status does not mean that.
+func retryAfter(response *http.Response) time.Duration {
+	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusServiceUnavailable {
+		return 0
+	}
+	return retryafter.Parse(response.Header, webhook.MaxRetryAfter)
+}
+
+// describeWait says why the next attempt may be later than usual.
+func describeWait(wait time.Duration) string {
+	if wait == webhook.MaxRetryAfter {
+		return " It asked for a wait of 24 hours or more (Retry-After): Postcard waits 24 hours."
+	}
+	return fmt.Sprintf(" It asked for a wait of %s (Retry-After).", mms.Counted(int(wait.Seconds()), "second"))
 }
 
 // describeError tells the webhook's owner why there was no response. It reveals

@@ -151,7 +151,7 @@ func (d *Deliverer) enqueue(ctx context.Context, tasks []webhook.Task) {
 
 // retryAfter returns when to retry after the result; nil for never.
 func (d *Deliverer) retryAfter(delivery webhook.Delivery, result webhook.DeliveryResult) *time.Duration {
-	wait, retry := webhook.NextRetry(delivery.Attempts, d.Jitter())
+	wait, retry := webhook.NextRetry(delivery.Attempts, d.Jitter(), result.RetryAfter)
 	if !retry || result.OK || result.Gone() {
 		return nil
 	}

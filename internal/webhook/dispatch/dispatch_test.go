@@ -275,3 +275,47 @@ func TestUnclaimedEvent(t *testing.T) {
 		t.Errorf("database down: got %+v, want it postponed", task)
 	}
 }
+
+// TestRetryAfter checks that a receiver may postpone the next attempt, and that the
+// webhook's owner learns why it is late.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	for name, tt := range map[string]struct {
+		status int
+		value  string
+		want   time.Duration
+		error  string // part of the text
+	}{
+		"429":                  {429, "120", 2 * time.Minute, "It answered 429. Only 200 to 299 counts as delivered. It asked for a wait of 120 seconds (Retry-After)."},
+		"503 with a date":      {503, now.Add(time.Hour).Format(http.TimeFormat), time.Hour, "It asked for a wait of 3600 seconds"},
+		"shorter than planned": {429, "1", 5 * time.Second, "It asked for a wait of 1 second (Retry-After)."},
+		"capped":               {429, "999999999999999999999", 24 * time.Hour, "It asked for a wait of 24 hours or more (Retry-After): Postcard waits 24 hours."},
+		"nonsense":             {429, "-5 minutes", 5 * time.Second, "It answered 429. Only 200 to 299 counts as delivered."},
+		"date in the past":     {503, "Sun, 06 Nov 1994 08:49:37 GMT", 5 * time.Second, "counts as delivered."},
+		"another status":       {500, "120", 5 * time.Second, "counts as delivered."},
+		"a success needs none": {200, "120", 0, ""},
+		"none":                 {429, "", 5 * time.Second, "counts as delivered."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header()["Date"] = []string{now.Format(http.TimeFormat)}
+				if tt.value != "" {
+					w.Header().Set("Retry-After", tt.value)
+				}
+				w.WriteHeader(tt.status)
+			}))
+			defer server.Close()
+			store := &fakeStore{delivery: deliveryTo(server.URL, 1)}
+			process(t, store, true)
+			var got time.Duration
+			if store.retryAfters[0] != nil {
+				got = *store.retryAfters[0]
+			}
+			if text := store.results[0].Error; got != tt.want || !strings.Contains(text, tt.error) || strings.Contains(text, "Retry-After") != (strings.Contains(tt.error, "asked")) {
+				t.Errorf("got a retry after %v and error %q, want %v and %q", got, text, tt.want, tt.error)
+			}
+		})
+	}
+}
