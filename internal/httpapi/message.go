@@ -13,7 +13,7 @@ type Message struct {
 	ID              uuid.UUID         `json:"id" format:"uuid" doc:"The ID of the message."`
 	Status          mms.Status        `json:"status" doc:"The status of the message." example:"queued"`
 	StatusTitle     string            `json:"statusTitle" doc:"The status as a display title." example:"Queued"`
-	Explanation     string            `json:"explanation" doc:"The status in plain language, and what happens next." example:"The message is stored and waiting to be sent."`
+	Explanation     string            `json:"explanation" doc:"The status in plain language, what the message waits for, and what happens next. What it waits for can change without a new version: a pause of all sending begins and ends for many messages at once." example:"The message is stored and waiting to be sent."`
 	NextStep        string            `json:"nextStep,omitempty" doc:"What you can do about the status. Absent if there is nothing to do."`
 	Final           bool              `json:"final" doc:"Whether the status is final. Late reports or evidence can still change it, for example from undelivered to delivered."`
 	StatusURL       string            `json:"statusUrl" doc:"The URL of this message." format:"uri-reference"`
@@ -68,7 +68,7 @@ type Event struct {
 type QueuePosition struct {
 	Ahead       int     `json:"ahead" doc:"The number of messages ahead, counted up to 5000."`
 	WaitSeconds float64 `json:"waitSeconds" doc:"The estimated wait in seconds. A lower bound if 5000 or more messages are ahead, or if sending is paused."`
-	Explanation string  `json:"explanation" doc:"What the message is waiting for, in plain language."`
+	Explanation string  `json:"explanation" doc:"The position in plain language. The explanation of the message says what stops it, if anything does."`
 }
 
 // History is a message with its attempts, events and replies.

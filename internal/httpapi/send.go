@@ -145,7 +145,7 @@ func (a *api) createdMessage(result mms.CreateResult) *sendOutput {
 func forecastOf(f mms.Forecast) Forecast {
 	out := Forecast{
 		DryRun: true, To: f.Recipient, From: f.Sender, Priority: f.Priority.String(), Metadata: f.Metadata, Ahead: f.Ahead,
-		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed, Pause: f.Paused.Description(),
+		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed, Pause: f.Pause.Explain(),
 	}
 	if f.Interval > 0 {
 		out.RatePerMinute = math.Round(600/f.Interval.Seconds()) / 10

@@ -24,16 +24,19 @@ const MaxCounted = 5_000
 type QueuePosition struct {
 	Ahead  int           // messages ahead of it; at most MaxCounted
 	Wait   time.Duration // estimate; a lower bound if Ahead is MaxCounted or anything is paused
-	Paused Reason        // why all sending is paused; empty if it is not
+	Paused bool          // all sending is paused
 	Batch  BatchState    // of its batch; BatchRunning if it has none
 }
 
-// Pause stops all sending.
+// Pause stops all sending. The zero value means that nothing does.
 type Pause struct {
 	Cause  Reason
 	Detail string // Plivo's error text
 	Since  time.Time
 }
+
+// Active reports whether sending is paused.
+func (p Pause) Active() bool { return p.Cause != "" }
 
 // OpenCounts count the messages that are not final and not known to be sent.
 type OpenCounts struct {

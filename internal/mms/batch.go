@@ -58,7 +58,7 @@ type Batch struct {
 	CreatedAt time.Time
 	Counts    map[Status]int // of its messages, by status; nil if they were not counted
 	HasUnsent bool           // some of its messages are scheduled, queued, sending or in doubt
-	Paused    Reason         // why all sending is paused; empty if it is not
+	Pause     Pause          // that stops all sending
 }
 
 // Remaining counts the messages that Plivo has yet to accept.
@@ -83,7 +83,7 @@ func (b Batch) Title() string {
 		return "Done"
 	case b.State == BatchPaused:
 		return "Paused"
-	case b.Paused != "":
+	case b.Pause.Active():
 		return "Waiting"
 	}
 	return "Sending"
@@ -104,8 +104,8 @@ func (b Batch) Explain() string {
 		return done
 	case b.State == BatchPaused:
 		return "The batch is paused. Messages that expire in the meantime fail. " + remaining
-	case b.Paused != "":
-		return "All sending is paused. " + b.Paused.Description() + " " + remaining
+	case b.Pause.Active():
+		return b.Pause.Explain() + " " + remaining
 	default:
 		return "The batch is being sent. " + remaining
 	}

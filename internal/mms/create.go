@@ -129,7 +129,7 @@ type Forecast struct {
 	Ahead      int           // messages in the backlog ahead of it
 	SendAt     time.Time     // estimate
 	Suppressed bool          // it would fail: the recipient has opted out
-	Paused     Reason        // why all sending is paused; empty if it is not
+	Pause      Pause         // that stops all sending
 	Cost       string        // estimate, in US dollars, decimal
 }
 

@@ -95,6 +95,8 @@ func (m Message) NextStep() string {
 	switch {
 	case m.Held:
 		return "Choose: mark as sent, retry or give up."
+	case m.Status == Queued && m.BatchState == BatchPaused:
+		return "Resume its batch to send it."
 	case m.Status == Undelivered || m.Status == Failed && m.Reason == ReasonReported:
 		return ExplainPlivoCode(m.PlivoCode).NextStep
 	case m.Status == Failed:
@@ -145,11 +147,34 @@ func (m Message) Explain() string {
 	return ""
 }
 
+// explainQueued says what a queued message waits for besides its turn: the first of
+// these that applies is what has to end first.
 func (m Message) explainQueued() string {
-	if m.Attempts == 0 {
-		return "The message is stored and waiting to be sent."
+	explanation := "The message is stored and waiting to be sent."
+	if m.Attempts > 0 {
+		explanation = fmt.Sprintf("%s It will be tried again (attempts so far: %d).", m.Reason.Description(), m.Attempts)
 	}
-	return fmt.Sprintf("%s It will be tried again (attempts so far: %d).", m.Reason.Description(), m.Attempts)
+	switch {
+	case m.BatchState == BatchPaused:
+		explanation += " Its batch was paused by its owner, and it waits until the batch is resumed."
+	case m.BatchState == BatchCanceled:
+		explanation += " Its batch was canceled by its owner, and it will be canceled too."
+	case m.Pause.Active():
+		explanation += " " + m.Pause.Explain()
+	}
+	return explanation
+}
+
+// Explain says who paused all sending, when, why, and how it ends; "" if nothing did.
+func (p Pause) Explain() string {
+	if !p.Active() {
+		return ""
+	}
+	since := ""
+	if !p.Since.IsZero() {
+		since = p.Since.UTC().Format(" on 2 Jan 2006, 15:04:05 UTC")
+	}
+	return fmt.Sprintf("Postcard paused all sending%s. %s It keeps trying one message at a time and resumes when Plivo accepts one.", since, p.Cause.Description())
 }
 
 func (m Message) explainInDoubt() string {
@@ -180,14 +205,18 @@ func (m Message) explainFailed() string {
 	return "The message was not sent. " + m.Reason.Description()
 }
 
-// Description says in plain language what the message waits for, and about how
-// long.
+// Description says in plain language how many messages are ahead, and about how long
+// they take. While something stops the message, which Message.Explain says, nobody knows
+// how long.
 func (p QueuePosition) Description() string {
+	stopped := p.Paused || p.Batch == BatchPaused || p.Batch == BatchCanceled
 	switch {
-	case p.Paused != "":
-		return "All sending is paused. " + p.Paused.Description()
-	case p.Batch == BatchPaused || p.Batch == BatchCanceled:
-		return fmt.Sprintf("Its batch is %s.", p.Batch)
+	case stopped && p.Ahead == 0:
+		return "No message is ahead of it."
+	case stopped && p.Ahead >= MaxCounted:
+		return fmt.Sprintf("At least %d messages are ahead of it.", MaxCounted)
+	case stopped:
+		return Counted(p.Ahead, "message") + " ahead."
 	case p.Ahead == 0 && p.Wait < time.Minute:
 		return "It is next in the queue."
 	case p.Ahead >= MaxCounted:

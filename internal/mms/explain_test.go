@@ -89,12 +89,20 @@ func addStringConstants(constants map[string]string, tree *ast.File) {
 func TestExplainMessage(t *testing.T) {
 	t.Parallel()
 	final := new(time.Time)
+	pause := Pause{Cause: ReasonCredit, Since: time.Date(2026, 3, 9, 7, 5, 0, 0, time.UTC)}
+	const paused = "Postcard paused all sending on 9 Mar 2026, 07:05:00 UTC. The Plivo account has no credit left. Messages wait until the operator tops it up. It keeps trying one message at a time and resumes when Plivo accepts one."
 	for name, tt := range map[string]struct {
 		message Message
 		want    string
 	}{
 		"new":                           {Message{Status: Queued}, "The message is stored and waiting to be sent."},
 		"retried":                       {Message{Status: Queued, Attempts: 2, Reason: ReasonUnreachable}, "Plivo could not be reached. It will be tried again (attempts so far: 2)."},
+		"paused":                        {Message{Status: Queued, Pause: pause}, "The message is stored and waiting to be sent. " + paused},
+		"paused, since an unknown time": {Message{Status: Queued, Pause: Pause{Cause: ReasonCredit}}, "The message is stored and waiting to be sent. " + strings.Replace(paused, " on 9 Mar 2026, 07:05:00 UTC", "", 1)},
+		"retried and paused":            {Message{Status: Queued, Attempts: 1, Reason: ReasonUnreachable, Pause: pause}, "Plivo could not be reached. It will be tried again (attempts so far: 1). " + paused},
+		"batch paused":                  {Message{Status: Queued, BatchState: BatchPaused, Pause: pause}, "The message is stored and waiting to be sent. Its batch was paused by its owner, and it waits until the batch is resumed."},
+		"batch canceled":                {Message{Status: Queued, BatchState: BatchCanceled}, "The message is stored and waiting to be sent. Its batch was canceled by its owner, and it will be canceled too."},
+		"batch running":                 {Message{Status: Queued, BatchState: BatchRunning}, "The message is stored and waiting to be sent."},
 		"in doubt":                      {Message{Status: InDoubt, Reason: ReasonWorkerLost}, "Plivo may or may not have the message. The worker stopped during the call to Plivo. Postcard is checking with Plivo before it does anything else."},
 		"held":                          {Message{Status: InDoubt, Held: true, Reason: ReasonAmbiguous}, "Plivo may or may not have the message. Plivo lists a message that could be this one, but it is not certain which message it belongs to. It is held for a decision, because sending it again could reach the recipient twice."},
 		"submitted":                     {Message{Status: Submitted}, "Plivo accepted the message and will pass it to the carrier."},
@@ -121,6 +129,7 @@ func TestNextStep(t *testing.T) {
 	}{
 		"queued":                      {Message{Status: Queued}, ""},
 		"delivered":                   {Message{Status: Delivered, FinalAt: new(time.Time)}, ""},
+		"batch paused":                {Message{Status: Queued, BatchState: BatchPaused}, "Resume its batch"},
 		"in doubt":                    {Message{Status: InDoubt}, ""},
 		"held":                        {Message{Status: InDoubt, Held: true}, "Choose"},
 		"undelivered":                 {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
@@ -182,9 +191,10 @@ func TestQueuePositionDescription(t *testing.T) {
 		"99 messages ahead, about 3 hours.":                         {Ahead: 99, Wait: 121 * time.Minute},
 		"0 messages ahead, about 10 minutes.":                       {Wait: 10 * time.Minute},
 		"At least 5000 messages are ahead: about 12 hours or more.": {Ahead: MaxCounted, Wait: 11*time.Hour + time.Minute},
-		"Its batch is canceled.":                                    {Batch: BatchCanceled},
-		"Its batch is paused.":                                      {Ahead: 2, Batch: BatchPaused},
-		"All sending is paused. " + ReasonCredit.Description():      {Paused: ReasonCredit, Batch: BatchPaused},
+		"No message is ahead of it.":                                {Batch: BatchCanceled},
+		"2 messages ahead.":                                         {Ahead: 2, Wait: time.Hour, Batch: BatchPaused},
+		"1 message ahead.":                                          {Ahead: 1, Paused: true, Batch: BatchRunning},
+		"At least 5000 messages are ahead of it.":                   {Ahead: MaxCounted, Wait: time.Hour, Paused: true},
 	} {
 		if got := position.Description(); got != want {
 			t.Errorf("%+v: got %q, want %q", position, got, want)
@@ -201,10 +211,10 @@ func TestExplainBatch(t *testing.T) {
 		title, explain string
 	}{
 		{Batch{State: BatchRunning, HasUnsent: true, Counts: counts}, "Sending", "The batch is being sent. 2 messages remaining."},
-		{Batch{State: BatchRunning, HasUnsent: true, Counts: counts, Paused: ReasonCredit}, "Waiting", "All sending is paused. " + ReasonCredit.Description() + " 2 messages remaining."},
-		{Batch{State: BatchPaused, HasUnsent: true, Counts: counts, Paused: ReasonCredit}, "Paused", "The batch is paused. Messages that expire in the meantime fail. 2 messages remaining."},
+		{Batch{State: BatchRunning, HasUnsent: true, Counts: counts, Pause: Pause{Cause: ReasonCredit}}, "Waiting", Pause{Cause: ReasonCredit}.Explain() + " 2 messages remaining."},
+		{Batch{State: BatchPaused, HasUnsent: true, Counts: counts, Pause: Pause{Cause: ReasonCredit}}, "Paused", "The batch is paused. Messages that expire in the meantime fail. 2 messages remaining."},
 		{Batch{State: BatchCanceled, HasUnsent: true, Counts: counts}, "Canceled", "The batch is canceled. Messages already submitted to Plivo are not recalled."},
-		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Paused: ReasonCredit}, "Done", done + " 1 message failed or could not be delivered."},
+		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Pause: Pause{Cause: ReasonCredit}}, "Done", done + " 1 message failed or could not be delivered."},
 		{Batch{State: BatchPaused}, "Done", done},
 	} {
 		if title, explain := tt.batch.Title(), tt.batch.Explain(); title != tt.title || explain != tt.explain {

@@ -75,6 +75,8 @@ type Message struct {
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinalAt       *time.Time // when it became final (see Final)
+	Pause         Pause      // that stops it while it is queued
+	BatchState    BatchState // of its batch while it is queued; empty otherwise
 	Details
 }
 

@@ -96,7 +96,7 @@ SELECT (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND (w.priority, w.id) < (m.priority, m.id) LIMIT $3) waiting) AS ahead,
     coalesce(rate_limits.interval_seconds, 0) AS interval_seconds,
     greatest(0, coalesce(extract(epoch FROM rate_limits.next_arrival_at - now()), 0)) AS rate_limited,
-    ` + pauseCause + ` AS paused,
+    EXISTS (SELECT FROM pauses) AS paused,
     coalesce((SELECT state FROM batches b WHERE b.id = m.batch_id), 'running') AS batch
 FROM messages m LEFT JOIN rate_limits ON rate_limits.name = m.sender
 WHERE m.id = $1 AND m.user_id = $2 AND m.backlog_state IN ('waiting', 'parked')`
@@ -109,7 +109,7 @@ func (s *Store) QueuePosition(ctx context.Context, owner, id uuid.UUID) (mms.Que
 		Ahead       int     `db:"ahead"`
 		Interval    float64 `db:"interval_seconds"`
 		RateLimited float64 `db:"rate_limited"`
-		Paused      string  `db:"paused"`
+		Paused      bool    `db:"paused"`
 		Batch       string  `db:"batch"`
 	}
 	err := s.db.GetContext(ctx, &row, selectQueuePosition, id, owner, mms.MaxCounted)
@@ -118,6 +118,6 @@ func (s *Store) QueuePosition(ctx context.Context, owner, id uuid.UUID) (mms.Que
 	}
 	return mms.QueuePosition{
 		Ahead: row.Ahead, Wait: seconds(row.RateLimited + float64(row.Ahead)*row.Interval),
-		Paused: mms.Reason(row.Paused), Batch: mms.BatchState(row.Batch),
+		Paused: row.Paused, Batch: mms.BatchState(row.Batch),
 	}, err == nil, wrapError(err, "reading a queue position")
 }

@@ -152,7 +152,7 @@ func TestQueuePosition(t *testing.T) {
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if position, ok, err := store.QueuePosition(t.Context(), owner, second); err != nil || !ok || position.Paused != mms.ReasonCredit {
+	if position, ok, err := store.QueuePosition(t.Context(), owner, second); err != nil || !ok || !position.Paused {
 		t.Errorf("during a pause: got %+v, %t, %v, want the cause of the pause", position, ok, err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // batchColumns are the columns of a batchRow. The table must be aliased as b.
 const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.created, b.rejected, b.created_at,
     coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS has_unsent,
-    ` + pauseCause + ` AS paused`
+    ` + pauseColumns
 
 type batchRow struct {
 	ID        uuid.UUID     `db:"id"`
@@ -26,14 +26,14 @@ type batchRow struct {
 	Rejected  int           `db:"rejected"`
 	CreatedAt time.Time     `db:"created_at"`
 	HasUnsent bool          `db:"has_unsent"`
-	Paused    string        `db:"paused"`
+	pauseRow
 }
 
 func (r batchRow) batch() mms.Batch {
 	return mms.Batch{
 		ID: r.ID, Owner: r.UserID, KeyID: r.KeyID.UUID, Name: r.Name, State: mms.BatchState(r.State),
 		Created: r.Created, Rejected: r.Rejected, CreatedAt: r.CreatedAt,
-		HasUnsent: r.HasUnsent, Paused: mms.Reason(r.Paused),
+		HasUnsent: r.HasUnsent, Pause: r.pause(),
 	}
 }
 

@@ -74,13 +74,13 @@ func TestBatchIsStored(t *testing.T) {
 	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Remaining() != 5 {
 		t.Errorf("Batch(): counts (-want +got):\n%s%d open, %v", diff, got.Remaining(), err)
 	}
-	if !got.HasUnsent || got.Paused != "" {
-		t.Errorf("got HasUnsent %t, Paused %q, want true and none", got.HasUnsent, got.Paused)
+	if !got.HasUnsent || got.Pause.Active() {
+		t.Errorf("got HasUnsent %t, pause %+v, want true and none", got.HasUnsent, got.Pause)
 	}
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if list, _, err := store.Batches(t.Context(), owner, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].HasUnsent || list[0].Paused != mms.ReasonCredit {
+	if list, _, err := store.Batches(t.Context(), owner, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].HasUnsent || list[0].Pause.Cause != mms.ReasonCredit || list[0].Pause.Since.IsZero() {
 		t.Errorf("Batches() during a pause = %+v, %v, want one batch paused for credit", list, err)
 	}
 	if _, err := store.Batch(t.Context(), uuid.New(), r.ID); !errors.Is(err, mms.ErrBatchNotFound) {

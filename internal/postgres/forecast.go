@@ -16,7 +16,7 @@ SELECT coalesce(rate_limits.interval_seconds, 0) AS interval_seconds, now() AS n
     (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = $1 AND w.backlog_state = 'waiting' AND w.priority <= $3 LIMIT $5) waiting) AS ahead,
     EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
-    ` + pauseCause + ` AS paused,
+    ` + pauseColumns + `,
     coalesce((SELECT round(avg(recent.cost), 6)::text FROM (
         SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) recent WHERE recent.cost > 0), '') AS cost
 FROM (SELECT) one LEFT JOIN rate_limits ON rate_limits.name = $1`
@@ -30,8 +30,8 @@ func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, erro
 		RateLimited float64   `db:"rate_limited"`
 		Ahead       int       `db:"ahead"`
 		Suppressed  bool      `db:"suppressed"`
-		Paused      string    `db:"paused"`
-		Cost        string    `db:"cost"`
+		pauseRow
+		Cost string `db:"cost"`
 	}
 	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, erro
 	}
 	f := mms.Forecast{
 		Message: m, Interval: seconds(row.Interval), Ahead: row.Ahead,
-		Suppressed: row.Suppressed, Paused: mms.Reason(row.Paused), Cost: row.Cost,
+		Suppressed: row.Suppressed, Pause: row.pause(), Cost: row.Cost,
 	}
 	if f.Cost == "" {
 		f.Cost = mms.ListPrice

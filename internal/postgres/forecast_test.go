@@ -36,8 +36,8 @@ func TestForecast(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err := store.Forecast(t.Context(), m)
-	if f.Paused != mms.ReasonCredit {
-		t.Errorf("got pause %q, want %q", f.Paused, mms.ReasonCredit)
+	if f.Pause.Cause != mms.ReasonCredit || time.Since(f.Pause.Since) > time.Hour {
+		t.Errorf("got pause %+v, want %q, and since when", f.Pause, mms.ReasonCredit)
 	}
 	if wait := f.SendAt.Sub(now); err != nil || f.Interval != 4*time.Second || f.Ahead != 3 || wait < 12*time.Second || wait > 17*time.Second || f.Cost != "0.020000" || !f.Suppressed {
 		t.Errorf("got %+v after %v, %v, want three messages ahead, 4 s each, suppressed, at the average cost", f, wait, err)

@@ -21,7 +21,8 @@ import (
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
     m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
-    m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id`
+    m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id,
+    CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state, ` + pauseColumns
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
@@ -51,7 +52,9 @@ type messageRow struct {
 	KeyID         uuid.NullUUID  `db:"api_key_id"`
 	ResendOf      uuid.NullUUID  `db:"resend_of"`
 	BatchID       uuid.NullUUID  `db:"batch_id"`
+	BatchState    sql.NullString `db:"batch_state"`
 	Media         pq.StringArray `db:"media"`
+	pauseRow
 }
 
 // metadata is a jsonb column that holds an object of strings.
@@ -74,7 +77,7 @@ func (m *metadata) Scan(value any) error {
 }
 
 func (r messageRow) message() mms.Message {
-	return mms.Message{
+	m := mms.Message{
 		ID: r.ID, Owner: r.UserID, Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
 		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
 		PlivoUUID: r.PlivoUUID, PlivoCode: mms.ErrorCode(r.PlivoCode), Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
@@ -82,6 +85,10 @@ func (r messageRow) message() mms.Message {
 		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
+	if m.Status == mms.Queued { // others are not stopped by a pause
+		m.Pause, m.BatchState = r.pause(), mms.BatchState(r.BatchState.String)
+	}
+	return m
 }
 
 const selectVersion = `SELECT version FROM messages WHERE id = $1 AND user_id = $2`

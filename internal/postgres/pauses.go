@@ -2,13 +2,24 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// pauseCause is the cause of the oldest pause; empty when sending is not paused.
-const pauseCause = `coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '')`
+// pauseColumns are the columns of a pauseRow: of the oldest pause.
+const pauseColumns = `coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS pause_cause, (SELECT min(since) FROM pauses) AS paused_since`
+
+// pauseRow is the pause that stops all sending; without a cause there is none.
+type pauseRow struct {
+	Cause string       `db:"pause_cause"`
+	Since sql.NullTime `db:"paused_since"`
+}
+
+func (r pauseRow) pause() mms.Pause {
+	return mms.Pause{Cause: mms.Reason(r.Cause), Since: r.Since.Time}
+}
 
 const selectPauses = `SELECT cause, detail, since FROM pauses ORDER BY since`
 

@@ -86,6 +86,7 @@ func (r DeliveryResult) Gone() bool { return r.HTTPStatus == 410 }
 func AsOf(m mms.Message, e Event, reason mms.Reason, plivoCode string) mms.Message {
 	if e.Version != m.Version {
 		m.Held, m.NextAttemptAt = false, nil
+		m.Pause, m.BatchState = mms.Pause{}, ""
 		m.FinalAt = nil
 		if e.Status.Final() {
 			m.FinalAt = &e.OccurredAt

@@ -272,7 +272,7 @@ func TestPauses(t *testing.T) {
 	f, b := newBackend(t, false)
 	f.pauses = []mms.Pause{{Cause: mms.ReasonCredentials, Detail: "<no>", Since: time.Now()}}
 	f.silenceOff = time.Hour
-	cause := escaped(mms.ReasonCredentials.Description())
+	cause := escaped(f.pauses[0].Explain())
 	if got := b.get("/login"); strings.Contains(got.body, "paused") {
 		t.Error("a visitor is shown the pause")
 	}
