@@ -145,15 +145,18 @@ func readPassword(in io.Reader) (string, error) {
 // healthcheck returns an error unless the URL answers 200. Container images without
 // curl use it.
 func healthcheck(ctx context.Context, url string) error {
+	if err := checkURL("the address", url, "http://localhost:8080/livez"); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("parsing the URL: %w", err)
+		return fmt.Errorf("creating a request: %w", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("checking health: %w", err)
+		return explainRequestError(url, "check the address, and that the process is running", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

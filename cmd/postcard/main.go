@@ -26,6 +26,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/postcard-mms/postcard/internal/version"
 )
@@ -97,9 +98,16 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	case len(args) == 1 && args[0] == "verify":
 		return verify(ctx, out, nil)
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--simulator":
+		if err := checkURL("--simulator", args[2], "http://localhost:9090"); err != nil {
+			return err
+		}
 		return verify(ctx, out, compareWithLedger(args[2]))
 	case len(args) == 3 && args[0] == "verify" && args[1] == "--plivo":
-		return verify(ctx, out, compareWithPlivo(args[2]))
+		age, err := time.ParseDuration(args[2])
+		if err != nil || age <= 0 {
+			return fmt.Errorf("--plivo needs a duration like 90m or 24h, not %q", args[2])
+		}
+		return verify(ctx, out, compareWithPlivo(age))
 	case len(args) == 2 && args[0] == "healthcheck":
 		return healthcheck(ctx, args[1])
 	default:

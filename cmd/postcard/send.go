@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +28,7 @@ type sendOptions struct {
 }
 
 func parseSendOptions(args []string) (sendOptions, error) {
-	o := sendOptions{message: client.MessageParams{Metadata: map[string]string{}}}
+	o := sendOptions{message: client.MessageParams{Metadata: map[string]string{}}, timeout: 10 * time.Minute}
 	flags := flag.NewFlagSet("send", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the usage text describes the flags
 	flags.StringVar(&o.message.To, "to", "", "")
@@ -32,23 +36,36 @@ func parseSendOptions(args []string) (sendOptions, error) {
 	flags.StringVar(&o.message.From, "from", "", "")
 	flags.StringVar(&o.message.Priority, "priority", "", "")
 	flags.StringVar(&o.message.IdempotencyKey, "key", "", "")
-	flags.BoolVar(&o.dryRun, "dry-run", false, "")
-	flags.BoolVar(&o.wait, "wait", false, "")
-	flags.DurationVar(&o.timeout, "for", 10*time.Minute, "")
-	flags.BoolVar(&o.json, "json", false, "")
-	flags.Func("media", "", func(url string) error {
-		o.message.MediaURLs = append(o.message.MediaURLs, url)
+	for name, on := range map[string]*bool{"dry-run": &o.dryRun, "wait": &o.wait, "json": &o.json} {
+		flags.BoolFunc(name, "", func(value string) (err error) {
+			if *on, err = strconv.ParseBool(value); err != nil || value == "0" || value == "1" {
+				return fmt.Errorf("--%s takes no value, not %q", name, value)
+			}
+			return nil
+		})
+	}
+	flags.Func("for", "", func(value string) (err error) {
+		if o.timeout, err = time.ParseDuration(value); err != nil {
+			return fmt.Errorf("--for must be a duration like 90s or 10m, not %q", value)
+		}
+		return nil
+	})
+	flags.Func("media", "", func(value string) error {
+		o.message.MediaURLs = append(o.message.MediaURLs, value)
 		return nil
 	})
 	flags.Func("at", "", func(value string) error {
-		at, err := time.Parse(time.RFC3339, value)
+		at, err := time.Parse(time.RFC3339, strings.ToUpper(value)) // RFC 3339 allows t and z
+		if err != nil {
+			return fmt.Errorf("--at must be a time with its zone, like 2026-12-24T18:00:00Z or 2026-12-24T18:00:00-05:00, not %q", value)
+		}
 		o.message.SendAt = &at
-		return err
+		return nil
 	})
 	flags.Func("metadata", "", func(entry string) error {
 		name, value, ok := strings.Cut(entry, "=")
 		if !ok {
-			return errors.New("must be NAME=VALUE")
+			return fmt.Errorf("--metadata must be NAME=VALUE, like order=1017, not %q", entry)
 		}
 		o.message.Metadata[name] = value
 		return nil
@@ -58,7 +75,7 @@ func parseSendOptions(args []string) (sendOptions, error) {
 	case errors.Is(err, flag.ErrHelp):
 		return o, err
 	case err != nil:
-		return o, fmt.Errorf("reading the flags: %w", err)
+		return o, explainFlagError(err)
 	case flags.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q: quote texts that contain spaces", flags.Arg(0))
 	case o.message.To == "":
@@ -68,6 +85,7 @@ func parseSendOptions(args []string) (sendOptions, error) {
 	case o.timeout <= 0:
 		return o, errors.New("--for must be longer than 0s")
 	}
+	o.message.IdempotencyKey = cmp.Or(o.message.IdempotencyKey, rand.Text())
 	return o, nil
 }
 
@@ -84,7 +102,7 @@ func send(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return o.run(ctx, client.New(c.URL, string(c.Key)), out)
+	return o.explain(c.URL, o.run(ctx, client.New(c.URL, string(c.Key)), out))
 }
 
 func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer) error {
@@ -96,13 +114,13 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 		line := fmt.Sprintf("Would be sent from %s to %s at about %s and cost about $%s. Nothing was sent.",
 			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost)
 		if forecast.PauseExplanation != "" {
-			line += " All sending is paused, so it would be later: " + forecast.PauseExplanation
+			line += " It would be later than that: " + forecast.PauseExplanation
 		}
 		return o.print(out, forecast, line)
 	}
 	message, err := api.Send(ctx, o.message)
 	if err != nil {
-		return explainSendError(err)
+		return err
 	}
 	last, version := statusLine(message), message.Version
 	if err := o.print(out, message, last); err != nil || !o.wait {
@@ -131,14 +149,17 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 	}
 }
 
-// explainSendError says how to repeat the command after an error that leaves open whether
-// the message was created.
-func explainSendError(err error) error {
+// explain words an error for people. If it leaves open whether the message was created, it
+// says how to repeat the command.
+func (o sendOptions) explain(server string, err error) error {
 	var apiError *client.Error
-	if !errors.As(err, &apiError) || apiError.Outcome != client.OutcomeUnknown {
+	var network *url.Error
+	unknown := errors.As(err, &network) || errors.As(err, &apiError) && apiError.Outcome == client.OutcomeUnknown
+	err = explainRequestError("the api at "+server, "check POSTCARD_URL, and that the api is running", err)
+	if o.dryRun || !unknown {
 		return err
 	}
-	return fmt.Errorf("%w. Repeat the command with --key %s: the message is not sent twice", err, apiError.IdempotencyKey)
+	return fmt.Errorf("%w. Repeat the command with --key %s: the message is not sent twice", err, o.message.IdempotencyKey)
 }
 
 // statusLine describes a message's status in one line for people.

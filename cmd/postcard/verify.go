@@ -104,12 +104,8 @@ func compareWithLedger(simulator string) comparison {
 	}
 }
 
-func compareWithPlivo(age string) comparison {
+func compareWithPlivo(age time.Duration) comparison {
 	return func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error) {
-		since, err := time.ParseDuration(age)
-		if err != nil || since <= 0 {
-			return nil, fmt.Errorf("--plivo needs a duration like 90m or 24h, not %q", age)
-		}
 		vars, err := config.Environment()
 		if err != nil {
 			return nil, err
@@ -126,7 +122,7 @@ func compareWithPlivo(age string) comparison {
 		if err != nil {
 			return nil, err
 		}
-		from := to.Add(-since)
+		from := to.Add(-age)
 		listed, err := maintenance.ListAll(ctx, client, store, mms.ListQuery{From: from, To: to})
 		if err != nil {
 			return nil, err
@@ -163,11 +159,11 @@ func readLedger(ctx context.Context, simulator string) ([]audit.LedgerEntry, err
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(simulator, "/")+"/sim/ledger", nil)
 	if err != nil {
-		return nil, fmt.Errorf("parsing the simulator's URL: %w", err)
+		return nil, fmt.Errorf("creating a request: %w", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("reading the simulator's ledger: %w", err)
+		return nil, explainRequestError("the simulator at "+simulator, "check the address, and that the simulator is running", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -179,7 +175,7 @@ func readLedger(ctx context.Context, simulator string) ([]audit.LedgerEntry, err
 		State       string `json:"state"`
 	}
 	if err := json.NewDecoder(response.Body).Decode(&entries); err != nil {
-		return nil, fmt.Errorf("decoding the simulator's ledger: %w", err)
+		return nil, explainRequestError("the simulator at "+simulator, "check its address", fmt.Errorf("decoding the simulator's ledger: %w", err))
 	}
 	messages := make([]audit.LedgerEntry, len(entries))
 	for i, e := range entries {
