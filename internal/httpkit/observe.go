@@ -83,7 +83,7 @@ func routePattern(routing *chi.Context, r *http.Request) string {
 	pattern := ""
 	for _, inner := range routing.RoutePatterns {
 		prefix := strings.TrimSuffix(pattern, "/*")
-		if prefix != "" && strings.HasPrefix(inner, prefix+"/") {
+		if prefix != "" && strings.HasPrefix(inner+"/", prefix+"/") {
 			prefix = ""
 		}
 		pattern = prefix + inner
