@@ -61,7 +61,10 @@ func (a *api) resend(ctx context.Context, principal identity.Principal, in *rese
 	if err != nil {
 		return nil, err
 	}
-	key := idempotency(in.Request, intake.Fingerprint("resend", mms.CreateParams{}, in.ID))
+	key, err := idempotency(in.Request, intake.Fingerprint("resend", mms.CreateParams{}, id.String()))
+	if err != nil {
+		return nil, err
+	}
 	result, err := a.Intake.Resend(ctx, submitterOf(principal), id, key)
 	if err != nil {
 		return nil, err

@@ -178,7 +178,10 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 			ValidFor: body.ValidFor, Priority: body.Priority, Metadata: body.Metadata,
 		},
 	}
-	params.Idempotency = idempotency(in.Request, intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), upload.hash))
+	fingerprint := intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), upload.hash)
+	if params.Idempotency, err = idempotency(in.Request, fingerprint); err != nil {
+		return nil, err
+	}
 	ctx, cancel := httpkit.WithDeadline(ctx, storeTimeout)
 	defer cancel()
 	result, err := a.Intake.CreateBatch(ctx, submitterOf(principal), params, rows)

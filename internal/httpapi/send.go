@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -62,7 +64,7 @@ type Forecast struct {
 
 // IdempotencyInput is the Idempotency-Key header.
 type IdempotencyInput struct {
-	IdempotencyKey string `header:"Idempotency-Key" doc:"A unique value of your choice, up to 255 characters. Repeating a request with the same key within 24 hours creates nothing new and returns the original response." maxLength:"255"`
+	IdempotencyKey string `header:"Idempotency-Key" doc:"A unique value of your choice, up to 255 characters. Repeating a request with the same key within 24 hours creates nothing new and returns the original response. An empty value is refused." minLength:"1" maxLength:"255"`
 }
 
 type sendInput struct {
@@ -113,7 +115,10 @@ func (a *api) send(ctx context.Context, principal identity.Principal, in *sendIn
 		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs,
 		ValidFor: body.ValidFor, SendAt: body.SendAt, Priority: body.Priority, Metadata: body.Metadata,
 	}
-	params.Idempotency = idempotency(in.Request, intake.Fingerprint("send", params))
+	var err error
+	if params.Idempotency, err = idempotency(in.Request, intake.Fingerprint("send", params)); err != nil {
+		return nil, err
+	}
 	if body.DryRun {
 		forecast, err := a.Intake.Forecast(ctx, submitterOf(principal), params)
 		if err != nil {
@@ -162,7 +167,30 @@ func submitterOf(principal identity.Principal) mms.Submitter {
 	return submitter
 }
 
-// idempotency reads the request's idempotency key.
-func idempotency(q Request, fingerprint [32]byte) mms.Idempotency {
-	return mms.Idempotency{Key: q.r.Header.Get(mms.IdempotencyHeader), Fingerprint: fingerprint}
+// idempotency reads the request's idempotency key. A header without a value is refused:
+// the client means to send a key, and its repetition would create a second message. A
+// header given twice with the same value counts once.
+func idempotency(q Request, fingerprint [32]byte) (mms.Idempotency, error) {
+	key, err := idempotencyKey(q.r.Header.Values(mms.IdempotencyHeader))
+	return mms.Idempotency{Key: key, Fingerprint: fingerprint}, err
+}
+
+func idempotencyKey(values []string) (string, error) {
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := strings.Trim(values[0], " \t")
+	var violations invalid.Fields
+	for _, other := range values[1:] {
+		if strings.Trim(other, " \t") != key {
+			violations.Add(mms.IdempotencyHeader, "duplicate", "is given more than once, with different values: send one key")
+			return "", violations
+		}
+	}
+	if key == "" {
+		violations.Add(mms.IdempotencyHeader, "required", "is empty: send a unique value, or leave the header out")
+		return "", violations
+	}
+	mms.Idempotency{Key: key}.Validate(&violations)
+	return key, violations.Err()
 }
