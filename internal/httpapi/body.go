@@ -64,8 +64,8 @@ func invalidBody(rule, message string) error {
 
 // decodeObject decodes a JSON object into the struct at dest, whose fields are of
 // type string, bool, []string, map[string]string or *int. Unlike json.Unmarshal, it
-// rejects invalid UTF-8, unknown and duplicate names, names in another case, and
-// null.
+// rejects invalid UTF-8, NUL characters, unknown and duplicate names, and names in
+// another case. A field that is null counts as absent.
 func decodeObject(body []byte, dest any) error {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -106,7 +106,7 @@ func decodeFields(object []byte, dest reflect.Value) error {
 			violations.Add(clip(name), "unknown", "is not a known field; the known fields are "+strings.Join(fieldNames(dest), ", "))
 		case seen[name]:
 			violations.Add(name, "duplicate", "is given more than once")
-		default:
+		case kindOf(raw) != "null": // null is the same as leaving the field out
 			set(field, name, raw, &violations)
 		}
 		seen[name] = true
@@ -126,8 +126,12 @@ func eachField(object []byte, yield func(name string, raw json.RawMessage) bool)
 		return invalidBody("json", "is not valid JSON")
 	}
 	for d.More() {
+		before := d.InputOffset()
 		token, err := d.Token()
 		name, isName := token.(string)
+		if err == nil && hasUnpairedSurrogate(object[before:d.InputOffset()]) {
+			return invalidBody("utf8", "must not contain names with an unpaired surrogate")
+		}
 		var raw json.RawMessage
 		if err != nil || !isName || d.Decode(&raw) != nil {
 			return invalidBody("json", "is not valid JSON")

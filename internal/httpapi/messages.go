@@ -153,14 +153,22 @@ func parseWait(query url.Values) (time.Duration, error) {
 	return wait, nil
 }
 
-// parseID parses an id in its canonical form. For anything else it returns notFound, for
-// other forms of a valid id too, so that each resource has one path.
+// parseID parses an id in a path, in upper or lower case (RFC 9562, section 4). For
+// anything else it returns notFound.
 func parseID(s string, notFound error) (uuid.UUID, error) {
-	id, err := uuid.Parse(s)
-	if err != nil || id.String() != s {
-		return uuid.Nil, notFound
+	if id, ok := parseUUID(s); ok {
+		return id, nil
 	}
-	return id, nil
+	return uuid.Nil, notFound
+}
+
+// uuidLength is the length of a UUID's text. uuid.Parse also reads longer and shorter
+// forms.
+const uuidLength = 36
+
+func parseUUID(s string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(s)
+	return id, err == nil && len(s) == uuidLength
 }
 
 // MessageList is one page of messages.

@@ -112,9 +112,10 @@ func TestGetUnknownMessage(t *testing.T) {
 		"another user's": bobs.ID.String(),
 		"unknown":        uuid.NewString(),
 		"malformed":      "x",
-		"upper case":     strings.ToUpper(own.ID.String()),
 		"braces":         url.PathEscape("{" + own.ID.String() + "}"),
 		"without dashes": strings.ReplaceAll(own.ID.String(), "-", ""),
+		"URN":            "urn:uuid:" + own.ID.String(),
+		"nil":            uuid.Nil.String(),
 	}
 	for name, id := range paths {
 		for _, condition := range []string{"", "*", `W/"5"`} {

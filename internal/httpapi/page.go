@@ -111,8 +111,8 @@ func parseFilter(query url.Values, violations *invalid.Fields) mms.Filter {
 		violations.Add("text", "max_length", fmt.Sprintf("must be valid text of at most %d bytes", maxSearch))
 	}
 	if batch := query.Get("batch"); batch != "" {
-		var err error
-		if filter.Batch, err = uuid.Parse(batch); err != nil {
+		var ok bool
+		if filter.Batch, ok = parseUUID(batch); !ok {
 			violations.Add("batch", "uuid", "must be the ID of a batch")
 		}
 	}

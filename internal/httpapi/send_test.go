@@ -75,6 +75,7 @@ const (
 	errE164      = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
 	errUnknown   = "is not a known field; the known fields are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
 	errSurrogate = "contains an unpaired surrogate"
+	errNUL       = `must not contain NUL characters (\u0000)`
 	errNoTo      = "is missing: enter the recipient's phone number"
 	errNoMedia   = "is missing: a picture message needs at least one picture"
 	errScheme    = "must start with http:// or https://"
@@ -106,6 +107,9 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 			`{"to":"\ud83d","text":"\udc00 \ud83d\ude00","mediaUrl":"\\ud83d","from":"\ud83dx"}`,
 			violations("to", "utf8", errSurrogate, "text", "utf8", errSurrogate, "from", "utf8", errSurrogate),
 		},
+		"unpaired surrogate in a name": {
+			`{"metadata":{"a":"","\ud83d":"x"}}`, violations("metadata", "utf8", "must not contain names with an unpaired surrogate"),
+		},
 		"unknown names": {
 			`{"To":"+14155550123","media_url":"x","mediaUrl":"https://example.com/a.jpg","":1}`,
 			violations("To", "unknown", errUnknown, "media_url", "unknown", errUnknown, "", "unknown", errUnknown),
@@ -117,9 +121,8 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 		},
 		"wrong types": {
 			`{"to":14155550123,"text":null,"mediaUrl":["x"],"mediaUrls":"x","from":{}}`,
-			violations("to", "type", "must be a string, not a number", "text", "type", "must be a string, not null",
-				"mediaUrl", "type", "must be a string, not a list", "mediaUrls", "type", "must be a list of strings, not a string",
-				"from", "type", "must be a string, not an object"),
+			violations("to", "type", "must be a string, not a number", "mediaUrl", "type", "must be a string, not a list",
+				"mediaUrls", "type", "must be a list of strings, not a string", "from", "type", "must be a string, not an object"),
 		},
 		"wrong types in a list": {
 			`{"to":"+14155550123","mediaUrls":["https://example.com/a.jpg",null,false,"\ud83d"]}`,
@@ -127,11 +130,14 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 				"mediaUrls[3]", "utf8", errSurrogate),
 		},
 		"string as number":    {`{"validFor":"60"}`, violations("validFor", "type", "must be an integer, not a string")},
-		"null as number":      {`{"validFor":null}`, violations("validFor", "type", "must be an integer, not null")},
 		"fraction":            {`{"validFor":60.5}`, violations("validFor", "type", "must be an integer")},
 		"number out of range": {`{"validFor":1e99}`, violations("validFor", "type", "must be an integer")},
-		"null as list":        {`{"mediaUrls":null}`, violations("mediaUrls", "type", "must be a list of strings, not null")},
-		"empty object":        {`{}`, violations("to", "required", errNoTo, "mediaUrl", "required", errNoMedia)},
+		"null everywhere": {
+			`{"to":null,"text":null,"mediaUrl":null,"mediaUrls":null,"from":null,"sendAt":null,"validFor":null,"priority":null,"metadata":null,"dryRun":null}`,
+			violations("to", "required", errNoTo, "mediaUrl", "required", errNoMedia),
+		},
+		"null twice":   {`{"text":null,"text":null}`, violations("text", "duplicate", "is given more than once")},
+		"empty object": {`{}`, violations("to", "required", errNoTo, "mediaUrl", "required", errNoMedia)},
 		"every field invalid": {
 			`{"to":"123","text":"` + strings.Repeat("x", mms.MaxText+1) + `","mediaUrl":"ftp://x"}`,
 			violations("to", "e164", errE164, "text", "max_length", "must be at most 1600 characters long (it has 1601)",
@@ -155,6 +161,15 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 		},
 		"NUL in the text": {
 			`{"to":"+14155550123","text":"a\u0000b","mediaUrl":"https://example.com/a.jpg"}`,
+			violations("text", "control", errNUL),
+		},
+		"NUL everywhere": {
+			`{"to":"\u0000","text":"\u0000","mediaUrl":"\u0000","mediaUrls":["\u0000"],"from":"+1\u0000","sendAt":"\u0000","priority":"\u0000","metadata":{"a":"\u0000"}}`,
+			violations("to", "control", errNUL, "text", "control", errNUL, "mediaUrl", "control", errNUL, "mediaUrls[0]", "control", errNUL,
+				"from", "control", errNUL, "sendAt", "control", errNUL, "priority", "control", errNUL, "metadata.a", "control", errNUL),
+		},
+		"another control character": {
+			`{"to":"+14155550123","text":"a\u0007b","mediaUrl":"https://example.com/a.jpg"}`,
 			violations("text", "control", "must not contain control characters other than line breaks"),
 		},
 	}

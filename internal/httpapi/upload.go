@@ -335,16 +335,22 @@ func (r *jsonRows) Next() (map[string]string, error) {
 		violations.Add("row", "utf8", "must be valid UTF-8")
 		return nil, violations
 	}
+	seen := map[string]bool{}
 	err := eachField(raw, func(name string, value json.RawMessage) bool {
+		if seen[name] {
+			violations.Add(clip(name), "duplicate", "is given more than once")
+		}
+		seen[name] = true
 		switch kindOf(value) {
+		case "null": // the same as leaving the column out
 		case "a number", "a boolean":
 			row[name] = string(value)
 		default:
 			row[name] = decodeString(value, clip(name), &violations)
 		}
-		return len(row) <= csvrows.MaxColumns
+		return len(seen) <= csvrows.MaxColumns && len(violations) < maxViolations
 	})
-	if err == nil && len(row) > csvrows.MaxColumns {
+	if err == nil && len(seen) > csvrows.MaxColumns {
 		violations.Add("row", "max_items", fmt.Sprintf("must have at most %d columns", csvrows.MaxColumns))
 	}
 	return row, errors.Join(err, violations.Err())

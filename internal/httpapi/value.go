@@ -3,8 +3,12 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"math"
 	"reflect"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
@@ -41,22 +45,26 @@ func decodeStrings(raw json.RawMessage, name string, violations *invalid.Fields)
 	return list
 }
 
-// decodeStringMap decodes an object of strings. It rejects duplicate names.
+// decodeStringMap decodes an object of strings. It rejects duplicate names, and leaves
+// out those whose value is null.
 func decodeStringMap(raw json.RawMessage, name string, violations *invalid.Fields) map[string]string {
-	object := map[string]string{}
+	object, seen := map[string]string{}, map[string]bool{}
 	if raw[0] != '{' {
 		violations.Add(name, "type", "must be an object of strings, not "+kindOf(raw))
 		return object
 	}
 	err := eachField(raw, func(key string, value json.RawMessage) bool {
-		if _, duplicate := object[key]; duplicate {
+		if seen[key] {
 			violations.Add(name+"."+clip(key), "duplicate", "is given more than once")
 		}
-		object[key] = decodeString(value, name+"."+clip(key), violations)
+		if seen[key] = true; kindOf(value) != "null" {
+			object[key] = decodeString(value, name+"."+clip(key), violations)
+		}
 		return len(*violations) < maxViolations
 	})
-	if err != nil {
-		violations.Add(name, "type", "must be an object of strings")
+	var invalidName invalid.Fields
+	if errors.As(err, &invalidName) {
+		violations.Add(name, invalidName[0].Rule, invalidName[0].Message)
 	}
 	return object
 }
@@ -68,15 +76,36 @@ func decodeBool(raw json.RawMessage, name string, violations *invalid.Fields) bo
 	return raw[0] == 't'
 }
 
+// decodeInt also decodes numbers like 3600.0 and 3.6e3: some languages write integers
+// like that.
 func decodeInt(raw json.RawMessage, name string, violations *invalid.Fields) *int {
-	n := new(int)
-	switch {
-	case kindOf(raw) != "a number":
+	n, ok := 0, false
+	if kindOf(raw) != "a number" {
 		violations.Add(name, "type", "must be an integer, not "+kindOf(raw))
-	case json.Unmarshal(raw, n) != nil:
+	} else if n, ok = parseInteger(string(raw)); !ok {
 		violations.Add(name, "type", "must be an integer")
 	}
-	return n
+	return &n
+}
+
+var jsonNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+
+// maxExactInteger is the largest integer up to which a float64 can represent all of them.
+const maxExactInteger = 1 << 53
+
+// parseInteger parses a JSON number without a fraction other than zero.
+func parseInteger(number string) (int, bool) {
+	if !jsonNumber.MatchString(number) {
+		return 0, false
+	}
+	if n, err := strconv.Atoi(number); err == nil {
+		return n, true
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > maxExactInteger {
+		return 0, false
+	}
+	return int(f), true
 }
 
 func decodeString(raw json.RawMessage, name string, violations *invalid.Fields) string {
@@ -86,9 +115,14 @@ func decodeString(raw json.RawMessage, name string, violations *invalid.Fields) 
 		violations.Add(name, "type", "must be a string, not "+kindOf(raw))
 	case hasUnpairedSurrogate(raw):
 		violations.Add(name, "utf8", "contains an unpaired surrogate")
+	case strings.ContainsRune(s, 0):
+		violations.Add(name, "control", noNUL)
 	}
 	return s
 }
+
+// noNUL is said of every field with a NUL character, which Postgres cannot store.
+const noNUL = `must not contain NUL characters (\u0000)`
 
 // hasUnpairedSurrogate reports whether a JSON string contains an escape like \ud83d
 // without its second half. Programs that cut strings by UTF-16 units produce them,
