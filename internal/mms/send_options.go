@@ -56,10 +56,10 @@ func parseSendAt(value string, now time.Time, violations *invalid.Fields) *time.
 	if value == "" {
 		return nil
 	}
-	at, err := time.Parse(time.RFC3339, value)
+	at, err := ParseTime(value)
 	switch {
 	case err != nil:
-		violations.Add("sendAt", "time", "must be a time in RFC 3339 form with its zone, like 2026-12-24T18:00:00-05:00")
+		violations.Add("sendAt", "time", err.Error())
 	case at.Before(now.Add(-lateGrace)):
 		violations.Add("sendAt", "range", "must not be in the past (it is "+now.UTC().Format(time.RFC3339)+" now)")
 	case at.After(now.Add(MaxAhead)):
