@@ -99,6 +99,7 @@ func (a *api) registerBatches() {
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": {Description: "The batch was created and its messages will be sent."}},
 		Errors:        bodyErrors(http.StatusConflict, http.StatusUnprocessableEntity),
+		Metadata:      readsQuery,
 	}, a.createBatch)
 	describeBody(a, batchesPath, BatchRequest{
 		Name: "Spring greetings", Text: "Hello {{name}}", MediaURL: "https://example.com/picture.jpg",
@@ -112,6 +113,7 @@ func (a *api) registerBatches() {
 		Summary:   "List batches",
 		Responses: map[string]*huma.Response{"200": {Description: "One page of batches."}},
 		Errors:    []int{http.StatusBadRequest},
+		Metadata:  readsQuery,
 	}, a.listBatches)
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "getBatch", Method: http.MethodGet, Path: batchesPath + "/{id}", Tags: []string{"batches"},
@@ -125,6 +127,7 @@ func (a *api) registerBatches() {
 		Description: "Lists the errors of the rows that were rejected. Up to 10,000 errors are kept for each batch.",
 		Responses:   map[string]*huma.Response{"200": {Description: "One page of errors."}},
 		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
+		Metadata:    readsQuery,
 	}, a.listBatchErrors)
 	for _, action := range []struct {
 		verb, summary, description string
@@ -166,7 +169,7 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 	defer upload.Close()
 	body, rows, err := upload.open()
 	if err != nil {
-		return nil, err
+		return nil, upload.withPlusHint(err)
 	}
 	if body.OnError != "" && body.OnError != rejectAll && body.OnError != createValid {
 		return nil, invalid.Fields{{Name: "onError", Rule: "one_of", Message: "must be reject_all or create_valid"}}
@@ -186,7 +189,7 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 	defer cancel()
 	result, err := a.Intake.CreateBatch(ctx, submitterOf(principal), params, rows)
 	if err != nil {
-		return nil, err
+		return nil, upload.withPlusHint(err)
 	}
 	out := &newBatchOutput{Location: batchPath(result.ID), Body: NewBatch{Batch: a.batch(result.Batch), Errors: []RowError{}}}
 	out.Body.State = mms.BatchRunning // also when an earlier request is replayed and the batch has since been paused
@@ -225,9 +228,9 @@ func (in *CursorInput) paging() (before uuid.UUID, limit int, err error) {
 		return uuid.Nil, 0, err
 	}
 	var violations invalid.Fields
-	checkNames(query, []string{"limit", "cursor"}, &violations)
+	checkParameters(query, []string{"limit", "cursor"}, &violations)
 	limit, before = parseLimit(query.Get("limit"), &violations), parseCursor(query.Get("cursor"), &violations)
-	return before, limit, violations.Err()
+	return before, limit, withPlusHint(query, violations).Err()
 }
 
 type batchesOutput struct{ Body BatchList }

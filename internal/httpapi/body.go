@@ -13,6 +13,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
@@ -28,18 +29,68 @@ const (
 // It checks syntax, names and types, and returns all violations at once. The domain
 // validates the values.
 func readObject(q Request, dest any) error {
-	if err := checkContentType(q.r.Header.Get("Content-Type")); err != nil {
+	body, err := readBody(q)
+	if err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return newProblem(http.StatusRequestEntityTooLarge, "The request body exceeds 64 KiB.")
+	return decodeObject(body, dest)
+}
+
+// readNothing rejects a body with fields: the operation has none, and would ignore what
+// the client wants. Some clients send an empty object or null.
+func readNothing(q Request) error {
+	if q.r.ContentLength == 0 {
+		return nil
 	}
+	body, err := readAll(q)
 	if err != nil {
+		return err
+	}
+	if body = bytes.TrimSpace(body); len(body) == 0 {
+		return nil
+	}
+	if err := checkContentType(q.r.Header.Get("Content-Type")); err != nil || string(body) == "null" {
+		return err
+	}
+	return decodeObject(body, &struct{}{})
+}
+
+// readBody reads a JSON body.
+func readBody(q Request) ([]byte, error) {
+	if err := checkContentType(q.r.Header.Get("Content-Type")); err != nil {
+		return nil, err
+	}
+	return readAll(q)
+}
+
+// readAll reads a body of up to maxBody bytes.
+func readAll(q Request) ([]byte, error) {
+	decoded, err := httpkit.Body(q.w, q.r, maxBody)
+	if err != nil {
+		return nil, bodyError(err, "")
+	}
+	body, err := io.ReadAll(decoded)
+	return body, bodyError(err, "The request body exceeds 64 KiB.")
+}
+
+// bodyError answers an error of reading a body.
+func bodyError(err error, tooLarge string) error {
+	var limit *http.MaxBytesError
+	var encoding httpkit.UnsupportedEncodingError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &limit):
+		return newProblem(http.StatusRequestEntityTooLarge, tooLarge)
+	case errors.As(err, &encoding):
+		p := newProblem(http.StatusUnsupportedMediaType, sentence(encoding.Error()+": send the body as it is, or with gzip"))
+		p.headers.Set("Accept-Encoding", "gzip") // RFC 9110, section 15.5.16
+		return p
+	case errors.Is(err, httpkit.ErrCorruptGzip):
+		return invalidBody("gzip", "is not valid gzip, which its Content-Encoding says it is")
+	default:
 		return invalidBody("read", "could not be read completely")
 	}
-	return decodeObject(body, dest)
 }
 
 // checkContentType requires application/json or no Content-Type at all. It rejects
@@ -50,12 +101,18 @@ func checkContentType(header string) error {
 		return nil
 	}
 	declared, params, err := mime.ParseMediaType(header)
-	charset := strings.ToLower(params["charset"])
-	if err == nil && declared == mediaType && (charset == "" || charset == "utf-8") {
+	if err != nil || declared != mediaType {
+		return newProblem(http.StatusUnsupportedMediaType,
+			"The Content-Type must be application/json in UTF-8 (with curl: -H 'Content-Type: application/json').")
+	}
+	return checkCharset(params["charset"])
+}
+
+func checkCharset(charset string) error {
+	if slices.Contains([]string{"", "utf-8", "utf8"}, strings.ToLower(charset)) {
 		return nil
 	}
-	return newProblem(http.StatusUnsupportedMediaType,
-		"The Content-Type must be application/json in UTF-8 (with curl: -H 'Content-Type: application/json').")
+	return newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("The charset %.40q in the Content-Type is not supported: send UTF-8.", charset))
 }
 
 func invalidBody(rule, message string) error {
@@ -103,7 +160,7 @@ func decodeFields(object []byte, dest reflect.Value) error {
 		field := fieldNamed(dest, name)
 		switch {
 		case !field.IsValid():
-			violations.Add(clip(name), "unknown", "is not a known field; the known fields are "+strings.Join(fieldNames(dest), ", "))
+			violations.Add(clip(name), "unknown", unknownField(dest))
 		case seen[name]:
 			violations.Add(name, "duplicate", "is given more than once")
 		case kindOf(raw) != "null": // null is the same as leaving the field out
@@ -116,6 +173,13 @@ func decodeFields(object []byte, dest reflect.Value) error {
 		return err
 	}
 	return violations.Err()
+}
+
+func unknownField(dest reflect.Value) string {
+	if dest.NumField() == 0 {
+		return "is not a known field: this operation has none"
+	}
+	return "is not a known field; the known fields are " + strings.Join(fieldNames(dest), ", ")
 }
 
 // eachField calls yield for each field of a JSON object in order, until yield

@@ -29,6 +29,7 @@ func (a *api) registerExport() {
 			"Texts and values from Plivo that a spreadsheet would evaluate as a formula are prefixed with an apostrophe, which a batch from CSV removes again.",
 		Responses: map[string]*huma.Response{"200": {Description: "The messages as CSV.", Content: map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 		Errors:    []int{http.StatusBadRequest},
+		Metadata:  readsQuery,
 	}, a.export)
 }
 

@@ -142,6 +142,7 @@ type fakeMessages struct {
 	position     mms.QueuePosition // of every message; zero if it is not waiting
 	lastDecision mms.Decision      // the most recent one
 	onCreate     func(mms.CreateRequest)
+	onPage       func(mms.Page)
 	onList       func(context.Context)
 	err          error
 }
@@ -250,6 +251,9 @@ func (f *fakeMessages) Messages(ctx context.Context, owner uuid.UUID, p mms.Page
 	}
 	if f.onList != nil {
 		f.onList(ctx)
+	}
+	if f.onPage != nil {
+		f.onPage(p)
 	}
 	var list []mms.Message
 	ids := slices.SortedFunc(maps.Keys(f.histories), func(a, b uuid.UUID) int { return strings.Compare(b.String(), a.String()) })

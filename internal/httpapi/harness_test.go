@@ -168,6 +168,11 @@ func (c *client) doAs(contentType, method, path, body string, headers ...string)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
+	return c.send(r)
+}
+
+func (c *client) send(r *http.Request) response {
+	c.t.Helper()
 	if c.cookie != nil {
 		r.AddCookie(c.cookie)
 	}
@@ -182,7 +187,7 @@ func (c *client) doAs(contentType, method, path, body string, headers ...string)
 		c.cookie = cookie
 	}
 	got := response{status: w.Code, header: w.Result().Header, body: strings.TrimSuffix(w.Body.String(), "\n")}
-	c.checkProblem(method+" "+path, got)
+	c.checkProblem(r.Method+" "+r.URL.String(), got)
 	return got
 }
 

@@ -90,7 +90,7 @@ type api struct {
 // loads the session and puts the principal into the context.
 func New(o Options) http.Handler {
 	router := chi.NewRouter()
-	router.Use(httpkit.RouteFullPath, headAsGet, plainJSON, private, limitKeys(o.KeyRate))
+	router.Use(httpkit.RouteFullPath, keepRequest, headAsGet, plainJSON, private, limitKeys(o.KeyRate))
 	a := &api{Options: o, huma: humachi.New(router, description(o))}
 	a.registerAccount()
 	a.registerKeys()

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -29,7 +28,8 @@ func (a *api) registerMessages() {
 			"200": {Description: "The message."},
 			"304": {Description: "The message has not changed since the ETag in If-None-Match."},
 		},
-		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
+		Errors:   []int{http.StatusBadRequest, http.StatusNotFound},
+		Metadata: readsQuery,
 	}, a.getMessage)
 
 	registerFor(a, identity.ReadScope, huma.Operation{
@@ -38,6 +38,7 @@ func (a *api) registerMessages() {
 		Description: "Lists your messages, newest first. To get the next page, pass nextCursor as cursor.",
 		Responses:   map[string]*huma.Response{"200": {Description: "One page of messages."}},
 		Errors:      []int{http.StatusBadRequest},
+		Metadata:    readsQuery,
 	}, a.listMessages)
 }
 
@@ -59,7 +60,7 @@ func (a *api) getMessage(ctx context.Context, principal identity.Principal, in *
 	if err != nil {
 		return nil, err
 	}
-	wait, err := parseWait(in.r.URL.Query())
+	wait, err := parseWait(in.r.URL.RawQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -141,16 +142,22 @@ func (a *api) awaitChange(ctx context.Context, q Request, owner, id uuid.UUID, k
 // maxWait is the longest wait of a long poll.
 const maxWait = 60 * time.Second
 
-func parseWait(query url.Values) (time.Duration, error) {
-	value := query.Get("wait")
+func parseWait(raw string) (time.Duration, error) {
+	query, err := queryOf(raw)
+	if err != nil {
+		return 0, err
+	}
+	var violations invalid.Fields
+	checkParameters(query, []string{"wait"}, &violations)
+	value := strings.TrimSpace(query.Get("wait"))
 	if value == "" {
-		return 0, nil
+		return 0, violations.Err()
 	}
 	wait, err := time.ParseDuration(value)
 	if err != nil || wait < 0 || wait > maxWait {
-		return 0, invalid.Fields{{Name: "wait", Rule: "range", Message: "must be a duration from 0s to 60s, like 30s"}}
+		violations.Add("wait", "range", "must be a duration from 0s to 60s, like 30s")
 	}
-	return wait, nil
+	return wait, violations.Err()
 }
 
 // parseID parses an id in a path, in upper or lower case (RFC 9562, section 4). For

@@ -64,9 +64,9 @@ To get started, create an API key under Settings, send a message and check its s
     curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1017' -d '{"to":"+14155550123","text":"Hello","mediaUrl":"https://example.com/picture.jpg"}' $HOST/api/send-mms
     curl -H "Authorization: Bearer $KEY" $HOST/api/messages/{id}
 
-**Idempotency.** To retry safely, send an Idempotency-Key. A request repeated with the same key within 24 hours creates nothing new and returns the original response. 409 with Retry-After means that the original request is still being processed.
+**Idempotency.** To retry safely, send an Idempotency-Key, one value that is not empty. A request repeated with the same key within 24 hours creates nothing new and returns the original response. 409 with Retry-After means that the original request is still being processed.
 
-**Requests and responses.** Request bodies are JSON objects in UTF-8 of up to 64 KiB (batches: 64 MiB). Unknown fields are rejected. Timestamps are RFC 3339 in UTC. Responses omit empty optional fields; new fields may be added at any time.
+**Requests and responses.** Request bodies are JSON objects in UTF-8 of up to 64 KiB (batches: 64 MiB); they can be compressed with gzip (Content-Encoding). Unknown fields and query parameters are rejected. An optional field that is null counts as absent, and a query parameter without a value too. Timestamps are RFC 3339, in UTC in responses. Responses omit empty optional fields; new fields may be added at any time.
 
 **Errors.** Errors are problem details (RFC 9457, application/problem+json). errors lists every invalid field with a stable rule code. Unknown fields and wrong types are reported first; values are validated once the form of the request is correct.
 

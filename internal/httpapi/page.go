@@ -4,10 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -69,21 +70,58 @@ func (in *listInput) page() (mms.Page, error) {
 	if err != nil {
 		return mms.Page{}, err
 	}
-	checkNames(query, append([]string{"limit", "cursor"}, filterNames...), &violations)
+	checkParameters(query, append([]string{"limit", "cursor"}, filterNames...), &violations)
 	page := mms.Page{
 		Filter: parseFilter(query, &violations),
 		Limit:  parseLimit(query.Get("limit"), &violations),
 		Before: parseCursor(query.Get("cursor"), &violations),
 	}
-	return page, violations.Err()
+	return page, withPlusHint(query, violations).Err()
 }
 
+// queryOf parses a query, and restores the plus signs that clients forgot to encode.
 func queryOf(raw string) (url.Values, error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, invalid.Fields{{Name: "query", Rule: "syntax", Message: "must have the form name=value&name=value with percent-encoded special characters"}}
 	}
+	restorePlus(query)
 	return query, nil
+}
+
+// In a query, + stands for a space. A space at the start of a phone number or before the
+// offset of a time can only have been a plus sign.
+var (
+	numberWithoutPlus = regexp.MustCompile(`^ ([1-9][0-9]*)$`)
+	offsetWithoutPlus = regexp.MustCompile(`^([0-9-]+[Tt ][0-9:.]+) ([0-9]{2}:[0-9]{2})$`)
+)
+
+func restorePlus(query url.Values) {
+	for name, values := range query {
+		for i, value := range values {
+			switch name {
+			case "to", "from":
+				values[i] = numberWithoutPlus.ReplaceAllString(value, "+$1")
+			case "since", "until", "sendAt":
+				values[i] = offsetWithoutPlus.ReplaceAllString(value, "$1+$2")
+			}
+		}
+	}
+}
+
+const plusHint = " (in a URL, encode the plus sign as %2B)"
+
+// withPlusHint adds a hint to the violations of values with a space: it may have been a
+// plus sign.
+func withPlusHint(query url.Values, violations invalid.Fields) invalid.Fields {
+	for i, v := range violations {
+		name, _, _ := strings.Cut(v.Name, "[") // of mediaUrls[2]
+		hasSpace := slices.ContainsFunc(query[name], func(value string) bool { return strings.Contains(value, " ") })
+		if hasSpace && !strings.HasSuffix(v.Message, plusHint) {
+			violations[i].Message += plusHint
+		}
+	}
+	return violations
 }
 
 // filterOnly parses a query that contains only filters.
@@ -93,9 +131,9 @@ func filterOnly(raw string) (mms.Filter, error) {
 	if err != nil {
 		return mms.Filter{}, err
 	}
-	checkNames(query, filterNames, &violations)
+	checkParameters(query, filterNames, &violations)
 	filter := parseFilter(query, &violations)
-	return filter, violations.Err()
+	return filter, withPlusHint(query, violations).Err()
 }
 
 func parseFilter(query url.Values, violations *invalid.Fields) mms.Filter {
@@ -107,8 +145,8 @@ func parseFilter(query url.Values, violations *invalid.Fields) mms.Filter {
 		Until:     parseTime("until", query.Get("until"), violations),
 		Text:      query.Get("text"),
 	}
-	if len(filter.Text) > maxSearch || !utf8.ValidString(filter.Text) || strings.ContainsRune(filter.Text, 0) {
-		violations.Add("text", "max_length", fmt.Sprintf("must be valid text of at most %d bytes", maxSearch))
+	if len(filter.Text) > maxSearch {
+		violations.Add("text", "max_length", fmt.Sprintf("must be at most %d bytes long", maxSearch))
 	}
 	if batch := query.Get("batch"); batch != "" {
 		var ok bool
@@ -146,37 +184,61 @@ func parseNumberParam(name, value string, violations *invalid.Fields) mms.PhoneN
 	}
 	n, err := mms.ParsePhoneNumber(value)
 	if err != nil {
-		violations.Add(name, "e164", err.Error()+" (in a URL, encode the plus sign as %2B)")
+		violations.Add(name, "e164", err.Error()+plusHint)
 	}
 	return n
 }
+
+// Every message was created, and will be, between these times. Times outside, such as the
+// year 0 or 9999 of clients that mean no limit, are moved to them: they match the same
+// messages, and can be stored and computed with.
+var (
+	earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+)
 
 func parseTime(name, value string, violations *invalid.Fields) time.Time {
 	if value == "" {
 		return time.Time{}
 	}
-	at, err := time.Parse(time.RFC3339, value)
-	if err != nil || at.Year() < 2000 || at.Year() > 2200 {
-		violations.Add(name, "time", "must be an RFC 3339 time like 2026-12-24T18:00:00Z")
+	at, err := mms.ParseTime(value)
+	switch {
+	case err != nil:
+		violations.Add(name, "time", err.Error())
+	case at.Before(earliest):
+		return earliest
+	case at.After(latest):
+		return latest
 	}
 	return at
 }
 
-// checkNames rejects unknown parameters, which may be misspelled, and duplicates.
-func checkNames(query url.Values, known []string, violations *invalid.Fields) {
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+// checkParameters rejects unknown parameters, which may be misspelled, duplicates, and
+// values that no parameter can have. It removes the latter, so that they are reported
+// once.
+func checkParameters(query url.Values, known []string, violations *invalid.Fields) {
+	names := slices.Sorted(maps.Keys(query))
 	for _, name := range names[:min(len(names), maxViolations)] {
-		switch {
+		switch value := query.Get(name); {
 		case !slices.Contains(known, name) && !isMetadata(name, known):
-			violations.Add(clip(name), "unknown", "is not a known parameter; the known parameters are "+strings.Join(known, ", "))
+			violations.Add(clip(name), "unknown", unknownParameter(known))
 		case len(query[name]) > 1:
-			violations.Add(name, "duplicate", "is given more than once")
+			violations.Add(clip(name), "duplicate", "is given more than once")
+		case !utf8.ValidString(name + value):
+			violations.Add(clip(name), "utf8", "must be valid UTF-8")
+			query.Del(name)
+		case strings.ContainsRune(value, 0):
+			violations.Add(clip(name), "control", noNUL)
+			query.Del(name)
 		}
 	}
+}
+
+func unknownParameter(known []string) string {
+	if len(known) == 0 {
+		return "is not a known parameter: this operation has none"
+	}
+	return "is not a known parameter; the known parameters are " + strings.Join(known, ", ")
 }
 
 func isMetadata(name string, known []string) bool {
@@ -200,8 +262,8 @@ func parseLimit(value string, violations *invalid.Fields) int {
 	if value == "" {
 		return defaultLimit
 	}
-	limit, err := strconv.Atoi(value)
-	if err != nil || limit < 1 || limit > mms.MaxPage {
+	limit, ok := parseInteger(strings.TrimSpace(value))
+	if !ok || limit < 1 || limit > mms.MaxPage {
 		violations.Add("limit", "range", fmt.Sprintf("must be an integer from 1 to %d", mms.MaxPage))
 	}
 	return limit

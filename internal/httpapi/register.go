@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
 // Request gives a handler the HTTP request, for what huma's inputs cannot express.
@@ -27,6 +28,39 @@ func (q *Request) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
+type requestKey struct{}
+
+// keepRequest puts the request into its own context, for checkInput.
+func keepRequest(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, Request{w: w, r: r})))
+	})
+}
+
+// readsQuery marks operations that check the parameters of their query themselves.
+var readsQuery = map[string]any{"readsQuery": true}
+
+// checkInput rejects parameters and fields that the operation does not have. A client
+// that adds dryRun=true to the path of sendMms must not send a message.
+func (a *api) checkInput(ctx context.Context, op huma.Operation) error {
+	q, _ := ctx.Value(requestKey{}).(Request)
+	if op.Metadata == nil {
+		query, err := queryOf(q.r.URL.RawQuery)
+		if err != nil {
+			return err
+		}
+		var violations invalid.Fields
+		checkParameters(query, nil, &violations)
+		if err := violations.Err(); err != nil {
+			return err
+		}
+	}
+	if op.Method == http.MethodPost && a.huma.OpenAPI().Paths[op.Path].Post.RequestBody == nil {
+		return readNothing(q)
+	}
+	return nil
+}
+
 // register documents an operation and serves it. huma decodes parameters and
 // encodes responses but validates nothing: the domain does that, and readObject
 // decodes bodies. Every error becomes a Problem here, so that huma's own errors (a
@@ -37,8 +71,17 @@ func register[I, O any](a *api, op huma.Operation, handle func(context.Context, 
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}
-	describeProblems(a.huma.OpenAPI(), &op, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	inputErrors := []int{http.StatusBadRequest}
+	if op.Method == http.MethodPost {
+		inputErrors = bodyErrors() // also without fields: see checkInput
+	}
+	describeProblems(a.huma.OpenAPI(), &op, append(inputErrors, http.StatusInternalServerError, http.StatusServiceUnavailable)...)
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		if len(op.Security) == 0 {
+			if err := a.checkInput(ctx, op); err != nil {
+				return nil, answerTo(ctx, a.Logger, err)
+			}
+		}
 		out, err := handle(ctx, in)
 		if err != nil {
 			return nil, markUnknown(answerTo(ctx, a.Logger, err), op.Method, err)
@@ -60,6 +103,9 @@ func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Co
 		case principal.Key != nil:
 			return nil, errUsersOnly
 		}
+		if err := a.checkInput(ctx, op); err != nil {
+			return nil, err
+		}
 		return handle(ctx, principal, in)
 	})
 }
@@ -77,6 +123,9 @@ func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, hand
 			return nil, errUnauthenticated
 		case !principal.May(scope):
 			return nil, newProblem(http.StatusForbidden, "This API key does not have the "+string(scope)+" scope. Create a key that has it.")
+		}
+		if err := a.checkInput(ctx, op); err != nil {
+			return nil, err
 		}
 		return handle(ctx, principal, in)
 	})
@@ -106,7 +155,7 @@ var problemDescriptions = map[int]string{
 	http.StatusNotFound:              "The resource does not exist or belongs to another user.",
 	http.StatusConflict:              "The request conflicts with the current state of the resource. detail says why.",
 	http.StatusRequestEntityTooLarge: "The request body is too large.",
-	http.StatusUnsupportedMediaType:  "The Content-Type is not supported.",
+	http.StatusUnsupportedMediaType:  "The Content-Type or Content-Encoding is not supported.",
 	http.StatusUnprocessableEntity:   "The Idempotency-Key was already used for a different request.",
 	http.StatusTooManyRequests:       "Too many requests, or a daily cap is reached.",
 	http.StatusInternalServerError:   "An internal error occurred.",

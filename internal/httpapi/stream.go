@@ -51,12 +51,14 @@ func (a *api) registerStreams() {
 		Summary:     "Stream a message",
 		Description: "Server-sent events. Sends the message immediately, and again whenever it changes." + limit,
 		Responses:   messageResponses, Errors: []int{http.StatusNotFound},
+		Metadata: readsQuery, // clients that imitate browsers add lastEventId
 	}, a.streamMessage)
 	registerFor(a, identity.ReadScope, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
 		Summary:     "Stream changes to all messages",
 		Description: "Server-sent events. Sends an event named changed whenever one of your messages may have changed. Its data is an empty object; use listMessages or getMessage to read the changes." + limit,
 		Responses:   ok("A stream of events named changed. The server closes the stream after a few minutes; reconnect to continue."),
+		Metadata:    readsQuery,
 	}, a.streamMessages)
 }
 

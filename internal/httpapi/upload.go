@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postcard-mms/postcard/internal/csvrows"
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -48,9 +49,18 @@ func readUpload(q Request) (*upload, error) {
 	if err != nil && declared == "text/csv" {
 		return nil, err
 	}
+	if declared == mediaType {
+		if err := checkCharset(params["charset"]); err != nil {
+			return nil, err
+		}
+	}
 	query, err := queryOf(q.r.URL.RawQuery)
 	if err != nil {
 		return nil, err
+	}
+	body, err := httpkit.Body(q.w, q.r, maxUpload)
+	if err != nil {
+		return nil, bodyError(err, "")
 	}
 	control := http.NewResponseController(q.w)
 	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTimeout)), extendWriteDeadline(q.w, uploadTimeout+storeTimeout+writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -66,20 +76,15 @@ func readUpload(q Request) (*upload, error) {
 	}
 	hash := sha256.New()
 	hash.Write([]byte(charset))
-	_, err = io.Copy(io.MultiWriter(file, hash), http.MaxBytesReader(q.w, q.r.Body, maxUpload))
+	_, err = io.Copy(io.MultiWriter(file, hash), body)
 	u.hash = hex.EncodeToString(hash.Sum(nil))
 	if err == nil {
 		return u, nil
 	}
-	var tooLarge *http.MaxBytesError
-	var disk *os.PathError
-	switch {
-	case errors.As(err, &tooLarge):
-		err = newProblem(http.StatusRequestEntityTooLarge, "The request body exceeds 64 MiB. Split the batch.")
-	case errors.As(err, &disk):
+	if disk := (*os.PathError)(nil); errors.As(err, &disk) {
 		err = fmt.Errorf("storing an upload: %w", err)
-	default:
-		err = invalidBody("read", "could not be read completely")
+	} else {
+		err = bodyError(err, "The request body exceeds 64 MiB. Split the batch.")
 	}
 	return nil, errors.Join(err, file.Close())
 }
@@ -114,7 +119,7 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 		return body, csv, err
 	}
 	var violations invalid.Fields
-	checkNames(u.query, nil, &violations)
+	checkParameters(u.query, nil, &violations)
 	if err := violations.Err(); err != nil {
 		return body, nil, err
 	}
@@ -137,6 +142,10 @@ func queryAsObject(query url.Values) ([]byte, error) {
 	for name, values := range query {
 		key, isMetadata := metadataKey(name)
 		switch {
+		case !utf8.ValidString(name + strings.Join(values, "")): // json.Marshal would replace it
+			violations.Add(clip(name), "utf8", "must be valid UTF-8")
+		case isMetadata && len(values) > 1:
+			violations.Add(clip(name), "duplicate", "is given more than once")
 		case isMetadata:
 			metadata[key] = values[0]
 			object["metadata"] = metadata
@@ -146,8 +155,9 @@ func queryAsObject(query url.Values) ([]byte, error) {
 			violations.Add(name, "unknown", "must be in the body")
 		case len(values) > 1:
 			violations.Add(clip(name), "duplicate", "is given more than once")
-		case name == "validFor" && json.Valid([]byte(values[0])):
-			object[name] = json.RawMessage(values[0])
+		case name != "metadata" && values[0] == "": // counts as absent, as in every query
+		case name == "validFor" && jsonNumber.MatchString(strings.TrimSpace(values[0])):
+			object[name] = json.RawMessage(strings.TrimSpace(values[0]))
 		default:
 			object[name] = values[0]
 		}
@@ -160,6 +170,15 @@ func queryAsObject(query url.Values) ([]byte, error) {
 		return nil, fmt.Errorf("encoding a query as JSON: %w", err)
 	}
 	return text, nil
+}
+
+// withPlusHint adds the hint to violations of fields in the query.
+func (u *upload) withPlusHint(err error) error {
+	var violations invalid.Fields
+	if errors.As(err, &violations) {
+		return withPlusHint(u.query, violations)
+	}
+	return err
 }
 
 // decoder decodes the file from its start. One value can have csvrows.MaxRow bytes.

@@ -144,6 +144,7 @@ func (a *api) registerWebhooks() {
 		Summary:   "List a webhook's events",
 		Responses: map[string]*huma.Response{"200": {Description: "One page of events."}},
 		Errors:    []int{http.StatusBadRequest, http.StatusNotFound},
+		Metadata:  readsQuery,
 	}, a.listWebhookEvents)
 	registerForUser(a, huma.Operation{
 		OperationID: "replayWebhookEvent", Method: http.MethodPost, Path: one + "/events/{event}/replay", Tags: []string{"webhooks"},
