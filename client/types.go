@@ -24,6 +24,7 @@ type MessageParams struct {
 // Message is an MMS message and its status.
 type Message struct {
 	ID            string            `json:"id"`
+	StatusURL     string            `json:"statusUrl"` // the URL of this message in the API
 	Status        string            `json:"status"`
 	StatusTitle   string            `json:"statusTitle"`
 	Explanation   string            `json:"explanation"`

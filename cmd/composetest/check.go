@@ -33,6 +33,7 @@ func (s *stack) check(ctx context.Context, l *load) ([]string, error) {
 	}
 	for _, check := range []func(context.Context) ([]string, error){
 		func(ctx context.Context) ([]string, error) { return s.compareLedger(ctx, l) },
+		func(context.Context) ([]string, error) { return s.checkStatusURL(l), nil },
 		s.verify, s.checkLogIn, s.checkContainers, s.checkLogs,
 	} {
 		found, err := check(ctx)
@@ -81,6 +82,17 @@ func (s *stack) compareLedger(ctx context.Context, l *load) ([]string, error) {
 		fmt.Printf("last answer %s: %s\n", kind, l.examples[kind])
 	}
 	return problems, nil
+}
+
+// checkStatusURL expects links to messages to lead to the published port: between the
+// containers, the api has another address.
+func (s *stack) checkStatusURL(l *load) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if want := s.apiURL + "/api/messages/"; !strings.HasPrefix(l.statusURL, want) {
+		return []string{fmt.Sprintf("the last statusUrl is %q, want one that begins with %s", l.statusURL, want)}
+	}
+	return nil
 }
 
 // verify runs postcard verify in the api's container.

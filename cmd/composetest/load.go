@@ -27,11 +27,12 @@ type load struct {
 	client *client.Client
 	stop   func() // sends no more messages, and waits for those in flight
 
-	mu       sync.Mutex
-	sent     int
-	accepted map[string]string // the text of each message that was answered 202, and its id
-	answers  map[string]int    // how often each kind of answer came
-	examples map[string]string // the last error of each kind
+	mu        sync.Mutex
+	sent      int
+	accepted  map[string]string // the text of each message that was answered 202, and its id
+	statusURL string            // of the last one
+	answers   map[string]int    // how often each kind of answer came
+	examples  map[string]string // the last error of each kind
 }
 
 func newLoad(apiURL, key string, rate int) *load {
@@ -112,7 +113,7 @@ func (l *load) record(text string, m client.Message, err error) {
 	kind := kindOf(err)
 	l.answers[kind]++
 	if err == nil {
-		l.accepted[text] = m.ID
+		l.accepted[text], l.statusURL = m.ID, m.StatusURL
 	} else {
 		l.examples[kind] = fmt.Sprintf("%s: %v", time.Now().UTC().Format(time.TimeOnly), err)
 	}

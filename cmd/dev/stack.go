@@ -84,14 +84,14 @@ func (s *stack) up(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	if err := setDefaults(ctx, vars, o.throwaway); err != nil {
+	if err := s.setDefaults(ctx, vars, o.throwaway); err != nil {
 		return err
 	}
 	return s.runProcesses(ctx, vars, o.throwaway)
 }
 
 // setDefaults sets the variables that the environment leaves open.
-func setDefaults(ctx context.Context, vars map[string]string, throwaway bool) error {
+func (s *stack) setDefaults(ctx context.Context, vars map[string]string, throwaway bool) error {
 	setDefault(vars, "LOG_FORMAT", "text")
 	setDefault(vars, "SIGNUP", "open")
 	if vars["ADMIN_EMAIL"] == "" {
@@ -116,6 +116,9 @@ func setDefaults(ctx context.Context, vars map[string]string, throwaway bool) er
 	setDefault(vars, "PUBLIC_URL", "http://localhost:"+port)
 	if throwaway {
 		vars["PUBLIC_URL"] = "http://localhost:" + port
+	}
+	if s.simulator != nil { // it is on this machine, whatever the variables say
+		vars["CALLBACK_URL"] = "http://localhost:" + port
 	}
 	return nil
 }

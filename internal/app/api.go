@@ -121,7 +121,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			Simulated: c.Plivo.Simulated(), SessionCookie: sessionCookie, Logger: logger,
 		}),
 		callbacks: callback.New(callback.Options{
-			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), PublicURL: c.PublicURL},
+			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), CallbackURL: c.CallbackURL},
 			Inbox:    store,
 			Count:    callbackMetric(registry),
 			Reports:  callback.Reports{Store: store, OnDuplicate: duplicateMetric(registry)},

@@ -54,7 +54,7 @@ func duplicateMetric(registry *prometheus.Registry) func() {
 func callbackMetric(registry *prometheus.Registry) func(result string) {
 	callbacks := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "postcard_callbacks_total",
-		Help: "Callbacks from Plivo, by result. If bad_signature grows, PUBLIC_URL or PLIVO_AUTH_TOKEN differs from what Plivo uses, or somebody forges callbacks.",
+		Help: "Callbacks from Plivo, by result. If bad_signature grows, CALLBACK_URL (PUBLIC_URL if not set) or PLIVO_AUTH_TOKEN differs from what Plivo uses, or somebody forges callbacks.",
 	}, []string{"result"})
 	registry.MustRegister(callbacks)
 	return func(result string) { callbacks.WithLabelValues(result).Inc() }

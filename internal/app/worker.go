@@ -79,7 +79,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		Store:       store,
 		Plivo:       client,
 		Policy:      mms.RetryPolicy{MaxAttempts: c.MaxAttempts, Jitter: rand.Float64},
-		CallbackURL: callbackURL(c.PublicURL),
+		CallbackURL: callbackURL(c.CallbackURL),
 		SendTimeout: c.SendTimeout,
 		Heartbeats:  heartbeats,
 		OnAttempt:   attemptMetrics(registry),
@@ -229,14 +229,14 @@ func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store) 
 
 // reportWait returns how long to wait for a delivery report before polling.
 func reportWait(c config.Worker) time.Duration {
-	if c.PublicURL == "" {
+	if c.CallbackURL == "" {
 		return reportWaitWithoutURL
 	}
 	return c.ReportWait
 }
 
 // reportWaitWithoutURL is short, because Plivo cannot deliver reports without a
-// public URL.
+// URL.
 const reportWaitWithoutURL = 5 * time.Second
 
 // sendersOf parses the numbers to send from.
@@ -253,13 +253,13 @@ func sendersOf(c config.Plivo) ([]mms.PhoneNumber, error) {
 }
 
 // callbackURL returns the function that builds the URL for an attempt's delivery
-// reports; it returns "" without a public URL.
-func callbackURL(publicURL string) func(token string) string {
+// reports; it returns "" if Plivo cannot reach the api.
+func callbackURL(base string) func(token string) string {
 	return func(token string) string {
-		if publicURL == "" {
+		if base == "" {
 			return ""
 		}
-		return publicURL + callback.StatusPath(token)
+		return base + callback.StatusPath(token)
 	}
 }
 

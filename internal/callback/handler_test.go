@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	publicURL = "https://mms.example.com"
-	authToken = "test_auth_token_0001"
-	token     = "secret-callback-token"
+	callbackURL = "https://mms.example.com"
+	authToken   = "test_auth_token_0001"
+	token       = "secret-callback-token"
 )
 
 // fakeBackend is a ReportApplier and an Inbox. It keeps what it receives.
@@ -49,7 +49,7 @@ func (b *fakeBackend) RecordInbound(_ context.Context, in mms.Inbound, mayLift b
 func serve(backend *fakeBackend, r *http.Request) (response *httptest.ResponseRecorder, counted []string, log string) {
 	var logged strings.Builder
 	handler := callback.New(callback.Options{
-		Verifier: plivo.Verifier{Tokens: []string{authToken}, PublicURL: publicURL},
+		Verifier: plivo.Verifier{Tokens: []string{authToken}, CallbackURL: callbackURL},
 		Reports:  backend,
 		Inbox:    backend,
 		Count:    func(result string) { counted = append(counted, result) },
@@ -65,7 +65,7 @@ func reportForm() url.Values {
 }
 
 // post returns a POST of the form to path. Its host is a proxy's, not that of
-// the public URL.
+// the callback URL.
 func post(path string, form url.Values, signature http.Header) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "http://10.0.0.1"+path, strings.NewReader(form.Encode()))
 	r.Header = signature.Clone()
@@ -78,14 +78,14 @@ func post(path string, form url.Values, signature http.Header) *http.Request {
 func signV3(method, path string, form url.Values) http.Header {
 	h := http.Header{}
 	h.Set("X-Plivo-Signature-V3-Nonce", "1")
-	h.Set("X-Plivo-Signature-V3", plivosim.SignV3(authToken, method, publicURL+path, "1", form))
+	h.Set("X-Plivo-Signature-V3", plivosim.SignV3(authToken, method, callbackURL+path, "1", form))
 	return h
 }
 
 func signV2(path string) http.Header {
 	h := http.Header{}
 	h.Set("X-Plivo-Signature-V2-Nonce", "1")
-	h.Set("X-Plivo-Signature-V2", plivosim.SignV2(authToken, publicURL+path, "1"))
+	h.Set("X-Plivo-Signature-V2", plivosim.SignV2(authToken, callbackURL+path, "1"))
 	return h
 }
 

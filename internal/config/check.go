@@ -24,8 +24,13 @@ func (c *Shared) check() []error {
 		errs = append(errs, errors.New("LOG_FORMAT must be json or text"))
 	}
 	if c.PublicURL != "" {
-		errs = append(errs, checkOrigin("PUBLIC_URL", c.PublicURL, true)...)
-		c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+		errs = append(errs, normalizeURL("PUBLIC_URL", &c.PublicURL)...)
+		errs = append(errs, checkReservedPath(c.PublicURL)...)
+	}
+	if c.CallbackURL == "" {
+		c.CallbackURL = c.PublicURL
+	} else {
+		errs = append(errs, normalizeURL("CALLBACK_URL", &c.CallbackURL)...)
 	}
 	return append(errs, c.Plivo.check()...)
 }
@@ -65,22 +70,51 @@ func (p *Plivo) check() []error {
 			errs = append(errs, fmt.Errorf("PLIVO_SENDER_NUMBER must have only numbers in E.164 form, like +14155550123; entry %d is not", i+1))
 		}
 	}
-	p.BaseURL = strings.TrimSuffix(p.BaseURL, "/")
-	return append(errs, checkOrigin("PLIVO_BASE_URL", p.BaseURL, false)...)
+	if u, err := url.Parse(p.BaseURL); err == nil && strings.Trim(u.Path, "/") != "" { // plivo-go ignores it
+		return append(errs, errors.New("PLIVO_BASE_URL must not have a path"))
+	}
+	return append(errs, normalizeURL("PLIVO_BASE_URL", &p.BaseURL)...)
 }
 
-// checkOrigin checks that the value is scheme://host[:port], with a path only if
-// pathAllowed. (plivo-go ignores the path of its base URL.)
-func checkOrigin(name, value string, pathAllowed bool) []error {
-	u, err := url.Parse(value)
+// urlPath matches paths that no proxy, browser or library writes in a second way.
+var urlPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
+
+// normalizeURL checks that the value is scheme://host[:port][/path], and writes it with
+// scheme and host in lower case, without a trailing slash. Its error does not repeat the
+// value, which may contain a password.
+func normalizeURL(name string, value *string) []error {
+	u, err := url.Parse(*value)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
-		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		u.User != nil || strings.ContainsAny(*value, "?#") {
 		return []error{fmt.Errorf("%s must be a URL like https://example.com, without user, query or fragment", name)}
 	}
-	if !pathAllowed && strings.Trim(u.Path, "/") != "" {
-		return []error{fmt.Errorf("%s must not have a path", name)}
+	path := strings.TrimRight(u.EscapedPath(), "/")
+	if !urlPath.MatchString(path) {
+		return []error{fmt.Errorf("%s must have a path like /postcard: only letters, digits and - . _ ~, and no part that is empty or begins with a dot", name)}
 	}
+	*value = u.Scheme + "://" + strings.ToLower(u.Host) + path
 	return nil
+}
+
+// reservedPaths are the first parts of the api's own paths. A test of package app compares
+// them with its routes.
+var reservedPaths = []string{
+	"admin", "api", "batches", "callbacks", "docs", "favicon.ico", "livez", "login", "logout",
+	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static",
+}
+
+// checkReservedPath rejects a PUBLIC_URL that begins with a path of the api. Behind a proxy
+// that removes the path, a request for /messages could then mean two pages.
+func checkReservedPath(publicURL string) []error {
+	u, err := url.Parse(publicURL)
+	if err != nil {
+		return nil // another error says so
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if !slices.Contains(reservedPaths, first) {
+		return nil
+	}
+	return []error{fmt.Errorf("PUBLIC_URL must not have a path that begins with /%s, which is a path of Postcard itself", first)}
 }
 
 // minConnections is how many connections to Postgres a process needs: it listens on up
@@ -157,8 +191,8 @@ func (c *Worker) checkSilence() []error {
 		return []error{errors.New("DOUBT_SILENCE must be 0s, or from 90s to 10m: Plivo repeats a failed callback only after 60 s")}
 	case c.DoubtPolicy == "hold":
 		return []error{errors.New("DOUBT_SILENCE must be 0s with DOUBT_POLICY=hold: it sends messages again that the policy leaves to a person")}
-	case c.PublicURL == "":
-		return []error{errors.New("DOUBT_SILENCE must be 0s without PUBLIC_URL: Plivo can send no reports, so its silence says nothing")}
+	case c.CallbackURL == "":
+		return []error{errors.New("DOUBT_SILENCE must be 0s without PUBLIC_URL or CALLBACK_URL: Plivo can send no reports, so its silence says nothing")}
 	}
 	return nil
 }

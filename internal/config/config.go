@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -28,7 +27,8 @@ type Shared struct {
 	RedisURL    Secret     `env:"REDIS_URL"`
 	LogLevel    slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat   string     `env:"LOG_FORMAT" envDefault:"json"`
-	PublicURL   string     `env:"PUBLIC_URL"` // where users and Plivo reach the api, without a trailing slash; empty if they cannot
+	PublicURL   string     `env:"PUBLIC_URL"`   // where people reach the api, without a trailing slash; empty if not known
+	CallbackURL string     `env:"CALLBACK_URL"` // where Plivo reaches the api, without a trailing slash; PublicURL if not set; empty if it cannot
 
 	AllowPrivateWebhooks bool `env:"ALLOW_PRIVATE_WEBHOOKS" envDefault:"false"`
 
@@ -158,7 +158,7 @@ func ReadClient(vars map[string]string) (Client, error) {
 	if err != nil {
 		return c, err
 	}
-	errs := checkURL("POSTCARD_URL", c.URL, "http", "https")
+	errs := normalizeURL("POSTCARD_URL", &c.URL)
 	if c.Key == "" {
 		errs = append(errs, errors.New("POSTCARD_API_KEY is missing: create an API key under Settings"))
 	}
@@ -221,17 +221,4 @@ func checkDatabaseURL(name, value string) []error {
 		return nil
 	}
 	return []error{fmt.Errorf("%s must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard", name)}
-}
-
-// checkURL checks that the value is a URL with one of the schemes. Its error does
-// not repeat the value, which may contain a password.
-func checkURL(name, value string, schemes ...string) []error {
-	if value == "" {
-		return []error{fmt.Errorf("%s is missing", name)}
-	}
-	u, err := url.Parse(value)
-	if err != nil || !slices.Contains(schemes, u.Scheme) || (u.Host == "" && u.Path == "") {
-		return []error{fmt.Errorf("%s must be a URL that starts with %s://", name, strings.Join(schemes, ":// or "))}
-	}
-	return nil
 }

@@ -35,7 +35,8 @@ func TestReadAPI(t *testing.T) {
 		Shared: config.Shared{
 			DatabaseURL: "postgres://u:db-hush@localhost/postcard", RedisURL: "redis://:redis-hush@localhost:6379",
 			DatabaseListenURL: "postgres://u:db-hush@localhost/postcard",
-			LogLevel:          slog.LevelInfo, LogFormat: "json", PublicURL: "https://postcard.example.com",
+			LogLevel:          slog.LevelInfo, LogFormat: "json",
+			PublicURL: "https://postcard.example.com", CallbackURL: "https://postcard.example.com",
 			Plivo: config.Plivo{
 				AuthID: "MAXXXXXXXXXXXXXXXXXX", AuthToken: "token-hush",
 				Senders: []string{"+14155550100", "+14155550101"}, BaseURL: config.PlivoAPI,
@@ -101,7 +102,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 		}},
 		"all values invalid": {
 			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "DATABASE_LISTEN_URL", "listen-hush", "DATABASE_MAX_CONNECTIONS", "4", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
-				"PUBLIC_URL", "https://u:url-hush@h/?x", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
+				"PUBLIC_URL", "https://u:url-hush@h/?x", "CALLBACK_URL", "ftp://u:url-hush@h", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
 				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA",
 				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush", "API_KEY_RATE", "-1", "DAILY_CAP", "-1"), []string{
 				"ADMIN_EMAIL and ADMIN_PASSWORD must be set together",
@@ -109,6 +110,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 				"API_ADDR must be an address like :8080 or 127.0.0.1:8080",
 				"API_KEY_RATE must be 0 or more requests per minute",
 				"API_METRICS_ADDR must be an address like :8080 or 127.0.0.1:8080",
+				"CALLBACK_URL must be a URL like https://example.com, without user, query or fragment",
 				"DAILY_CAP must be from 0 to 2147483647 messages per day",
 				"DATABASE_LISTEN_URL must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard",
 				"DATABASE_MAX_CONNECTIONS must be 5 or more",
@@ -237,10 +239,10 @@ func TestDoubtSilenceNeedsReportsAndAPolicy(t *testing.T) {
 	const url = "https://postcard.example.com"
 	for want, vars := range map[string][]string{
 		"": {"PUBLIC_URL", url, "DOUBT_SILENCE", "90s"},
-		"DOUBT_SILENCE must be 0s with DOUBT_POLICY=hold": {"PUBLIC_URL", url, "DOUBT_SILENCE", "90s", "DOUBT_POLICY", "hold"},
-		"DOUBT_SILENCE must be 0s without PUBLIC_URL":     {"DOUBT_SILENCE", "90s"},
-		"DOUBT_SILENCE must be 0s, or from 90s to 10m":    {"PUBLIC_URL", url, "DOUBT_SILENCE", "11m"},
-		"DOUBT_SILENCE must be a duration":                {"PUBLIC_URL", url, "DOUBT_SILENCE", "90"},
+		"DOUBT_SILENCE must be 0s with DOUBT_POLICY=hold":             {"PUBLIC_URL", url, "DOUBT_SILENCE", "90s", "DOUBT_POLICY", "hold"},
+		"DOUBT_SILENCE must be 0s without PUBLIC_URL or CALLBACK_URL": {"DOUBT_SILENCE", "90s"},
+		"DOUBT_SILENCE must be 0s, or from 90s to 10m":                {"PUBLIC_URL", url, "DOUBT_SILENCE", "11m"},
+		"DOUBT_SILENCE must be a duration":                            {"PUBLIC_URL", url, "DOUBT_SILENCE", "90"},
 	} {
 		_, err := config.ReadWorker(completeEnv(vars...))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

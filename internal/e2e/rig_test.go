@@ -150,7 +150,7 @@ func (r *rig) startSimulator(config plivosim.Config) {
 func (r *rig) startCallback() {
 	verifier := plivo.Verifier{Tokens: []string{authToken}}
 	r.callback = httptest.NewUnstartedServer(nil)
-	verifier.PublicURL = "http://" + r.callback.Listener.Addr().String()
+	verifier.CallbackURL = "http://" + r.callback.Listener.Addr().String()
 	logger := slog.New(slog.DiscardHandler)
 	r.process = uuid.New()
 	health := callback.NewHealth(r.store, r.process, logger)

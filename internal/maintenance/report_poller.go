@@ -33,7 +33,7 @@ const (
 )
 
 // ReportPoller returns the job that asks Plivo about messages whose delivery
-// report has not come for wait: there is no public URL, the report was lost, or
+// report has not come for wait: there is no callback URL, the report was lost, or
 // we were down for longer than Plivo retries. It asks about a message less and less
 // often, until the message is final: by a report, or because UnreportedCloser closed it.
 func ReportPoller(store ReportPollerStore, plivo Getter, wait time.Duration, logger *slog.Logger) Job {

@@ -40,16 +40,17 @@ const (
 // Verifier verifies that callbacks were signed with the account's token, for the
 // URL that we gave to Plivo.
 type Verifier struct {
-	Tokens    []string // accepted tokens: two during a rotation
-	PublicURL string   // scheme://host[:port][/path] as given to Plivo, without a trailing slash
+	Tokens      []string // accepted tokens: two during a rotation
+	CallbackURL string   // scheme://host[:port][/path] as given to Plivo, without a trailing slash
 }
 
 // Verify verifies the signature of a request with the given form fields (none for
-// a GET) and returns its scheme, or ErrSignature. It uses the configured public
-// URL, because the request's host may be a proxy's, or forged. If there is any V3
-// header, V3 alone decides: a bad V3 signature must not fall back to V2.
+// a GET) and returns its scheme, or ErrSignature. It uses the configured URL, because the
+// request's host may be a proxy's, or forged. The request comes without the path of that
+// URL. If there is any V3 header, V3 alone decides: a bad V3 signature must not fall back
+// to V2.
 func (v Verifier) Verify(r *http.Request, form url.Values) (Scheme, error) {
-	uri := v.PublicURL + r.URL.EscapedPath()
+	uri := v.CallbackURL + r.URL.EscapedPath()
 	if r.URL.RawQuery != "" {
 		uri += "?" + r.URL.RawQuery
 	}

@@ -98,7 +98,7 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	const good = "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg="
 	goodV2 := signV2(vectorToken, "https://mms.example.com/webhooks/plivo/status/3f1c9b7e", vectorNonce)
-	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
+	verifier := Verifier{Tokens: []string{vectorToken}, CallbackURL: "https://mms.example.com"}
 	tests := map[string]struct {
 		verifier Verifier
 		headers  map[string]string
@@ -115,10 +115,10 @@ func TestVerify(t *testing.T) {
 		"no nonce":                 {verifier, map[string]string{headerMaV3: good}, reportFields(), 0},
 		"other nonce":              {verifier, map[string]string{headerMaV3: good, headerNonce3: "1"}, reportFields(), 0},
 		"changed field":            {verifier, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, fields("Status", "sent"), 0},
-		"no token configured":      {Verifier{PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
-		"other public URL":         {Verifier{Tokens: []string{vectorToken}, PublicURL: "http://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
-		"previous token":           {Verifier{Tokens: []string{"new", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
-		"empty token":              {Verifier{Tokens: []string{"", vectorToken}, PublicURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"no token configured":      {Verifier{CallbackURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"other callback URL":       {Verifier{Tokens: []string{vectorToken}, CallbackURL: "http://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
+		"previous token":           {Verifier{Tokens: []string{"new", vectorToken}, CallbackURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), V3},
+		"empty token":              {Verifier{Tokens: []string{"", vectorToken}, CallbackURL: "https://mms.example.com"}, map[string]string{headerMaV3: good, headerNonce3: vectorNonce}, reportFields(), 0},
 		"V2":                       {verifier, map[string]string{headerV2: goodV2, headerNonce2: vectorNonce}, reportFields(), V2},
 		"V2, main account":         {verifier, map[string]string{headerMaV2: "x," + goodV2, headerNonce2: vectorNonce}, fields("Status", "sent"), V2},
 		"V2, wrong signature":      {verifier, map[string]string{headerV2: good, headerNonce2: vectorNonce}, reportFields(), 0},
@@ -165,7 +165,7 @@ func FuzzVerify(f *testing.F) {
 		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{}}
 		r.Header.Set(headerMaV3, signature)
 		r.Header.Set(headerNonce3, nonce)
-		verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
+		verifier := Verifier{Tokens: []string{vectorToken}, CallbackURL: "https://mms.example.com"}
 		if _, err := verifier.Verify(r, form); err == nil {
 			t.Errorf("Verify() succeeded for the random V3 signature %q", signature)
 		}
@@ -183,7 +183,7 @@ func BenchmarkVerify(b *testing.B) {
 	r := httptest.NewRequest(http.MethodPost, "/webhooks/plivo/status/3f1c9b7e", nil)
 	r.Header.Set(headerMaV3, "Zq9YOfZfUbR39FoNjps9PrYklovr3zxktbVBebbPEEg=")
 	r.Header.Set(headerNonce3, vectorNonce)
-	verifier := Verifier{Tokens: []string{vectorToken}, PublicURL: "https://mms.example.com"}
+	verifier := Verifier{Tokens: []string{vectorToken}, CallbackURL: "https://mms.example.com"}
 	for b.Loop() {
 		if _, err := verifier.Verify(r, form); err != nil {
 			b.Fatal(err)
