@@ -63,7 +63,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	defer closeLogged(logger, "Redis", redis.Close)
 	defer runInBackground(redis.WatchSetup)()
 	tasks := queue.NewClient(redis)
-	dashboard := queue.NewDashboard(redis, queuesPath, c.QueuesWritable)
+	dashboard := queue.NewDashboard(redis, httpkit.BasePath(c.PublicURL), queuesPath, c.QueuesWritable)
 	defer closeLogged(logger, "the dashboard", dashboard.Close)
 
 	users := auth.NewUserCache(store)
@@ -82,7 +82,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	pages, err := webui.New(webui.Options{
 		Auth: authService, Intake: messageIntake, Messages: store, Batches: store, Keys: keys, Webhooks: store,
 		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, Senders: senders,
-		Simulated: c.Plivo.Simulated(), Logger: logger,
+		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -208,6 +208,7 @@ func newSessions(store scs.Store, publicURL string) *scs.SessionManager {
 	sessions.HashTokenInStore = true
 	sessions.Lifetime = sessionLifetime
 	sessions.Cookie.Name = sessionCookie
+	sessions.Cookie.Path = httpkit.BasePath(publicURL) + "/"
 	sessions.Cookie.HttpOnly = true
 	sessions.Cookie.SameSite = http.SameSiteLaxMode
 	sessions.Cookie.Secure = strings.HasPrefix(publicURL, "https://")

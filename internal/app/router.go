@@ -3,7 +3,6 @@ package app
 import (
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -57,17 +56,30 @@ func (h apiHandlers) router() http.Handler {
 	r.Mount(callback.Prefix, httpkit.RouteFullPath(h.callbacks))
 	r.Group(func(r chi.Router) {
 		r.Use(h.securityHeaders(pagesCSP))
-		r.With(sameOrigin(rejectCrossOrigin), h.auth.MiddlewareWithKeys(h.keys, httpapi.ErrorHandler(h.logger)), recordUser).Mount("/api", h.api)
+		r.With(h.sameOrigin(rejectCrossOrigin), h.auth.MiddlewareWithKeys(h.keys, httpapi.ErrorHandler(h.logger)), recordUser).Mount("/api", h.api)
 		r.Mount("/openapi.json", h.api)
-		r.With(sameOrigin(h.pages.Forbidden), h.auth.Middleware(h.pages.Unavailable), recordUser).Mount("/", h.pages)
+		r.With(h.sameOrigin(h.pages.Forbidden), h.auth.Middleware(h.pages.Unavailable), recordUser).Mount("/", h.pages)
 	})
-	r.With(h.securityHeaders(httpapi.DocsCSP)).Mount(httpapi.DocsPath, httpapi.NewDocs())
+	r.With(h.securityHeaders(httpapi.DocsCSP)).Mount(httpapi.DocsPath, httpapi.NewDocs(httpkit.BasePath(h.config.PublicURL)))
 	r.Group(func(r chi.Router) {
-		r.Use(h.securityHeaders(queue.DashboardCSP), sameOrigin(h.pages.Forbidden))
+		r.Use(h.securityHeaders(queue.DashboardCSP), h.sameOrigin(h.pages.Forbidden))
 		r.Use(h.auth.Middleware(h.pages.Unavailable), recordUser, h.adminsOnly)
 		r.Mount(queuesPath, h.dashboard)
 	})
-	return r
+	return h.trimBasePaths(r)
+}
+
+// trimBasePaths removes the path of PUBLIC_URL from requests, and that of CALLBACK_URL from
+// callbacks. Requests come without it if a proxy has removed it, or from this machine.
+func (h apiHandlers) trimBasePaths(next http.Handler) http.Handler {
+	public, callbacks := httpkit.BasePath(h.config.PublicURL), httpkit.BasePath(h.config.CallbackURL)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		trimmed := httpkit.TrimBasePath(r, callbacks)
+		if !strings.HasPrefix(trimmed.URL.Path, callback.Prefix+"/") {
+			trimmed = httpkit.TrimBasePath(r, public)
+		}
+		next.ServeHTTP(w, trimmed)
+	})
 }
 
 func (h apiHandlers) securityHeaders(csp string) func(http.Handler) http.Handler {
@@ -75,9 +87,12 @@ func (h apiHandlers) securityHeaders(csp string) func(http.Handler) http.Handler
 }
 
 // sameOrigin rejects requests that a browser makes for another site's page, since
-// they carry the user's cookie.
-func sameOrigin(deny http.HandlerFunc) func(http.Handler) http.Handler {
+// they carry the user's cookie. Pages of PUBLIC_URL are ours even if a proxy has replaced
+// the request's host.
+func (h apiHandlers) sameOrigin(deny http.HandlerFunc) func(http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
+	origin := strings.TrimSuffix(h.config.PublicURL, httpkit.BasePath(h.config.PublicURL))
+	_ = protection.AddTrustedOrigin(origin) // fails only if there is no PUBLIC_URL
 	protection.SetDenyHandler(deny)
 	return protection.Handler
 }
@@ -112,7 +127,7 @@ func (h apiHandlers) adminsOnly(next http.Handler) http.Handler {
 		principal, ok := identity.PrincipalFrom(r.Context())
 		switch {
 		case !ok:
-			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+			h.pages.RedirectToLogin(w, r)
 		case !principal.IsAdmin():
 			h.pages.NotFound(w, r)
 		default:

@@ -62,7 +62,7 @@ func (s *Service) rememberBrowser(ctx context.Context, user identity.User) {
 	}
 	id := rand.Text()
 	cookie := http.Cookie{
-		Name: knownBrowserCookie(s.sessions, user), Value: id + "." + user.PasswordHash.Sign(id), Path: "/",
+		Name: knownBrowserCookie(s.sessions, user), Value: id + "." + user.PasswordHash.Sign(id), Path: s.sessions.Cookie.Path,
 		MaxAge: int(knownBrowserLifetime.Seconds()), HttpOnly: true, Secure: s.sessions.Cookie.Secure, SameSite: http.SameSiteLaxMode,
 	}
 	exchange.header.Add("Set-Cookie", cookie.String())

@@ -191,7 +191,7 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 	if err != nil {
 		return nil, upload.withPlusHint(err)
 	}
-	out := &newBatchOutput{Location: batchPath(result.ID), Body: NewBatch{Batch: a.batch(result.Batch), Errors: []RowError{}}}
+	out := &newBatchOutput{Location: a.base + batchPath(result.ID), Body: NewBatch{Batch: a.batch(result.Batch), Errors: []RowError{}}}
 	out.Body.State = mms.BatchRunning // also when an earlier request is replayed and the batch has since been paused
 	for _, e := range result.Errors[:min(len(result.Errors), mms.MaxPage)] {
 		out.Body.Errors = append(out.Body.Errors, rowError(e))

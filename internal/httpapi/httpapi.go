@@ -5,6 +5,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -83,6 +84,7 @@ type Options struct {
 type api struct {
 	Options
 	huma huma.API
+	base string // the path of PublicURL
 }
 
 // New returns the handler of /api/... and /openapi.json. It routes by full paths,
@@ -91,7 +93,7 @@ type api struct {
 func New(o Options) http.Handler {
 	router := chi.NewRouter()
 	router.Use(httpkit.RouteFullPath, keepRequest, headAsGet, plainJSON, private, limitKeys(o.KeyRate))
-	a := &api{Options: o, huma: humachi.New(router, description(o))}
+	a := &api{Options: o, huma: humachi.New(router, description(o)), base: httpkit.BasePath(o.PublicURL)}
 	a.registerAccount()
 	a.registerKeys()
 	a.registerSend()
@@ -103,22 +105,22 @@ func New(o Options) http.Handler {
 	a.registerStreams()
 	a.registerDecision()
 	router.Get("/openapi.json", serveDescription(a.huma.OpenAPI()))
-	router.NotFound(notFound)
-	router.MethodNotAllowed(methodNotAllowed(router))
+	router.NotFound(a.notFound)
+	router.MethodNotAllowed(a.methodNotAllowed(router))
 	return router
 }
 
-func notFound(w http.ResponseWriter, r *http.Request) {
-	WriteProblem(w, r, http.StatusNotFound, "This path does not exist. See /docs or /openapi.json for the available endpoints.")
+func (a *api) notFound(w http.ResponseWriter, r *http.Request) {
+	WriteProblem(w, r, http.StatusNotFound, fmt.Sprintf("This path does not exist. See %[1]s/docs or %[1]s/openapi.json for the available endpoints.", a.base))
 }
 
 // methodNotAllowed lists the methods of the path in its response. chi calls it for
 // methods it does not know even if no route matches the path.
-func methodNotAllowed(router chi.Routes) http.HandlerFunc {
+func (a *api) methodNotAllowed(router chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		allowed := allowedMethods(router, r.URL.Path)
 		if len(allowed) == 0 {
-			notFound(w, r)
+			a.notFound(w, r)
 			return
 		}
 		list := strings.Join(allowed, ", ")

@@ -135,7 +135,7 @@ func (a *api) send(ctx context.Context, principal identity.Principal, in *sendIn
 
 func (a *api) createdMessage(result mms.CreateResult) *sendOutput {
 	out := &sendOutput{
-		Status: http.StatusAccepted, Location: messagePath(result.ID),
+		Status: http.StatusAccepted, Location: a.base + messagePath(result.ID),
 		Body: CreatedMessage{Message: a.message(result.Message), Simulated: a.Simulated},
 	}
 	if a.Simulated {

@@ -50,7 +50,7 @@ func wantWorking(t *testing.T, url string) {
 	}
 	wantProcessed(t, processed, task.MessageID)
 	// The dashboard has connections of its own.
-	dashboard := NewDashboard(c, "/q", false)
+	dashboard := NewDashboard(c, "", "/q", false)
 	t.Cleanup(func() { dashboard.Close() })
 	for _, path := range []string{"/q/api/queues", "/q/api/redis_info"} {
 		w := httptest.NewRecorder()

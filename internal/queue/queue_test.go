@@ -228,7 +228,7 @@ func TestDashboardChangesTasksOnlyIfWritable(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { connection.Close() })
-		dashboard := queue.NewDashboard(connection, "/admin/queues", writable)
+		dashboard := queue.NewDashboard(connection, "", "/admin/queues", writable)
 		request := func(method, path string) *httptest.ResponseRecorder {
 			w := httptest.NewRecorder()
 			dashboard.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/admin/queues"+path, nil))

@@ -61,7 +61,7 @@ func (p *Pages) batches(w http.ResponseWriter, r *http.Request, principal identi
 	}
 	body := batchesPage{Batches: list}
 	if more {
-		body.Older = "/batches?before=" + list[len(list)-1].ID.String()
+		body.Older = p.base + "/batches?before=" + list[len(list)-1].ID.String()
 	}
 	render(p, w, r, http.StatusOK, "batches", layout{Title: "Batches"}, body)
 }
@@ -113,7 +113,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 	defer cancel()
 	result, err := p.uploadBatch(r.WithContext(storing), principal, body)
 	if err == nil {
-		http.Redirect(w, r, "/batches/"+result.ID.String(), http.StatusSeeOther)
+		p.redirect(w, r, "/batches/"+result.ID.String())
 		return
 	}
 	status := http.StatusUnprocessableEntity
@@ -253,7 +253,7 @@ func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, principal id
 		p.fail(w, r, err)
 		return
 	}
-	http.Redirect(w, r, "/batches/"+id.String(), http.StatusSeeOther)
+	p.redirect(w, r, "/batches/"+id.String())
 }
 
 func submitterOf(principal identity.Principal) mms.Submitter {

@@ -78,7 +78,7 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 	switch {
 	case err == nil:
 		p.Auth.Flash(r.Context(), createdNotice(to, message.Message))
-		http.Redirect(w, r, "/messages/"+message.ID.String(), http.StatusSeeOther)
+		p.redirect(w, r, "/messages/"+message.ID.String())
 	case violations != nil:
 		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, to, from, text, media, violations))
 	case errors.Is(err, mms.ErrKeyReused):

@@ -116,5 +116,5 @@ func (p *Pages) revokeKey(w http.ResponseWriter, r *http.Request, principal iden
 		return
 	}
 	p.Auth.Flash(r.Context(), "The API key is revoked and no longer works.")
-	http.Redirect(w, r, keysPath, http.StatusSeeOther)
+	p.redirect(w, r, keysPath)
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 
@@ -26,39 +27,45 @@ type credentials struct {
 	SessionEnded bool   // another form was submitted after the session had ended
 }
 
-// redirectToLogin sends a visitor to the login page, which leads back to the
+// RedirectToLogin sends a visitor to the login page, which leads back to the
 // requested page. After a POST it leads back to the page with the form, and the
 // login page says that nothing was changed.
-func redirectToLogin(w http.ResponseWriter, r *http.Request) {
+func (p *Pages) RedirectToLogin(w http.ResponseWriter, r *http.Request) {
 	query := url.Values{}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		query.Set("next", r.URL.RequestURI())
+		query.Set("next", p.base+r.URL.RequestURI())
 	} else {
-		query.Set("next", refererPath(r))
+		query.Set("next", p.refererPath(r))
 		query.Set("ended", "1")
 	}
-	http.Redirect(w, r, "/login?"+query.Encode(), http.StatusSeeOther)
+	p.redirect(w, r, "/login?"+query.Encode())
 }
 
 // refererPath returns the path of the page that submitted the form, or /messages
-// if that page is not ours.
-func refererPath(r *http.Request) string {
+// if that page is not ours. A proxy may have replaced the request's host.
+func (p *Pages) refererPath(r *http.Request) string {
 	u, err := url.Parse(r.Referer())
-	if err != nil || u.Host != r.Host {
-		return "/messages"
+	if err != nil || u.Host == "" || u.Host != r.Host && u.Host != p.host {
+		return p.base + "/messages"
 	}
-	return localPath(u.RequestURI())
+	return p.localPath(u.RequestURI())
 }
 
-// localPath returns next if it is a path on this site, and /messages otherwise.
-// Browsers take what follows // or /\ for a host.
-func localPath(next string) string {
+// localPath returns next if it is a path of ours, and /messages otherwise. Browsers take
+// what follows // or /\ for a host.
+func (p *Pages) localPath(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") ||
-		strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
-		return "/messages"
+		strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") || !p.isBelowBase(u.Path) {
+		return p.base + "/messages"
 	}
 	return next
+}
+
+// isBelowBase reports whether a path, with its dots resolved, is ours.
+func (p *Pages) isBelowBase(name string) bool {
+	name = path.Clean(name)
+	return name == p.base || strings.HasPrefix(name, p.base+"/")
 }
 
 func (p *Pages) loginForm(w http.ResponseWriter, r *http.Request) {
@@ -74,7 +81,7 @@ func (p *Pages) signupForm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, title string) {
-	next := localPath(r.URL.Query().Get("next"))
+	next := p.localPath(r.URL.Query().Get("next"))
 	if _, ok := identity.PrincipalFrom(r.Context()); ok {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
@@ -86,7 +93,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 	if !p.readForm(w, r) {
 		return
 	}
-	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
+	form := credentials{Email: r.PostForm.Get("email"), Next: p.localPath(r.PostForm.Get("next"))}
 	_, err := p.Auth.Login(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
 	if errors.Is(err, auth.ErrInvalidCredentials) {
 		form.Error = "The email or the password is wrong."
@@ -100,7 +107,7 @@ func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
 	if !p.readForm(w, r) {
 		return
 	}
-	form := credentials{Email: r.PostForm.Get("email"), Next: localPath(r.PostForm.Get("next"))}
+	form := credentials{Email: r.PostForm.Get("email"), Next: p.localPath(r.PostForm.Get("next"))}
 	_, err := p.Auth.SignUp(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
 	if errors.Is(err, identity.ErrEmailTaken) {
 		form.Violations.Add("email", "taken", "is already registered: log in instead")
@@ -144,7 +151,7 @@ func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, err)
 		return
 	}
-	http.Redirect(w, r, "/login", http.StatusSeeOther)
+	p.redirect(w, r, "/login")
 }
 
 // maxForm is the maximum size of a form's body, in bytes.

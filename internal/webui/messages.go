@@ -77,7 +77,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.
 	body.Waiting = slices.ContainsFunc(messages, func(m mms.Message) bool { return m.Status == mms.Queued })
 	if next != uuid.Nil {
 		filters.Set("before", next.String())
-		body.Older = "/messages?" + filters.Encode()
+		body.Older = p.base + "/messages?" + filters.Encode()
 	}
 	l := layout{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}
 	render(p, w, r, http.StatusOK, "list", l, body)
@@ -197,7 +197,7 @@ func (p *Pages) decide(w http.ResponseWriter, r *http.Request, principal identit
 		p.fail(w, r, err)
 		return
 	}
-	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+	p.redirect(w, r, "/messages/"+id.String())
 }
 
 func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
@@ -216,7 +216,7 @@ func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, principal identit
 	default:
 		p.Auth.Flash(r.Context(), "The message is canceled.")
 	}
-	http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+	p.redirect(w, r, "/messages/"+id.String())
 }
 
 func (p *Pages) resend(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
@@ -236,11 +236,11 @@ func (p *Pages) resend(w http.ResponseWriter, r *http.Request, principal identit
 	switch {
 	case err == nil:
 		p.Auth.Flash(r.Context(), "The message was resent. This is the new message; the original is unchanged.")
-		http.Redirect(w, r, "/messages/"+result.ID.String(), http.StatusSeeOther)
+		p.redirect(w, r, "/messages/"+result.ID.String())
 		return
 	case errors.Is(err, mms.ErrNotFinal), errors.Is(err, mms.ErrInFlight), errors.As(err, &violations), errors.As(err, &capped):
 		p.Auth.Flash(r.Context(), "The message was not resent: "+err.Error()+".")
-		http.Redirect(w, r, "/messages/"+id.String(), http.StatusSeeOther)
+		p.redirect(w, r, "/messages/"+id.String())
 	case errors.As(err, &unknown):
 		w.Header().Set("Retry-After", retryAfter)
 		p.renderError(w, r, p.logFailure(r, err), "Not confirmed", "Postcard’s database did not answer in time, so it is unknown whether the message was resent. "+
@@ -263,5 +263,5 @@ func (p *Pages) resume(w http.ResponseWriter, r *http.Request, _ identity.Princi
 	if ended {
 		p.Auth.Flash(r.Context(), "Sending has resumed.")
 	}
-	http.Redirect(w, r, "/messages", http.StatusSeeOther)
+	p.redirect(w, r, "/messages")
 }

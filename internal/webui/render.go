@@ -52,7 +52,8 @@ func (p *Pages) parseTemplates() (templates, error) {
 // functions are available in every template.
 func (p *Pages) functions() template.FuncMap {
 	return template.FuncMap{
-		"static":   p.static.url,
+		"base":     func() string { return p.base }, // precedes each path of ours
+		"static":   func(name string) string { return p.base + p.static.url(name) },
 		"when":     when,
 		"since":    func(from time.Time, to *time.Time) string { return duration(to.Sub(from)) },
 		"duration": duration,

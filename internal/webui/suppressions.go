@@ -73,7 +73,7 @@ func (p *Pages) addSuppressions(w http.ResponseWriter, r *http.Request, _ identi
 		return
 	}
 	p.Auth.Flash(r.Context(), optOutsAddedNotice(added, len(list)-added))
-	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
+	p.redirect(w, r, suppressionsPath)
 }
 
 func optOutsAddedNotice(added, existing int) string {
@@ -97,5 +97,5 @@ func (p *Pages) removeSuppression(w http.ResponseWriter, r *http.Request, _ iden
 	if removed {
 		p.Auth.Flash(r.Context(), fmt.Sprintf("Removed the opt-out of %s for sender %s. If the recipient texted STOP, Plivo keeps rejecting messages until they text START.", recipient.International(), sender.International()))
 	}
-	http.Redirect(w, r, suppressionsPath, http.StatusSeeOther)
+	p.redirect(w, r, suppressionsPath)
 }

@@ -159,5 +159,5 @@ func (p *Pages) webhookAction(w http.ResponseWriter, r *http.Request, principal 
 		return
 	}
 	p.Auth.Flash(r.Context(), notice)
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	p.redirect(w, r, to)
 }

@@ -5,14 +5,17 @@ package webui
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -70,7 +73,8 @@ type Options struct {
 	Pauses       Pauses
 	Suppressions Suppressions
 	Senders      []mms.PhoneNumber
-	Simulated    bool // messages go to a simulator; every page says so
+	PublicURL    string // without a trailing slash; pages link to its path
+	Simulated    bool   // messages go to a simulator; every page says so
 	Logger       *slog.Logger
 }
 
@@ -78,6 +82,8 @@ type Options struct {
 // of internal/auth, a check against cross-origin requests and security headers.
 type Pages struct {
 	Options
+	base      string // the path of PublicURL, which requests come without
+	host      string // of PublicURL
 	router    chi.Router
 	templates templates
 	static    static
@@ -85,8 +91,12 @@ type Pages struct {
 
 // New parses the templates and returns the pages.
 func New(o Options) (*Pages, error) {
-	p := &Pages{Options: o}
-	var err error
+	p := &Pages{Options: o, base: httpkit.BasePath(o.PublicURL)}
+	public, err := url.Parse(o.PublicURL)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the public URL: %w", err)
+	}
+	p.host = public.Host
 	if p.static, err = loadStatic(); err != nil {
 		return nil, err
 	}
@@ -129,7 +139,7 @@ func (p *Pages) routes() chi.Router {
 	r.Post("/batches/new", p.requireUser(p.createBatch))
 	get("/batches/{id}", p.requireUser(p.batch))
 	r.Post("/batches/{id}/{action}", p.requireUser(p.batchAction))
-	r.Handle("/settings", http.RedirectHandler(keysPath, http.StatusSeeOther))
+	r.Handle("/settings", http.RedirectHandler(p.base+keysPath, http.StatusSeeOther))
 	get(keysPath, p.requireUser(p.keys))
 	r.Post(keysPath, p.requireUser(p.createKey))
 	r.Post(keysPath+"/{id}/revoke", p.requireUser(p.revokeKey))
@@ -148,7 +158,7 @@ func (p *Pages) routes() chi.Router {
 type handler func(w http.ResponseWriter, r *http.Request, principal identity.Principal)
 
 // requireUser redirects visitors to the login page, which leads back.
-func (p *Pages) requireUser(h handler) http.HandlerFunc { return p.requireUserOr(redirectToLogin, h) }
+func (p *Pages) requireUser(h handler) http.HandlerFunc { return p.requireUserOr(p.RedirectToLogin, h) }
 
 // requireUserOr calls otherwise for visitors who are not logged in.
 func (p *Pages) requireUserOr(otherwise http.HandlerFunc, h handler) http.HandlerFunc {
@@ -173,10 +183,15 @@ func (p *Pages) requireAdmin(h handler) http.HandlerFunc {
 	})
 }
 
+// redirect sends the browser to a path of ours after a POST, and from the home page.
+func (p *Pages) redirect(w http.ResponseWriter, r *http.Request, path string) {
+	http.Redirect(w, r, p.base+path, http.StatusSeeOther)
+}
+
 func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
-	http.Redirect(w, r, "/messages", http.StatusSeeOther)
+	p.redirect(w, r, "/messages")
 }
 
 func (p *Pages) favicon(w http.ResponseWriter, r *http.Request) {
-	http.Redirect(w, r, p.static.url("postcard.svg"), http.StatusFound)
+	http.Redirect(w, r, p.base+p.static.url("postcard.svg"), http.StatusFound)
 }

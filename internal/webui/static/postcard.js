@@ -174,7 +174,7 @@ function live() {
   // itself.
   async function checkConnection() {
     const closed = source?.readyState === EventSource.CLOSED;
-    const me = await fetch("/api/me", { cache: "no-store" }).catch(() => null);
+    const me = await fetch(document.body.dataset.session, { cache: "no-store" }).catch(() => null);
     if (me?.status === 401) {
       close();
       done = true;
