@@ -96,8 +96,8 @@ func normalizeURL(name string, value *string) []error {
 	return nil
 }
 
-// reservedPaths are the first parts of the api's own paths. A test of package app compares
-// them with its routes.
+// reservedPaths are the first parts of the api's own paths. Tests of packages app and webui
+// compare them with the routes.
 var reservedPaths = []string{
 	"admin", "api", "batches", "callbacks", "docs", "favicon.ico", "livez", "login", "logout",
 	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static",

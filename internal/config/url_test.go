@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"net/url"
+	"path"
 	"strings"
 	"testing"
 
@@ -13,8 +15,8 @@ import (
 func TestURLs(t *testing.T) {
 	t.Parallel()
 	const (
-		form = "PUBLIC_URL must be a URL like https://example.com, without user, query or fragment"
-		path = "PUBLIC_URL must have a path like /postcard: only letters, digits and - . _ ~, and no part that is empty or begins with a dot"
+		form  = "PUBLIC_URL must be a URL like https://example.com, without user, query or fragment"
+		shape = "PUBLIC_URL must have a path like /postcard: only letters, digits and - . _ ~, and no part that is empty or begins with a dot"
 	)
 	for value, want := range map[string]string{
 		"":                                    "",
@@ -35,19 +37,19 @@ func TestURLs(t *testing.T) {
 		"https://example.com/?":               form,
 		"https://example.com/#":               form,
 		"https://example.com/?x=url-hush":     form,
-		"https://example.com/a//b":            path,
-		"https://example.com//a":              path,
-		"https://example.com/../a":            path,
-		"https://example.com/a/..":            path,
-		"https://example.com/a/./b":           path,
-		"https://example.com/.well-known":     path,
-		"https://example.com/%2e%2e/a":        path,
-		"https://example.com/my%20post":       path,
-		"https://example.com/my post":         path,
-		"https://example.com/carte-postée":    path,
-		"https://example.com/a;b":             path,
-		`https://example.com/"><b>`:           path,
-		"https://example.com/{id}":            path,
+		"https://example.com/a//b":            shape,
+		"https://example.com//a":              shape,
+		"https://example.com/../a":            shape,
+		"https://example.com/a/..":            shape,
+		"https://example.com/a/./b":           shape,
+		"https://example.com/.well-known":     shape,
+		"https://example.com/%2e%2e/a":        shape,
+		"https://example.com/my%20post":       shape,
+		"https://example.com/my post":         shape,
+		"https://example.com/carte-postée":    shape,
+		"https://example.com/a;b":             shape,
+		`https://example.com/"><b>`:           shape,
+		"https://example.com/{id}":            shape,
 		"https://example.com/messages":        "PUBLIC_URL must not have a path that begins with /messages, which is a path of Postcard itself",
 		"https://example.com/api/v1":          "PUBLIC_URL must not have a path that begins with /api, which is a path of Postcard itself",
 	} {
@@ -117,4 +119,26 @@ func TestClientURL(t *testing.T) {
 			t.Errorf("%q: got %q and error %v, want %q", value, got.URL, err, want)
 		}
 	}
+}
+
+// FuzzPublicURL expects that a URL which is accepted is written in one form, below which
+// paths can be appended.
+func FuzzPublicURL(f *testing.F) {
+	for _, seed := range []string{"https://example.com", "HTTPS://Example.com:443/a/b/", "http://[::1]/x", "https://example.com/%2e%2e", "https://a%41/x", "https://é.example/x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		got, err := config.ReadAPI(completeEnv("PUBLIC_URL", value))
+		if err != nil || got.PublicURL == "" {
+			return
+		}
+		again, err := config.ReadAPI(completeEnv("PUBLIC_URL", got.PublicURL))
+		if err != nil || again.PublicURL != got.PublicURL {
+			t.Errorf("%q: got %q, and from that %q with error %v", value, got.PublicURL, again.PublicURL, err)
+		}
+		u, err := url.Parse(got.PublicURL + "/messages")
+		if err != nil || u.Host == "" || u.RawQuery != "" || path.Clean(u.Path) != u.Path || u.EscapedPath() != u.Path {
+			t.Errorf("%q: got %q, to which no path can be appended", value, got.PublicURL)
+		}
+	})
 }
