@@ -40,7 +40,9 @@ type apiHandlers struct {
 	callbackHealth *callback.Health
 }
 
-func (h apiHandlers) router() http.Handler {
+func (h apiHandlers) router() http.Handler { return h.trimBasePaths(h.routes()) }
+
+func (h apiHandlers) routes() chi.Router {
 	r := chi.NewRouter()
 	r.Use(
 		h.callbackHealth.Middleware, // outermost: it must see every answer
@@ -66,7 +68,7 @@ func (h apiHandlers) router() http.Handler {
 		r.Use(h.auth.Middleware(h.pages.Unavailable), recordUser, h.adminsOnly)
 		r.Mount(queuesPath, h.dashboard)
 	})
-	return h.trimBasePaths(r)
+	return r
 }
 
 // trimBasePaths removes the path of PUBLIC_URL from requests, and that of CALLBACK_URL from

@@ -131,6 +131,28 @@ func TestGuessersDoNotLockOutKnownBrowsers(t *testing.T) {
 	}
 }
 
+// TestCookiesBelongToThePath keeps cookies from other applications of the same site.
+func TestCookiesBelongToThePath(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, true)
+	sessions := scs.New()
+	sessions.Store, sessions.Cookie.Path = h.store, "/postcard/"
+	h.service = auth.New(h.users, h.throttle, sessions, true)
+	b := h.browser()
+	if err := b.login(adaEmail, adaPassword); err != nil {
+		t.Fatal(err)
+	}
+	cookies := b.last.Result().Cookies()
+	if len(cookies) != 2 {
+		t.Errorf("got %d cookies, want those of the session and of the known browser", len(cookies))
+	}
+	for _, cookie := range cookies {
+		if cookie.Path != "/postcard/" {
+			t.Errorf("cookie %s: got path %q, want /postcard/", cookie.Name, cookie.Path)
+		}
+	}
+}
+
 func TestOnlyAnOwnCookieMakesABrowserKnown(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(h *harness, cookie *http.Cookie){

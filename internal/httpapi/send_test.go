@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,6 +51,44 @@ func TestSend(t *testing.T) {
 	stored := s.messages.histories[uuid.MustParse(id)]
 	if stored.Owner != s.users.users[0].ID {
 		t.Errorf("got owner %v, want Ada", stored.Owner)
+	}
+}
+
+// TestLinksHaveThePathOfThePublicURL sends requests without it: it is removed before.
+func TestLinksHaveThePathOfThePublicURL(t *testing.T) {
+	t.Parallel()
+	const public, path = "https://example.com/postcard", "/postcard"
+	s := newSystem(t, func(o *httpapi.Options) { o.PublicURL = public })
+	for name, c := range map[string]struct{ path, body, links string }{
+		"message": {"/api/send-mms", validSend, "/api/messages/"},
+		"batch":   {"/api/batches", `{"text":"hello","mediaUrl":"https://example.com/a.jpg","rows":[{"to":"+14155550123"}]}`, "/api/batches/"},
+	} {
+		got := s.ada().do("POST", c.path, c.body)
+		body := decode[struct{ ID, StatusURL, MessagesURL string }](t, got)
+		if body.StatusURL != public+c.links+body.ID || got.header.Get("Location") != path+c.links+body.ID {
+			t.Errorf("%s: got %d %s with Location %q", name, got.status, got.body, got.header.Get("Location"))
+		}
+		if want := public + "/api/messages?batch=" + body.ID; name == "batch" && body.MessagesURL != want {
+			t.Errorf("%s: got messagesUrl %s, want %s", name, body.MessagesURL, want)
+		}
+	}
+	if got := s.ada().do("GET", "/api/nothing", ""); !strings.Contains(got.body, "See /postcard/docs or /postcard/openapi.json") {
+		t.Errorf("unknown path: got %s", got.body)
+	}
+	if doc := s.ada().do("GET", "/openapi.json", ""); !strings.Contains(doc.body, `"servers":[{"url":"https://example.com/postcard"}]`) {
+		t.Error("the description lacks the server's path")
+	}
+	docs := httptest.NewRecorder()
+	httpapi.NewDocs(path).ServeHTTP(docs, httptest.NewRequest(http.MethodGet, "/docs", nil))
+	for _, want := range []string{`href="/postcard/docs/swagger-ui.css"`, `"/postcard/openapi.json"`} {
+		if !strings.Contains(docs.Body.String(), want) {
+			t.Errorf("/docs lacks %s", want)
+		}
+	}
+	file := httptest.NewRecorder()
+	httpapi.NewDocs(path).ServeHTTP(file, httptest.NewRequest(http.MethodGet, "/docs/swagger-ui.css", nil))
+	if file.Code != http.StatusOK {
+		t.Errorf("/docs/swagger-ui.css: got %d, want 200", file.Code)
 	}
 }
 

@@ -228,11 +228,14 @@ func TestDashboardChangesTasksOnlyIfWritable(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { connection.Close() })
-		dashboard := queue.NewDashboard(connection, "", "/admin/queues", writable)
+		dashboard := queue.NewDashboard(connection, "/postcard", "/admin/queues", writable)
 		request := func(method, path string) *httptest.ResponseRecorder {
 			w := httptest.NewRecorder()
 			dashboard.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/admin/queues"+path, nil))
 			return w
+		}
+		if w := request(http.MethodGet, "/queues/messages"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `src="/postcard/admin/queues/static/js/main.`) {
+			t.Errorf("page: got %d, want 200 with links to the path that browsers see", w.Code)
 		}
 		if w := request(http.MethodGet, "/api/queues/messages/pending_tasks"); w.Code != http.StatusOK || !bytes.Contains(w.Body.Bytes(), []byte(task.MessageID.String())) {
 			t.Errorf("pending tasks: got %d %s, want 200 with the message id", w.Code, w.Body)

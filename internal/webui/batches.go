@@ -61,7 +61,7 @@ func (p *Pages) batches(w http.ResponseWriter, r *http.Request, principal identi
 	}
 	body := batchesPage{Batches: list}
 	if more {
-		body.Older = p.base + "/batches?before=" + list[len(list)-1].ID.String()
+		body.Older = "/batches?before=" + list[len(list)-1].ID.String()
 	}
 	render(p, w, r, http.StatusOK, "batches", layout{Title: "Batches"}, body)
 }

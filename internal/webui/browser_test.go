@@ -40,7 +40,7 @@ var passwordHash = sync.OnceValue(func() identity.PasswordHash {
 
 // newBackend returns a backend with a user (users[0]) and an admin (users[1]),
 // and a browser that shows its pages.
-func newBackend(t *testing.T, signupOpen bool) (*fakeBackend, *browser) {
+func newBackend(t *testing.T, signupOpen bool, change ...func(*webui.Options)) (*fakeBackend, *browser) {
 	t.Helper()
 	f := &fakeBackend{
 		messages: map[uuid.UUID]mms.History{}, batches: map[uuid.UUID]mms.Batch{},
@@ -55,10 +55,14 @@ func newBackend(t *testing.T, signupOpen bool) (*fakeBackend, *browser) {
 	sessions := scs.New()
 	sessions.Store = memstore.NewWithCleanupInterval(0)
 	service := auth.New(f, f, sessions, signupOpen)
-	pages, err := webui.New(webui.Options{
+	o := webui.Options{
 		Auth: service, Intake: f, Messages: f, Batches: f, Keys: auth.NewKeyService(f, auth.NewKeyCache(f)), Webhooks: f,
 		Pauses: f, Suppressions: f, Senders: f.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	pages, err := webui.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.
 	body.Waiting = slices.ContainsFunc(messages, func(m mms.Message) bool { return m.Status == mms.Queued })
 	if next != uuid.Nil {
 		filters.Set("before", next.String())
-		body.Older = p.base + "/messages?" + filters.Encode()
+		body.Older = "/messages?" + filters.Encode()
 	}
 	l := layout{Title: "Messages", Refresh: slices.ContainsFunc(messages, func(m mms.Message) bool { return !m.Final() })}
 	render(p, w, r, http.StatusOK, "list", l, body)

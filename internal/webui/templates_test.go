@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -13,9 +15,11 @@ import (
 	"text/template/parse"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/config"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -218,6 +222,89 @@ func TestEveryPageExecutes(t *testing.T) {
 				t.Errorf("%s with data %d: html/template rejected a value", name, i)
 			}
 		}
+	}
+}
+
+// TestEveryLinkHasThePathOfThePublicURL expects that no page and no script refers to a path
+// of the site that is not below it.
+func TestEveryLinkHasThePathOfThePublicURL(t *testing.T) {
+	t.Parallel()
+	pages, err := New(Options{PublicURL: "https://example.com/postcard", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := 0
+	for name, list := range pageData {
+		for _, data := range list {
+			var out strings.Builder
+			if err := pages.templates[name].Execute(&out, data); err != nil {
+				t.Fatal(err)
+			}
+			for _, link := range rootedPath.FindAllStringSubmatch(out.String(), -1) {
+				links++
+				if !strings.HasPrefix(link[1], "/postcard/") {
+					t.Errorf("%s refers to %s, want a path below /postcard/", name, link[1])
+				}
+			}
+		}
+	}
+	if links < 100 {
+		t.Errorf("got %d links, want those of all pages", links)
+	}
+	for name := range pages.static.versions {
+		content, err := staticFiles.ReadFile("static/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := rootedPath.Find(content); found != nil {
+			t.Errorf("%s refers to %s, want no path from the root of the site", name, found)
+		}
+	}
+}
+
+// rootedPath matches quoted paths from the root of a site, such as "/messages".
+var rootedPath = regexp.MustCompile(`["'(](/[a-z][^"'() ]*)`)
+
+// FuzzLocalPath expects that a browser which follows the path stays below the public URL.
+func FuzzLocalPath(f *testing.F) {
+	for _, seed := range []string{"/postcard/messages", "/postcard/../x", "/postcard/%2e%2e/x", "//evil.example", `/\evil.example`, "/postcard", "/postcard/x/..//..", "/postcard/?a=b#c"} {
+		f.Add(seed)
+	}
+	public, err := url.Parse("https://example.com/postcard")
+	if err != nil {
+		f.Fatal(err)
+	}
+	pages, err := New(Options{PublicURL: public.String(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, next string) {
+		followed, err := public.Parse(pages.localPath(next))
+		if err != nil {
+			t.Fatalf("%q: %v", next, err)
+		}
+		if followed.Host != public.Host || followed.Path != public.Path && !strings.HasPrefix(followed.Path, public.Path+"/") {
+			t.Errorf("%q leads to %s, want a URL below %s", next, followed, public)
+		}
+	})
+}
+
+// TestReservedPaths expects config to refuse the first part of each route as the path of
+// PUBLIC_URL.
+func TestReservedPaths(t *testing.T) {
+	t.Parallel()
+	err := chi.Walk(newTestPages(t).router, func(_, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		first, _, _ := strings.Cut(strings.TrimPrefix(route, "/"), "/")
+		if first == "" {
+			return nil
+		}
+		if _, err := config.ReadAPI(map[string]string{"PUBLIC_URL": "https://example.com/" + first}); !strings.Contains(err.Error(), "begins with /"+first+",") {
+			t.Errorf("PUBLIC_URL may begin with /%s, want it refused", first)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/webui"
 )
 
 func TestLoginLeadsBackToTheRequestedPage(t *testing.T) {
@@ -53,6 +54,70 @@ func TestLoginDoesNotRedirectToOtherSites(t *testing.T) {
 		got := b.post("/login", "email", userEmail, "password", password, "next", next)
 		if got.location != "/messages" && got.location != "/%0d%0aX:%20y" {
 			t.Errorf("next=%q: got redirect to %q, want /messages", next, got.location)
+		}
+	}
+}
+
+// TestRedirectsHaveThePathOfThePublicURL sends requests without it: it is removed before.
+func TestRedirectsHaveThePathOfThePublicURL(t *testing.T) {
+	t.Parallel()
+	_, b := newBackend(t, false, func(o *webui.Options) { o.PublicURL = "https://example.com/postcard" })
+	for path, want := range map[string]string{
+		"/": "/postcard/messages", "/settings": "/postcard/settings/keys",
+		"/messages/new?x=1": "/postcard/login?next=%2Fpostcard%2Fmessages%2Fnew%3Fx%3D1",
+	} {
+		if got := b.get(path); got.location != want {
+			t.Errorf("%s: got redirect to %q, want %q", path, got.location, want)
+		}
+	}
+	if got := b.get("/favicon.ico").location; !strings.HasPrefix(got, "/postcard/static/postcard.svg?v=") {
+		t.Errorf("/favicon.ico: got redirect to %q", got)
+	}
+	for next, want := range map[string]string{
+		"/postcard/messages/new?x=1":    "/postcard/messages/new?x=1",
+		"/postcard":                     "/postcard",
+		"/postcard/":                    "/postcard/",
+		"":                              "/postcard/messages",
+		"/":                             "/postcard/messages",
+		"/messages/new":                 "/postcard/messages", // of another application
+		"/postcards":                    "/postcard/messages",
+		"/postcard/../other":            "/postcard/messages",
+		"/postcard/%2e%2e/other":        "/postcard/messages",
+		"/postcard/x/..%2f..%2f../o":    "/postcard/messages",
+		"//evil.example/postcard/":      "/postcard/messages",
+		`/\evil.example/postcard/`:      "/postcard/messages",
+		"https://evil.example/postcard": "/postcard/messages",
+	} {
+		b.cookie = nil
+		if got := b.post("/login", "email", userEmail, "password", password, "next", next); got.location != want {
+			t.Errorf("next=%q: got redirect to %q, want %q", next, got.location, want)
+		}
+	}
+	sent := b.post("/messages/new", "to", "4155550123", "text", "Hi", "mediaUrl", "https://example.com/a.jpg")
+	if !strings.HasPrefix(sent.location, "/postcard/messages/") {
+		t.Errorf("sending: got redirect to %q, want the message below /postcard", sent.location)
+	}
+	if got := b.post("/logout").location; got != "/postcard/login" {
+		t.Errorf("logging out: got redirect to %q, want /postcard/login", got)
+	}
+}
+
+// TestLoginAfterAFormLeadsBack submits forms without a session. A proxy may have replaced the
+// host of the request.
+func TestLoginAfterAFormLeadsBack(t *testing.T) {
+	t.Parallel()
+	_, b := newBackend(t, false, func(o *webui.Options) { o.PublicURL = "https://mms.example.com/postcard" })
+	for referer, want := range map[string]string{
+		"https://mms.example.com/postcard/settings/keys?x": "/postcard/settings/keys?x",
+		"http://api:8080/postcard/settings/keys":           "/postcard/settings/keys",
+		"https://mms.example.com/other":                    "/postcard/messages",
+		"https://evil.example/postcard/settings/keys":      "/postcard/messages",
+		"": "/postcard/messages",
+	} {
+		r := httptest.NewRequest(http.MethodPost, "http://api:8080/settings/keys", nil)
+		r.Header.Set("Referer", referer)
+		if got, want := b.request(r).location, "/postcard/login?ended=1&next="+url.QueryEscape(want); got != want {
+			t.Errorf("referer %q: got redirect to %q, want %q", referer, got, want)
 		}
 	}
 }
