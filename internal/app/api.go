@@ -42,11 +42,11 @@ const (
 // start it waits for the database, up to startTimeout. It does not need Redis.
 func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	collectLogs(logger)
-	senders, err := sendersOf(c.Plivo)
+	senders, err := sendersOf(c.Plivo, logger)
 	if err != nil {
 		return err
 	}
-	rules := mms.Rules{Countries: c.Countries, Senders: senders, AllowPrivateMedia: c.AllowPrivateMedia}
+	rules := mms.Rules{Countries: c.Countries, Senders: senders, AllowPrivateMedia: c.AllowPrivateMedia, RefuseFictional: !c.Plivo.Simulated()}
 	store, err := openStore(ctx, c.Shared, connections{max: c.MaxConnections, listeners: apiListeners}, logger)
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		OnDuplicate: onDuplicate,
 		Logger:      logger,
 	}
-	if err := setRateLimits(ctx, c, store); err != nil {
+	if err := setRateLimits(ctx, c, store, logger); err != nil {
 		return err
 	}
 	taskChecks, err := postgres.Listen(ctx, string(c.DatabaseListenURL), postgres.TaskCheckChannel, logger)
@@ -210,8 +210,8 @@ func coalesce(ctx context.Context, notified <-chan string) <-chan struct{} {
 }
 
 // setRateLimits stores the rate limit of each sender.
-func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store) error {
-	senders, err := sendersOf(c.Plivo)
+func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store, logger *slog.Logger) error {
+	senders, err := sendersOf(c.Plivo, logger)
 	if err != nil {
 		return err
 	}
@@ -239,13 +239,20 @@ func reportWait(c config.Worker) time.Duration {
 // URL.
 const reportWaitWithoutURL = 5 * time.Second
 
-// sendersOf parses the numbers to send from.
-func sendersOf(c config.Plivo) ([]mms.PhoneNumber, error) {
+// sendersOf parses the numbers to send from. A number that may not exist is logged:
+// Plivo rejects messages from it.
+func sendersOf(c config.Plivo, logger *slog.Logger) ([]mms.PhoneNumber, error) {
 	var senders []mms.PhoneNumber
 	for i, sender := range c.Senders {
-		n, err := mms.ParsePhoneNumber(sender)
-		if err != nil {
+		n, err := mms.ParseTypedPhoneNumber(sender)
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("PLIVO_SENDER_NUMBER: entry %d %w", i+1, err)
+		case n.IsFictional() && !c.Simulated():
+			return nil, fmt.Errorf("PLIVO_SENDER_NUMBER: entry %d is a number for films and examples (555-0100 to 555-0199): enter one that you have rented from Plivo", i+1)
+		case n.Warning() != "":
+			logger.Warn("PLIVO_SENDER_NUMBER has a number that Postcard does not know: its area code may be new, or a digit may be wrong",
+				slog.Int("entry", i+1), slog.Any("number", n))
 		}
 		senders = append(senders, n)
 	}

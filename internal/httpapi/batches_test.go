@@ -107,7 +107,7 @@ func FuzzBatch(f *testing.F) {
 		s.messages.mu.Lock()
 		defer s.messages.mu.Unlock()
 		for id, h := range s.messages.histories {
-			if _, err := mms.ParsePhoneNumber(string(h.Recipient)); err != nil || len(h.MediaURLs) == 0 {
+			if _, err := mms.ParseTypedPhoneNumber(string(h.Recipient)); err != nil || len(h.MediaURLs) == 0 {
 				t.Errorf("created an invalid message %+v", h.Message)
 			}
 			delete(s.messages.histories, id)

@@ -50,7 +50,7 @@ func checkCreated(t *testing.T, body []byte, m mms.Message) {
 	if err := json.Unmarshal(body, &sent); err != nil || !utf8.Valid(body) {
 		t.Errorf("created a message from invalid JSON: %v", err)
 	}
-	if n, err := mms.ParsePhoneNumber(sent.To); err != nil || n != m.Recipient || m.Recipient == m.Sender {
+	if n, err := mms.ParseTypedPhoneNumber(sent.To); err != nil || n != m.Recipient || m.Recipient == m.Sender {
 		t.Errorf("got recipient %q from %q (%v) and sender %q", m.Recipient, sent.To, err, m.Sender)
 	}
 	if sent.From != "" && sent.From != string(m.Sender) || !strings.HasPrefix(string(m.Sender), "+1415555010") {

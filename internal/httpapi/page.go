@@ -26,8 +26,8 @@ const defaultLimit = 25
 // instead: huma would ignore unknown parameters and all but the first value.
 type FilterInput struct {
 	Status   statusParam       `query:"status" doc:"Only return messages with this status."`
-	To       string            `query:"to" doc:"Only return messages to this phone number, in E.164 format." example:"+14155550123"`
-	From     string            `query:"from" doc:"Only return messages from this sender, in E.164 format." example:"+14155550100"`
+	To       string            `query:"to" doc:"Only return messages to this phone number, as in sendMms." example:"+14155550123"`
+	From     string            `query:"from" doc:"Only return messages from this sender, written like to." example:"+14155550100"`
 	Since    string            `query:"since" doc:"Only return messages created at or after this time (RFC 3339)." format:"date-time"`
 	Until    string            `query:"until" doc:"Only return messages created before this time (RFC 3339)." format:"date-time"`
 	Text     string            `query:"text" doc:"Only return messages whose text contains all of these words."`
@@ -182,7 +182,7 @@ func parseNumberParam(name, value string, violations *invalid.Fields) mms.PhoneN
 	if value == "" {
 		return ""
 	}
-	n, err := mms.ParsePhoneNumber(value)
+	n, err := mms.ParseTypedPhoneNumber(value)
 	if err != nil {
 		violations.Add(name, "e164", err.Error()+plusHint)
 	}

@@ -111,7 +111,7 @@ func violations(field, rule, message string, more ...string) []httpapi.FieldErro
 }
 
 const (
-	errE164      = "must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123"
+	errE164      = "has 3 digits: a number in the US or Canada has 10, with its area code, and a number of another country begins with a plus sign"
 	errUnknown   = "is not a known field; the known fields are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
 	errSurrogate = "contains an unpaired surrogate"
 	errNUL       = `must not contain NUL characters (\u0000)`

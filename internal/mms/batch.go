@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 var (
@@ -173,10 +174,11 @@ type BatchWriter interface {
 // have in common as invalid.Fields. now is the database's time.
 func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) (Batch, error) {
 	var violations invalid.Fields
+	p.Name = pasted.Clean(p.Name)
 	if utf8.RuneCountInString(p.Name) > MaxBatchName || !IsPrintable(p.Name) {
 		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxBatchName))
 	}
-	if p.From != "" && !slices.Contains(r.Senders, PhoneNumber(p.From)) {
+	if _, ok := findSender(p.From, r.Senders); !ok && p.From != "" {
 		violations.Add("from", "sender", notASender)
 	}
 	validateValidFor(p.ValidFor, &violations)

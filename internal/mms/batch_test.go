@@ -43,7 +43,7 @@ func TestValidateRowReplacesPlaceholders(t *testing.T) {
 func TestValidateBatchListsEveryViolation(t *testing.T) {
 	t.Parallel()
 	seconds := 5
-	_, err := testRules.ValidateBatch(BatchParams{Name: "a\nb", CreateParams: CreateParams{
+	_, err := testRules.ValidateBatch(BatchParams{Name: "a\x00b", CreateParams: CreateParams{
 		From: "+14155559999", SendAt: "x", Priority: "x", ValidFor: &seconds, Metadata: map[string]string{"": ""}, Idempotency: Idempotency{Key: "\n"},
 	}}, uuid.Nil, uuid.Nil, noon)
 	var violations invalid.Fields

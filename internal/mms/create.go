@@ -27,8 +27,8 @@ var (
 // CreateParams is a message as somebody submitted it. Rules.Validate makes a
 // Message of it.
 type CreateParams struct {
-	To        string   // E.164
-	From      string   // E.164; empty: Postcard chooses one of the senders
+	To        string   // as people type it (see ParseTypedPhoneNumber)
+	From      string   // like To; empty: Postcard chooses one of the senders
 	Text      string   // may be empty
 	MediaURL  string   // for one picture; exclusive with MediaURLs
 	MediaURLs []string // for several pictures

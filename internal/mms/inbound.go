@@ -2,13 +2,13 @@ package mms
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // Inbound is a message that somebody sent to one of the sender numbers.
@@ -87,16 +87,17 @@ func ParseSuppressions(numbers, sender string, senders []PhoneNumber) ([]Suppres
 	var violations invalid.Fields
 	selected := senders
 	if sender != "" {
-		selected = []PhoneNumber{PhoneNumber(sender)}
-		if !slices.Contains(senders, PhoneNumber(sender)) {
+		n, ok := findSender(sender, senders)
+		if !ok {
 			violations.Add("sender", "sender", notASender)
 		}
+		selected = []PhoneNumber{n}
 	}
 	var suppressions []Suppression
 	lineNumber := 0
 	for line := range strings.Lines(numbers) {
 		lineNumber++
-		line = strings.Trim(line, " \t\r\n,;")
+		line = strings.Trim(pasted.Clean(line), " ,;\"")
 		if line == "" {
 			continue
 		}

@@ -7,7 +7,10 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // Limits of a message: up to 10 attachments and 1,600 characters of text (Plivo
@@ -19,13 +22,17 @@ const (
 )
 
 // validateMediaURL returns the violation if Plivo could not fetch a picture from
-// the URL.
+// the URL. An invisible character inside a URL is no part of it as a rule, but may be
+// one, so that it is named instead of removed.
 func validateMediaURL(raw string, allowPrivate bool) error {
 	if len(raw) > MaxMediaURL {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
 	}
+	if r, i := pasted.Invisible(raw); i >= 0 {
+		return fmt.Errorf("has an invisible character (%U) after %q: enter the URL again without it, or percent-encode it if it belongs there", r, raw[:i])
+	}
 	u, err := url.Parse(raw)
-	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 		return errors.New("must be a URL like https://example.com/picture.jpg, without spaces")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {

@@ -2,69 +2,90 @@ package mms
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nyaruka/phonenumbers"
+	"golang.org/x/text/width"
+
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // PhoneNumber is a phone number in E.164 form, like "+14155550123". The results of
-// ParsePhoneNumber and ParseTypedPhoneNumber are valid.
+// ParseTypedPhoneNumber are valid.
 type PhoneNumber string
 
 // Violations of a phone number, shown behind the field's name.
 var (
-	errNotE164            = errors.New("must be a phone number in E.164 form: a plus sign, the country code and the number, like +14155550123")
 	errNotPhoneNumber     = errors.New("must be a phone number, like (415) 555-0123, or with a plus sign and the country code, like +14155550123")
-	errInvalidPhoneNumber = errors.New("is not a valid phone number: check the area code and the number of digits")
+	errInvalidPhoneNumber = errors.New("is not a valid phone number: check the country code and the number of digits")
+	errExtension          = errors.New("must not have an extension: picture messages reach phone numbers only")
+	errScientific         = errors.New("is in scientific notation, like 1.41556E+10, as a spreadsheet shows long numbers, and has lost digits: format the column as text and enter the number again")
+	errDecimal            = errors.New("is a decimal number, like 14155550123.0, as a spreadsheet or a program made it: format the column as text, without the point")
 )
 
-// e164 is the format of a number, with up to 15 digits (ITU-T E.164). Whether the
-// number is valid is for the phonenumbers package to decide.
-var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+// Numbers as spreadsheets and programs rewrite them. Read as phone numbers, they would
+// be other numbers.
+var (
+	scientific = regexp.MustCompile(`^[+-]?[0-9]+([.,][0-9]*)?[eE][+-]?[0-9]+$`)
+	decimal    = regexp.MustCompile(`^[+-]?[0-9]{7,}[.,]0*$`)
+)
 
-// ParsePhoneNumber parses a number that must be in E.164 form.
-func ParsePhoneNumber(s string) (PhoneNumber, error) {
-	n, _, err := parseE164(s)
-	return n, err
-}
+// northAmerican is the E.164 form of a number with country code 1.
+var northAmerican = regexp.MustCompile(`^\+1[0-9]{10}$`)
 
-// parseE164 is ParsePhoneNumber, and also returns the number's country as an ISO
-// 3166 code.
-func parseE164(s string) (n PhoneNumber, country string, err error) {
-	if !e164.MatchString(s) {
-		return "", "", errNotE164
-	}
-	return parseTyped(s)
-}
-
-// ParseTypedPhoneNumber parses a number as people in the US and Canada type it,
-// like "(415) 555-0123", or in E.164 form.
+// ParseTypedPhoneNumber parses a number as people in the US and Canada type it, like
+// "(415) 555-0123", or in E.164 form. Invisible characters that came with a pasted
+// number are ignored. Every phone number that people, clients, files and the
+// configuration enter is parsed here.
 func ParseTypedPhoneNumber(s string) (PhoneNumber, error) {
 	n, _, err := parseTyped(s)
 	return n, err
 }
 
-// parseTyped is ParseTypedPhoneNumber, and also returns the number's country. It
-// looks the country up only once: besides HTTP and JSON, that look-up is most of
+// parseTyped is ParseTypedPhoneNumber, and also returns the number's country as an ISO
+// 3166 code; empty for a number with country code 1 that may exist, but is not known.
+// It looks the country up only once: besides HTTP and JSON, that look-up is most of
 // the cost of creating a message.
 func parseTyped(s string) (n PhoneNumber, country string, err error) {
-	parsed, err := phonenumbers.Parse(strings.TrimSpace(s), "US")
+	s = plainCharacters(s)
+	switch {
+	case northAmerican.MatchString(s): // the usual form needs no parser
+		return parseNorthAmerican(s[len("+1"):])
+	case scientific.MatchString(s):
+		return "", "", errScientific
+	case decimal.MatchString(s):
+		return "", "", errDecimal
+	}
+	parsed, err := phonenumbers.Parse(s, "US")
 	if err != nil {
 		return "", "", errNotPhoneNumber
 	}
 	if parsed.GetExtension() != "" {
-		return "", "", errors.New("must not have an extension: picture messages reach phone numbers only")
+		return "", "", errExtension
+	}
+	if parsed.GetCountryCode() == 1 {
+		return parseNorthAmerican(phonenumbers.GetNationalSignificantNumber(parsed))
 	}
 	country = phonenumbers.GetRegionCodeForNumber(parsed)
 	if !phonenumbers.IsValidNumberForRegion(parsed, country) {
 		return "", "", errInvalidPhoneNumber
 	}
 	return PhoneNumber(phonenumbers.Format(parsed, phonenumbers.E164)), country, nil
+}
+
+// plainCharacters removes what is invisible and replaces full-width digits and signs,
+// and all kinds of dashes, by the ordinary ones.
+func plainCharacters(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Pd, r) || r == '\u2212' { // dashes, and the minus sign
+			return '-'
+		}
+		return r
+	}, width.Fold.String(pasted.Clean(s)))
 }
 
 // International formats the number for people, like "+1 415-555-0123".
@@ -103,12 +124,4 @@ func (n PhoneNumber) LogValue() slog.Value {
 		return slog.StringValue("…")
 	}
 	return slog.StringValue("…" + string(n[len(n)-2:]))
-}
-
-// validateCountry returns the violation if a country is not allowed.
-func validateCountry(country string, allowed []string) error {
-	if slices.Contains(allowed, country) {
-		return nil
-	}
-	return fmt.Errorf("is not in a country that picture messages can be sent to (%s)", strings.Join(allowed, ", "))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // Rules are what this installation allows.
@@ -19,6 +20,7 @@ type Rules struct {
 	Countries         []string      // ISO 3166 codes of the countries that recipients may be in
 	Senders           []PhoneNumber // the numbers it sends from; at least one
 	AllowPrivateMedia bool          // permit pictures on private and local hosts, for local trials
+	RefuseFictional   bool          // refuse recipients whose number is fictional (see PhoneNumber.IsFictional): messages go to Plivo
 }
 
 // Validate makes a message of p, queued or scheduled, or returns all violations
@@ -52,17 +54,25 @@ func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Mes
 }
 
 func (r Rules) validateRecipient(to string, violations *invalid.Fields) PhoneNumber {
-	if to == "" {
+	if pasted.Clean(to) == "" {
 		violations.Add("to", "required", "is missing: enter the recipient's phone number")
 		return ""
 	}
-	n, country, err := parseE164(to)
+	n, country, err := parseTyped(to)
 	if err != nil {
 		violations.Add("to", "e164", err.Error())
 		return ""
 	}
+	if err := n.checkReachable(); err != nil {
+		violations.Add("to", "unreachable", err.Error())
+		return ""
+	}
 	if err := validateCountry(country, r.Countries); err != nil {
 		violations.Add("to", "country", err.Error())
+		return ""
+	}
+	if r.RefuseFictional && n.IsFictional() {
+		violations.Add("to", "fictional", "is a number for films and examples (555-0100 to 555-0199), which belongs to nobody")
 		return ""
 	}
 	return n
@@ -73,8 +83,8 @@ func (r Rules) validateSender(from string, recipient PhoneNumber, violations *in
 	if from == "" {
 		return r.chooseSender(recipient, violations)
 	}
-	n := PhoneNumber(from)
-	if !slices.Contains(r.Senders, n) {
+	n, ok := findSender(from, r.Senders)
+	if !ok {
 		violations.Add("from", "sender", notASender)
 		return ""
 	}
@@ -82,6 +92,12 @@ func (r Rules) validateSender(from string, recipient PhoneNumber, violations *in
 		violations.Add("to", "not_sender", "must not be the sender's own number")
 	}
 	return n
+}
+
+// findSender returns the sender that from names, and false if it is none of them.
+func findSender(from string, senders []PhoneNumber) (PhoneNumber, bool) {
+	n, err := ParseTypedPhoneNumber(from)
+	return n, err == nil && slices.Contains(senders, n)
 }
 
 const notASender = "is not one of the senders of this installation"
@@ -146,10 +162,12 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 		violations.Add("mediaUrls", "max_items", fmt.Sprintf("must list at most %d pictures", MaxMedia))
 		return nil
 	}
+	media := make([]string, len(urls))
 	for i, u := range urls {
-		if err := validateMediaURL(u, r.AllowPrivateMedia); err != nil {
+		media[i] = pasted.Trim(u)
+		if err := validateMediaURL(media[i], r.AllowPrivateMedia); err != nil {
 			violations.Add(field(i), "media_url", err.Error())
 		}
 	}
-	return urls
+	return media
 }

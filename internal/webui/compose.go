@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // composePage is the form for a new message. Form fields hold what the user typed.
@@ -61,20 +61,14 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 	if !p.readForm(w, r) {
 		return
 	}
-	to, from, text := strings.TrimSpace(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
+	to, from, text := pasted.Clean(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
 	media, key := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("idempotencyKey")
 	params := mms.CreateParams{To: to, From: from, Text: text, MediaURLs: media}
 	params.Idempotency = mms.Idempotency{Key: formKey(r), Fingerprint: intake.Fingerprint("compose", params)}
-	recipient, recipientErr := mms.ParseTypedPhoneNumber(to)
-	if recipientErr == nil {
-		params.To = string(recipient)
-	}
 	message, err := p.Intake.CreateMessage(r.Context(), submitterOf(principal), params)
 	var violations invalid.Fields
 	var capped mms.CapError
-	if errors.As(err, &violations) && recipientErr != nil && to != "" {
-		violations = replaceRecipientMessage(violations, recipientErr)
-	}
+	errors.As(err, &violations)
 	switch {
 	case err == nil:
 		p.Auth.Flash(r.Context(), createdNotice(to, message.Message))
@@ -106,23 +100,17 @@ func (p *Pages) composeLoggedOut(w http.ResponseWriter, r *http.Request) {
 	p.renderCompose(w, r, http.StatusForbidden, body)
 }
 
-// replaceRecipientMessage uses the error of the form's parser, which accepts more
-// spellings than the API, instead of the API's.
-func replaceRecipientMessage(violations invalid.Fields, err error) invalid.Fields {
-	for i, v := range violations {
-		if v.Name == "to" {
-			violations[i].Message = err.Error()
-		}
-	}
-	return violations
-}
-
-// createdNotice repeats the recipient if it was typed in another form.
+// createdNotice repeats the recipient if it was typed in another form, and warns about
+// a number that may not exist.
 func createdNotice(typed string, m mms.Message) string {
-	if typed == string(m.Recipient) {
-		return "The message is created and will be sent."
+	notice := "The message is created and will be sent."
+	if typed != string(m.Recipient) {
+		notice += fmt.Sprintf(" The recipient “%s” was read as %s.", typed, m.Recipient.International())
 	}
-	return fmt.Sprintf("The message is created and will be sent. The recipient “%s” was read as %s.", typed, m.Recipient.International())
+	if warning := m.Recipient.Warning(); warning != "" {
+		notice += " " + warning
+	}
+	return notice
 }
 
 // composeFailed shows the form again after an error of the store. The message may
@@ -144,7 +132,7 @@ func (p *Pages) composeFailed(w http.ResponseWriter, r *http.Request, body compo
 func nonEmpty(values []string) []string {
 	var out []string
 	for _, v := range values {
-		if v = strings.TrimSpace(v); v != "" {
+		if v = pasted.Trim(v); v != "" {
 			out = append(out, v)
 		}
 	}
