@@ -9,7 +9,7 @@ import (
 // MessageParams holds the parameters of a message. The OpenAPI description documents
 // their limits.
 type MessageParams struct {
-	To        string            `json:"to"` // E.164
+	To        string            `json:"to"` // best in E.164 form, like +14155550123
 	Text      string            `json:"text,omitempty"`
 	MediaURLs []string          `json:"mediaUrls"`          // the pictures; at least one
 	From      string            `json:"from,omitempty"`     // a sender number in E.164; default: Postcard chooses
@@ -52,6 +52,7 @@ type Message struct {
 	FinalAt       *time.Time        `json:"finalAt,omitempty"`
 	Events        []Event           `json:"events,omitempty"`        // absent in lists
 	QueuePosition *QueuePosition    `json:"queuePosition,omitempty"` // absent in lists and unless the message is waiting
+	Warnings      []string          `json:"warnings,omitempty"`      // only in the result of Send: what may be wrong although the message is valid
 }
 
 // QueuePosition is the position of a waiting message in its sender's backlog.
@@ -80,6 +81,7 @@ type Forecast struct {
 	EstimatedSendAt  time.Time `json:"estimatedSendAt"`
 	EstimatedCost    string    `json:"estimatedCost"` // US dollars
 	Suppressed       bool      `json:"suppressed"`    // the recipient has opted out
+	Warnings         []string  `json:"warnings"`      // what may be wrong although the message is valid
 }
 
 // Filter selects messages. The zero value selects all of them.

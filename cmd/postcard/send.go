@@ -116,6 +116,7 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 		if forecast.PauseExplanation != "" {
 			line += " It would be later than that: " + forecast.PauseExplanation
 		}
+		line = strings.Join(append([]string{line}, forecast.Warnings...), " ")
 		return o.print(out, forecast, line)
 	}
 	message, err := api.Send(ctx, o.message)
@@ -167,6 +168,9 @@ func statusLine(m client.Message) string {
 	line := fmt.Sprintf("%s  %s  %s", m.ID, m.StatusTitle, m.Explanation)
 	if m.QueuePosition != nil {
 		line += " " + m.QueuePosition.Explanation
+	}
+	for _, warning := range m.Warnings {
+		line += " " + warning
 	}
 	return line
 }

@@ -22,11 +22,11 @@ const sendPath = "/api/send-mms"
 // SendRequest is the body of sendMms. Its tags only document the limits; mms.Rules
 // enforces them.
 type SendRequest struct {
-	To        string            `json:"to" doc:"The recipient's phone number in E.164 form." pattern:"^\\+[1-9][0-9]{6,14}$" example:"+14155550123"`
+	To        string            `json:"to" doc:"The recipient's phone number: best in E.164 form, like +14155550123. A number of the US or Canada may also be written as people do, like (415) 555-0123." example:"+14155550123"`
 	Text      string            `json:"text,omitempty" doc:"The text of the message." maxLength:"1600" example:"Greetings from the coast"`
 	MediaURL  string            `json:"mediaUrl,omitempty" doc:"The URL of the picture. Must be http or https and publicly reachable, because Plivo fetches it." format:"uri" maxLength:"2000" example:"https://example.com/picture.jpg"`
 	MediaURLs []string          `json:"mediaUrls,omitempty" doc:"The URLs of several pictures, instead of mediaUrl." minItems:"1" maxItems:"10" maxLength:"2000" format:"uri" nullable:"false"`
-	From      string            `json:"from,omitempty" doc:"The sender's phone number, one of this installation's. Default: Postcard chooses one, always the same one for a recipient." pattern:"^\\+[1-9][0-9]{6,14}$"`
+	From      string            `json:"from,omitempty" doc:"The sender's phone number, one of this installation's. Default: Postcard chooses one, always the same one for a recipient." example:"+14155550100"`
 	SendAt    string            `json:"sendAt,omitempty" doc:"When to send the message, up to 30 days ahead. Default: immediately." format:"date-time" example:"2026-12-24T18:00:00-05:00"`
 	ValidFor  *int              `json:"validFor,omitempty" doc:"How many seconds the message can wait to be sent, counted from sendAt or its creation. A message that cannot be sent in time fails." minimum:"60" maximum:"2592000" default:"10800"`
 	Priority  string            `json:"priority,omitempty" doc:"The priority among waiting messages." enum:"high,normal,bulk" default:"normal"`
@@ -44,7 +44,8 @@ func (SendRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema
 // CreatedMessage is the response of sendMms and resendMessage.
 type CreatedMessage struct {
 	Message
-	Simulated bool `json:"simulated" doc:"Whether the message is sent to a simulator instead of Plivo." example:"false"`
+	Warnings  []string `json:"warnings,omitempty" nullable:"false" doc:"What may be wrong with the message although it is valid, for people: for example, that the recipient's area code is unknown. Absent if nothing is." example:"[\"Check the number +1 624-555-0142: Postcard knows no numbers that begin with 624-555. The area code may be new, or a digit may be wrong.\"]"`
+	Simulated bool     `json:"simulated" doc:"Whether the message is sent to a simulator instead of Plivo." example:"false"`
 }
 
 // Forecast predicts how a message would be sent. It is the response to a dry run.
@@ -58,6 +59,7 @@ type Forecast struct {
 	Ahead         int               `json:"ahead" doc:"The number of messages ahead, counted up to 5000."`
 	EstimatedAt   time.Time         `json:"estimatedSendAt" doc:"When the message would be handed to Plivo. The earliest time if 5000 or more messages are ahead."`
 	EstimatedCost string            `json:"estimatedCost" doc:"What Plivo would charge in US dollars: the average of your latest messages, or the list price." example:"0.016000"`
+	Warnings      []string          `json:"warnings,omitempty" nullable:"false" doc:"See sendMms."`
 	Suppressed    bool              `json:"suppressed" doc:"Whether the message would fail because the recipient has opted out."`
 	Pause         string            `json:"pauseExplanation,omitempty" doc:"Why all sending is paused, in plain language. The message would then be sent later than estimated. Absent if sending is not paused."`
 }
@@ -136,7 +138,7 @@ func (a *api) send(ctx context.Context, principal identity.Principal, in *sendIn
 func (a *api) createdMessage(result mms.CreateResult) *sendOutput {
 	out := &sendOutput{
 		Status: http.StatusAccepted, Location: a.base + messagePath(result.ID),
-		Body: CreatedMessage{Message: a.message(result.Message), Simulated: a.Simulated},
+		Body: CreatedMessage{Message: a.message(result.Message), Warnings: warnings(result.Message), Simulated: a.Simulated},
 	}
 	if a.Simulated {
 		out.Simulated = strconv.FormatBool(true)
@@ -147,10 +149,18 @@ func (a *api) createdMessage(result mms.CreateResult) *sendOutput {
 	return out
 }
 
+// warnings says what may be wrong with a valid message.
+func warnings(m mms.Message) []string {
+	if warning := m.Recipient.Warning(); warning != "" {
+		return []string{warning}
+	}
+	return nil
+}
+
 func forecastOf(f mms.Forecast) Forecast {
 	out := Forecast{
 		DryRun: true, To: f.Recipient, From: f.Sender, Priority: f.Priority.String(), Metadata: f.Metadata, Ahead: f.Ahead,
-		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Suppressed: f.Suppressed, Pause: f.Pause.Explain(),
+		EstimatedAt: f.SendAt.UTC(), EstimatedCost: f.Cost, Warnings: warnings(f.Message), Suppressed: f.Suppressed, Pause: f.Pause.Explain(),
 	}
 	if f.Interval > 0 {
 		out.RatePerMinute = math.Round(600/f.Interval.Seconds()) / 10

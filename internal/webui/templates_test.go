@@ -130,7 +130,7 @@ var pageData = map[string][]any{
 				{Event: mms.Event{At: aTime, Kind: mms.EventCreated}},
 			},
 		}},
-		page[messagePage]{layouts.user, messagePage{History: mms.History{Message: mms.Message{Status: mms.Scheduled, SendAt: &aTime, PlivoCode: "x", Details: mms.Details{Cost: "0"}}}}},
+		page[messagePage]{layouts.user, messagePage{History: mms.History{Message: mms.Message{Recipient: "+16245550142", Status: mms.Scheduled, SendAt: &aTime, PlivoCode: "x", Details: mms.Details{Cost: "0"}}}}},
 	},
 	"newbatch": {
 		page[newBatchPage]{layouts.user, newBatchPage{}},
