@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 func (c *Shared) check() []error {
@@ -55,6 +57,7 @@ var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 
 func (p *Plivo) check() []error {
 	var errs []error
+	p.AuthID, p.AuthToken, p.PreviousToken = pasted.Clean(p.AuthID), cleanSecret(p.AuthToken), cleanSecret(p.PreviousToken)
 	if p.AuthID == "" {
 		errs = append(errs, errors.New("PLIVO_AUTH_ID is missing"))
 	}
@@ -65,24 +68,35 @@ func (p *Plivo) check() []error {
 		errs = append(errs, errors.New("PLIVO_SENDER_NUMBER is missing: set one or more numbers in E.164 form, separated by commas"))
 	}
 	for i, sender := range p.Senders {
-		p.Senders[i] = strings.TrimSpace(sender)
+		p.Senders[i] = unquoted(sender)
 		if !e164.MatchString(p.Senders[i]) {
 			errs = append(errs, fmt.Errorf("PLIVO_SENDER_NUMBER must have only numbers in E.164 form, like +14155550123; entry %d is not", i+1))
 		}
 	}
-	if u, err := url.Parse(p.BaseURL); err == nil && strings.Trim(u.Path, "/") != "" { // plivo-go ignores it
-		return append(errs, errors.New("PLIVO_BASE_URL must not have a path"))
+	errs = append(errs, normalizeURL("PLIVO_BASE_URL", &p.BaseURL)...)
+	if u, err := url.Parse(p.BaseURL); err == nil && u.Path != "" { // plivo-go ignores it
+		errs = append(errs, errors.New("PLIVO_BASE_URL must not have a path"))
 	}
-	return append(errs, normalizeURL("PLIVO_BASE_URL", &p.BaseURL)...)
+	return errs
+}
+
+// cleanSecret cleans a key that was pasted. It is not for passwords, which people choose.
+func cleanSecret(s Secret) Secret { return Secret(pasted.Clean(string(s))) }
+
+// unquoted cleans an entry of a list that was pasted, and removes quotes around it, also
+// those that word processors make.
+func unquoted(entry string) string {
+	return strings.Trim(pasted.Clean(entry), `"'`+"\u2018\u2019\u201c\u201d\u00ab\u00bb ")
 }
 
 // urlPath matches paths that no proxy, browser or library writes in a second way.
 var urlPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
 
-// normalizeURL checks that the value is scheme://host[:port][/path], and writes it with
-// scheme and host in lower case, without a trailing slash. Its error does not repeat the
+// normalizeURL checks that the value, perhaps pasted, is scheme://host[:port][/path], and
+// writes it with scheme and host in lower case, without a trailing slash. Its error does not repeat the
 // value, which may contain a password.
 func normalizeURL(name string, value *string) []error {
+	*value = pasted.Clean(*value)
 	u, err := url.Parse(*value)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
 		u.User != nil || strings.ContainsAny(*value, "?#") {
@@ -145,7 +159,7 @@ func (c *API) check() []error {
 		errs = append(errs, errors.New("ADMIN_EMAIL and ADMIN_PASSWORD must be set together"))
 	}
 	for i, country := range c.Countries {
-		c.Countries[i] = strings.ToUpper(strings.TrimSpace(country))
+		c.Countries[i] = strings.ToUpper(unquoted(country))
 		if len(c.Countries[i]) != 2 {
 			errs = append(errs, errors.New("MMS_COUNTRIES must be two-letter country codes separated by commas, like US,CA"))
 		}

@@ -158,6 +158,7 @@ func ReadClient(vars map[string]string) (Client, error) {
 	if err != nil {
 		return c, err
 	}
+	c.Key = cleanSecret(c.Key)
 	errs := normalizeURL("POSTCARD_URL", &c.URL)
 	if c.Key == "" {
 		errs = append(errs, errors.New("POSTCARD_API_KEY is missing: create an API key under Settings"))
