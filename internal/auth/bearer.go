@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // KeyLookup finds the principal of an API key. It returns identity.ErrNoKey for an
@@ -44,7 +45,7 @@ func principalByHeader(ctx context.Context, keys KeyLookup, header string) (iden
 	if !strings.EqualFold(scheme, "Bearer") {
 		return identity.Principal{}, identity.ErrNoKey
 	}
-	principal, err := keys.PrincipalByKey(ctx, identity.KeySecret(strings.TrimSpace(secret)).Hash())
+	principal, err := keys.PrincipalByKey(ctx, identity.KeySecret(pasted.Clean(secret)).Hash())
 	if err != nil && !errors.Is(err, identity.ErrNoKey) {
 		return identity.Principal{}, fmt.Errorf("loading the principal of an API key: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 var (
@@ -101,9 +102,10 @@ func NewUser(id uuid.UUID, email, password string, role Role) (User, error) {
 	return User{ID: id, Email: email, PasswordHash: hash, Role: role}, nil
 }
 
-// NormalizeEmail returns the form in which an address is stored and looked up.
+// NormalizeEmail returns the form in which an address is stored and looked up, without
+// the spaces and invisible characters that come with a pasted one.
 // Invalid UTF-8 becomes U+FFFD, which no user's email contains.
-func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+func NormalizeEmail(email string) string { return strings.ToLower(pasted.Clean(email)) }
 
 // maxEmail is the longest valid address, in bytes (RFC 5321).
 const maxEmail = 254

@@ -27,6 +27,10 @@ func TestEmails(t *testing.T) {
 	}{
 		"plain":                {"ada@example.com", "ada@example.com", ""},
 		"upper case and space": {"  Ada@Example.COM\n", "ada@example.com", ""},
+		"no-break space":       {"\u00a0ada@example.com\u00a0", "ada@example.com", ""},
+		"invisible characters": {"\u202aada\u200b@exam\u00adple.com\ufeff", "ada@example.com", ""},
+		"only invisible":       {"\u200b\ufeff", "", "required"},
+		"inner no-break space": {"ada\u00a0lovelace@example.com", "", "email"},
 		"plus sign":            {"ada+test@example.com", "ada+test@example.com", ""},
 		"Cyrillic letter":      {"адa@example.com", "адa@example.com", ""},
 		"longest":              {longLocal + "@" + strings.Repeat("b", 185) + ".com", longLocal + "@" + strings.Repeat("b", 185) + ".com", ""},

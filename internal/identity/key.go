@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 var (
@@ -92,7 +93,7 @@ func (s KeySecret) Hash() [32]byte { return sha256.Sum256([]byte(s)) }
 // invalid.Fields.
 func NewKey(id, user uuid.UUID, p KeyParams) (Key, KeySecret, error) {
 	var violations invalid.Fields
-	name := strings.TrimSpace(p.Name)
+	name := pasted.Clean(p.Name)
 	switch {
 	case name == "":
 		violations.Add("name", "required", "is missing: enter a name that identifies the key")

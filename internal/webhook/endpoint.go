@@ -16,6 +16,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 var (
@@ -123,6 +124,7 @@ func Create(ctx context.Context, store Store, owner uuid.UUID, p Params, allowPr
 
 func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 	var violations invalid.Fields
+	p.URL, p.Description = pasted.Trim(p.URL), pasted.Clean(p.Description)
 	if err := validateURL(p.URL, allowPrivate); err != nil {
 		violations.Add("url", "url", err.Error())
 	}
@@ -146,6 +148,9 @@ func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 func validateURL(raw string, allowPrivate bool) error {
 	if raw == "" {
 		return errors.New("is missing: enter the address that receives the events")
+	}
+	if r, i := pasted.Invisible(raw); i >= 0 {
+		return fmt.Errorf("has an invisible character (%U) after %q: enter the URL again without it", r, raw[:i])
 	}
 	u, err := url.Parse(raw)
 	switch {

@@ -33,7 +33,10 @@ func TestCreate(t *testing.T) {
 		"":                                           "missing / missing",
 		"https:///x":                                 "must be a URL / must be a URL",
 		"ftp://example.com/":                         "https:// / https://",
-		"https://example.com/\n":                     "must be a URL / must be a URL",
+		"https://example.com/a\nb":                   "must be a URL / must be a URL",
+		" https://example.com/\u200b\n":              " / ",
+		"\u202ahttps://example.com/\u202c":           " / ",
+		"https://example.com/\u200bhook":             "U+200B / U+200B",
 		"https://e.com/" + strings.Repeat("x", 2000): "at most / at most",
 	} {
 		want := strings.Split(violations, " / ")

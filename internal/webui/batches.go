@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -23,6 +22,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // Batches reads and changes the batches of one owner. It returns
@@ -105,7 +105,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 	}
 	defer r.MultipartForm.RemoveAll() //nolint:errcheck // leftovers in the system's temporary directory do no harm
 	body := newBatchPage{
-		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: strings.TrimSpace(r.PostForm.Get("mediaUrl")),
+		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: pasted.Trim(r.PostForm.Get("mediaUrl")),
 		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
 		Windows1252: r.PostForm.Get("charset") == string(csvrows.Windows1252),
 	}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 const keysPath = "/settings/keys"
@@ -49,7 +49,7 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, principal iden
 		return
 	}
 	body := keysPage{
-		Name: r.PostForm.Get("name"), Days: strings.TrimSpace(r.PostForm.Get("days")), Cap: strings.TrimSpace(r.PostForm.Get("cap")),
+		Name: r.PostForm.Get("name"), Days: pasted.Clean(r.PostForm.Get("days")), Cap: pasted.Clean(r.PostForm.Get("cap")),
 	}
 	params := identity.KeyParams{Name: body.Name, Scopes: r.PostForm["scope"]}
 	for _, scope := range params.Scopes {

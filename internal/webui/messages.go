@@ -18,6 +18,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // pageSize is the number of rows on a page of a list.
@@ -40,7 +41,7 @@ type listPage struct {
 
 func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	query := r.URL.Query()
-	body := listPage{Status: mms.Status(query.Get("status")), To: query.Get("to"), Text: query.Get("text"), Statuses: mms.Statuses()}
+	body := listPage{Status: mms.Status(query.Get("status")), To: pasted.Clean(query.Get("to")), Text: pasted.Clean(query.Get("text")), Statuses: mms.Statuses()}
 	before, err := queryID(query, "before")
 	batch, batchErr := queryID(query, "batch")
 	if (body.Status != "" && !body.Status.Known()) || err != nil || batchErr != nil || !searchable(body.Text) {

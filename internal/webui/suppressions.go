@@ -9,6 +9,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 const suppressionsPath = "/admin/suppressions"
@@ -33,7 +34,7 @@ func (p *Pages) suppressions(w http.ResponseWriter, r *http.Request, _ identity.
 // renderSuppressions adds the list that the URL selects.
 func (p *Pages) renderSuppressions(w http.ResponseWriter, r *http.Request, status int, body suppressionsPage) {
 	query := r.URL.Query()
-	body.Senders, body.Search = p.Senders, query.Get("recipient")
+	body.Senders, body.Search = p.Senders, pasted.Clean(query.Get("recipient"))
 	var recipient mms.PhoneNumber
 	if body.Search != "" {
 		var err error
