@@ -34,6 +34,10 @@ var (
 	decimal    = regexp.MustCompile(`^[+-]?[0-9]{7,}[.,]0*$`)
 )
 
+// maxE164 is the length of a plus sign and 15 digits (ITU-T E.164). The phonenumbers
+// package takes longer numbers of some countries.
+const maxE164 = 16
+
 // northAmerican is the E.164 form of a number with country code 1.
 var northAmerican = regexp.MustCompile(`^\+1[0-9]{10}$`)
 
@@ -71,10 +75,11 @@ func parseTyped(s string) (n PhoneNumber, country string, err error) {
 		return parseNorthAmerican(phonenumbers.GetNationalSignificantNumber(parsed))
 	}
 	country = phonenumbers.GetRegionCodeForNumber(parsed)
-	if !phonenumbers.IsValidNumberForRegion(parsed, country) {
+	n = PhoneNumber(phonenumbers.Format(parsed, phonenumbers.E164))
+	if len(n) > maxE164 || !phonenumbers.IsValidNumberForRegion(parsed, country) {
 		return "", "", errInvalidPhoneNumber
 	}
-	return PhoneNumber(phonenumbers.Format(parsed, phonenumbers.E164)), country, nil
+	return n, country, nil
 }
 
 // plainCharacters removes what is invisible and replaces full-width digits and signs,

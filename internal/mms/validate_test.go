@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 var (
@@ -136,12 +137,19 @@ func TestChosenSenderIsStablePerRecipient(t *testing.T) {
 func FuzzValidate(f *testing.F) {
 	f.Add("+14155550123", "+14155550100", "Hi", "https://example.com/a.jpg")
 	f.Add("(415) 555-0123", "", "\x00\xff", "http://[::1%25]/")
+	f.Add("\u202a+1 624 555 0123\u202c", "\ufeff+14155550100", "\u200b", "\u00a0https://example.com/\u200ba.jpg\u200b")
 	f.Fuzz(func(t *testing.T, to, from, text, media string) {
-		_, _ = ParseTypedPhoneNumber(to)
 		m, violations := validate(CreateParams{To: to, From: from, Text: text, MediaURL: media})
 		if violations == nil && (!e164.MatchString(string(m.Recipient)) || m.Sender == m.Recipient ||
 			!utf8.ValidString(m.Text) || !utf8.ValidString(m.MediaURLs[0]) || utf8.RuneCountInString(m.Text) > MaxText) {
 			t.Errorf("an invalid message passed: %+v", m)
+		}
+		if violations == nil {
+			_, invisible := pasted.Invisible(m.MediaURLs[0])
+			again := validateMediaURL(pasted.Trim("\u202a "+m.MediaURLs[0]+" \u200b"), false)
+			if invisible >= 0 || again != nil || pasted.Trim(m.MediaURLs[0]) != m.MediaURLs[0] {
+				t.Errorf("got URL %q of %q, which is then read with %v", m.MediaURLs[0], media, again)
+			}
 		}
 	})
 }
