@@ -13,7 +13,7 @@ import (
 const loadLength = 4 * time.Second
 
 func sendBody(n int64) string {
-	return fmt.Sprintf(`{"to":"+1416%07d","text":"Greetings from the coast","mediaUrl":"https://example.com/picture.jpg"}`, 2000000+n%8000000)
+	return fmt.Sprintf(`{"to":"+1416%07d","text":"Greetings from the coast","mediaUrl":"https://example.com/picture.jpg"}`, 2120000+n%990000)
 }
 
 // benchCreate measures how many messages per second one api creates, for clients with

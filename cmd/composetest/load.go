@@ -102,7 +102,7 @@ func (l *load) next() client.MessageParams {
 	l.sent++
 	text := fmt.Sprintf("compose test %d", l.sent)
 	return client.MessageParams{
-		To: fmt.Sprintf("+1416%03d%04d", 200+l.sent/10_000, l.sent%10_000), Text: text,
+		To: fmt.Sprintf("+1416%03d%04d", 212+l.sent/10_000, l.sent%10_000), Text: text,
 		MediaURLs: []string{"https://example.com/a.jpg"}, IdempotencyKey: strings.ReplaceAll(text, " ", "-"),
 	}
 }

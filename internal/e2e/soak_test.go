@@ -116,7 +116,7 @@ func TestFlushedRedisWithTenThousandMessages(t *testing.T) {
 	for start := range 8 {
 		group.Go(func() {
 			for n := start; n < messages; n += 8 {
-				params := mms.CreateParams{To: fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
+				params := mms.CreateParams{To: fmt.Sprintf("+1416%03d%04d", 212+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
 				if _, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, params); err != nil {
 					t.Error(err)
 				}
@@ -152,7 +152,7 @@ func createMany(t *testing.T, r *rig, created *atomic.Int64) {
 	for range 8 {
 		group.Go(func() {
 			for n := next.Add(1); n <= soakMessages; n = next.Add(1) {
-				recipient := fmt.Sprintf("+1416%03d%04d", 200+n/10000, n%10000)
+				recipient := fmt.Sprintf("+1416%03d%04d", 212+n/10000, n%10000)
 				_, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, MediaURL: "https://example.com/a.jpg"})
 				if err == nil {
 					created.Add(1)
