@@ -15,6 +15,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/config"
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
@@ -28,10 +29,15 @@ func openStore(ctx context.Context) (*postgres.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	scope, err := config.ReadOptOutScope(vars)
+	if err != nil {
+		return nil, err
+	}
 	store, err := postgres.Open(string(url), 2, 0)
 	if err != nil {
 		return nil, err
 	}
+	store.SetOptOutScope(mms.OptOutScope(scope))
 	err = store.CheckSessions(ctx)
 	if err == nil {
 		err = postgres.Migrate(ctx, store.DB())

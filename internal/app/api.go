@@ -81,7 +81,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
 		Auth: authService, Intake: messageIntake, Messages: store, Batches: store, Keys: keys, Webhooks: store,
-		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, Senders: senders,
+		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders,
 		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
@@ -23,6 +24,7 @@ func openStore(ctx context.Context, c config.Shared, n connections, logger *slog
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	store.SetOptOutScope(mms.OptOutScope(c.OptOutScope))
 	err = prepareDatabase(ctx, c, store, n.max, logger)
 	if err != nil {
 		closeLogged(logger, "the database", store.Close)

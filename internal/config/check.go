@@ -34,7 +34,15 @@ func (c *Shared) check() []error {
 	} else {
 		errs = append(errs, normalizeURL("CALLBACK_URL", &c.CallbackURL)...)
 	}
+	errs = append(errs, checkOptOutScope(c.OptOutScope)...)
 	return append(errs, c.Plivo.check()...)
+}
+
+func checkOptOutScope(scope string) []error {
+	if scope != "all" && scope != "sender" {
+		return []error{errors.New("OPT_OUT_SCOPE must be all or sender")}
+	}
+	return nil
 }
 
 // redisSchemes are those that package queue reads, which this package cannot import.

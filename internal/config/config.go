@@ -32,6 +32,8 @@ type Shared struct {
 
 	AllowPrivateWebhooks bool `env:"ALLOW_PRIVATE_WEBHOOKS" envDefault:"false"`
 
+	OptOutScope string `env:"OPT_OUT_SCOPE" envDefault:"all"` // all or sender: for which senders an opt-out holds
+
 	DatabaseListenURL Secret `env:"DATABASE_LISTEN_URL"` // for LISTEN and migrations; DatabaseURL if not set
 
 	Plivo Plivo
@@ -184,6 +186,18 @@ func ReadRedisURL(vars map[string]string) (Secret, error) {
 		return "", nil
 	}
 	return Secret(value), join(nil, checkRedisURL(value))
+}
+
+// ReadOptOutScope reads and checks OPT_OUT_SCOPE alone.
+func ReadOptOutScope(vars map[string]string) (string, error) {
+	var c struct {
+		Scope string `env:"OPT_OUT_SCOPE" envDefault:"all"`
+	}
+	typeErrs, err := parse(&c, vars)
+	if err != nil {
+		return "", err
+	}
+	return c.Scope, join(typeErrs, checkOptOutScope(c.Scope))
 }
 
 // join returns one error that lists all errors, sorted by variable. A variable

@@ -35,6 +35,7 @@ func TestReadAPI(t *testing.T) {
 		Shared: config.Shared{
 			DatabaseURL: "postgres://u:db-hush@localhost/postcard", RedisURL: "redis://:redis-hush@localhost:6379",
 			DatabaseListenURL: "postgres://u:db-hush@localhost/postcard",
+			OptOutScope:       "all",
 			LogLevel:          slog.LevelInfo, LogFormat: "json",
 			PublicURL: "https://postcard.example.com", CallbackURL: "https://postcard.example.com",
 			Plivo: config.Plivo{
@@ -101,7 +102,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 			"REDIS_URL is missing",
 		}},
 		"all values invalid": {
-			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "DATABASE_LISTEN_URL", "listen-hush", "DATABASE_MAX_CONNECTIONS", "4", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "LOG_LEVEL", "loud",
+			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "DATABASE_LISTEN_URL", "listen-hush", "DATABASE_MAX_CONNECTIONS", "4", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "OPT_OUT_SCOPE", "none", "LOG_LEVEL", "loud",
 				"PUBLIC_URL", "https://u:url-hush@h/?x", "CALLBACK_URL", "ftp://u:url-hush@h", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
 				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA",
 				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush", "API_KEY_RATE", "-1", "DAILY_CAP", "-1"), []string{
@@ -118,6 +119,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 				"LOG_FORMAT must be json or text",
 				"LOG_LEVEL must be one of debug, info, warn, error",
 				"MMS_COUNTRIES must be two-letter country codes separated by commas, like US,CA",
+				"OPT_OUT_SCOPE must be all or sender",
 				"PLIVO_BASE_URL must not have a path",
 				"PLIVO_SENDER_NUMBER must have only numbers in E.164 form, like +14155550123; entry 2 is not",
 				"PUBLIC_URL must be a URL like https://example.com, without user, query or fragment",

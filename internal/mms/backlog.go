@@ -9,7 +9,7 @@ type ClaimBlocker struct {
 	Gone            bool          // it is no longer queued
 	DueIn           time.Duration // time until it is due; 0 if it is
 	Expired         bool          // ExpiresAt has passed
-	Suppressed      bool          // the recipient has opted out of the sender's messages
+	Suppressed      bool          // the recipient has opted out
 	BatchNotRunning bool          // its batch is paused or canceled
 	Released        bool          // it has left the backlog for the next arrival time of its sender
 	RateLimited     time.Duration // time until its sender may send; 0 if it may

@@ -42,7 +42,7 @@ const (
 	nextCheckNumber   = "Check the number with the recipient before you resend the message."
 	nextLater         = "Resend it later."
 	nextOperator      = "Tell the operator. Resend the message when the problem is fixed."
-	nextRespectOptOut = "Do not send to this number unless the recipient opts in again by texting START to the sender's number."
+	nextRespectOptOut = "Do not send to this number unless the recipient opts in again, by texting START to the number from which they opted out."
 )
 
 // codeMeanings explains the error codes whose meaning Plivo has published (Plivo

@@ -1,6 +1,9 @@
 package mms
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Event is one thing that happened to a message.
 type Event struct {
@@ -57,7 +60,7 @@ var eventTitles = map[EventKind]string{
 	EventClosed:           "No further report expected",
 	EventRequeued:         "Requeued: its task was missing or did not run",
 	EventWaiting:          "Waiting for the sender's rate limit or the end of a pause",
-	EventSuppressed:       "Not sent: the recipient has opted out of messages from this sender",
+	EventSuppressed:       "Not sent: the recipient has opted out",
 	EventExpired:          "Expired before it could be sent",
 	EventEvidenceSearched: "Searched Plivo for it",
 	EventEvidenceFound:    "Found at Plivo",
@@ -95,12 +98,34 @@ func (e Event) Description() string {
 		return "Plivo's UUID is " + e.Detail
 	case EventResent, EventNoReport:
 		return e.Detail
+	case EventSuppressed:
+		return describeSuppression(e.Detail)
 	case EventCanceled:
 		if e.Detail == canceledWithBatch {
 			return "together with its batch"
 		}
 	}
 	return Reason(e.Detail).Description()
+}
+
+// describeSuppression explains the detail of EventSuppressed: the reason of the suppression
+// and the sender that it came with, separated by a blank. Events of older versions have no
+// detail.
+func describeSuppression(detail string) string {
+	reason, sender, ok := strings.Cut(detail, " ")
+	if !ok {
+		return ""
+	}
+	switch reason, sender := SuppressionReason(reason), PhoneNumber(sender); {
+	case sender == "":
+		return reason.Description()
+	case reason == SuppressedByRecipient:
+		return "the recipient opted out by a text message to " + sender.International()
+	case reason == SuppressedByPlivo:
+		return "Plivo reported that the recipient opted out of messages from " + sender.International()
+	default:
+		return "an admin added the opt-out for sender " + sender.International()
+	}
 }
 
 var outcomeTitles = map[Outcome]string{

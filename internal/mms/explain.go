@@ -54,7 +54,7 @@ var reasonDescriptions = map[Reason]string{
 	ReasonListUnavailable:        "Plivo's list of messages could not be read for a long time, so there is no evidence.",
 	ReasonReported:               "Plivo reported the failure.",
 	ReasonExpired:                "It expired before it could be sent.",
-	ReasonOptedOut:               "The recipient has opted out of messages from this sender.",
+	ReasonOptedOut:               "The recipient has opted out.",
 	ReasonAmbiguous:              "Plivo lists a message that could be this one, but it is not certain which message it belongs to.",
 	ReasonNotFound:               "Plivo still did not list the message when the waiting time ended.",
 	ReasonNotReported:            "Plivo answered with a server error and sent no report about the message, although it promptly reported others.",

@@ -50,9 +50,19 @@ func KeywordIn(text string) Keyword {
 	return keywords[strings.ToUpper(strings.Join(strings.Fields(text), " "))]
 }
 
-// Suppression forbids sending from a sender to a recipient.
+// OptOutScope says for which senders the opt-out of a recipient holds.
+type OptOutScope string
+
+// The scopes.
+const (
+	OptOutsOfEverySender OptOutScope = "all"    // whichever sender the recipient opted out from
+	OptOutsOfOneSender   OptOutScope = "sender" // the one that the recipient opted out from
+)
+
+// Suppression is an opt-out: it forbids sending from a sender to a recipient, or from every
+// sender with OptOutsOfEverySender.
 type Suppression struct {
-	Sender    PhoneNumber
+	Sender    PhoneNumber // that the recipient wrote to or that an admin chose; empty: every sender, whatever the scope
 	Recipient PhoneNumber
 	Reason    SuppressionReason
 	CreatedAt time.Time
@@ -81,17 +91,16 @@ func (r SuppressionReason) Description() string {
 }
 
 // ParseSuppressions parses phone numbers that an admin enters, one per line. They
-// are suppressed for the given sender, or for all senders if it is empty. Up to
-// maxLineErrors violations are returned as invalid.Fields.
+// are suppressed for the given sender, or for every sender, future ones included, if it is
+// empty. Up to maxLineErrors violations are returned as invalid.Fields.
 func ParseSuppressions(numbers, sender string, senders []PhoneNumber) ([]Suppression, error) {
 	var violations invalid.Fields
-	selected := senders
+	var selected PhoneNumber // empty for every sender
 	if sender != "" {
-		n, ok := findSender(sender, senders)
-		if !ok {
+		var ok bool
+		if selected, ok = findSender(sender, senders); !ok {
 			violations.Add("sender", "sender", notASender)
 		}
-		selected = []PhoneNumber{n}
 	}
 	var suppressions []Suppression
 	lineNumber := 0
@@ -109,9 +118,7 @@ func ParseSuppressions(numbers, sender string, senders []PhoneNumber) ([]Suppres
 			}
 			continue
 		}
-		for _, s := range selected {
-			suppressions = append(suppressions, Suppression{Sender: s, Recipient: recipient, Reason: SuppressedByAdmin})
-		}
+		suppressions = append(suppressions, Suppression{Sender: selected, Recipient: recipient, Reason: SuppressedByAdmin})
 	}
 	if len(suppressions) == 0 && len(violations) == 0 {
 		violations.Add("numbers", "required", "are missing: enter one phone number per line")

@@ -28,7 +28,6 @@ var checks = []check{
 	{"I1", "queued messages whose task check is overdue", `
 		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '15 minutes'
 		AND (task_check_at > '-infinity' OR updated_at < now() - interval '5 minutes')`, false},
-	{"I1", "queued messages that could be sent, but make no progress", countWithoutProgress, false},
 	{"I1", "scheduled messages that are overdue", `
 		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
 	{"I1", "parked messages of running batches", `
@@ -73,8 +72,9 @@ var checks = []check{
 }
 
 // countWithoutProgress counts queued messages that a claim would take and that no worker has
-// tried to send, while workers sent later messages of their priority, or none at all.
-const countWithoutProgress = `
+// tried to send, while workers sent later messages of their priority, or none at all. $1
+// says whether an opt-out holds for every sender.
+var countWithoutProgress = `
 WITH recent AS MATERIALIZED (
     SELECT o.priority, max(o.created_at) AS created_at
     FROM attempts a JOIN messages o ON o.id = a.message_id
@@ -82,11 +82,11 @@ WITH recent AS MATERIALIZED (
 )
 SELECT count(*) FROM messages m WHERE m.status = 'queued' AND ` + runnableSince + ` < now() - ` + overtakenAfter + `
 AND NOT EXISTS (SELECT FROM recent r WHERE r.priority = m.priority AND r.created_at <= ` + runnableSince + ` + ` + overtakenAfter + `)
-AND ` + wouldBeClaimed
+AND ` + wouldBeClaimed("$1")
 
 // someWithoutProgress is true if countWithoutProgress would count some of the messages that
-// expire next. It reads few rows, because health checks run it often.
-const someWithoutProgress = `
+// expire next. It reads few rows, because health checks run it often. $1 is as there.
+var someWithoutProgress = `
 WITH ` + inFlight + `, m AS MATERIALIZED (
     SELECT * FROM messages WHERE status = 'queued' ORDER BY expires_at LIMIT 200
 )
@@ -94,14 +94,14 @@ SELECT EXISTS (
     SELECT FROM m WHERE ` + runnableSince + ` < now() - ` + overtakenAfter + `
     AND (NOT EXISTS (SELECT FROM attempts WHERE started_at > now() - ` + overtakenAfter + `)
         OR ` + runnableSince + ` + ` + overtakenAfter + ` < (SELECT f.created_at FROM in_flight f WHERE f.priority = m.priority))
-    AND ` + wouldBeClaimed + `
+    AND ` + wouldBeClaimed("$1") + `
 )`
 
 // WithoutProgress reports whether the queue has messages that could be sent and that no
 // worker has tried to send for long. It looks only at those that expire next.
 func (s *Store) WithoutProgress(ctx context.Context) (bool, error) {
 	var found bool
-	err := s.db.GetContext(ctx, &found, someWithoutProgress)
+	err := s.db.GetContext(ctx, &found, someWithoutProgress, s.optOutsOfEverySender)
 	return found, wrapError(err, "looking for messages without progress")
 }
 
@@ -124,6 +124,11 @@ func (s *Store) Audit(ctx context.Context) ([]audit.Finding, error) {
 		}
 		findings = append(findings, audit.Finding{Invariant: c.invariant, What: c.description, Count: count, Broken: !c.informational && count > 0})
 	}
+	var stuck int
+	if err := s.db.GetContext(ctx, &stuck, countWithoutProgress, s.optOutsOfEverySender); err != nil {
+		return nil, wrapError(err, "counting messages without progress")
+	}
+	findings = append(findings, audit.Finding{Invariant: "I1", What: "queued messages that could be sent, but make no progress", Count: stuck, Broken: stuck > 0})
 	var legal []string
 	for _, from := range mms.Statuses() {
 		for _, to := range mms.Statuses() {

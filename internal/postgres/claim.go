@@ -17,16 +17,18 @@ import (
 // sender's rate limit and its pair: it is queued, due and not expired, its recipient
 // has not opted out, and its batch is running. A message that Release has not released
 // must also not pass others: sending is not paused, and no message of the same or a
-// higher priority waits for its sender.
+// higher priority waits for its sender. everySender is a parameter; see suppressed.
 //
 // OFFSET 0 keeps the planner from turning an EXISTS into a join, which may read a whole
 // table. So each is evaluated per message, by an index.
-const claimable = `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
-      AND NOT EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient OFFSET 0)
+func claimable(everySender string) string {
+	return `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
+      AND NOT ` + suppressed("m", everySender) + `
       AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running' OFFSET 0)
       AND (m.backlog_state = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
           AND NOT EXISTS (SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND w.priority <= m.priority OFFSET 0)))`
+}
 
 // pairInFlight is true when the sender and recipient of a message m have another
 // message in flight or in doubt. A held message does not count: it may wait for days.
@@ -46,7 +48,9 @@ const rateAdmits = `(m.backlog_state = 'released' OR EXISTS (
 // wouldBeClaimed is the condition under which a claim of a message m would succeed now,
 // but for others at the same moment. A message that meets it and is not claimed for long
 // has no task that runs.
-const wouldBeClaimed = `coalesce(` + claimable + ` AND ` + rateAdmits + ` AND NOT ` + pairInFlight + `, false)`
+func wouldBeClaimed(everySender string) string {
+	return `coalesce(` + claimable(everySender) + ` AND ` + rateAdmits + ` AND NOT ` + pairInFlight + `, false)`
+}
 
 // setSending changes a message that is being claimed.
 const setSending = `
@@ -70,12 +74,13 @@ FROM claimed m`
 // one (mms.IntervalForRate leaves a margin). The clock is read once: between two
 // readings a busy machine may stop for longer than that.
 //
-// Parameters: $1 message, $2 token, $3 lease in seconds. claimMessages claims several
-// messages of unlimited senders with the same effect.
-const claimMessage = `
+// Parameters: $1 message, $2 token, $3 lease in seconds, $4 whether an opt-out holds for
+// every sender. claimMessages claims several messages of unlimited senders with the same
+// effect.
+var claimMessage = `
 WITH target AS (
     SELECT m.id, m.sender FROM messages m
-    WHERE m.id = $1 AND ` + claimable + `
+    WHERE m.id = $1 AND ` + claimable("$4") + `
     FOR UPDATE OF m
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS at FROM target
@@ -98,16 +103,16 @@ WITH target AS (
 // flight, and pairs that another statement is claiming. Those are claimed alone. Without the
 // advisory locks, two statements that claim the same two pairs in different orders would wait
 // for each other's entries in messages_one_in_flight_per_pair. Parameters: $1 messages,
-// $2 tokens, $3 lease in seconds.
+// $2 tokens, $3 lease in seconds, $4 whether an opt-out holds for every sender.
 //
 // It reads the given messages first and applies the conditions afterwards. If both were in
 // one query level, the planner might read the whole queue by another index.
-const claimMessages = `
+var claimMessages = `
 WITH found AS (
     SELECT * FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) FOR UPDATE SKIP LOCKED
 ), target AS (
     SELECT m.id, m.sender, m.recipient FROM found m
-    WHERE ` + claimable + ` AND NOT ` + pairInFlight + `
+    WHERE ` + claimable("$4") + ` AND NOT ` + pairInFlight + `
       AND EXISTS (SELECT FROM rate_limits WHERE name = m.sender AND interval_seconds = 0 OFFSET 0)
 ), one_per_pair AS MATERIALIZED (
     SELECT DISTINCT ON (sender, recipient) id, sender, recipient FROM target ORDER BY sender, recipient, id
@@ -199,7 +204,7 @@ func (s *Store) claimTogether(ctx context.Context, batch []*groupcommit.Item[cla
 		lease = min(lease, item.Value.lease)
 	}
 	var rows []claimRow
-	if err := s.db.SelectContext(ctx, &rows, claimMessages, pq.Array(ids), pq.Array(tokens), lease.Seconds()); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, claimMessages, pq.Array(ids), pq.Array(tokens), lease.Seconds(), s.optOutsOfEverySender); err != nil {
 		return // each call is tried alone and meets the error itself
 	}
 	for _, row := range rows {
@@ -217,7 +222,7 @@ WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
 
 func (s *Store) claimAlone(ctx context.Context, call claimCall) (mms.Claim, bool, error) {
 	var row claimRow
-	err := s.db.GetContext(ctx, &row, claimMessage, call.id, call.token, call.lease.Seconds())
+	err := s.db.GetContext(ctx, &row, claimMessage, call.id, call.token, call.lease.Seconds(), s.optOutsOfEverySender)
 	if errors.Is(err, sql.ErrNoRows) {
 		// An earlier execution may have claimed the message with this token although
 		// its answer was lost: database/sql repeats a statement whose connection broke,
@@ -233,9 +238,9 @@ func (s *Store) claimAlone(ctx context.Context, call claimCall) (mms.Claim, bool
 	return row.claim(), err == nil, wrapError(err, "claiming a message")
 }
 
-const selectClaimBlocker = `
+var selectClaimBlocker = `
 SELECT extract(epoch FROM m.next_attempt_at - now()) AS due_in, m.expires_at <= now() AS expired,
-    EXISTS (SELECT FROM suppressions s WHERE s.sender = m.sender AND s.recipient = m.recipient) AS suppressed,
+    ` + suppressed("m", "$2") + ` AS suppressed,
     coalesce(m.backlog_state, '') = 'released' AS released,
     EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS batch_not_running,
     coalesce(extract(epoch FROM rate_limits.next_arrival_at - clock_timestamp()), 0) AS rate_limited,
@@ -254,7 +259,7 @@ func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocke
 		RateLimited     float64 `db:"rate_limited"`
 		PairInFlight    bool    `db:"pair_in_flight"`
 	}
-	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id)
+	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id, s.optOutsOfEverySender)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.ClaimBlocker{Gone: true}, nil
 	}

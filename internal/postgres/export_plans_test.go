@@ -12,7 +12,7 @@ var (
 )
 
 // Statements whose plans TestSharedStatementsReadOnlyTheirMessages checks.
-const (
+var (
 	ClaimMessagesStatement   = claimMessages
 	RecordSubmittedStatement = recordSubmitted
 )
@@ -26,3 +26,6 @@ const (
 	RecordDeliveryStatement        = recordDelivery
 	RecordSettledDeliveryStatement = recordSettledDelivery
 )
+
+// SuppressedStatement asks whether a recipient has opted out, as the claim does.
+var SuppressedStatement = `SELECT ` + suppressed("m", "$3") + ` FROM (SELECT $1::text AS sender, $2::text AS recipient) m`

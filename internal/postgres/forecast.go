@@ -9,17 +9,17 @@ import (
 
 // forecast reads what a message that is not stored would wait for and cost. Parameters:
 // $1 sender, $2 recipient, $3 priority, $4 user, $5 how many messages are counted at
-// most.
-const forecast = `
+// most, $6 whether an opt-out holds for every sender.
+var forecast = `
 SELECT coalesce(rate_limits.interval_seconds, 0) AS interval_seconds, now() AS now,
     greatest(0, coalesce(extract(epoch FROM rate_limits.next_arrival_at - now()), 0)) AS rate_limited,
     (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = $1 AND w.backlog_state = 'waiting' AND w.priority <= $3 LIMIT $5) waiting) AS ahead,
-    EXISTS (SELECT FROM suppressions WHERE sender = $1 AND recipient = $2) AS suppressed,
+    ` + suppressed("m", "$6") + ` AS suppressed,
     ` + pauseColumns + `,
     coalesce((SELECT round(avg(recent.cost), 6)::text FROM (
         SELECT cost FROM messages WHERE user_id = $4 AND sender = $1 ORDER BY id DESC LIMIT 200) recent WHERE recent.cost > 0), '') AS cost
-FROM (SELECT) one LEFT JOIN rate_limits ON rate_limits.name = $1`
+FROM (SELECT $1::text AS sender, $2::text AS recipient) m LEFT JOIN rate_limits ON rate_limits.name = m.sender`
 
 // Forecast predicts when a message would be sent and what it would cost. It does not
 // store the message.
@@ -33,7 +33,7 @@ func (s *Store) Forecast(ctx context.Context, m mms.Message) (mms.Forecast, erro
 		pauseRow
 		Cost string `db:"cost"`
 	}
-	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted)
+	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted, s.optOutsOfEverySender)
 	if err != nil {
 		return mms.Forecast{}, wrapError(err, "forecasting a message")
 	}

@@ -11,7 +11,9 @@ import (
 )
 
 // recordInbound stores an inbound message once and applies its keyword. $8 says
-// whether START may remove a suppression; it never removes an admin's.
+// whether START may remove suppressions; it never removes an admin's. $9 is whether an
+// opt-out holds for every sender: START then ends those of the recipient from all of them.
+// The inbound message keeps the number that it was sent to.
 const recordInbound = `
 WITH inbound AS (
     INSERT INTO inbound_messages (id, plivo_uuid, from_number, to_number, text, media, keyword)
@@ -20,19 +22,24 @@ WITH inbound AS (
 ), opted_out AS (
     INSERT INTO suppressions (sender, recipient, reason) SELECT to_number, from_number, 'recipient' FROM inbound
     WHERE keyword = 'stop' AND from_number ~ '^\+[1-9][0-9]{6,14}$' ON CONFLICT DO NOTHING
+), old AS (
+    SELECT s.sender, s.recipient FROM inbound i JOIN suppressions s ON s.recipient = i.from_number
+    WHERE i.keyword = 'start' AND $8 AND s.reason <> 'admin' AND ($9 OR s.sender = i.to_number)
+    ORDER BY s.sender, s.recipient FOR UPDATE OF s
 ), opted_in AS (
-    DELETE FROM suppressions s USING inbound i
-    WHERE i.keyword = 'start' AND $8 AND s.sender = i.to_number AND s.recipient = i.from_number AND s.reason <> 'admin'
+    DELETE FROM suppressions s USING old WHERE s.sender = old.sender AND s.recipient = old.recipient
 )
 SELECT count(*) FROM inbound`
 
 // RecordInbound stores a message that somebody sent to one of our numbers. STOP adds a
-// suppression of its sender; START removes it if mayOptIn. It returns false when the
-// message was already stored.
+// suppression; START removes it if mayOptIn, and those of the other senders where an
+// opt-out holds for every sender. It returns false when the message was already stored;
+// its keyword is then not applied again, so a callback that Plivo repeats does not undo
+// what the person wrote later.
 func (s *Store) RecordInbound(ctx context.Context, in mms.Inbound, mayOptIn bool) (bool, error) {
 	var stored int
 	err := s.db.GetContext(ctx, &stored, recordInbound, in.ID, in.PlivoUUID, string(in.From), string(in.To),
-		in.Text, pq.Array(in.MediaURLs), string(in.Keyword), mayOptIn)
+		in.Text, pq.Array(in.MediaURLs), string(in.Keyword), mayOptIn, s.optOutsOfEverySender)
 	return stored == 1, wrapError(err, "storing an inbound message")
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/postcard-mms/postcard/internal/groupcommit"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // Store is a pool of connections to the database. It is safe for concurrent use.
@@ -30,6 +31,8 @@ type Store struct {
 	creating   *groupcommit.Committer[createCall]
 	claiming   *groupcommit.Committer[claimCall]
 	submitting *groupcommit.Committer[submitCall]
+
+	optOutsOfEverySender bool // mms.OptOutsOfEverySender
 }
 
 // StatementTimeout is how long the api and the workers wait for one statement.
@@ -52,6 +55,8 @@ func Open(url string, maxConns int, timeout time.Duration) (*Store, error) {
 	s := &Store{
 		db:       &preparedDB{DB: db, timeout: timeout, statements: map[string]*sqlx.Stmt{}},
 		creating: groupcommit.New[createCall](groupcommit.Options{Timeout: StatementTimeout}),
+
+		optOutsOfEverySender: true,
 	}
 	s.ExpectCalls(0)
 	return s, nil
@@ -73,6 +78,13 @@ const (
 func (s *Store) ExpectCalls(n int) {
 	s.claiming = groupcommit.New[claimCall](groupcommit.Options{Timeout: StatementTimeout, Delay: claimDelay, FullBatch: min(max(n/8, minFullClaim), n)})
 	s.submitting = groupcommit.New[submitCall](groupcommit.Options{Timeout: StatementTimeout, Delay: submitDelay, FullBatch: n / 2})
+}
+
+// SetOptOutScope sets for which senders an opt-out holds, for every one unless it is
+// called. It must be called before the store is used. The scope is no part of the data:
+// suppressions keep the sender that they came with.
+func (s *Store) SetOptOutScope(scope mms.OptOutScope) {
+	s.optOutsOfEverySender = scope != mms.OptOutsOfOneSender
 }
 
 // DB returns the connection pool, for migrations and tests.

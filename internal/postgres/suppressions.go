@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,21 +10,41 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-const failSuppressed = `
+// suppressed is true when the recipient of a row has opted out of messages from its sender.
+// The row is a message, or has its columns sender and recipient. everySender is a boolean
+// parameter: whether an opt-out from one sender holds for all. A suppression without a
+// sender always does.
+//
+// OFFSET 0 keeps the planner from turning EXISTS into a join, which may read the whole table.
+func suppressed(row, everySender string) string {
+	return `EXISTS (SELECT FROM suppressions s WHERE ` + suppresses(row, everySender) + ` OFFSET 0)`
+}
+
+// suppresses is true for a suppression s that forbids sending from the row's sender to its
+// recipient.
+func suppresses(row, everySender string) string {
+	return `s.recipient = ` + row + `.recipient AND (` + everySender + `::boolean OR s.sender IN (` + row + `.sender, ''))`
+}
+
+// failSuppressed records the suppression in the event, as mms.Event describes it: the one of
+// the message's own sender, if there is one. $2 is whether an opt-out holds for every sender.
+var failSuppressed = `
 WITH m AS (
     UPDATE messages SET status = 'failed', reason = 'opted_out', next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL,
         version = version + 1, updated_at = now(), final_at = now()
-    WHERE id = $1 AND status = 'queued' AND EXISTS (
-        SELECT FROM suppressions s WHERE s.sender = messages.sender AND s.recipient = messages.recipient)
-    RETURNING id, status
+    WHERE id = $1 AND status = 'queued' AND ` + suppressed("messages", "$2") + `
+    RETURNING id, status, sender, recipient
 ), event AS (
-    INSERT INTO message_events (message_id, kind, status) SELECT id, 'suppressed', status FROM m
+    INSERT INTO message_events (message_id, kind, status, detail)
+    SELECT id, 'suppressed', status, (
+        SELECT s.reason || ' ' || s.sender FROM suppressions s WHERE ` + suppresses("m", "$2") + `
+        ORDER BY s.sender <> m.sender, s.created_at LIMIT 1) FROM m
 )
 SELECT id FROM m`
 
 // FailSuppressed fails a queued message whose recipient has opted out.
 func (s *Store) FailSuppressed(ctx context.Context, id uuid.UUID) error {
-	_, err := s.exec(ctx, "failing a message to a suppressed recipient", failSuppressed, id)
+	_, err := s.exec(ctx, "failing a message to a suppressed recipient", failSuppressed, id, s.optOutsOfEverySender)
 	return err
 }
 
@@ -48,16 +66,21 @@ func (s *Store) AddSuppressions(ctx context.Context, list []mms.Suppression) (in
 	return int(n), wrapError(err, "adding suppressions")
 }
 
-const removeSuppression = `DELETE FROM suppressions WHERE sender = $1 AND recipient = $2 RETURNING sender`
+const removeSuppressions = `
+WITH old AS (
+    SELECT sender, recipient FROM suppressions WHERE recipient = $2 AND ($3 OR sender = $1) ORDER BY sender, recipient FOR UPDATE
+), removed AS (
+    DELETE FROM suppressions s USING old WHERE s.sender = old.sender AND s.recipient = old.recipient RETURNING s.sender
+)
+SELECT count(*) FROM removed`
 
-// RemoveSuppression removes a suppression. It returns false when there is none.
+// RemoveSuppression removes a suppression, so that messages from the sender to the
+// recipient are sent again. Where an opt-out holds for every sender, it removes all
+// suppressions of the recipient. It returns false when there is none.
 func (s *Store) RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error) {
-	var removed string
-	err := s.db.GetContext(ctx, &removed, removeSuppression, string(sender), string(recipient))
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, wrapError(err, "removing a suppression")
+	var removed int
+	err := s.db.GetContext(ctx, &removed, removeSuppressions, string(sender), string(recipient), s.optOutsOfEverySender)
+	return removed > 0, wrapError(err, "removing a suppression")
 }
 
 const selectSuppressions = `

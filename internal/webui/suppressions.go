@@ -21,6 +21,7 @@ type suppressionsPage struct {
 	Search      string
 	SearchError string // why Search is not a phone number
 	More        string // URL of the next page; empty on the last
+	EverySender bool   // an opt-out holds for every sender
 	Senders     []mms.PhoneNumber
 	Numbers     string
 	Sender      string
@@ -34,7 +35,7 @@ func (p *Pages) suppressions(w http.ResponseWriter, r *http.Request, _ identity.
 // renderSuppressions adds the list that the URL selects.
 func (p *Pages) renderSuppressions(w http.ResponseWriter, r *http.Request, status int, body suppressionsPage) {
 	query := r.URL.Query()
-	body.Senders, body.Search = p.Senders, pasted.Clean(query.Get("recipient"))
+	body.EverySender, body.Senders, body.Search = p.everySender(), p.Senders, pasted.Clean(query.Get("recipient"))
 	var recipient mms.PhoneNumber
 	if body.Search != "" {
 		var err error
@@ -57,6 +58,8 @@ func (p *Pages) renderSuppressions(w http.ResponseWriter, r *http.Request, statu
 	}
 	render(p, w, r, status, "suppressions", layout{Title: "Opt-outs"}, body)
 }
+
+func (p *Pages) everySender() bool { return p.OptOutScope != mms.OptOutsOfOneSender }
 
 func (p *Pages) addSuppressions(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
 	if !p.readForm(w, r) {
@@ -96,7 +99,19 @@ func (p *Pages) removeSuppression(w http.ResponseWriter, r *http.Request, _ iden
 		return
 	}
 	if removed {
-		p.Auth.Flash(r.Context(), fmt.Sprintf("Removed the opt-out of %s for sender %s. If the recipient texted STOP, Plivo keeps rejecting messages until they text START.", recipient.International(), sender.International()))
+		p.Auth.Flash(r.Context(), p.optOutRemovedNotice(sender, recipient))
 	}
 	p.redirect(w, r, suppressionsPath)
+}
+
+func (p *Pages) optOutRemovedNotice(sender, recipient mms.PhoneNumber) string {
+	notice := fmt.Sprintf("Removed the opt-outs of %s.", recipient.International())
+	switch {
+	case p.everySender():
+	case sender == "":
+		notice = fmt.Sprintf("Removed the opt-out of %s for all senders.", recipient.International())
+	default:
+		notice = fmt.Sprintf("Removed the opt-out of %s for sender %s.", recipient.International(), sender.International())
+	}
+	return notice + " If the recipient texted STOP, Plivo keeps rejecting messages until they text START."
 }

@@ -165,9 +165,10 @@ var pageData = map[string][]any{
 	"suppressions": {
 		page[suppressionsPage]{layouts.admin, suppressionsPage{}},
 		page[suppressionsPage]{layouts.admin, suppressionsPage{Search: "x", SearchError: "is invalid"}},
+		page[suppressionsPage]{layouts.admin, suppressionsPage{EverySender: true, List: []mms.Suppression{{Recipient: senders[1], Reason: mms.SuppressedByRecipient, CreatedAt: aTime}}}},
 		page[suppressionsPage]{layouts.admin, suppressionsPage{Search: string(senders[0])}},
 		page[suppressionsPage]{layouts.admin, suppressionsPage{
-			List: []mms.Suppression{{Sender: senders[0], Recipient: senders[1], Reason: mms.SuppressedByAdmin, CreatedAt: aTime}},
+			List: []mms.Suppression{{Sender: senders[0], Recipient: senders[1], Reason: mms.SuppressedByAdmin, CreatedAt: aTime}, {Recipient: senders[1], Reason: mms.SuppressedByAdmin, CreatedAt: aTime}},
 			More: "/admin/suppressions?after=1", Senders: senders, Sender: string(senders[1]), Violations: violationsOf("numbers", "sender"),
 		}},
 	},

@@ -51,8 +51,9 @@ type Pauses interface {
 	Resume(ctx context.Context, cause mms.Reason) (bool, error)
 }
 
-// Suppressions stores the pairs of numbers between which nothing is sent. They
-// are ordered by recipient and sender; after is the last one of the previous page.
+// Suppressions stores who has opted out. The list is ordered by recipient and sender; after
+// is the last one of the previous page. RemoveSuppression removes all suppressions of the
+// recipient where an opt-out holds for every sender.
 type Suppressions interface {
 	Suppressions(ctx context.Context, recipient mms.PhoneNumber, after mms.Suppression, limit int) (list []mms.Suppression, more bool, err error)
 	AddSuppressions(ctx context.Context, list []mms.Suppression) (added int, err error)
@@ -72,6 +73,7 @@ type Options struct {
 
 	Pauses       Pauses
 	Suppressions Suppressions
+	OptOutScope  mms.OptOutScope // of Suppressions
 	Senders      []mms.PhoneNumber
 	PublicURL    string // without a trailing slash; pages link to its path
 	Simulated    bool   // messages go to a simulator; every page says so

@@ -408,7 +408,7 @@ func TestStaticFiles(t *testing.T) {
 func TestOptOutsPage(t *testing.T) {
 	t.Parallel()
 	const path = "/admin/suppressions"
-	f, b := newBackend(t, false)
+	f, b := newBackend(t, false, func(o *webui.Options) { o.OptOutScope = mms.OptOutsOfOneSender })
 	if got := b.get(path); got.status != http.StatusSeeOther {
 		t.Errorf("visitor: got status %d, want 303", got.status)
 	}
@@ -426,23 +426,43 @@ func TestOptOutsPage(t *testing.T) {
 		t.Errorf("got %v despite violations, want none", f.suppressions)
 	}
 	b.post(path, "numbers", "(415) 555-0123\n+14155550124,\n")
-	if len(f.suppressions) != 4 || f.suppressions[0].Reason != mms.SuppressedByAdmin {
-		t.Errorf("got %+v, want two numbers for two senders", f.suppressions)
+	if len(f.suppressions) != 2 || f.suppressions[0].Reason != mms.SuppressedByAdmin {
+		t.Errorf("got %+v, want two numbers", f.suppressions)
 	}
-	b.want("list", b.get(path), http.StatusOK, "Added 4 opt-outs.", "&#43;1 415-555-0124", escaped(mms.SuppressedByAdmin.Description()))
+	b.want("list", b.get(path), http.StatusOK, "Added 2 opt-outs.", "&#43;1 415-555-0124", "All senders", escaped(mms.SuppressedByAdmin.Description()))
+	b.post(path, "numbers", "4155550123", "sender", "+14155550100")
 	f.more = true
 	b.want("search", b.get(path+"?recipient=4155550124"), http.StatusOK, "&#43;1 415-555-0124", "after=%2B14155550124")
 	b.want("search without matches", b.get(path+"?recipient=4155550125"), http.StatusOK, "This recipient has not opted out")
 	b.want("invalid search", b.get(path+"?recipient=x"), http.StatusOK, "Recipient must be a phone number")
 	b.post(path+"/remove", "sender", "+14155550100", "recipient", "+14155550123")
-	b.want("after removal", b.get(path), http.StatusOK, "Removed the opt-out")
-	if len(f.suppressions) != 3 {
-		t.Errorf("got %+v, want three", f.suppressions)
+	b.want("after removal", b.get(path), http.StatusOK, "Removed the opt-out of &#43;1 415-555-0123 for sender &#43;1 415-555-0100.")
+	b.post(path+"/remove", "sender", "", "recipient", "+14155550123")
+	b.want("after removal for all senders", b.get(path), http.StatusOK, "Removed the opt-out of &#43;1 415-555-0123 for all senders.")
+	if len(f.suppressions) != 1 {
+		t.Errorf("got %+v, want one", f.suppressions)
 	}
 	f.err = mms.ErrUnavailable
 	b.want("list without a database", b.get(path), http.StatusServiceUnavailable)
 	b.want("adding without a database", b.post(path, "numbers", "4155550123"), http.StatusServiceUnavailable)
 	b.want("removing without a database", b.post(path+"/remove"), http.StatusServiceUnavailable)
+}
+
+// TestOptOutsOfEverySender expects a page that does not let an admin limit an opt-out to a
+// sender, where it would hold for all.
+func TestOptOutsOfEverySender(t *testing.T) {
+	t.Parallel()
+	const path = "/admin/suppressions"
+	f, b := newBackend(t, false)
+	b.login(adminEmail)
+	f.suppressions = []mms.Suppression{{Sender: "+14155550100", Recipient: "+14155550123", Reason: mms.SuppressedByRecipient}}
+	got := b.get(path)
+	b.want("list", got, http.StatusOK, "from any sender", "&#43;1 415-555-0100", `aria-label="Remove &#43;1 415-555-0123"`)
+	if strings.Contains(got.body, "<select") {
+		t.Error("the form has a choice of senders, want none")
+	}
+	b.post(path+"/remove", "sender", "+14155550100", "recipient", "+14155550123")
+	b.want("after removal", b.get(path), http.StatusOK, "Removed the opt-outs of &#43;1 415-555-0123.")
 }
 
 func TestReplies(t *testing.T) {
