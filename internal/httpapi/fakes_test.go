@@ -208,7 +208,7 @@ func (w *fakeBatchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (m
 
 func (w *fakeBatchWriter) Rollback() {}
 
-func (f *fakeMessages) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
+func (f *fakeMessages) Forecast(_ context.Context, m mms.Message, _ []mms.PhoneNumber) (mms.Forecast, error) {
 	return mms.Forecast{Message: m, Interval: 4 * time.Second, Ahead: 2, SendAt: noon.Add(8 * time.Second), Cost: mms.ListPrice}, f.err
 }
 

@@ -44,7 +44,7 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 		return mms.BatchResult{}, err
 	}
 	batch.KeyID = by.Key
-	request := mms.BatchRequest{Batch: batch, Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
+	request := mms.BatchRequest{Batch: batch, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.storeBatch(ctx, request, params, now, rows)
 	if err != nil {

@@ -29,7 +29,7 @@ type Store interface {
 	BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error)
 
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
-	Forecast(ctx context.Context, m mms.Message) (mms.Forecast, error)
+	Forecast(ctx context.Context, m mms.Message, candidates []mms.PhoneNumber) (mms.Forecast, error)
 	Now(ctx context.Context) (time.Time, error)
 }
 
@@ -85,7 +85,7 @@ func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.Creat
 		return mms.CreateResult{}, notStored(err)
 	}
 	message.ResendOf = resendOf
-	request := mms.CreateRequest{Message: message, Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
+	request := mms.CreateRequest{Message: message, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.store(ctx, request)
 	if err != nil {
@@ -106,7 +106,7 @@ func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, params mms.Cre
 	if err != nil {
 		return mms.Forecast{}, notStored(err)
 	}
-	forecast, err := in.Store.Forecast(ctx, message)
+	forecast, err := in.Store.Forecast(ctx, message, in.Rules.Candidates(params.From))
 	return forecast, notStored(err)
 }
 

@@ -88,7 +88,7 @@ func (s *fakeStore) Message(context.Context, uuid.UUID, uuid.UUID) (mms.History,
 	return mms.History{Message: s.message}, s.storeErr
 }
 
-func (s *fakeStore) Forecast(_ context.Context, m mms.Message) (mms.Forecast, error) {
+func (s *fakeStore) Forecast(_ context.Context, m mms.Message, _ []mms.PhoneNumber) (mms.Forecast, error) {
 	return mms.Forecast{Message: m}, s.storeErr
 }
 

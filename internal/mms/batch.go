@@ -146,6 +146,7 @@ func (e RowErrors) First() []RowError { return e.Errors[:min(len(e.Errors), erro
 // key forbids it.
 type BatchRequest struct {
 	Batch
+	Candidates  []PhoneNumber // of each message; see Rules.Candidates
 	Caps        []Cap
 	Idempotency Idempotency
 }

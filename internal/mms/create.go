@@ -99,6 +99,7 @@ func (e CapError) Error() string {
 // idempotency key forbids it.
 type CreateRequest struct {
 	Message
+	Candidates  []PhoneNumber // see Rules.Candidates; the same for every request of a process that has some
 	Caps        []Cap
 	Idempotency Idempotency
 }

@@ -2,7 +2,6 @@ package mms
 
 import (
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -101,22 +100,6 @@ func findSender(from string, senders []PhoneNumber) (PhoneNumber, bool) {
 }
 
 const notASender = "is not one of the senders of this installation"
-
-// chooseSender always chooses the same sender for a recipient, who then sees one
-// conversation.
-func (r Rules) chooseSender(recipient PhoneNumber, violations *invalid.Fields) PhoneNumber {
-	if recipient == "" {
-		return "" // that violation has been added already
-	}
-	others := slices.DeleteFunc(slices.Clone(r.Senders), func(n PhoneNumber) bool { return n == recipient })
-	if len(others) == 0 {
-		violations.Add("to", "not_sender", "must not be the sender's own number")
-		return ""
-	}
-	h := fnv.New32a()
-	h.Write([]byte(recipient))
-	return others[int(h.Sum32()%uint32(len(others)))]
-}
 
 // validateText normalizes line ends to \n and rejects text that a phone cannot
 // show.

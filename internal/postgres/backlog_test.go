@@ -189,7 +189,7 @@ func TestCostDoesNotGrowWithTheBacklog(t *testing.T) {
 	if err != nil || !ok || position.Ahead != mms.MaxCounted || position.Wait < least {
 		t.Errorf("QueuePosition: got %+v, %t, %v, want %d ahead", position, ok, err, mms.MaxCounted)
 	}
-	if f, err := store.Forecast(t.Context(), first); err != nil || f.Ahead != mms.MaxCounted {
+	if f, err := store.Forecast(t.Context(), first, nil); err != nil || f.Ahead != mms.MaxCounted {
 		t.Errorf("Forecast: got %d ahead, %v, want %d", f.Ahead, err, mms.MaxCounted)
 	}
 	if _, err := store.DB().Exec(`ANALYZE`); err != nil {

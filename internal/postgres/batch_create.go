@@ -27,7 +27,7 @@ type batchWriter struct {
 	tx          *sqlx.Tx
 	end         context.CancelCauseFunc // of the transaction's context
 	request     mms.BatchRequest
-	senders     map[mms.PhoneNumber]bool
+	senders     map[string]bool
 	created     int
 	lastMessage uuid.UUID
 }
@@ -48,7 +48,7 @@ func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.B
 		end(nil)
 		return nil, nil, err
 	}
-	w := &batchWriter{store: s, tx: tx, end: end, request: request, senders: map[mms.PhoneNumber]bool{}}
+	w := &batchWriter{store: s, tx: tx, end: end, request: request, senders: map[string]bool{}}
 	err = w.begin(ctx)
 	if err == nil {
 		return w, nil, nil
@@ -80,11 +80,12 @@ func (w *batchWriter) Add(ctx context.Context, messages []mms.Message) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	if err := insertMessages(ctx, w.tx, w.request, messages); err != nil {
+	senders, err := insertMessages(ctx, w.tx, w.request, messages)
+	if err != nil {
 		return err
 	}
-	for _, m := range messages {
-		w.senders[m.Sender] = true
+	for _, sender := range senders {
+		w.senders[sender] = true
 	}
 	w.created += len(messages)
 	w.lastMessage = messages[len(messages)-1].ID
@@ -149,7 +150,7 @@ func (w *batchWriter) finish(ctx context.Context, rejected mms.RowErrors) (mms.B
 	}
 	var senders []string
 	for sender := range w.senders {
-		senders = append(senders, string(sender))
+		senders = append(senders, sender)
 	}
 	if _, err := w.tx.ExecContext(ctx, addRateLimits, pq.Array(senders)); err != nil {
 		return mms.BatchResult{}, wrapError(err, doing)
@@ -181,25 +182,29 @@ func (w *batchWriter) Rollback() {
 // task until they are released. Parameters: $1 ids, $2 senders, $3 recipients,
 // $4 texts, $5 metadata, $6 rows, $7 user, $8 valid for in seconds, $9 send at,
 // $10 priority, $11 API key, $12 batch; of the media $13 message ids, $14 positions,
-// $15 URLs.
-const insertBatchMessages = `
+// $15 URLs; $16 the candidates for the sender. It returns the senders of the messages.
+var insertBatchMessages = `
 WITH created AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state,
         expires_at, send_at, priority, api_key_id, batch_id)
-    SELECT input.id, $7::uuid, input.sender, input.recipient, input.text, input.metadata, input.row, CASE WHEN $9::timestamptz IS NULL THEN 'queued' ELSE 'scheduled' END,
+    SELECT input.id, $7::uuid,
+        CASE WHEN cardinality($16::text[]) > 0 THEN coalesce(` + lastSender("input.recipient", "$16::text[]") + `, input.sender) ELSE input.sender END,
+        input.recipient, input.text, input.metadata, input.row, CASE WHEN $9::timestamptz IS NULL THEN 'queued' ELSE 'scheduled' END,
         CASE WHEN $9::timestamptz IS NULL THEN now() END, CASE WHEN $9::timestamptz IS NULL THEN 'infinity'::timestamptz END,
         CASE WHEN $9::timestamptz IS NULL THEN 'waiting' END,
         coalesce($9, now()) + $8::float8 * interval '1 second', $9, $10::smallint, $11::uuid, $12::uuid
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::int[]) AS input (id, sender, recipient, text, metadata, row)
-    RETURNING id, status, text, metadata
+    RETURNING id, sender, status, text, metadata
 ), search AS (` + insertSearch + `
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
     SELECT * FROM unnest($13::uuid[], $14::smallint[], $15::text[])
+), event AS (
+    INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created`
+SELECT DISTINCT sender FROM created`
 
-func insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest, messages []mms.Message) error {
+func insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest, messages []mms.Message) ([]string, error) {
 	n := len(messages)
 	ids, senders, recipients, texts, metadata := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	rows := make([]int64, n)
@@ -207,17 +212,18 @@ func insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest, 
 	for i, m := range messages {
 		var err error
 		if metadata[i], err = metadataJSON(m.Metadata); err != nil {
-			return err
+			return nil, err
 		}
 		ids[i], senders[i], recipients[i], texts[i], rows[i] = m.ID.String(), string(m.Sender), string(m.Recipient), m.Text, int64(m.BatchRow)
 		media.add(m)
 	}
 	first := messages[0]
-	_, err := tx.ExecContext(ctx, insertBatchMessages,
+	var used []string
+	err := tx.SelectContext(ctx, &used, insertBatchMessages,
 		pq.Array(ids), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(metadata), pq.Array(rows),
 		request.Owner, first.ValidFor.Seconds(), first.SendAt, first.Priority, nullID(request.KeyID), request.ID,
-		pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls))
-	return wrapError(err, "storing messages of a batch")
+		pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls), pq.Array(phoneNumbers(request.Candidates)))
+	return used, wrapError(err, "storing messages of a batch")
 }
 
 const insertBatchErrors = `

@@ -29,3 +29,10 @@ const (
 
 // SuppressedStatement asks whether a recipient has opted out, as the claim does.
 var SuppressedStatement = `SELECT ` + suppressed("m", "$3") + ` FROM (SELECT $1::text AS sender, $2::text AS recipient) m`
+
+// Statements whose plans the tests of the last sender check.
+var (
+	LastSenderStatement          = `SELECT ` + lastSender("$1::text", "$2::text[]")
+	CreateMessagesStatement      = createMessages
+	InsertBatchMessagesStatement = insertBatchMessages
+)

@@ -11,7 +11,7 @@ func TestForecast(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
 	m := newRequest(owner).Message
-	if f, err := store.Forecast(t.Context(), m); err != nil || f.Interval != 0 || f.Ahead != 0 || f.Cost != mms.ListPrice || f.Suppressed {
+	if f, err := store.Forecast(t.Context(), m, nil); err != nil || f.Interval != 0 || f.Ahead != 0 || f.Cost != mms.ListPrice || f.Suppressed {
 		t.Errorf("unlimited sender: got %+v, %v", f, err)
 	}
 	if err := store.SetRateLimit(t.Context(), m.Sender, 4*time.Second); err != nil {
@@ -35,7 +35,7 @@ func TestForecast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := store.Forecast(t.Context(), m)
+	f, err := store.Forecast(t.Context(), m, nil)
 	if f.Pause.Cause != mms.ReasonCredit || time.Since(f.Pause.Since) > time.Hour {
 		t.Errorf("got pause %+v, want %q, and since when", f.Pause, mms.ReasonCredit)
 	}

@@ -36,11 +36,12 @@ const insertSearch = `
 // $11 resend of, $12 idempotency key, $13 fingerprint. One element per cap: $14 the
 // message's position, $15 holder, $16 cap, $17 how many messages of the statement
 // count against it, up to and including this one. One element per media URL:
-// $18 message, $19 position, $20 URL.
+// $18 message, $19 position, $20 URL. Again per message: $21 whether it has candidates, and
+// as a whole: $22 the candidates.
 var createMessages = `
 WITH input AS MATERIALIZED (
-    SELECT * FROM unnest((SELECT $1::uuid[]), $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::timestamptz[], $8::smallint[], $9::jsonb[], $10::uuid[], $11::uuid[], $12::text[], $13::bytea[])
-        WITH ORDINALITY AS u (id, user_id, sender, recipient, text, valid_for, send_at, priority, metadata, api_key_id, resend_of, key, fingerprint, position)
+    SELECT * FROM unnest((SELECT $1::uuid[]), $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::timestamptz[], $8::smallint[], $9::jsonb[], $10::uuid[], $11::uuid[], $12::text[], $13::bytea[], $21::boolean[])
+        WITH ORDINALITY AS u (id, user_id, sender, recipient, text, valid_for, send_at, priority, metadata, api_key_id, resend_of, key, fingerprint, has_candidates, position)
 ), caps AS MATERIALIZED (
     SELECT c.*, c.cap - ` + createdToday + ` AS remaining FROM unnest($14::int[], $15::uuid[], $16::int[], $17::int[]) AS c (position, holder, cap, rank)
 ), allowed AS MATERIALIZED (
@@ -55,12 +56,13 @@ WITH input AS MATERIALIZED (
     RETURNING message_id
 ), created AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, expires_at, send_at, priority, metadata, api_key_id, resend_of)
-    SELECT id, user_id, sender, recipient, text, CASE WHEN send_at IS NULL THEN 'queued' ELSE 'scheduled' END,
+    SELECT id, user_id, CASE WHEN has_candidates THEN coalesce(` + lastSender("allowed.recipient", "$22::text[]") + `, sender) ELSE sender END,
+        recipient, text, CASE WHEN send_at IS NULL THEN 'queued' ELSE 'scheduled' END,
         CASE WHEN send_at IS NULL THEN now() END, CASE WHEN send_at IS NULL THEN now() + ` + taskCheckGrace + ` END,
         coalesce(send_at, now()) + valid_for * interval '1 second', send_at, priority, metadata, api_key_id, resend_of
     FROM allowed WHERE key = '' OR id IN (SELECT message_id FROM keys)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, status, created_at, expires_at, send_at, text, metadata, resend_of
+    RETURNING id, sender, status, created_at, expires_at, send_at, text, metadata, resend_of
 ), search AS (` + insertSearch + `
 ), media AS (
     INSERT INTO message_media (message_id, position, url)
@@ -78,7 +80,7 @@ WITH input AS MATERIALIZED (
 ), resent_event AS (
     INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'resent', status, new_id::text FROM resent
 )
-SELECT id, created_at, expires_at, send_at FROM created`
+SELECT id, sender, created_at, expires_at, send_at FROM created`
 
 // createCall is one call of CreateMessage.
 type createCall struct {
@@ -180,6 +182,7 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 	}
 	var rows []struct {
 		ID        uuid.UUID  `db:"id"`
+		Sender    string     `db:"sender"`
 		CreatedAt time.Time  `db:"created_at"`
 		ExpiresAt time.Time  `db:"expires_at"`
 		SendAt    *time.Time `db:"send_at"`
@@ -198,7 +201,7 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 	created = make(map[uuid.UUID]mms.Message, len(rows))
 	for _, row := range rows {
 		m := byID[row.ID]
-		m.CreatedAt, m.ExpiresAt, m.SendAt = row.CreatedAt, row.ExpiresAt, row.SendAt
+		m.Sender, m.CreatedAt, m.ExpiresAt, m.SendAt = mms.PhoneNumber(row.Sender), row.CreatedAt, row.ExpiresAt, row.SendAt
 		if len(m.Metadata) == 0 {
 			m.Metadata = nil // as it is read back
 		}
@@ -218,6 +221,7 @@ func createArgs(requests []mms.CreateRequest) ([]any, error) {
 	apiKeys, resendOf, keys, fingerprints := make([]uuid.NullUUID, n), make([]uuid.NullUUID, n), make([]string, n), make([][]byte, n)
 	var capPositions, caps, ranks []int64
 	var holders []string
+	hasCandidates, candidates := make([]bool, n), []string{}
 	var media mediaColumns
 	counts := map[uuid.UUID]int64{} // messages by holder of a cap
 	for i, request := range requests {
@@ -232,6 +236,9 @@ func createArgs(requests []mms.CreateRequest) ([]any, error) {
 			sendAt[i] = sql.NullString{String: m.SendAt.Format(time.RFC3339Nano), Valid: true}
 		}
 		keys[i], fingerprints[i] = request.Idempotency.Key, request.Idempotency.Fingerprint[:]
+		if len(request.Candidates) > 0 {
+			hasCandidates[i], candidates = true, phoneNumbers(request.Candidates)
+		}
 		for _, c := range request.Caps {
 			counts[c.Holder]++
 			capPositions, holders = append(capPositions, int64(i+1)), append(holders, c.Holder.String())
@@ -243,6 +250,7 @@ func createArgs(requests []mms.CreateRequest) ([]any, error) {
 		pq.Array(ids), pq.Array(users), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(validFor), pq.Array(sendAt), pq.Array(priorities),
 		pq.Array(metadata), pq.Array(apiKeys), pq.Array(resendOf), pq.Array(keys), pq.ByteaArray(fingerprints),
 		pq.Array(capPositions), pq.Array(holders), pq.Array(caps), pq.Array(ranks), pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls),
+		pq.Array(hasCandidates), pq.Array(candidates),
 	}, nil
 }
 
@@ -275,6 +283,15 @@ func (s *Store) explainNotCreated(ctx context.Context, request mms.CreateRequest
 		return mms.CreateResult{}, mms.ErrInFlight
 	}
 	return mms.CreateResult{}, fmt.Errorf("creating message %s: no row was inserted", request.ID)
+}
+
+// phoneNumbers returns the numbers as strings, an empty slice for none.
+func phoneNumbers(numbers []mms.PhoneNumber) []string {
+	list := make([]string, len(numbers))
+	for i, n := range numbers {
+		list[i] = string(n)
+	}
+	return list
 }
 
 // mediaColumns are rows of message_media.

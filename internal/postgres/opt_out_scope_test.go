@@ -82,7 +82,7 @@ func TestOptOutScope(t *testing.T) {
 		alone := createBetween(t, store, owner, tt.sender, tt.recipient)
 		together, other := createBetween(t, store, owner, tt.sender, tt.recipient), create(t, store, owner)
 		suppressed := tt.want != ""
-		if f, err := store.Forecast(t.Context(), alone); err != nil || f.Suppressed != suppressed {
+		if f, err := store.Forecast(t.Context(), alone, nil); err != nil || f.Suppressed != suppressed {
 			t.Errorf("%s: Forecast: got suppressed %t, %v, want %t", name, f.Suppressed, err, suppressed)
 		}
 		if b, err := store.ClaimBlocker(t.Context(), alone.ID); err != nil || b.Suppressed != suppressed {
