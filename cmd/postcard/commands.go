@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -141,7 +142,10 @@ func readPassword(in io.Reader) (string, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("reading the password: %w", err)
 	}
-	password := strings.TrimRight(line, "\r\n")
+	password := strings.TrimRight(strings.TrimPrefix(line, "\ufeff"), "\r\n")
+	if !utf8.ValidString(password) || strings.Contains(password, "\x00") { // nobody could log in with it
+		return "", errors.New("the password on standard input is not in UTF-8: set the encoding of the shell that pipes it in")
+	}
 	if password == "" {
 		return "", errors.New("no password on standard input: pipe it in, for example with printf")
 	}
