@@ -27,6 +27,9 @@ func TestCreateBatch(t *testing.T) {
 		want        string // the status, and the first violation or the number of created messages
 	}{
 		"values of all types":  {batchPrefix + `[{"to":"+14155550123","name":"Ada"},{"name":7,"to":"+14155550124"},{"to":"+14155550125","name":true}]}`, "", "", "202 3"},
+		"byte order mark":      {"\ufeff" + batchPrefix + `[{"to":"+14155550123","name":"Ada"}]}`, "", "", "202 1"},
+		"two marks":            {"\ufeff\ufeff" + batchPrefix + `[{"to":"+14155550123","name":"Ada"}]}`, "", "", "400 body object"},
+		"half a mark":          {"\xef\xbb", "", "", "400 body object"},
 		"rows first":           {`{"rows":[{"to":"+14155550123"}],"mediaUrl":"https://example.com/a.jpg"}`, "", "", "202 1"},
 		"invalid row":          {batchPrefix + `[{"to":"+14155550123","name":""},{"to":"1","name":""}]}`, "", "", "400 rows[2].to e164"},
 		"row of another type":  {batchPrefix + `["+14155550123"]}`, "", "", "400 rows[1].row type"},

@@ -23,6 +23,10 @@ const (
 	maxBody       = 64 << 10 // bytes
 	maxViolations = 50       // listed in one response, to bound its size
 	maxName       = 64       // bytes of an unknown field's name that a response repeats
+
+	// byteOrderMark may begin a body in UTF-8, for example one from PowerShell or .NET. A
+	// reader may ignore it (RFC 8259, section 8.1).
+	byteOrderMark = "\ufeff"
 )
 
 // readObject decodes the request's body, one JSON object, into the struct at dest.
@@ -124,7 +128,7 @@ func invalidBody(rule, message string) error {
 // rejects invalid UTF-8, NUL characters, unknown and duplicate names, and names in
 // another case. A field that is null counts as absent.
 func decodeObject(body []byte, dest any) error {
-	body = bytes.TrimSpace(body)
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte(byteOrderMark)))
 	if len(body) == 0 {
 		return invalidBody("required", "is empty: it must be a JSON object")
 	}

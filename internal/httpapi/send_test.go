@@ -139,7 +139,7 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 		"trailing object": {validSend + "{}", violations("body", "json", "is not valid JSON: invalid character '{' after top-level value (byte "+strconv.Itoa(len(validSend)+1)+")")},
 		"trailing comma":  {`{"to":"+14155550123",}`, violations("body", "json", "is not valid JSON: invalid character '}' looking for beginning of object key string (byte 22)")},
 		"comment":         {`{/* */}`, violations("body", "json", "is not valid JSON: invalid character '/' looking for beginning of object key string (byte 2)")},
-		"byte order mark": {"\ufeff" + validSend, violations("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
+		"two marks":       {"\ufeff\ufeff" + validSend, violations("body", "json", "is not valid JSON: invalid character 'ï' looking for beginning of value (byte 1)")},
 		"deep":            {strings.Repeat("[", 20000), violations("body", "json", "is not valid JSON: invalid character '[' exceeded max depth (byte 10001)")},
 		"invalid UTF-8":   {`{"to":"+14155550123","text":"` + "\xff" + `"}`, violations("body", "utf8", "must be valid UTF-8")},
 		"unpaired surrogates": {
@@ -258,6 +258,24 @@ func TestSendBodySize(t *testing.T) {
 	}
 	if got := ada.do("POST", "/api/send-mms", pad(64<<10+1)); got.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("64 KiB and 1 byte: got %d %s, want 413", got.status, got.body)
+	}
+}
+
+// TestByteOrderMark expects a mark to be ignored only where a body begins.
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	for body, want := range map[string]int{
+		"\ufeff" + validSend:       202,
+		"\ufeff\r\n" + validSend:   202,
+		"\ufeff\ufeff" + validSend: 400,
+		validSend + "\ufeff":       400,
+		"\ufeff":                   400,
+		"\xff\xfe{\x00}\x00":       400, // UTF-16
+	} {
+		if got := ada.do("POST", "/api/send-mms", body); got.status != want {
+			t.Errorf("%q: got %d %s, want %d", body, got.status, got.body, want)
+		}
 	}
 }
 

@@ -188,7 +188,12 @@ func (u *upload) decoder() (*json.Decoder, *csvrows.Meter, error) {
 }
 
 func (u *upload) meter() (*csvrows.Meter, error) {
-	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+	start := int64(0)
+	mark := make([]byte, len(byteOrderMark))
+	if n, _ := u.file.ReadAt(mark, 0); string(mark[:n]) == byteOrderMark { // the decoder meets an error again
+		start = int64(n)
+	}
+	if _, err := u.file.Seek(start, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("rereading an upload: %w", err)
 	}
 	return csvrows.NewMeter(u.file), nil
