@@ -23,7 +23,7 @@ const sendPath = "/api/send-mms"
 // enforces them.
 type SendRequest struct {
 	To        string            `json:"to" doc:"The recipient's phone number: best in E.164 form, like +14155550123. A number of the US or Canada may also be written as people do, like (415) 555-0123." example:"+14155550123"`
-	Text      string            `json:"text,omitempty" doc:"The text of the message." maxLength:"1600" example:"Greetings from the coast"`
+	Text      string            `json:"text,omitempty" doc:"The text of the message. Line breaks of any system become \\n, and tabs become spaces." maxLength:"1600" example:"Greetings from the coast"`
 	MediaURL  string            `json:"mediaUrl,omitempty" doc:"The URL of the picture. Must be http or https and publicly reachable, because Plivo fetches it." format:"uri" maxLength:"2000" example:"https://example.com/picture.jpg"`
 	MediaURLs []string          `json:"mediaUrls,omitempty" doc:"The URLs of several pictures, instead of mediaUrl." minItems:"1" maxItems:"10" maxLength:"2000" format:"uri" nullable:"false"`
 	From      string            `json:"from,omitempty" doc:"The sender's phone number, one of this installation's. Default: Postcard chooses one, always the same one for a recipient." example:"+14155550100"`

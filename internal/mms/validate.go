@@ -101,14 +101,18 @@ func findSender(from string, senders []PhoneNumber) (PhoneNumber, bool) {
 
 const notASender = "is not one of the senders of this installation"
 
-// validateText normalizes line ends to \n and rejects text that a phone cannot
-// show.
+// plainBreaks replaces the line breaks of every system and program by \n: CR, the vertical
+// tab of word processors, and those of Unicode. A tab becomes a space, since phones have no
+// tab stops.
+var plainBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\v", "\n", "\u2028", "\n", "\u2029", "\n", "\t", " ")
+
+// validateText normalizes line breaks and tabs, and rejects text that a phone cannot show.
 func validateText(text string, violations *invalid.Fields) string {
 	if !utf8.ValidString(text) {
 		violations.Add("text", "utf8", "must be valid UTF-8")
 		return ""
 	}
-	text = strings.ReplaceAll(text, "\r\n", "\n")
+	text = plainBreaks.Replace(text)
 	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
 		violations.Add("text", "control", "must not contain control characters other than line breaks")
 	}

@@ -49,6 +49,23 @@ func TestValidateMakesAMessage(t *testing.T) {
 	}
 }
 
+func TestTextsAsProgramsSaveThem(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"a\r\nb\rc\n\r\nd":        "a\nb\nc\n\nd",
+		"a\vb\u2028c\u2029d":      "a\nb\nc\nd",
+		"a\tb":                    "a b",
+		"\r":                      "\n",
+		"José ’\u00a0\U0001f600 ": "José ’\u00a0\U0001f600 ",
+	} {
+		params := validParams
+		params.Text = text
+		if m, violations := validate(params); m.Text != want || violations != nil {
+			t.Errorf("%q: got %q, %v, want %q", text, m.Text, violations, want)
+		}
+	}
+}
+
 func TestValidateListsEveryViolation(t *testing.T) {
 	t.Parallel()
 	tooMany := slices.Repeat([]string{"https://example.com/a.jpg"}, MaxMedia+1)
@@ -69,7 +86,8 @@ func TestValidateListsEveryViolation(t *testing.T) {
 		"unknown sender":            {func(p *CreateParams) { p.From = "+14155550199" }, []string{"from sender"}},
 		"longest text":              {func(p *CreateParams) { p.Text = strings.Repeat("é", MaxText) }, nil},
 		"too long text":             {func(p *CreateParams) { p.Text = strings.Repeat("é", MaxText+1) }, []string{"text max_length"}},
-		"tab in text":               {func(p *CreateParams) { p.Text = "a\tb" }, []string{"text control"}},
+		"control in text":           {func(p *CreateParams) { p.Text = "a\x1bb" }, []string{"text control"}},
+		"control beyond ASCII":      {func(p *CreateParams) { p.Text = "a\u0085b" }, []string{"text control"}}, // an ellipsis in Windows-1252
 		"invalid UTF-8":             {func(p *CreateParams) { p.Text = "\xff" }, []string{"text utf8"}},
 		"no text":                   {func(p *CreateParams) { p.Text = "" }, nil},
 		"mediaUrl and mediaUrls":    {func(p *CreateParams) { p.MediaURLs = tooMany[:1] }, []string{"mediaUrls one_of"}},
