@@ -23,7 +23,7 @@ func (a *api) registerActions() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "resendMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/resend", Tags: []string{"messages"},
 		Summary: "Resend a message",
-		Description: "Creates a new message with the same content, whose resendOf is the ID of the original. " +
+		Description: "Creates a new message with the same content, sender, priority, validFor and metadata, whose resendOf is the ID of the original. It is sent immediately. The operation has no fields: to change something, use sendMms. " +
 			"Returns 409 unless the original is sent or final: resending it could deliver it twice.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": a.jsonResponse("The message was created and will be sent.", reflect.TypeFor[CreatedMessage]())},

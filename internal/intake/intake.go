@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -60,8 +61,8 @@ func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, params mm
 	return in.create(ctx, by, params, uuid.Nil)
 }
 
-// Resend creates a new message with the content of an earlier message of the
-// submitter. It returns mms.ErrNotFinal unless the earlier message is sent or final.
+// Resend creates a new message with the content and the options of an earlier message of
+// the submitter, except the time it was scheduled for: it is sent now. It returns mms.ErrNotFinal unless the earlier message is sent or final.
 func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error) {
 	old, err := in.Store.Message(ctx, by.User, id)
 	if err != nil {
@@ -72,11 +73,26 @@ func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, id
 	}
 	params := mms.CreateParams{
 		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: idempotency,
+		ValidFor: validForOf(old.Message),
 	}
 	if slices.Contains(in.Rules.Senders, old.Sender) {
 		params.From = string(old.Sender)
 	}
 	return in.create(ctx, by, params, old.ID)
+}
+
+// validForOf returns how many seconds a message could wait when it was created; nil if it
+// was not given a time that is allowed.
+func validForOf(m mms.Message) *int {
+	start := m.CreatedAt
+	if m.SendAt != nil {
+		start = *m.SendAt
+	}
+	seconds := int(math.Round(min(m.ExpiresAt.Sub(start), mms.MaxValidFor).Seconds()))
+	if seconds < int(mms.MinValidFor.Seconds()) {
+		return nil
+	}
+	return &seconds
 }
 
 func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.CreateParams, resendOf uuid.UUID) (mms.CreateResult, error) {

@@ -329,6 +329,30 @@ func TestResend(t *testing.T) {
 	}
 }
 
+func TestResendKeepsValidFor(t *testing.T) {
+	t.Parallel()
+	final, sendAt := now, now.Add(time.Hour)
+	for name, tt := range map[string]struct {
+		old  mms.Message
+		want time.Duration
+	}{
+		"ten minutes":            {mms.Message{CreatedAt: now, ExpiresAt: now.Add(10 * time.Minute)}, 10 * time.Minute},
+		"of a batch":             {mms.Message{CreatedAt: now, ExpiresAt: now.Add(mms.BatchValidFor)}, mms.BatchValidFor},
+		"scheduled":              {mms.Message{CreatedAt: now, SendAt: &sendAt, ExpiresAt: sendAt.Add(20 * time.Minute)}, 20 * time.Minute},
+		"prolonged by a person":  {mms.Message{CreatedAt: now, ExpiresAt: now.Add(40 * 24 * time.Hour)}, mms.MaxValidFor},
+		"a fraction of a second": {mms.Message{CreatedAt: now, ExpiresAt: now.Add(10*time.Minute - time.Microsecond)}, 10 * time.Minute},
+		"not known":              {mms.Message{}, mms.DefaultValidFor},
+	} {
+		tt.old.ID, tt.old.Recipient, tt.old.Sender, tt.old.MediaURLs = uuid.New(), "+14155550123", "+14155550100", []string{"https://example.com/a.jpg"}
+		tt.old.Priority, tt.old.Status, tt.old.FinalAt = mms.Normal, mms.Failed, &final
+		in, _ := newIntake(&fakeStore{message: tt.old})
+		got, err := in.Resend(t.Context(), mms.Submitter{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
+		if err != nil || got.ValidFor != tt.want || got.SendAt != nil {
+			t.Errorf("%s: got valid for %v, to be sent at %v, %v, want %v and now", name, got.ValidFor, got.SendAt, err, tt.want)
+		}
+	}
+}
+
 func TestScheduledMessageIsNotEnqueued(t *testing.T) {
 	t.Parallel()
 	s := &fakeStore{}
