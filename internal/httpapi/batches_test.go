@@ -86,6 +86,28 @@ func TestCreateBatch(t *testing.T) {
 	}
 }
 
+// One response lists everything that is wrong with a batch.
+func TestBatchReportsEveryViolation(t *testing.T) {
+	t.Parallel()
+	ada := newSystem(t).ada()
+	for name, tt := range map[string]struct{ contentType, query, body, want string }{
+		"nothing":                {"application/json", "", `{}`, "400 mediaUrl required rows required"},
+		"empty rows":             {"application/json", "", `{"rows":[]}`, "400 mediaUrl required rows required"},
+		"several fields":         {"application/json", "", `{"from":"+1","priority":"x","validFor":1,"onError":"x"}`, "400 from sender validFor range priority one_of mediaUrl required rows required onError one_of"},
+		"invalid onError":        {"application/json", "", `{"onError":"x","rows":[{"to":"+14155550123"}]}`, "400 mediaUrl required onError one_of"},
+		"only invalid onError":   {"application/json", "", `{"mediaUrl":"https://example.com/a.jpg","onError":"x","rows":[{"to":"+14155550123"}]}`, "400 onError one_of"},
+		"CSV without columns":    {"text/csv", "?from=x", "", "400 from sender mediaUrl required rows csv"},
+		"CSV without to":         {"text/csv", "", "phone_book\n+14155550123\n", "400 mediaUrl required columns required"},
+		"CSV without rows":       {"text/csv", "", "to\n", "400 mediaUrl required rows required"},
+		"CSV without rows alone": {"text/csv", "?mediaUrl=https://example.com/a.jpg", "to\n", "400 rows required"},
+	} {
+		got := ada.doAs(tt.contentType, "POST", "/api/batches"+tt.query, tt.body)
+		if outcome := outcomeOf(t, got); outcome != tt.want {
+			t.Errorf("%s: got %s, want %s: %s", name, outcome, tt.want, got.body)
+		}
+	}
+}
+
 // FuzzBatch posts arbitrary JSON and CSV bodies. The response must never be a 5xx,
 // and created messages must be valid.
 func FuzzBatch(f *testing.F) {

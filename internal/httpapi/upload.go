@@ -116,6 +116,9 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 			return body, nil, err
 		}
 		csv, err := csvrows.NewCSV(u.file, u.charset)
+		if columns := (invalid.Fields)(nil); errors.As(err, &columns) {
+			return body, intake.NoRows(columns), nil
+		}
 		return body, csv, err
 	}
 	var violations invalid.Fields
@@ -123,12 +126,15 @@ func (u *upload) open() (BatchRequest, intake.Rows, error) {
 	if err := violations.Err(); err != nil {
 		return body, nil, err
 	}
-	common, err := u.common()
+	common, hasRows, err := u.common()
 	if err != nil {
 		return body, nil, err
 	}
 	if err := decodeObject(common, &body); err != nil {
 		return body, nil, err
+	}
+	if !hasRows {
+		return body, intake.NoRows{{Name: "rows", Rule: "required", Message: "are missing: add a list of objects, each with the recipient as to"}}, nil
 	}
 	list, err := u.jsonRows()
 	return body, list, err
@@ -199,11 +205,11 @@ func (u *upload) meter() (*csvrows.Meter, error) {
 	return csvrows.NewMeter(u.file), nil
 }
 
-// common returns the body's object without its rows.
-func (u *upload) common() ([]byte, error) {
+// common returns the body's object without its rows, and whether it has rows.
+func (u *upload) common() (object []byte, hasRows bool, err error) {
 	d, m, err := u.decoder()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var out bytes.Buffer
 	out.WriteByte('{')
@@ -233,14 +239,11 @@ func (u *upload) common() ([]byte, error) {
 		out.Write(raw)
 		return nil
 	})
-	switch {
-	case err != nil:
-		return nil, invalidJSON(d, err)
-	case !seen:
-		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: add a list of objects, each with the recipient as to"}}
+	if err != nil {
+		return nil, false, invalidJSON(d, err)
 	}
 	out.WriteByte('}')
-	return out.Bytes(), nil
+	return out.Bytes(), seen, nil
 }
 
 // eachMember calls member for each name of the object that is the whole input.

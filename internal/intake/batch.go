@@ -22,6 +22,16 @@ type Rows interface {
 	Row() int
 }
 
+// NoRows are rows that cannot be read, or the rows of a request that is invalid for
+// another reason. CreateBatch returns its violations together with those of the batch.
+type NoRows invalid.Fields
+
+// Next implements Rows.
+func (NoRows) Next() (map[string]string, error) { return nil, io.EOF }
+
+// Row implements Rows.
+func (NoRows) Row() int { return 0 }
+
 // insertBatchSize is how many messages are stored with one statement.
 const insertBatchSize = 1000
 
@@ -40,7 +50,7 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 		return mms.BatchResult{}, notStored(err)
 	}
 	batch, err := in.Rules.ValidateBatch(params, id, by.User, now)
-	if err != nil {
+	if err = withRowViolations(err, rows); err != nil {
 		return mms.BatchResult{}, err
 	}
 	batch.KeyID = by.Key
@@ -53,6 +63,25 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 	failpoint.Hit(failpoint.APICommitted)
 	return result, nil
 }
+
+// withRowViolations adds what is wrong with the rows as a whole to the violations of the
+// batch, so that one response lists everything.
+func withRowViolations(err error, rows Rows) error {
+	var violations invalid.Fields
+	if err != nil && !errors.As(err, &violations) {
+		return err
+	}
+	none, noRows := rows.(NoRows)
+	violations = append(violations, none...)
+	if err != nil && !noRows {
+		if _, err := rows.Next(); errors.Is(err, io.EOF) {
+			violations = append(violations, rowsMissing)
+		}
+	}
+	return violations.Err()
+}
+
+var rowsMissing = invalid.Field{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one, with the recipient as to"}
 
 func (in *Intake) storeBatch(ctx context.Context, request mms.BatchRequest, params mms.BatchParams, now time.Time, rows Rows) (mms.BatchResult, error) {
 	writer, replayed, err := in.Store.BeginBatch(ctx, request)
@@ -126,7 +155,7 @@ func (r *messageReader) next(limit int) ([]mms.Message, error) {
 		}
 	}
 	if r.read == 0 {
-		return nil, invalid.Fields{{Name: "rows", Rule: "required", Message: "are missing: a batch needs at least one"}}
+		return nil, invalid.Fields{rowsMissing}
 	}
 	r.created += len(messages)
 	return messages, nil

@@ -119,8 +119,11 @@ func (f *fakeBackend) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 // CreateBatch counts the valid rows but creates no messages.
 func (f *fakeBackend) CreateBatch(_ context.Context, by mms.Submitter, p mms.BatchParams, rows intake.Rows) (mms.BatchResult, error) {
 	b, err := f.rules.ValidateBatch(p, uuid.Must(uuid.NewV7()), by.User, time.Time{})
-	if err != nil {
-		return mms.BatchResult{}, err
+	var violations invalid.Fields
+	errors.As(err, &violations)
+	none, _ := rows.(intake.NoRows)
+	if violations = append(violations, none...); len(violations) > 0 {
+		return mms.BatchResult{}, violations
 	}
 	var rejected mms.RowErrors
 	for {

@@ -172,7 +172,7 @@ func (b *newBatchPage) explain(err error) bool {
 func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form newBatchPage) (mms.BatchResult, error) {
 	file, _, err := r.FormFile("file")
 	if err != nil {
-		return mms.BatchResult{}, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: choose a CSV file with the recipients"}}
+		return p.Intake.CreateBatch(r.Context(), submitterOf(principal), batchParams(form), intake.NoRows{{Name: "file", Rule: "required", Message: "is missing: choose a CSV file with the recipients"}})
 	}
 	defer file.Close()
 	charset := csvrows.Recognize
@@ -184,13 +184,16 @@ func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form 
 	if _, err := io.Copy(hash, file); err != nil {
 		return mms.BatchResult{}, fmt.Errorf("reading an uploaded file: %w", err)
 	}
-	rows, err := csvrows.NewCSV(file, charset)
-	if err != nil {
-		return mms.BatchResult{}, err
-	}
-	params := mms.BatchParams{
-		Name: form.Name, CreateValid: form.CreateValid, Columns: rows.Columns(),
-		CreateParams: mms.CreateParams{Text: form.Text, MediaURL: form.MediaURL, From: form.From},
+	params := batchParams(form)
+	var rows intake.Rows
+	if csv, err := csvrows.NewCSV(file, charset); err == nil {
+		rows, params.Columns = csv, csv.Columns()
+	} else {
+		var columns invalid.Fields
+		if !errors.As(err, &columns) {
+			return mms.BatchResult{}, err
+		}
+		rows = intake.NoRows(columns)
 	}
 	params.Idempotency = mms.Idempotency{
 		Key:         formKey(r),
@@ -258,6 +261,13 @@ func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, principal id
 
 func submitterOf(principal identity.Principal) mms.Submitter {
 	return mms.Submitter{User: principal.UserID, UserCap: principal.DailyCap}
+}
+
+func batchParams(form newBatchPage) mms.BatchParams {
+	return mms.BatchParams{
+		Name: form.Name, CreateValid: form.CreateValid,
+		CreateParams: mms.CreateParams{Text: form.Text, MediaURL: form.MediaURL, From: form.From},
+	}
 }
 
 // formKey derives the idempotency key of the request from the form's hidden input.
