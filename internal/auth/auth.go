@@ -63,7 +63,8 @@ func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpe
 // SignupOpen reports whether people may sign up by themselves.
 func (s *Service) SignupOpen() bool { return s.signupOpen }
 
-// SignUp creates a user and logs them in. It returns ErrSignupClosed,
+// SignUp creates a user and logs them in. With the email and password of a user, it only
+// logs them in. It returns ErrSignupClosed,
 // TooManyAttemptsError, identity.ErrEmailTaken, or the violations of the fields
 // email and password as invalid.Fields.
 func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
@@ -81,10 +82,25 @@ func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) 
 	if err != nil {
 		return identity.Principal{}, err
 	}
-	if err := s.users.CreateUser(ctx, user); err != nil {
+	err = s.users.CreateUser(ctx, user)
+	if errors.Is(err, identity.ErrEmailTaken) {
+		return s.logInInstead(ctx, clientIP, email, password)
+	}
+	if err != nil {
 		return identity.Principal{}, err
 	}
 	return s.startSession(ctx, user)
+}
+
+// logInInstead logs a person in who signs up again with the same password, for example
+// because the answer to the first time was lost. It returns identity.ErrEmailTaken if the
+// password is another one.
+func (s *Service) logInInstead(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
+	principal, err := s.Login(ctx, clientIP, email, password)
+	if errors.Is(err, ErrInvalidCredentials) {
+		return identity.Principal{}, identity.ErrEmailTaken
+	}
+	return principal, err
 }
 
 // Login checks the password and starts a session. It returns

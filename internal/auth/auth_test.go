@@ -304,6 +304,22 @@ func TestSignUp(t *testing.T) {
 	}
 }
 
+// Somebody whose first answer was lost signs up again.
+func TestSignUpAgain(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, true)
+	if err := h.browser().signUp("eve@example.com", "a long enough password"); err != nil {
+		t.Fatal(err)
+	}
+	b := h.browser()
+	if err := b.signUp("eve@example.com", "another long password"); !errors.Is(err, identity.ErrEmailTaken) || b.loggedInAs() != "" {
+		t.Errorf("another password: got %v, logged in as %q", err, b.loggedInAs())
+	}
+	if err := b.signUp(" EVE@example.com", "a long enough password"); err != nil || b.loggedInAs() != "eve@example.com" {
+		t.Errorf("the same password: got %v, logged in as %q", err, b.loggedInAs())
+	}
+}
+
 // violates returns a check for violations of exactly the given fields.
 func violates(want ...string) func(error) bool {
 	return func(err error) bool {

@@ -70,7 +70,7 @@ func (a *api) registerAccount() {
 	register(a, huma.Operation{
 		OperationID: "signup", Method: http.MethodPost, Path: signupPath, Tags: []string{"account"},
 		Summary:       "Sign up",
-		Description:   "Creates a user and starts a session. Available if the operator has opened sign-up.",
+		Description:   "Creates a user and starts a session. Available if the operator has opened sign-up. Repeating it with the same email and password logs in.",
 		DefaultStatus: http.StatusCreated,
 		Responses:     sessionResponse("201", "Signed up and logged in."),
 		Errors:        bodyErrors(http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests),

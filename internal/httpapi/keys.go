@@ -54,7 +54,7 @@ func (a *api) registerKeys() {
 	registerForUser(a, huma.Operation{
 		OperationID: "createKey", Method: http.MethodPost, Path: keysPath, Tags: []string{"keys"},
 		Summary:       "Create an API key",
-		Description:   "Creates an API key. The response contains its secret, which is shown only once.",
+		Description:   "Creates an API key. The response contains its secret, which is shown only once. If the response is lost, the key may exist: find it with listKeys, revoke it and create another one.",
 		DefaultStatus: http.StatusCreated,
 		Responses:     map[string]*huma.Response{"201": {Description: "The key with its secret. Store the secret safely."}},
 		Errors:        bodyErrors(http.StatusConflict),

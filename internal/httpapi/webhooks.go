@@ -49,7 +49,7 @@ type Webhook struct {
 	Statuses       []mms.Status `json:"statuses" nullable:"false" doc:"The message statuses that events are sent for. Empty means all."`
 	Enabled        bool         `json:"enabled" doc:"Whether events are sent. A webhook whose deliveries fail for three days is disabled automatically."`
 	Explanation    string       `json:"explanation" doc:"The state of the webhook in plain language."`
-	FailingSince   *time.Time   `json:"failingSince,omitempty" doc:"When deliveries started to fail. Absent after a success."`
+	FailingSince   *time.Time   `json:"failingSince,omitempty" doc:"When deliveries started to fail, or when the webhook was enabled after that. Absent after a success."`
 	DisabledAt     *time.Time   `json:"disabledAt,omitempty" doc:"When the webhook was disabled."`
 	OldSecretUntil *time.Time   `json:"oldSecretUntil,omitempty" doc:"Until then, events are also signed with the previous secret."`
 	CreatedAt      time.Time    `json:"createdAt" doc:"When the webhook was created."`
@@ -95,7 +95,8 @@ func (a *api) registerWebhooks() {
 		Summary: "Create a webhook",
 		Description: "Creates a webhook that receives an event for each change of a message's status. Events are signed according to Standard Webhooks (https://www.standardwebhooks.com). " +
 			"An event is retried with increasing delays for three days until your endpoint responds with a 2xx status. " +
-			"Events can arrive more than once and out of order: use webhook-id to detect duplicates and data.version to order events.",
+			"Events can arrive more than once and out of order: use webhook-id to detect duplicates and data.version to order events. " +
+			"If the response is lost, the webhook may exist: find it with listWebhooks, and get a secret with rotateWebhookSecret.",
 		DefaultStatus: http.StatusCreated,
 		Responses:     map[string]*huma.Response{"201": {Description: "The webhook with its secret."}},
 		Errors:        bodyErrors(http.StatusConflict),
@@ -127,9 +128,10 @@ func (a *api) registerWebhooks() {
 	}, a.rotateSecret)
 	registerForUser(a, huma.Operation{
 		OperationID: "enableWebhook", Method: http.MethodPost, Path: one + "/enable", Tags: []string{"webhooks"},
-		Summary:   "Enable a webhook",
-		Responses: map[string]*huma.Response{"200": {Description: "The webhook."}},
-		Errors:    []int{http.StatusNotFound},
+		Summary:     "Enable a webhook",
+		Description: "Enables a webhook that was disabled. It counts as failing until a delivery succeeds, and is disabled again if none does within three days. Enabling an enabled webhook changes nothing.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The webhook."}},
+		Errors:      []int{http.StatusNotFound},
 	}, a.enableWebhook)
 	registerForUser(a, huma.Operation{
 		OperationID: "testWebhook", Method: http.MethodPost, Path: one + "/test", Tags: []string{"webhooks"},

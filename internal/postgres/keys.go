@@ -44,12 +44,14 @@ func (r keyRow) key() identity.Key {
 const insertKey = `
 INSERT INTO api_keys AS k (id, user_id, name, prefix, scopes, daily_cap, key_hash, expires_at)
 SELECT $1, $2, $3, $4, $5, nullif($6, 0), $7, now() + $8 * interval '1 day'
-WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL AND coalesce(expires_at > now(), true)) < $9
+WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND id <> $1 AND revoked_at IS NULL AND coalesce(expires_at > now(), true)) < $9
+ON CONFLICT (id) DO UPDATE SET key_hash = EXCLUDED.key_hash
 RETURNING ` + keyColumns
 
 // CreateKey adds an API key that expires after the given number of days; nil means
 // never. It returns identity.ErrTooManyKeys when the user has identity.MaxKeys valid
-// keys.
+// keys. It is idempotent by the id, because database/sql repeats a statement whose
+// connection broke.
 func (s *Store) CreateKey(ctx context.Context, k identity.Key, hash [32]byte, days *int) (identity.Key, error) {
 	var row keyRow
 	err := s.db.GetContext(ctx, &row, insertKey,

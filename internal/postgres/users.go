@@ -31,9 +31,10 @@ func (r userRow) user() identity.User {
 }
 
 const insertUser = `
-INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4)`
+INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`
 
-// CreateUser adds a user, or returns identity.ErrEmailTaken.
+// CreateUser adds a user, or returns identity.ErrEmailTaken. It is idempotent by the id,
+// because database/sql repeats a statement whose connection broke.
 func (s *Store) CreateUser(ctx context.Context, u identity.User) error {
 	_, err := s.db.ExecContext(ctx, insertUser, u.ID, u.Email, string(u.PasswordHash), string(u.Role))
 	if violates(err, "users_email_taken") {

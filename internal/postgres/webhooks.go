@@ -47,11 +47,13 @@ func (r webhookRow) webhook() webhook.Endpoint {
 
 const insertWebhook = `
 INSERT INTO webhooks AS w (id, user_id, url, description, statuses, secret)
-SELECT $1, $2, $3, $4, coalesce($5, '{}'::text[]), $6 WHERE (SELECT count(*) FROM webhooks WHERE user_id = $2) < $7
+SELECT $1, $2, $3, $4, coalesce($5, '{}'::text[]), $6 WHERE (SELECT count(*) FROM webhooks WHERE user_id = $2 AND id <> $1) < $7
+ON CONFLICT (id) DO UPDATE SET secret = EXCLUDED.secret
 RETURNING ` + webhookColumns
 
 // CreateWebhook adds a webhook, or returns webhook.ErrTooMany when its owner has
-// webhook.MaxEndpoints.
+// webhook.MaxEndpoints. It is idempotent by the id, because database/sql repeats a
+// statement whose connection broke.
 func (s *Store) CreateWebhook(ctx context.Context, w webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error) {
 	var row webhookRow
 	err := s.db.GetContext(ctx, &row, insertWebhook, w.ID, w.Owner, w.URL, w.Description, pq.Array(w.Statuses), string(secret), webhook.MaxEndpoints)
@@ -121,21 +123,27 @@ func (s *Store) DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error {
 }
 
 const rotateSecret = `
-UPDATE webhooks SET old_secret = secret, old_secret_until = now() + $4 * interval '1 second', secret = $3
+UPDATE webhooks SET old_secret = CASE WHEN secret = $3 THEN old_secret ELSE secret END,
+    old_secret_until = CASE WHEN secret = $3 THEN old_secret_until ELSE now() + $4 * interval '1 second' END, secret = $3
 WHERE id = $1 AND user_id = $2`
 
 // RotateSecret replaces the secret of the owner's webhook. The old secret signs
-// deliveries too for webhook.SecretOverlap. It returns webhook.ErrNotFound.
+// deliveries too for webhook.SecretOverlap, also if the statement is repeated. It returns
+// webhook.ErrNotFound.
 func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error {
 	return s.updateWebhook(ctx, "rotating a webhook's secret", rotateSecret, id, owner, string(secret), webhook.SecretOverlap.Seconds())
 }
 
 const enableWebhook = `
-UPDATE webhooks SET disabled_at = NULL, disabled_reason = '', failing_since = NULL, slots = 1, slow = false, slow_failures = 0, next_call_at = '-infinity'
+UPDATE webhooks SET disabled_at = NULL, disabled_reason = '',
+    failing_since = CASE WHEN disabled_at IS NULL THEN failing_since ELSE now() END, slots = CASE WHEN disabled_at IS NULL THEN slots ELSE 1 END,
+    slow_failures = CASE WHEN disabled_at IS NULL THEN slow_failures ELSE 0 END, next_call_at = CASE WHEN disabled_at IS NULL THEN next_call_at ELSE '-infinity' END
 WHERE id = $1 AND user_id = $2`
 
 // EnableWebhook enables the owner's webhook after it was disabled, or returns
-// webhook.ErrNotFound.
+// webhook.ErrNotFound. Only deliveries show that a webhook works: until one succeeds it
+// is failing, from now on, and as slow as it was. A webhook that is enabled does not
+// change.
 func (s *Store) EnableWebhook(ctx context.Context, owner, id uuid.UUID) error {
 	return s.updateWebhook(ctx, "enabling a webhook", enableWebhook, id, owner)
 }

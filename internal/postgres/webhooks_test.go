@@ -202,8 +202,17 @@ func TestFailingWebhookIsDisabled(t *testing.T) {
 			if err := store.EnableWebhook(t.Context(), ada, w.ID); err != nil {
 				t.Fatal(err)
 			}
-			if got, _ := store.Webhook(t.Context(), ada, w.ID); got.DisabledAt != nil || got.FailingSince != nil {
-				t.Errorf("got webhook %+v, want it enabled", got)
+			got, _ = store.Webhook(t.Context(), ada, w.ID)
+			if got.DisabledAt != nil || got.FailingSince == nil {
+				t.Errorf("got webhook %+v, want it enabled and failing", got)
+			}
+			// Enabling it again must not move the three days after which it is disabled.
+			exec(t, store, `UPDATE webhooks SET failing_since = '2026-01-01T00:00:00Z', slow = true, slots = 4`)
+			if err := store.EnableWebhook(t.Context(), ada, w.ID); err != nil {
+				t.Fatal(err)
+			}
+			if n := count(t, store, `SELECT count(*) FROM webhooks WHERE failing_since = '2026-01-01T00:00:00Z' AND slow AND slots = 4`); n != 1 {
+				t.Error("enabling an enabled webhook changed it")
 			}
 		})
 	}
