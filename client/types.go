@@ -151,7 +151,7 @@ const (
 type Batch struct {
 	ID          string         `json:"id"`
 	Name        string         `json:"name,omitempty"`
-	State       string         `json:"state"` // running, paused or canceled
+	State       string         `json:"state"` // running, paused, canceled or finished
 	Explanation string         `json:"explanation,omitempty"`
 	Created     int            `json:"created"`
 	Rejected    int            `json:"rejected"`

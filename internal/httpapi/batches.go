@@ -48,7 +48,7 @@ func (BatchRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schem
 type Batch struct {
 	ID          uuid.UUID          `json:"id" format:"uuid" doc:"The ID of the batch."`
 	Name        string             `json:"name,omitempty" doc:"The name of the batch."`
-	State       mms.BatchState     `json:"state" enum:"running,paused,canceled" doc:"The state of the batch." example:"running"`
+	State       mms.BatchState     `json:"state" enum:"running,paused,canceled,finished" doc:"The state of the batch. finished: each of its messages has been submitted to Plivo, has failed or was canceled." example:"running"`
 	Explanation string             `json:"explanation,omitempty" doc:"The progress of the batch in plain language."`
 	Created     int                `json:"created" doc:"The number of messages that were created." example:"2"`
 	Rejected    int                `json:"rejected" doc:"The number of rows that were rejected as invalid."`
@@ -172,7 +172,9 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 		return nil, upload.withPlusHint(err)
 	}
 	if body.OnError != "" && body.OnError != rejectAll && body.OnError != createValid {
-		return nil, invalid.Fields{{Name: "onError", Rule: "one_of", Message: "must be reject_all or create_valid"}}
+		violation := invalid.Field{Name: "onError", Rule: "one_of", Message: "must be reject_all or create_valid"}
+		none, _ := rows.(intake.NoRows)
+		rows = append(none, violation)
 	}
 	params := mms.BatchParams{
 		Name: body.Name, CreateValid: body.OnError == createValid, Columns: columnsOf(rows),
@@ -326,7 +328,7 @@ func batchPath(id uuid.UUID) string { return batchesPath + "/" + id.String() }
 func (a *api) batch(b mms.Batch) Batch {
 	path := batchPath(b.ID)
 	out := Batch{
-		ID: b.ID, Name: b.Name, State: b.State, Created: b.Created, Rejected: b.Rejected, Counts: b.Counts,
+		ID: b.ID, Name: b.Name, State: b.Progress(), Created: b.Created, Rejected: b.Rejected, Counts: b.Counts,
 		CreatedAt: b.CreatedAt.UTC(), StatusURL: a.PublicURL + path, MessagesURL: a.PublicURL + messagesPath + "?batch=" + b.ID.String(),
 		KeyID: idIfAny(b.KeyID),
 	}

@@ -29,11 +29,13 @@ var (
 // BatchState says whether the messages of a batch are being sent.
 type BatchState string
 
-// The states of a batch. Canceled is final.
+// The states of a batch. Canceled is final. Finished follows from the messages, and is
+// never stored: see Progress.
 const (
 	BatchRunning  BatchState = "running"
 	BatchPaused   BatchState = "paused"
 	BatchCanceled BatchState = "canceled"
+	BatchFinished BatchState = "finished"
 )
 
 // Limits of a batch. Postcard chose them; Plivo has no batches.
@@ -75,13 +77,21 @@ func (b Batch) Remaining() int {
 
 func (b Batch) isDone() bool { return !b.HasUnsent && b.Remaining() == 0 }
 
+// Progress is the batch's state, or BatchFinished when nothing of it is left to send.
+func (b Batch) Progress() BatchState {
+	if b.State != BatchCanceled && b.isDone() {
+		return BatchFinished
+	}
+	return b.State
+}
+
 // Title is the batch's progress as a heading.
 func (b Batch) Title() string {
 	switch {
 	case b.State == BatchCanceled:
 		return "Canceled"
 	case b.isDone():
-		return "Done"
+		return "Finished"
 	case b.State == BatchPaused:
 		return "Paused"
 	case b.Pause.Active():
@@ -176,8 +186,10 @@ type BatchWriter interface {
 func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) (Batch, error) {
 	var violations invalid.Fields
 	p.Name = pasted.Clean(p.Name)
-	if utf8.RuneCountInString(p.Name) > MaxBatchName || !IsPrintable(p.Name) {
-		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxBatchName))
+	if !IsPrintable(p.Name) {
+		violations.Add("name", "control", "must contain only printable characters")
+	} else if utf8.RuneCountInString(p.Name) > MaxBatchName {
+		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d characters long", MaxBatchName))
 	}
 	if _, ok := findSender(p.From, r.Senders); !ok && p.From != "" {
 		violations.Add("from", "sender", notASender)

@@ -219,9 +219,12 @@ func TestExplainBatch(t *testing.T) {
 		{Batch{State: BatchRunning, HasUnsent: true, Counts: counts, Pause: Pause{Cause: ReasonCredit}}, "Waiting", Pause{Cause: ReasonCredit}.Explain() + " 2 messages remaining."},
 		{Batch{State: BatchPaused, HasUnsent: true, Counts: counts, Pause: Pause{Cause: ReasonCredit}}, "Paused", "The batch is paused. Messages that expire in the meantime fail. 2 messages remaining."},
 		{Batch{State: BatchCanceled, HasUnsent: true, Counts: counts}, "Canceled", "The batch is canceled. Messages already submitted to Plivo are not recalled."},
-		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Pause: Pause{Cause: ReasonCredit}}, "Done", done + " 1 message failed or could not be delivered."},
-		{Batch{State: BatchPaused}, "Done", done},
+		{Batch{State: BatchRunning, Counts: map[Status]int{Failed: 1, Sent: 1}, Pause: Pause{Cause: ReasonCredit}}, "Finished", done + " 1 message failed or could not be delivered."},
+		{Batch{State: BatchPaused}, "Finished", done},
 	} {
+		if finished := tt.batch.Progress() == BatchFinished; finished != (tt.title == "Finished") {
+			t.Errorf("%+v: got progress %s with title %s", tt.batch, tt.batch.Progress(), tt.title)
+		}
 		if title, explain := tt.batch.Title(), tt.batch.Explain(); title != tt.title || explain != tt.explain {
 			t.Errorf("%+v: got %q, %q; want %q, %q", tt.batch, title, explain, tt.title, tt.explain)
 		}
