@@ -49,7 +49,11 @@ func (a *api) decide(ctx context.Context, principal identity.Principal, in *deci
 		return nil, err
 	}
 	if !slices.Contains(mms.Decisions(), body.Decision) {
-		return nil, invalid.Fields{{Name: "decision", Rule: "enum", Message: "must be was_sent, retry or give_up"}}
+		rule := "one_of"
+		if body.Decision == "" {
+			rule = "required"
+		}
+		return nil, invalid.Fields{{Name: "decision", Rule: rule, Message: "must be was_sent, retry or give_up"}}
 	}
 	return nil, a.Messages.Decide(ctx, principal.UserID, id, body.Decision)
 }

@@ -68,15 +68,14 @@ To get started, create an API key under Settings, send a message and check its s
 
 **Requests and responses.** Request bodies are JSON objects in UTF-8 of up to 64 KiB (batches: 64 MiB); they can be compressed with gzip (Content-Encoding). Unknown fields and query parameters are rejected. An optional field that is null counts as absent, and a query parameter without a value too. Timestamps are RFC 3339, in UTC in responses. Responses omit empty optional fields; new fields may be added at any time.
 
-**Errors.** Errors are problem details (RFC 9457, application/problem+json). errors lists every invalid field with a stable rule code. Unknown fields and wrong types are reported first; values are validated once the form of the request is correct.
-
-**Message statuses:**
+**Errors.** Errors are problem details (RFC 9457, application/problem+json). errors lists every invalid field with the code of the violated rule, listed below; new codes may be added. Unknown fields and wrong types are reported first; values are validated once the form of the request is correct.
 
 `
 
 func introduction() string {
 	var b strings.Builder
 	b.WriteString(introductionHead)
+	b.WriteString("**Rules of violations:**\n\n" + describeRules() + "\n**Message statuses:**\n\n")
 	for _, s := range mms.Statuses() {
 		final := ""
 		if s.Final() {

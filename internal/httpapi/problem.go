@@ -40,7 +40,7 @@ type Problem struct {
 // FieldError is one violation by one field.
 type FieldError struct {
 	Field   string `json:"field" doc:"The name of the field, query parameter or header; body for the body as a whole." example:"to"`
-	Rule    string `json:"rule" doc:"The violated rule, as a stable code." example:"e164"`
+	Rule    string `json:"rule" doc:"The violated rule, as a stable code. The introduction lists the codes." example:"e164"`
 	Message string `json:"message" doc:"A human-readable explanation, to be shown after the field's name." example:"must be a phone number in E.164 form"`
 }
 

@@ -188,7 +188,7 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 		},
 		"mediaUrl and mediaUrls": {
 			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","mediaUrls":["https://example.com/a.jpg"]}`,
-			violations("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two"),
+			violations("mediaUrls", "exclusive", "must not be given together with mediaUrl: use one of the two"),
 		},
 		"eleven pictures": {
 			`{"to":"+14155550123","mediaUrls":["x"` + strings.Repeat(`,"x"`, 10) + `]}`,

@@ -97,8 +97,10 @@ func NewKey(id, user uuid.UUID, p KeyParams) (Key, KeySecret, error) {
 	switch {
 	case name == "":
 		violations.Add("name", "required", "is missing: enter a name that identifies the key")
-	case utf8.RuneCountInString(name) > MaxKeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d characters long, without control characters", MaxKeyName))
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		violations.Add("name", "control", "must be valid UTF-8 without control characters")
+	case utf8.RuneCountInString(name) > MaxKeyName:
+		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d characters long", MaxKeyName))
 	}
 	scopes := parseScopes(p.Scopes, &violations)
 	validateRange("expiresInDays", p.ExpiresInDays, MaxKeyDays, &violations)

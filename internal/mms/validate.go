@@ -138,7 +138,7 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 	urls, field := p.MediaURLs, func(i int) string { return fmt.Sprintf("mediaUrls[%d]", i) }
 	switch {
 	case p.MediaURL != "" && len(p.MediaURLs) > 0:
-		violations.Add("mediaUrls", "one_of", "must not be given together with mediaUrl: use one of the two")
+		violations.Add("mediaUrls", "exclusive", "must not be given together with mediaUrl: use one of the two")
 		return nil
 	case p.MediaURL != "":
 		urls, field = []string{p.MediaURL}, func(int) string { return "mediaUrl" }

@@ -90,7 +90,7 @@ func TestValidateListsEveryViolation(t *testing.T) {
 		"control beyond ASCII":      {func(p *CreateParams) { p.Text = "a\u0085b" }, []string{"text control"}}, // an ellipsis in Windows-1252
 		"invalid UTF-8":             {func(p *CreateParams) { p.Text = "\xff" }, []string{"text utf8"}},
 		"no text":                   {func(p *CreateParams) { p.Text = "" }, nil},
-		"mediaUrl and mediaUrls":    {func(p *CreateParams) { p.MediaURLs = tooMany[:1] }, []string{"mediaUrls one_of"}},
+		"mediaUrl and mediaUrls":    {func(p *CreateParams) { p.MediaURLs = tooMany[:1] }, []string{"mediaUrls exclusive"}},
 		"ten pictures":              {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", tooMany[:MaxMedia] }, nil},
 		"eleven pictures":           {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", tooMany }, []string{"mediaUrls max_items"}},
 		"second and fourth picture": {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", []string{tooMany[0], "x", tooMany[0], ""} }, []string{"mediaUrls[1] media_url", "mediaUrls[3] media_url"}},

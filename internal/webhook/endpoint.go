@@ -125,11 +125,15 @@ func Create(ctx context.Context, store Store, owner uuid.UUID, p Params, allowPr
 func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 	var violations invalid.Fields
 	p.URL, p.Description = pasted.Trim(p.URL), pasted.Clean(p.Description)
-	if err := validateURL(p.URL, allowPrivate); err != nil {
+	if p.URL == "" {
+		violations.Add("url", "required", "is missing: enter the address that receives the events")
+	} else if err := validateURL(p.URL, allowPrivate); err != nil {
 		violations.Add("url", "url", err.Error())
 	}
-	if utf8.RuneCountInString(p.Description) > MaxDescription || !mms.IsPrintable(p.Description) {
-		violations.Add("description", "max_length", fmt.Sprintf("must be at most %d printable characters long", MaxDescription))
+	if !mms.IsPrintable(p.Description) {
+		violations.Add("description", "control", "must contain only printable characters")
+	} else if utf8.RuneCountInString(p.Description) > MaxDescription {
+		violations.Add("description", "max_length", fmt.Sprintf("must be at most %d characters long", MaxDescription))
 	}
 	e := Endpoint{Owner: owner, URL: p.URL, Description: p.Description}
 	for i, name := range p.Statuses {
@@ -146,9 +150,6 @@ func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 }
 
 func validateURL(raw string, allowPrivate bool) error {
-	if raw == "" {
-		return errors.New("is missing: enter the address that receives the events")
-	}
 	if r, i := pasted.Invisible(raw); i >= 0 {
 		return fmt.Errorf("has an invisible character (%U) after %q: enter the URL again without it", r, raw[:i])
 	}
