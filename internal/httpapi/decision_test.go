@@ -55,10 +55,10 @@ func TestQueuePosition(t *testing.T) {
 	got := decode[struct {
 		QueuePosition struct {
 			Ahead       int
-			WaitSeconds float64
+			WaitSeconds int
 		}
 	}](t, s.ada().do("GET", "/api/messages/"+h.ID.String(), ""))
-	if got.QueuePosition.Ahead != 2 || got.QueuePosition.WaitSeconds != 8.5 {
-		t.Errorf("got queuePosition %+v, want 2 ahead and 8.5 s", got.QueuePosition)
+	if got.QueuePosition.Ahead != 2 || got.QueuePosition.WaitSeconds != 9 {
+		t.Errorf("got queuePosition %+v, want 2 ahead and 9 s", got.QueuePosition)
 	}
 }

@@ -162,6 +162,16 @@ func (f *fakeMessages) take(id uuid.UUID) mms.Message {
 	return m
 }
 
+// finish makes a message final.
+func (f *fakeMessages) finish(id uuid.UUID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h, final := f.histories[id], noon
+	h.Status, h.FinalAt = mms.Delivered, &final
+	h.Version++
+	f.histories[id] = h
+}
+
 func (f *fakeMessages) readsOf(id uuid.UUID) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -31,7 +31,7 @@ type Message struct {
 	PlivoMeaning    *CodeMeaning      `json:"plivoCodeMeaning,omitempty" doc:"What plivoCode means."`
 	Held            bool              `json:"held,omitempty" doc:"Whether the message is held until you decide what to do with it. See decideMessage."`
 	ExpiresAt       time.Time         `json:"expiresAt" doc:"When the message expires. A message that has not been sent by then fails."`
-	NextAttemptAt   *time.Time        `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due. Only present while the message is queued."`
+	NextAttemptAt   *time.Time        `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due. Only present while a queued message waits for a retry: absent once the attempt is due."`
 	Priority        string            `json:"priority" enum:"high,normal,bulk" doc:"The priority among waiting messages." example:"normal"`
 	SendAt          *time.Time        `json:"sendAt,omitempty" doc:"When the message is scheduled to be sent. Absent if it was not scheduled."`
 	Metadata        map[string]string `json:"metadata,omitempty" doc:"The metadata you set when you created the message." example:"{\"order\":\"1017\"}"`
@@ -66,9 +66,9 @@ type Event struct {
 
 // QueuePosition is the position of a waiting message in its sender's backlog.
 type QueuePosition struct {
-	Ahead       int     `json:"ahead" doc:"The number of messages ahead, counted up to 5000."`
-	WaitSeconds float64 `json:"waitSeconds" doc:"The estimated wait in seconds. A lower bound if 5000 or more messages are ahead, or if sending is paused."`
-	Explanation string  `json:"explanation" doc:"The position in plain language. The explanation of the message says what stops it, if anything does."`
+	Ahead       int    `json:"ahead" doc:"The number of messages ahead, counted up to 5000."`
+	WaitSeconds int    `json:"waitSeconds" doc:"The estimated wait in whole seconds. A lower bound if 5000 or more messages are ahead, or if sending is paused."`
+	Explanation string `json:"explanation" doc:"The position in plain language. The explanation of the message says what stops it, if anything does."`
 }
 
 // History is a message with its attempts, events and replies.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -104,13 +105,14 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 		body.Replies = append(body.Replies, Reply{ID: r.ID, Text: r.Text, MediaURLs: append([]string{}, r.MediaURLs...), Keyword: r.Keyword, ReceivedAt: r.ReceivedAt.UTC()})
 	}
 	if waiting {
-		body.QueuePosition = &QueuePosition{Ahead: position.Ahead, WaitSeconds: position.Wait.Seconds(), Explanation: position.Description()}
+		body.QueuePosition = &QueuePosition{Ahead: position.Ahead, WaitSeconds: int(math.Ceil(position.Wait.Seconds())), Explanation: position.Description()}
 	}
 	return body, nil
 }
 
 // awaitChange returns the message's version as soon as it differs from the known
-// one, or unchanged after wait or when the process stops.
+// one, or unchanged after wait or when the process stops. It does not wait for a message
+// that is final.
 func (a *api) awaitChange(ctx context.Context, q Request, owner, id uuid.UUID, known string, wait time.Duration) (int64, error) {
 	if wait == 0 {
 		return a.Messages.Version(ctx, owner, id)
@@ -119,6 +121,9 @@ func (a *api) awaitChange(ctx context.Context, q Request, owner, id uuid.UUID, k
 	defer watch.Stop()
 	if err := extendWriteDeadline(q.w, wait+writeTimeout); err != nil {
 		return 0, err
+	}
+	if message, err := a.Messages.Message(ctx, owner, id); err != nil || message.Final() {
+		return message.Version, err
 	}
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()

@@ -353,6 +353,12 @@ func TestGetMessageWaits(t *testing.T) {
 	if got := <-responses; got.status != http.StatusOK || !strings.Contains(got.body, `"status":"sending"`) {
 		t.Errorf("with a change: got %d %s", got.status, got.body)
 	}
+	s.messages.finish(id)
+	finalTag := ada.do("GET", path, "").header.Get("ETag")
+	start := time.Now()
+	if got := ada.do("GET", path+"?wait=60s", "", "If-None-Match", finalTag); got.status != http.StatusNotModified || time.Since(start) > 30*time.Second {
+		t.Errorf("final: got %d after %v, want 304 at once", got.status, time.Since(start))
+	}
 	for _, wait := range []string{"61s", "-1s", "soon", "10"} {
 		got := ada.do("GET", path+"?wait="+wait, "", "If-None-Match", tag)
 		if got.status != http.StatusBadRequest || !strings.Contains(got.body, `"field":"wait"`) {

@@ -114,11 +114,11 @@ type CreateResult struct {
 func (m Message) AsCreated() Message {
 	created := Message{
 		ID: m.ID, Owner: m.Owner, Sender: m.Sender, Recipient: m.Recipient, Text: m.Text, MediaURLs: m.MediaURLs,
-		Status: Queued, NextAttemptAt: &m.CreatedAt, ExpiresAt: m.ExpiresAt, Version: 1, CreatedAt: m.CreatedAt, UpdatedAt: m.CreatedAt,
+		Status: Queued, ExpiresAt: m.ExpiresAt, Version: 1, CreatedAt: m.CreatedAt, UpdatedAt: m.CreatedAt,
 		Priority: m.Priority, SendAt: m.SendAt, Metadata: m.Metadata, KeyID: m.KeyID, ResendOf: m.ResendOf, BatchID: m.BatchID,
 	}
 	if m.SendAt != nil {
-		created.Status, created.NextAttemptAt = Scheduled, nil
+		created.Status = Scheduled
 	}
 	return created
 }

@@ -29,7 +29,7 @@ func validateMediaURL(raw string, allowPrivate bool) error {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
 	}
 	if r, i := pasted.Invisible(raw); i >= 0 {
-		return fmt.Errorf("has an invisible character (%U) after %q: enter the URL again without it, or percent-encode it if it belongs there", r, raw[:i])
+		return fmt.Errorf("has an invisible character (%U) after its first %d bytes: enter the URL again without it, or percent-encode it if it belongs there", r, i)
 	}
 	u, err := url.Parse(raw)
 	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {

@@ -71,7 +71,7 @@ type Message struct {
 	ResendOf      uuid.UUID         // the message that it repeats; uuid.Nil: none
 	BatchID       uuid.UUID         // its batch; uuid.Nil: none
 	BatchRow      int               // its row in the batch, as its submitter counts; set at creation only
-	NextAttemptAt *time.Time
+	NextAttemptAt *time.Time        // when a retry is due; nil if nothing delays the next attempt
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinalAt       *time.Time // when it became final (see Final)

@@ -229,7 +229,7 @@ func TestCreateMessageStoresEverything(t *testing.T) {
 	m := create(t, store, owner)
 	h := read(t, store, m)
 	if h.Sender != "+14155550100" || h.Recipient != m.Recipient || h.Text != "Hello" ||
-		len(h.MediaURLs) != 2 || h.MediaURLs[0] != "https://example.com/b.jpg" || h.Version != 1 || h.NextAttemptAt == nil {
+		len(h.MediaURLs) != 2 || h.MediaURLs[0] != "https://example.com/b.jpg" || h.Version != 1 || h.NextAttemptAt != nil {
 		t.Errorf("got %+v", h.Message)
 	}
 	wantEvents(t, h, mms.Queued, "created>queued")

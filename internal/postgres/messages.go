@@ -20,7 +20,7 @@ import (
 // messageColumns are the columns of a messageRow. The table must be aliased as m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
-    m.next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
+    CASE WHEN m.next_attempt_at > now() THEN m.next_attempt_at END AS next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
     m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id,
     CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state, ` + pauseColumns
 

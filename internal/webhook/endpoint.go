@@ -151,7 +151,7 @@ func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 
 func validateURL(raw string, allowPrivate bool) error {
 	if r, i := pasted.Invisible(raw); i >= 0 {
-		return fmt.Errorf("has an invisible character (%U) after %q: enter the URL again without it", r, raw[:i])
+		return fmt.Errorf("has an invisible character (%U) after its first %d bytes: enter the URL again without it", r, i)
 	}
 	u, err := url.Parse(raw)
 	switch {
