@@ -3,6 +3,7 @@ package webui
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -160,10 +161,16 @@ const maxForm = 64 << 10
 // readForm parses the form. If that fails, it answers the request and returns
 // false.
 func (p *Pages) readForm(w http.ResponseWriter, r *http.Request) bool {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	err := r.ParseForm()
+	body, err := httpkit.Body(w, r, maxForm)
+	if err == nil {
+		r.Body = io.NopCloser(body)
+		err = r.ParseForm()
+	}
 	var tooLarge *http.MaxBytesError
+	var encoding httpkit.UnsupportedEncodingError
 	switch {
+	case errors.As(err, &encoding):
+		p.renderError(w, r, http.StatusUnsupportedMediaType, "Unsupported encoding", "The form could not be read: "+encoding.Error()+". Nothing was changed.")
 	case errors.As(err, &tooLarge):
 		p.renderError(w, r, http.StatusRequestEntityTooLarge, "Form too large", "The form is larger than 64 KiB. Nothing was changed. Go back and shorten your input.")
 	case err != nil:

@@ -32,6 +32,7 @@ type listPage struct {
 	Text        string
 	Batch       string
 	SearchError string       // why To is not a phone number
+	TextError   string       // why Text cannot be searched for
 	Query       template.URL // the filters
 	Statuses    []mms.Status // to choose from
 	Older       string       // URL of the next page; empty on the last
@@ -44,8 +45,13 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.
 	body := listPage{Status: mms.Status(query.Get("status")), To: pasted.Clean(query.Get("to")), Text: pasted.Clean(query.Get("text")), Statuses: mms.Statuses()}
 	before, err := queryID(query, "before")
 	batch, batchErr := queryID(query, "batch")
-	if (body.Status != "" && !body.Status.Known()) || err != nil || batchErr != nil || !searchable(body.Text) {
+	if (body.Status != "" && !body.Status.Known()) || err != nil || batchErr != nil {
 		p.NotFound(w, r)
+		return
+	}
+	if body.TextError = textError(body.Text); body.TextError != "" {
+		body.Text = strings.ToValidUTF8(body.Text, "\uFFFD")
+		render(p, w, r, http.StatusOK, "list", layout{Title: "Messages"}, body)
 		return
 	}
 	filter := mms.Filter{Status: body.Status, Text: body.Text, Batch: batch}
@@ -92,9 +98,17 @@ func queryID(query url.Values, name string) (uuid.UUID, error) {
 	return uuid.Parse(query.Get(name))
 }
 
-// searchable reports whether Postgres can search for text.
-func searchable(text string) bool {
-	return len(text) <= 200 && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+// textError says why Postgres cannot search for text; "" if it can.
+func textError(text string) string {
+	switch {
+	case !utf8.ValidString(text):
+		return "must be valid UTF-8"
+	case strings.ContainsRune(text, 0):
+		return "must not contain NUL characters"
+	case len(text) > 200:
+		return "must be at most 200 bytes long"
+	}
+	return ""
 }
 
 // messagePage shows a message and its history.

@@ -100,7 +100,7 @@ var pageData = map[string][]any{
 	"list": {
 		page[listPage]{layouts.user, listPage{}},
 		page[listPage]{layouts.user, listPage{First: true}},
-		page[listPage]{layouts.user, listPage{Query: "status=sent", Older: "/messages?before=1", SearchError: "is invalid"}},
+		page[listPage]{layouts.user, listPage{Query: "status=sent", Older: "/messages?before=1", SearchError: "is invalid", TextError: "is invalid"}},
 		page[listPage]{layouts.user, listPage{
 			Messages: []mms.Message{{ID: anID, Recipient: senders[0], Text: "Hi", Status: mms.Sent, CreatedAt: aTime}, {}},
 			Status:   mms.Sent, Statuses: mms.Statuses(), Batch: anID.String(), Waiting: true,

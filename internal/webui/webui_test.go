@@ -381,7 +381,34 @@ func TestListFilters(t *testing.T) {
 	b.want("all filters", b.get("/messages?status=failed&to=(415)+555-0123&text=a%26b"), http.StatusOK,
 		`value="(415) 555-0123"`, `value="a&amp;b"`, "status=failed&amp;text=a%26b&amp;to=%2B14155550123", "/api/messages/export?")
 	b.want("invalid recipient", b.get("/messages?to=x"), http.StatusOK, "Recipient must be a phone number")
+	b.want("text with NUL", b.get("/messages?text=a%00b"), http.StatusOK, "Text must not contain NUL characters")
+	b.want("text in Latin-1", b.get("/messages?text=%E9t%E9"), http.StatusOK, "Text must be valid UTF-8")
+	b.want("long text", b.get("/messages?text="+strings.Repeat("x", 201)), http.StatusOK, "Text must be at most 200 bytes long")
+	b.want("recipient with a plus sign", b.get("/messages?to=+14155550123"), http.StatusOK, "to=%2B14155550123")
+	b.want("batch in upper case", b.get("/messages?batch="+strings.ToUpper(h.ID.String())), http.StatusOK, h.ID.String())
 	b.want("invalid batch", b.get("/messages?batch=x"), http.StatusNotFound)
+}
+
+// Forms are read like the bodies of the API.
+func TestFormInput(t *testing.T) {
+	t.Parallel()
+	f, b := newBackend(t, true)
+	b.login(userEmail)
+	h := newHistory(f.users[0].ID, mms.Failed)
+	f.messages[h.ID] = h
+	message := []string{"to", "+14155550123", "mediaUrl", "https://example.com/a.jpg", "idempotencyKey", "k"}
+	b.want("NUL in a text", b.post("/messages/new", append(message, "text", "a\x00b")...), http.StatusUnprocessableEntity, "Text must not contain control characters")
+	b.want("text in Latin-1", b.post("/messages/new", append(message, "text", "\xe9t\xe9")...), http.StatusUnprocessableEntity, "Text must be valid UTF-8")
+	b.want("id in upper case", b.get("/messages/"+strings.ToUpper(h.ID.String())), http.StatusOK, h.ID.String())
+	b.want("NUL in a key's name", b.post("/settings/keys", "name", "a\x00b", "scope", "read"), http.StatusUnprocessableEntity, "must be valid UTF-8 without control characters")
+	b.want("NUL in a webhook's description", b.post("/settings/webhooks", "url", "https://example.com/", "description", "a\x00b"), http.StatusUnprocessableEntity, "must contain only printable characters")
+	b.want("NUL in a batch's name, and no file", b.upload("", "name", "a\x00b"), http.StatusUnprocessableEntity, "must contain only printable characters", "choose a CSV file")
+	for encoding, want := range map[string]int{"br": http.StatusUnsupportedMediaType, "gzip": http.StatusBadRequest, "identity": http.StatusUnprocessableEntity} {
+		r := httptest.NewRequest("POST", "/messages/new", strings.NewReader("to=x"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Content-Encoding", encoding)
+		b.want(encoding, b.request(r), want)
+	}
 }
 
 func TestStaticFiles(t *testing.T) {
