@@ -270,7 +270,12 @@ func (p *Pages) resume(w http.ResponseWriter, r *http.Request, _ identity.Princi
 	if !p.readForm(w, r) {
 		return
 	}
-	ended, err := p.Pauses.Resume(r.Context(), mms.Reason(r.PostForm.Get("cause")))
+	cause := r.PostForm.Get("cause")
+	if !mms.IsPrintable(cause) { // Postgres would reject it
+		p.renderError(w, r, http.StatusBadRequest, "Invalid form", "The form names no cause of a pause. Nothing was changed. Go back and submit it again.")
+		return
+	}
+	ended, err := p.Pauses.Resume(r.Context(), mms.Reason(cause))
 	if err != nil {
 		p.fail(w, r, err)
 		return

@@ -357,6 +357,7 @@ func TestPauses(t *testing.T) {
 	b.post("/logout")
 	b.login(adminEmail)
 	b.want("pause, as an admin", b.get("/messages"), http.StatusOK, "Sending is paused", cause, "&lt;no&gt;", "Resume sending", "/admin/queues", "DOUBT_SILENCE is off")
+	b.want("resuming without a text", b.post("/admin/resume", "cause", "a\x00b"), http.StatusBadRequest, "names no cause")
 	b.post("/admin/resume", "cause", string(mms.ReasonCredentials))
 	b.want("after resuming", b.get("/messages"), http.StatusOK, "Sending has resumed.")
 }
