@@ -260,11 +260,11 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}{
 		"unknown path":            {"GET", "/api/nothing", problem(404, noRoute), ""},
 		"trailing slash":          {"GET", "/api/messages/", problem(404, noRoute), ""},
-		"GET of a POST route":     {"GET", "/api/send-mms", problem(405, "This path supports only POST."), "POST"},
-		"POST of a GET route":     {"POST", "/api/messages", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
-		"HEAD of a POST route":    {"HEAD", "/api/login", problem(405, "This path supports only POST."), "POST"},
-		"OPTIONS":                 {"OPTIONS", "/api/messages/x", problem(405, "This path supports only GET, HEAD."), "GET, HEAD"},
-		"unknown method":          {"BREW", "/api/login", problem(405, "This path supports only POST."), "POST"},
+		"GET of a POST route":     {"GET", "/api/send-mms", problem(405, "This path supports only POST, OPTIONS."), "POST, OPTIONS"},
+		"POST of a GET route":     {"POST", "/api/messages", problem(405, "This path supports only GET, HEAD, OPTIONS."), "GET, HEAD, OPTIONS"},
+		"HEAD of a POST route":    {"HEAD", "/api/login", problem(405, "This path supports only POST, OPTIONS."), "POST, OPTIONS"},
+		"OPTIONS, unknown path":   {"OPTIONS", "/api/nothing", problem(404, noRoute), ""},
+		"unknown method":          {"BREW", "/api/login", problem(405, "This path supports only POST, OPTIONS."), "POST, OPTIONS"},
 		"unknown method and path": {"BREW", "/api/nothing", problem(404, noRoute), ""},
 	}
 	for name, tc := range cases {
@@ -278,6 +278,19 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 				t.Errorf("Allow is %q, want %q", got, tc.allow)
 			}
 		})
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	c := newSystem(t).anonymous()
+	for path, want := range map[string]string{
+		"/api/messages": "GET, HEAD, OPTIONS", "/api/batches": "GET, POST, HEAD, OPTIONS", "/api/send-mms": "POST, OPTIONS", "/openapi.json": "GET, HEAD, OPTIONS",
+		"/api/webhooks/" + uuid.NewString(): "GET, DELETE, HEAD, OPTIONS",
+	} {
+		if got := c.do("OPTIONS", path, ""); got.status != http.StatusNoContent || got.header.Get("Allow") != want || got.body != "" {
+			t.Errorf("%s: got %d, Allow %q, want 204 and %q", path, got.status, got.header.Get("Allow"), want)
+		}
 	}
 }
 

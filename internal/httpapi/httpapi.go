@@ -114,8 +114,9 @@ func (a *api) notFound(w http.ResponseWriter, r *http.Request) {
 	WriteProblem(w, r, http.StatusNotFound, fmt.Sprintf("This path does not exist. See %[1]s/docs or %[1]s/openapi.json for the available endpoints.", a.base))
 }
 
-// methodNotAllowed lists the methods of the path in its response. chi calls it for
-// methods it does not know even if no route matches the path.
+// methodNotAllowed lists the methods of the path in its response, and answers OPTIONS
+// (RFC 9110, section 9.3.7). chi calls it for methods it does not know even if no route
+// matches the path.
 func (a *api) methodNotAllowed(router chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		allowed := allowedMethods(router, r.URL.Path)
@@ -125,6 +126,10 @@ func (a *api) methodNotAllowed(router chi.Routes) http.HandlerFunc {
 		}
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		WriteProblem(w, r, http.StatusMethodNotAllowed, "This path supports only "+list+".")
 	}
 }
@@ -166,8 +171,11 @@ func allowedMethods(router chi.Routes, path string) []string {
 			allowed = append(allowed, method)
 		}
 	}
+	if len(allowed) == 0 {
+		return nil
+	}
 	if slices.Contains(allowed, http.MethodGet) {
 		allowed = append(allowed, http.MethodHead)
 	}
-	return allowed
+	return append(allowed, http.MethodOptions)
 }
