@@ -268,19 +268,24 @@ func TestAPIContract(t *testing.T) {
 	for _, o := range c.operations {
 		path := o.withIDs(unknown, unknown)
 		body := ""
+		caller := stranger
+		if o.bySession {
+			caller = ada
+		}
 		if o.hasBody {
 			body = `{"nonsense":true}`
-			stranger := stranger
-			if o.bySession {
-				stranger = ada
-			}
-			stranger.want(http.StatusBadRequest, o.method, path, body)
-			stranger.want(http.StatusUnsupportedMediaType, o.method, path, "x", "Content-Type", "text/plain")
+		}
+		if o.method == http.MethodPost { // without fields too
+			caller.want(http.StatusBadRequest, o.method, path, `{"nonsense":true}`)
+			caller.want(http.StatusUnsupportedMediaType, o.method, path, "x", "Content-Type", "text/plain")
 			size := 65 << 10
 			if o.id == "createBatch" {
 				size = 65 << 20
 			}
-			stranger.want(http.StatusRequestEntityTooLarge, o.method, path, strings.Repeat("x", size))
+			caller.want(http.StatusRequestEntityTooLarge, o.method, path, strings.Repeat("x", size))
+		}
+		if _, ok := o.responses["400"]; ok {
+			caller.want(http.StatusBadRequest, o.method, path+"?nonsense=1", body)
 		}
 		if o.bySession {
 			stranger.want(http.StatusUnauthorized, o.method, path, body)
@@ -342,7 +347,7 @@ func (c *contract) exerciseExamples(ada *user) {
 
 func (c *contract) exerciseAccount(stranger, ada *user) {
 	const adas = `{"email":"ada.lovelace@example.com","password":"correct horse"}`
-	stranger.want(http.StatusConflict, "POST", "/api/signup", adas)
+	stranger.want(http.StatusConflict, "POST", "/api/signup", strings.Replace(adas, "correct horse", "another horse", 1))
 	stranger.want(http.StatusUnauthorized, "POST", "/api/login", `{"email":"ada.lovelace@example.com","password":"wrong"}`)
 	again := c.user("")
 	again.want(http.StatusOK, "POST", "/api/login", adas)

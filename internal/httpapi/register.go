@@ -71,11 +71,13 @@ func register[I, O any](a *api, op huma.Operation, handle func(context.Context, 
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}
-	inputErrors := []int{http.StatusBadRequest}
-	if op.Method == http.MethodPost {
-		inputErrors = bodyErrors() // also without fields: see checkInput
+	switch {
+	case op.Method == http.MethodPost:
+		op.Errors = bodyErrors(op.Errors...) // also without fields: see checkInput
+	case op.Metadata == nil:
+		op.Errors = append(op.Errors, http.StatusBadRequest)
 	}
-	describeProblems(a.huma.OpenAPI(), &op, append(inputErrors, http.StatusInternalServerError, http.StatusServiceUnavailable)...)
+	describeProblems(a.huma.OpenAPI(), &op, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		if len(op.Security) == 0 {
 			if err := a.checkInput(ctx, op); err != nil {
