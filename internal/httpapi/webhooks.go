@@ -76,7 +76,7 @@ type WebhookEvent struct {
 	OccurredAt    time.Time          `json:"occurredAt" doc:"When the event occurred."`
 	State         webhook.EventState `json:"state" enum:"pending,delivered,failed" doc:"The state of the delivery."`
 	Attempts      int                `json:"attempts" doc:"The number of delivery attempts so far."`
-	NextAttemptAt *time.Time         `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due. Only present while the event is pending."`
+	NextAttemptAt *time.Time         `json:"nextAttemptAt,omitempty" doc:"When the next attempt is due. Only present while a pending event waits for a retry: absent once the attempt is due."`
 	AttemptedAt   *time.Time         `json:"attemptedAt,omitempty" doc:"When the last attempt was made."`
 	HTTPStatus    int                `json:"httpStatus,omitempty" doc:"The HTTP status of the last response. Absent if there was none."`
 	Error         string             `json:"error,omitempty" doc:"Why the last attempt failed."`
@@ -319,12 +319,9 @@ func webhookOf(w webhook.Endpoint) Webhook {
 }
 
 func webhookEventOf(e webhook.Event) WebhookEvent {
-	out := WebhookEvent{
+	return WebhookEvent{
 		ID: e.ID, Type: e.Type(), MessageID: idIfAny(e.MessageID), Version: e.Version, OccurredAt: e.OccurredAt.UTC(), State: e.State,
 		Attempts: e.Attempts, AttemptedAt: utc(e.AttemptedAt), HTTPStatus: e.HTTPStatus, Error: e.Error,
+		NextAttemptAt: utc(e.DueAt),
 	}
-	if e.State == webhook.Pending {
-		out.NextAttemptAt = utc(&e.DueAt)
-	}
-	return out
 }

@@ -161,7 +161,8 @@ func (s *Store) updateWebhook(ctx context.Context, doing, query string, args ...
 }
 
 // eventColumns are the columns of a webhookEventRow. The table must be aliased as e.
-const eventColumns = `e.id, e.sequence, e.webhook_id, e.message_id, e.status, e.version, e.occurred_at, e.state, e.attempts, e.due_at, e.attempted_at,
+const eventColumns = `e.id, e.sequence, e.webhook_id, e.message_id, e.status, e.version, e.occurred_at, e.state, e.attempts, e.attempted_at,
+    CASE WHEN e.state = 'pending' AND e.due_at > now() THEN e.due_at END AS due_at,
     coalesce(e.http_status, 0) AS http_status, e.error`
 
 type webhookEventRow struct {
@@ -174,7 +175,7 @@ type webhookEventRow struct {
 	OccurredAt  time.Time     `db:"occurred_at"`
 	State       string        `db:"state"`
 	Attempts    int           `db:"attempts"`
-	DueAt       time.Time     `db:"due_at"`
+	DueAt       *time.Time    `db:"due_at"`
 	AttemptedAt *time.Time    `db:"attempted_at"`
 	HTTPStatus  int           `db:"http_status"`
 	Error       string        `db:"error"`

@@ -30,8 +30,8 @@ type Event struct {
 	Version     int64      // of the message at the event
 	OccurredAt  time.Time
 	State       EventState
-	Attempts    int       // deliveries started so far
-	DueAt       time.Time // when the next delivery is due, while pending
+	Attempts    int        // deliveries started so far
+	DueAt       *time.Time // when the next delivery is due; nil if it is due, or there is none
 	AttemptedAt *time.Time
 	HTTPStatus  int    // of the last response; 0 for none
 	Error       string // of the last delivery, in plain words; at most MaxError bytes

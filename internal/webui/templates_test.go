@@ -179,7 +179,7 @@ var pageData = map[string][]any{
 			Secret:   "whsec_1",
 			Events: []webhook.Event{
 				{ID: anID, WebhookID: anID, MessageID: anID, Status: mms.Sent, Version: 1, State: webhook.Failed, Attempts: 1, HTTPStatus: 500, Error: "an error"},
-				{State: webhook.Pending, Attempts: 1, DueAt: aTime},
+				{State: webhook.Pending, Attempts: 1, DueAt: &aTime},
 			},
 		}},
 	},
