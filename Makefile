@@ -1,6 +1,6 @@
 # The project's commands. `make help` lists them.
 
-.PHONY: help run smoke test check build faults compose-test bench
+.PHONY: help run smoke test check check-openapi build faults compose-test bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -22,6 +22,9 @@ check: ## linters (.golangci.yml), including formatting, and tidy modules
 	go vet -tags failpoints ./internal/failpoint
 	go mod tidy -diff
 	go mod verify
+
+check-openapi: ## lint the OpenAPI description, and compile generated clients; needs Node.js
+	@tools/check-openapi
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags=-s -o bin/ ./cmd/api ./cmd/worker ./cmd/postcard ./cmd/plivosim
