@@ -1,6 +1,8 @@
 package mms
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -74,6 +76,9 @@ var eventTitles = map[EventKind]string{
 	EventResent:           "Resent as a new message",
 	EventDuplicate:        "Sent twice: Plivo accepted two attempts",
 }
+
+// EventKinds returns every kind of event, sorted.
+func EventKinds() []EventKind { return slices.Sorted(maps.Keys(eventTitles)) }
 
 // Title describes the kind for people. An unknown kind is returned as it is.
 func (k EventKind) Title() string {

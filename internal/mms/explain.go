@@ -2,7 +2,9 @@ package mms
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -63,6 +65,9 @@ var reasonDescriptions = map[Reason]string{
 	ReasonDecidedGiveUp:          "Given up by a person.",
 	ReasonDecidedRetry:           "A person chose to send it again.",
 }
+
+// Reasons returns every reason, sorted.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(reasonDescriptions)) }
 
 // Description explains the reason in a sentence; "" for no reason. An unknown
 // reason is returned as it is.

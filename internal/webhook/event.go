@@ -43,9 +43,9 @@ const MaxError = 500
 // Type names the kind of event, such as message.delivered.
 func (e Event) Type() string {
 	if e.MessageID == uuid.Nil {
-		return "webhook.test"
+		return TestType
 	}
-	return "message." + string(e.Status)
+	return messageType(e.Status)
 }
 
 // Task is a hint in the queue to deliver an event.

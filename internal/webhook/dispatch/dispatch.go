@@ -160,7 +160,7 @@ func (d *Deliverer) retryAfter(delivery webhook.Delivery, result webhook.Deliver
 
 // call makes one call. Every failure is part of the result.
 func (d *Deliverer) call(ctx context.Context, delivery webhook.Delivery) webhook.DeliveryResult {
-	body, err := json.Marshal(payloadOf(delivery))
+	body, err := json.Marshal(delivery.Payload())
 	if err != nil {
 		return d.uncallable(ctx, delivery, fmt.Errorf("encoding a webhook event: %w", err))
 	}
@@ -176,52 +176,4 @@ func (d *Deliverer) call(ctx context.Context, delivery webhook.Delivery) webhook
 func (d *Deliverer) uncallable(ctx context.Context, delivery webhook.Delivery, err error) webhook.DeliveryResult {
 	d.Logger.ErrorContext(ctx, "a webhook event cannot be sent", slog.Any("event_id", delivery.ID), slog.Any("error", err))
 	return webhook.DeliveryResult{Error: "The event could not be prepared for sending. This is a fault of Postcard."}
-}
-
-// payload is the request body (Standard Webhooks).
-type payload struct {
-	Type      string    `json:"type"`
-	Timestamp time.Time `json:"timestamp"` // when it occurred
-	Data      any       `json:"data"`
-}
-
-// message is the data of a message event. Its fields are named as in the API's
-// Message.
-type message struct {
-	ID          uuid.UUID         `json:"id"`
-	Version     int64             `json:"version"` // grows from event to event of a message
-	Status      mms.Status        `json:"status"`
-	StatusTitle string            `json:"statusTitle"`
-	Explanation string            `json:"explanation"`
-	Final       bool              `json:"final"`
-	Reason      mms.Reason        `json:"reason,omitempty"`
-	PlivoCode   string            `json:"plivoCode,omitempty"`
-	PlivoUUID   string            `json:"plivoUuid,omitempty"`
-	To          mms.PhoneNumber   `json:"to"`
-	From        mms.PhoneNumber   `json:"from"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	BatchID     *uuid.UUID        `json:"batchId,omitempty"`
-	ResendOf    *uuid.UUID        `json:"resendOf,omitempty"`
-	CreatedAt   time.Time         `json:"createdAt"`
-}
-
-func payloadOf(d webhook.Delivery) payload {
-	p := payload{Type: d.Type(), Timestamp: d.OccurredAt.UTC(), Data: struct{}{}}
-	if d.MessageID == uuid.Nil {
-		return p
-	}
-	m := d.Message
-	p.Data = message{
-		ID: m.ID, Version: m.Version, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), Final: m.Final(),
-		Reason: m.Reason, PlivoCode: m.PlivoCode, PlivoUUID: m.PlivoUUID, To: m.Recipient, From: m.Sender, Metadata: m.Metadata,
-		BatchID: optionalID(m.BatchID), ResendOf: optionalID(m.ResendOf), CreatedAt: m.CreatedAt.UTC(),
-	}
-	return p
-}
-
-func optionalID(id uuid.UUID) *uuid.UUID {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &id
 }
