@@ -56,7 +56,7 @@ func (a *api) registerAccount() {
 		Summary:     "Log in",
 		Description: "Starts a session and sets the session cookie. Ends any previous session.",
 		Responses:   sessionResponse("200", "Logged in."),
-		Errors:      bodyErrors(http.StatusUnauthorized, http.StatusTooManyRequests),
+		Errors:      bodyErrors(http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests),
 	}, a.login)
 	describeBody(a, loginPath, exampleCredentials)
 
@@ -65,6 +65,7 @@ func (a *api) registerAccount() {
 		Summary:     "Log out",
 		Description: "Ends the session and deletes the session cookie. Succeeds if there is no session.",
 		Responses:   map[string]*huma.Response{"204": {Description: "Logged out."}},
+		Errors:      []int{http.StatusForbidden},
 	}, a.logout)
 
 	register(a, huma.Operation{
@@ -79,8 +80,9 @@ func (a *api) registerAccount() {
 
 	registerForUser(a, huma.Operation{
 		OperationID: "me", Method: http.MethodGet, Path: mePath, Tags: []string{"account"},
-		Summary:   "Get the logged-in user",
-		Responses: map[string]*huma.Response{"200": {Description: "The logged-in user."}},
+		Summary:     "Get the logged-in user",
+		Description: "Returns the user that the session belongs to.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The logged-in user."}},
 	}, a.me)
 }
 

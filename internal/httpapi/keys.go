@@ -63,8 +63,9 @@ func (a *api) registerKeys() {
 	describeBody(a, keysPath, KeyRequest{Name: "Web shop", Scopes: []string{"send", "read"}, ExpiresInDays: &days})
 	registerForUser(a, huma.Operation{
 		OperationID: "listKeys", Method: http.MethodGet, Path: keysPath, Tags: []string{"keys"},
-		Summary:   "List API keys",
-		Responses: map[string]*huma.Response{"200": {Description: "All of your API keys."}},
+		Summary:     "List API keys",
+		Description: "Lists your API keys, without their secrets.",
+		Responses:   map[string]*huma.Response{"200": {Description: "All of your API keys."}},
 	}, a.listKeys)
 	registerForUser(a, huma.Operation{
 		OperationID: "revokeKey", Method: http.MethodDelete, Path: keysPath + "/{id}", Tags: []string{"keys"},

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -29,6 +30,8 @@ func description(o Options) huma.Config {
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "Postcard", Version: "1", Description: introduction(),
+			Contact: &huma.Contact{Name: "Postcard contributors", URL: "https://github.com/postcard-mms/postcard"},
+			License: &huma.License{Name: "MIT License", Identifier: "MIT"},
 		},
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
@@ -45,9 +48,7 @@ func description(o Options) huma.Config {
 			{Name: "account", Description: "Sign up, log in and log out."},
 		},
 	}
-	if o.PublicURL != "" {
-		doc.Servers = []*huma.Server{{URL: o.PublicURL}}
-	}
+	doc.Servers = []*huma.Server{{URL: cmp.Or(o.PublicURL, "/")}}
 	config := huma.Config{
 		OpenAPI:       doc,
 		Formats:       map[string]huma.Format{mediaType: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -86,6 +87,17 @@ func introduction() string {
 	return b.String()
 }
 
+// describePublicOperations says of operations without security that they need none.
+func describePublicOperations(doc *huma.OpenAPI) {
+	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
+			if op != nil && op.Security == nil {
+				op.Security = []map[string][]string{}
+			}
+		}
+	}
+}
+
 // serveDescription serves the document. It must be called after all operations
 // are registered.
 func serveDescription(doc *huma.OpenAPI) http.HandlerFunc {
@@ -93,6 +105,9 @@ func serveDescription(doc *huma.OpenAPI) http.HandlerFunc {
 	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
 		delete(doc.Components.Schemas.Map(), name)
 	}
+	describeEvents(doc)
+	describeCodes(doc.Components.Schemas.Map())
+	describePublicOperations(doc)
 	body, err := json.Marshal(doc)
 	if err != nil {
 		panic(fmt.Sprintf("encoding the OpenAPI description: %v", err)) // depends on the code alone; tests encode it

@@ -153,7 +153,7 @@ func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 var problemDescriptions = map[int]string{
 	http.StatusBadRequest:            "The request is invalid. errors lists the invalid fields.",
 	http.StatusUnauthorized:          "Authentication is missing or invalid, or the email or password is wrong.",
-	http.StatusForbidden:             "The API key lacks the required scope, the operation is not available to API keys, or sign-up is closed.",
+	http.StatusForbidden:             "The API key lacks the required scope, the operation is not available to API keys, sign-up is closed, or a browser sent the request from another site's page.",
 	http.StatusNotFound:              "The resource does not exist or belongs to another user.",
 	http.StatusConflict:              "The request conflicts with the current state of the resource. detail says why.",
 	http.StatusRequestEntityTooLarge: "The request body is too large.",

@@ -23,6 +23,8 @@ var rules = []struct{ code, meaning string }{
 	{"time", "not an RFC 3339 time with its zone"},
 	{"e164", "not a phone number"},
 	{"country", "a phone number of a country that is not allowed"},
+	{"unreachable", "a phone number that receives no messages"},
+	{"fictional", "a phone number reserved for films and examples"},
 	{"sender", "not one of the senders of this installation"},
 	{"not_sender", "the recipient is the sender itself"},
 	{"media_url", "not the URL of a picture that Plivo can fetch"},
@@ -41,6 +43,14 @@ var rules = []struct{ code, meaning string }{
 	{"gzip", "not gzip, although Content-Encoding says so"},
 	{"syntax", "a malformed query"},
 	{"read", "could not be read completely"},
+}
+
+func ruleCodes() []string {
+	codes := make([]string, len(rules))
+	for i, r := range rules {
+		codes[i] = r.code
+	}
+	return codes
 }
 
 // describeRules lists the codes for the description.

@@ -24,6 +24,11 @@ func TestRulesAreDocumented(t *testing.T) {
 	for _, match := range regexp.MustCompile("- `([a-z0-9_]+)`").FindAllStringSubmatch(list, -1) {
 		documented[match[1]] = true
 	}
+	for _, code := range readCodes(t).Components.Schemas["Rule"].Enum {
+		if !documented[code] {
+			t.Errorf("the schema Rule has the code %q, which the introduction does not list", code)
+		}
+	}
 	used := map[string]bool{}
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -94,7 +94,7 @@ func (a *api) registerWebhooks() {
 		OperationID: "createWebhook", Method: http.MethodPost, Path: webhooksPath, Tags: []string{"webhooks"},
 		Summary: "Create a webhook",
 		Description: "Creates a webhook that receives an event for each change of a message's status. Events are signed according to Standard Webhooks (https://www.standardwebhooks.com). " +
-			"An event is retried with increasing delays for three days until your endpoint responds with a 2xx status. " +
+			"An event is retried with increasing delays for three days until your endpoint responds with a 2xx status. If it responds with 429 or 503, Retry-After is heeded. " +
 			"Events can arrive more than once and out of order: use webhook-id to detect duplicates and data.version to order events. " +
 			"If the response is lost, the webhook may exist: find it with listWebhooks, and get a secret with rotateWebhookSecret.",
 		DefaultStatus: http.StatusCreated,
@@ -104,20 +104,23 @@ func (a *api) registerWebhooks() {
 	describeBody(a, webhooksPath, WebhookRequest{URL: "https://example.com/postcard-events", Statuses: []string{"delivered", "undelivered", "failed"}})
 	registerForUser(a, huma.Operation{
 		OperationID: "listWebhooks", Method: http.MethodGet, Path: webhooksPath, Tags: []string{"webhooks"},
-		Summary:   "List webhooks",
-		Responses: map[string]*huma.Response{"200": {Description: "All of your webhooks."}},
+		Summary:     "List webhooks",
+		Description: "Lists all of your webhooks, without their secrets.",
+		Responses:   map[string]*huma.Response{"200": {Description: "All of your webhooks."}},
 	}, a.listWebhooks)
 	registerForUser(a, huma.Operation{
 		OperationID: "getWebhook", Method: http.MethodGet, Path: one, Tags: []string{"webhooks"},
-		Summary:   "Get a webhook",
-		Responses: map[string]*huma.Response{"200": {Description: "The webhook."}},
-		Errors:    []int{http.StatusNotFound},
+		Summary:     "Get a webhook",
+		Description: "Returns a webhook, without its secret, and explains its state.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The webhook."}},
+		Errors:      []int{http.StatusNotFound},
 	}, a.getWebhook)
 	registerForUser(a, huma.Operation{
 		OperationID: "deleteWebhook", Method: http.MethodDelete, Path: one, Tags: []string{"webhooks"},
-		Summary:   "Delete a webhook",
-		Responses: map[string]*huma.Response{"204": {Description: "The webhook and its events were deleted."}},
-		Errors:    []int{http.StatusNotFound},
+		Summary:     "Delete a webhook",
+		Description: "Deletes a webhook and its events. No event is sent to it any more.",
+		Responses:   map[string]*huma.Response{"204": {Description: "The webhook and its events were deleted."}},
+		Errors:      []int{http.StatusNotFound},
 	}, a.deleteWebhook)
 	registerForUser(a, huma.Operation{
 		OperationID: "rotateWebhookSecret", Method: http.MethodPost, Path: one + "/rotate-secret", Tags: []string{"webhooks"},
@@ -128,10 +131,11 @@ func (a *api) registerWebhooks() {
 	}, a.rotateSecret)
 	registerForUser(a, huma.Operation{
 		OperationID: "enableWebhook", Method: http.MethodPost, Path: one + "/enable", Tags: []string{"webhooks"},
-		Summary:     "Enable a webhook",
-		Description: "Enables a webhook that was disabled. It counts as failing until a delivery succeeds, and is disabled again if none does within three days. Enabling an enabled webhook changes nothing.",
-		Responses:   map[string]*huma.Response{"200": {Description: "The webhook."}},
-		Errors:      []int{http.StatusNotFound},
+		Summary: "Enable a webhook",
+		Description: "Enables a webhook that was disabled. It counts as failing until a delivery succeeds, and is disabled again if none does within three days. Enabling an enabled webhook changes nothing. " +
+			"Replay the events that failed: changes of messages while it was disabled caused no events.",
+		Responses: map[string]*huma.Response{"200": {Description: "The webhook."}},
+		Errors:    []int{http.StatusNotFound},
 	}, a.enableWebhook)
 	registerForUser(a, huma.Operation{
 		OperationID: "testWebhook", Method: http.MethodPost, Path: one + "/test", Tags: []string{"webhooks"},
@@ -143,14 +147,16 @@ func (a *api) registerWebhooks() {
 	}, a.testWebhook)
 	registerForUser(a, huma.Operation{
 		OperationID: "listWebhookEvents", Method: http.MethodGet, Path: one + "/events", Tags: []string{"webhooks"},
-		Summary:   "List a webhook's events",
-		Responses: map[string]*huma.Response{"200": {Description: "One page of events."}},
-		Errors:    []int{http.StatusBadRequest, http.StatusNotFound},
-		Metadata:  readsQuery,
+		Summary:     "List a webhook's events",
+		Description: "Lists the events of a webhook, newest first, with the result of the last attempt to deliver each. To get the next page, pass nextCursor as cursor.",
+		Responses:   map[string]*huma.Response{"200": {Description: "One page of events."}},
+		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
+		Metadata:    readsQuery,
 	}, a.listWebhookEvents)
 	registerForUser(a, huma.Operation{
 		OperationID: "replayWebhookEvent", Method: http.MethodPost, Path: one + "/events/{event}/replay", Tags: []string{"webhooks"},
 		Summary:       "Replay an event",
+		Description:   "Sends an event again, with the same webhook-id.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": {Description: "The event. It is sent immediately."}},
 		Errors:        []int{http.StatusNotFound, http.StatusConflict},
