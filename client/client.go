@@ -52,10 +52,11 @@ type Client struct {
 	RetryFor time.Duration
 }
 
-// New returns a client for the Postcard installation at the base URL.
+// New returns a client for the Postcard installation at the base URL, which may have a path,
+// like https://example.com/postcard.
 func New(base, key string) *Client {
 	return &Client{
-		base: strings.TrimSuffix(base, "/"), key: key, MaxAttempts: 5, RetryFor: 2 * time.Minute,
+		base: strings.TrimRight(base, "/"), key: key, MaxAttempts: 5, RetryFor: 2 * time.Minute,
 		HTTP: &http.Client{Timeout: pollWait + 30*time.Second},
 	}
 }

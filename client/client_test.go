@@ -82,6 +82,25 @@ func asJSON(t *testing.T, v any) string {
 	return string(encoded)
 }
 
+func TestBaseURLMayHaveAPath(t *testing.T) {
+	t.Parallel()
+	api := &fakeAPI{responses: []response{{status: http.StatusOK, body: "{}"}}}
+	server := httptest.NewServer(api)
+	t.Cleanup(server.Close)
+	for base, want := range map[string]string{
+		"": "/api/messages/m%2F1", "/": "/api/messages/m%2F1",
+		"/postcard": "/postcard/api/messages/m%2F1", "/tools/postcard//": "/tools/postcard/api/messages/m%2F1",
+	} {
+		if _, err := client.New(server.URL+base, "pc_key").Message(t.Context(), "m/1"); err != nil {
+			t.Fatal(err)
+		}
+		requests := api.recorded()
+		if got := requests[len(requests)-1].URL; got != want {
+			t.Errorf("base %q: got %s, want %s", base, got, want)
+		}
+	}
+}
+
 var picture = []string{"https://example.com/a.jpg"}
 
 func TestMethods(t *testing.T) {
