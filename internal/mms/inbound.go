@@ -23,33 +23,6 @@ type Inbound struct {
 	ReceivedAt time.Time
 }
 
-// Keyword is the meaning of a text that consists of an opt-out, opt-in or help
-// keyword only.
-type Keyword string
-
-// The keywords.
-const (
-	NoKeyword    Keyword = ""
-	KeywordStop  Keyword = "stop"
-	KeywordStart Keyword = "start"
-	KeywordHelp  Keyword = "help"
-)
-
-// keywords are the words on which Plivo itself acts for long codes and toll-free
-// numbers, if they are the whole message, in upper or lower case (Plivo docs, DND
-// service).
-var keywords = map[string]Keyword{
-	"STOP": KeywordStop, "STOPALL": KeywordStop, "STOP ALL": KeywordStop, "END": KeywordStop, "QUIT": KeywordStop,
-	"CANCEL": KeywordStop, "UNSUBSCRIBE": KeywordStop, "UNSUB": KeywordStop,
-	"START": KeywordStart, "YES": KeywordStart, "RESUME": KeywordStart, "UNSTOP": KeywordStart, "GO": KeywordStart,
-	"HELP": KeywordHelp, "INFO": KeywordHelp,
-}
-
-// KeywordIn returns the keyword that the text consists of, or NoKeyword.
-func KeywordIn(text string) Keyword {
-	return keywords[strings.ToUpper(strings.Join(strings.Fields(text), " "))]
-}
-
 // OptOutScope says for which senders the opt-out of a recipient holds.
 type OptOutScope string
 

@@ -8,21 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestKeywords(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]Keyword{
-		"STOP": KeywordStop, "stop": KeywordStop, " Stop  \n": KeywordStop, "stop all": KeywordStop, "STOPALL": KeywordStop, "Unsubscribe": KeywordStop,
-		"end": KeywordStop, "quit": KeywordStop, "cancel": KeywordStop, "unsub": KeywordStop,
-		"start": KeywordStart, "YES": KeywordStart, "unstop": KeywordStart, "resume": KeywordStart, "go": KeywordStart,
-		"help": KeywordHelp, "Info": KeywordHelp,
-		"": NoKeyword, "please stop": NoKeyword, "stop it": NoKeyword, "stopp": NoKeyword, "yes please": NoKeyword,
-	} {
-		if got := KeywordIn(text); got != want {
-			t.Errorf("KeywordIn(%q) = %q, want %q", text, got, want)
-		}
-	}
-}
-
 func TestParseSuppressions(t *testing.T) {
 	t.Parallel()
 	senders := []PhoneNumber{"+14155550100", "+14155550101"}
