@@ -165,7 +165,7 @@ func TestDryRun(t *testing.T) {
 	s := newSystem(t)
 	got := s.ada().do("POST", "/api/send-mms", strings.Replace(validSend, "{", `{"dryRun":true,"metadata":{"order":"17"},`, 1))
 	want := map[string]any{
-		"dryRun": true, "to": "+14155550123", "from": "+14155550100", "priority": "normal", "metadata": map[string]any{"order": "17"},
+		"dryRun": true, "to": "+14155550123", "from": "+14155550101", "priority": "normal", "metadata": map[string]any{"order": "17"},
 		"ratePerMinute": 15.0, "ahead": 2.0, "estimatedSendAt": noon.Add(8 * time.Second).UTC().Format(time.RFC3339), "estimatedCost": "0.016000", "suppressed": false,
 	}
 	if diff := cmp.Diff(want, decode[map[string]any](t, got)); diff != "" || got.status != http.StatusOK {

@@ -31,7 +31,7 @@ func TestSend(t *testing.T) {
 		"id": id, "status": "queued", "statusTitle": "Queued", "final": false, "version": 1.0,
 		"explanation": "The message is stored and waiting to be sent.",
 		"statusUrl":   "https://postcard.example.com/api/messages/" + id,
-		"to":          "+14155550123", "from": "+14155550100", "text": "hello",
+		"to":          "+14155550123", "from": "+14155550101", "text": "hello",
 		"mediaUrls": []any{"https://example.com/a.jpg"},
 		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:00:00Z",
 		"simulated": false, "priority": "normal",

@@ -64,7 +64,7 @@ func TestKeywordsOptOutAndIn(t *testing.T) {
 		mayOptIn bool
 		want     []mms.Suppression
 	}{
-		{"please stop", true, []mms.Suppression{}},
+		{"Stop by the shop at 5", true, []mms.Suppression{}},
 		{"STOP", false, []mms.Suppression{pair}},
 		{"stop", true, []mms.Suppression{pair}},
 		{"START", false, []mms.Suppression{pair}},
