@@ -94,7 +94,7 @@ func (a *api) registerBatches() {
 			"To upload CSV instead of JSON, send text/csv with a header row that contains the column to, and pass the other fields as query parameters. " +
 			"Without a column to, one column with another name for the recipients, like Phone, Mobile number or Recipient, takes its place. " +
 			"CSV is read as spreadsheets save it: separated by commas, semicolons, tabs or vertical bars, in UTF-8 or UTF-16, or in Windows-1252 if the Content-Type declares charset=windows-1252. Rows without values are ignored. " +
-			"Placeholders like {{name}} find a column in any case. A column such as Message or Text is sent only if the text names it: without any text, such a file is rejected. " +
+			"Placeholders like {{name}} find a column in any case. Without text, a column of the CSV named Text, Message or Body is the text; without mediaUrl, one named Media, Image, Picture or Photo is the picture. " +
 			"The body can be up to 64 MiB.",
 		DefaultStatus: http.StatusAccepted,
 		Responses:     map[string]*huma.Response{"202": {Description: "The batch was created and its messages will be sent."}},

@@ -49,6 +49,7 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 	if err != nil {
 		return mms.BatchResult{}, notStored(err)
 	}
+	params = params.FromColumns()
 	batch, err := in.Rules.ValidateBatch(params, id, by.User, now)
 	if err = withRowViolations(err, rows); err != nil {
 		return mms.BatchResult{}, err

@@ -1,7 +1,6 @@
 package mms
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -199,31 +198,44 @@ func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) 
 	parsePriority(p.Priority, Bulk, &violations)
 	ValidateMetadata(p.Metadata, &violations)
 	p.Idempotency.Validate(&violations)
-	if column := columnNamed(p.Columns, textColumns); column != "" && p.Text == "" {
-		violations.Add("text", "required", fmt.Sprintf("is empty, but the file has the column %q: enter {{%s}} to send it, or rename the column if it is something else", column, column))
+	if columns := columnsNamed(p.Columns, textColumns); len(columns) > 1 && p.Text == "" {
+		violations.Add("text", "required", fmt.Sprintf("is empty, and the columns %q and %q may both hold it: enter {{%s}} or {{%s}}", columns[0], columns[1], columns[0], columns[1]))
 	}
 	if p.MediaURL == "" && len(p.MediaURLs) == 0 {
-		column := cmp.Or(columnNamed(p.Columns, mediaColumns), "column")
+		column := append(columnsNamed(p.Columns, mediaColumns), "column")[0]
 		violations.Add("mediaUrl", "required", fmt.Sprintf("is missing: a picture message needs at least one picture; use {{%s}} to take it from the rows", column))
 	}
 	return Batch{ID: id, Owner: owner, Name: p.Name, State: BatchRunning}, violations.Err()
 }
 
-// Columns that probably hold the texts or pictures of messages. They are never sent unasked:
-// a table of contacts may have a column "message" with what these people wrote.
+// FromColumns returns the parameters with a placeholder for the text or the picture that
+// is not given, if exactly one column of the file has a name for it, like "Message" or
+// "Image URL".
+func (p BatchParams) FromColumns() BatchParams {
+	if columns := columnsNamed(p.Columns, textColumns); len(columns) == 1 && p.Text == "" {
+		p.Text = "{{" + columns[0] + "}}"
+	}
+	if columns := columnsNamed(p.Columns, mediaColumns); len(columns) == 1 && p.MediaURL == "" && len(p.MediaURLs) == 0 {
+		p.MediaURL = "{{" + columns[0] + "}}"
+	}
+	return p
+}
+
+// Names of columns that hold the texts or pictures of messages, in lower case.
 var (
 	textColumns  = []string{"text", "message", "body", "sms", "mms"}
 	mediaColumns = []string{"mediaurl", "mediaurls", "media_url", "media_urls", "media", "image", "image url", "picture", "picture url", "photo", "photo url"}
 )
 
-// columnNamed returns the first of the columns with one of these names, or "".
-func columnNamed(columns, names []string) string {
+// columnsNamed returns the columns with one of these names.
+func columnsNamed(columns, names []string) []string {
+	var found []string
 	for _, column := range columns {
 		if slices.Contains(names, strings.ToLower(column)) {
-			return column
+			found = append(found, column)
 		}
 	}
-	return ""
+	return found
 }
 
 // ValidateRow makes a message of one row of batch b, or returns all violations as

@@ -65,16 +65,37 @@ func TestBatchColumns(t *testing.T) {
 		text, url string
 		want      string
 	}{
-		"no names":             {nil, "", "https://example.com/a.jpg", ""},
-		"no such column":       {[]string{"to", "name"}, "", "https://example.com/a.jpg", ""},
-		"text is asked for":    {[]string{"to", "Message"}, "{{Message}}", "https://example.com/a.jpg", ""},
-		"text is not sent":     {[]string{"to", "Message", "Body"}, "", "https://example.com/a.jpg", `text is empty, but the file has the column "Message": enter {{Message}} to send it`},
-		"pictures in a column": {[]string{"to", "Image URL"}, "", "", "mediaUrl is missing: a picture message needs at least one picture; use {{Image URL}}"},
-		"no picture":           {[]string{"to"}, "", "", "mediaUrl is missing: a picture message needs at least one picture; use {{column}}"},
+		"no names":          {nil, "", "https://example.com/a.jpg", ""},
+		"no such column":    {[]string{"to", "name"}, "", "https://example.com/a.jpg", ""},
+		"text is asked for": {[]string{"to", "Message"}, "{{Message}}", "https://example.com/a.jpg", ""},
+		"two texts":         {[]string{"to", "Message", "Body"}, "", "https://example.com/a.jpg", `text is empty, and the columns "Message" and "Body" may both hold it: enter {{Message}} or {{Body}}`},
+		"two pictures":      {[]string{"to", "Photo", "Image URL"}, "", "", "mediaUrl is missing: a picture message needs at least one picture; use {{Photo}}"},
+		"no picture":        {[]string{"to"}, "", "", "mediaUrl is missing: a picture message needs at least one picture; use {{column}}"},
 	} {
 		_, err := testRules.ValidateBatch(BatchParams{Columns: tt.columns, CreateParams: CreateParams{Text: tt.text, MediaURL: tt.url}}, uuid.Nil, uuid.Nil, noon)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %s", name, err, tt.want)
+		}
+	}
+}
+
+func TestFromColumns(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		columns           []string
+		text, url         string
+		wantText, wantURL string
+	}{
+		"given":        {[]string{"to", "Message", "Image"}, "Hello", "https://example.com/a.jpg", "Hello", "https://example.com/a.jpg"},
+		"not given":    {[]string{"to", "Message", "Image URL"}, "", "", "{{Message}}", "{{Image URL}}"},
+		"in any case":  {[]string{"to", "TEXT", "picture"}, "", "", "{{TEXT}}", "{{picture}}"},
+		"several":      {[]string{"to", "Message", "Body"}, "", "https://example.com/a.jpg", "", "https://example.com/a.jpg"},
+		"no columns":   {nil, "", "", "", ""},
+		"other column": {[]string{"to", "name"}, "", "", "", ""},
+	} {
+		got := BatchParams{Columns: tt.columns, CreateParams: CreateParams{Text: tt.text, MediaURL: tt.url}}.FromColumns()
+		if got.Text != tt.wantText || got.MediaURL != tt.wantURL {
+			t.Errorf("%s: got text %q and picture %q, want %q and %q", name, got.Text, got.MediaURL, tt.wantText, tt.wantURL)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func TestBatchPages(t *testing.T) {
 	if got := b.upload(latin, "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg", "charset", "windows-1252"); got.status != http.StatusSeeOther {
 		t.Errorf("declared Windows-1252: got %d, want 303: %s", got.status, got.body)
 	}
-	b.want("text in a column", b.upload("to,Message\n+14155550123,Hi\n", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "Text is empty, but the file has the column")
+	b.want("two texts", b.upload("to,Message,Body\n+14155550123,Hi,Hi\n", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "Text is empty, and the columns")
 	clear(f.batches)
 	got := b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg", "onError", "create_valid")
 	if got.status != http.StatusSeeOther || len(f.batches) != 1 {
