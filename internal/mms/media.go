@@ -28,8 +28,8 @@ func validateMediaURL(raw string, allowPrivate bool) error {
 	if len(raw) > MaxMediaURL {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)
 	}
-	if r, i := pasted.Invisible(raw); i >= 0 {
-		return fmt.Errorf("has an invisible character (%U) after its first %d bytes: enter the URL again without it, or percent-encode it if it belongs there", r, i)
+	if r, before := pasted.Invisible(raw); before >= 0 {
+		return fmt.Errorf("has an invisible character (%U) after its first %d characters: enter the URL again without it, or percent-encode it if it belongs there", r, before)
 	}
 	u, err := url.Parse(raw)
 	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {

@@ -9,11 +9,15 @@ package pasted
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Clean removes invisible characters from s and spaces from its ends, and makes every
-// other space an ordinary one.
+// other space an ordinary one. It does not change what is not valid UTF-8.
 func Clean(s string) string {
+	if !utf8.ValidString(s) {
+		return s
+	}
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		switch {
 		case IsInvisible(r):
@@ -31,13 +35,14 @@ func Trim(s string) string {
 	return strings.TrimFunc(s, func(r rune) bool { return IsInvisible(r) || unicode.IsSpace(r) })
 }
 
-// Invisible returns the first invisible character of s and the index at which it
-// starts, or -1.
-func Invisible(s string) (r rune, index int) {
-	for i, r := range s {
+// Invisible returns the first invisible character of s and the number of characters
+// before it, or -1.
+func Invisible(s string) (r rune, before int) {
+	for _, r := range s {
 		if IsInvisible(r) {
-			return r, i
+			return r, before
 		}
+		before++
 	}
 	return 0, -1
 }

@@ -150,8 +150,8 @@ func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 }
 
 func validateURL(raw string, allowPrivate bool) error {
-	if r, i := pasted.Invisible(raw); i >= 0 {
-		return fmt.Errorf("has an invisible character (%U) after its first %d bytes: enter the URL again without it", r, i)
+	if r, before := pasted.Invisible(raw); before >= 0 {
+		return fmt.Errorf("has an invisible character (%U) after its first %d characters: enter the URL again without it", r, before)
 	}
 	u, err := url.Parse(raw)
 	switch {

@@ -42,7 +42,7 @@ type listPage struct {
 
 func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
 	query := r.URL.Query()
-	body := listPage{Status: mms.Status(query.Get("status")), To: pasted.Clean(query.Get("to")), Text: pasted.Clean(query.Get("text")), Statuses: mms.Statuses()}
+	body := listPage{Status: mms.Status(query.Get("status")), To: pasted.Clean(query.Get("to")), Text: strings.TrimSpace(query.Get("text")), Statuses: mms.Statuses()}
 	before, err := queryID(query, "before")
 	batch, batchErr := queryID(query, "batch")
 	if (body.Status != "" && !body.Status.Known()) || err != nil || batchErr != nil {
