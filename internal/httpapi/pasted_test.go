@@ -75,7 +75,7 @@ func TestBatchesReadTypedNumbers(t *testing.T) {
 	}
 	for typed, want := range map[string]string{"1.41556E+10": "spreadsheet", "4.155550123E9": "spreadsheet", "14155550123.0": "decimal", "415555012": "9 digits"} {
 		got := ada.doAs("text/csv", "POST", "/api/batches?mediaUrl=https://example.com/a.jpg", "to\n"+typed+"\n")
-		if errs := decode[httpapi.Problem](t, got).Errors; got.status != http.StatusBadRequest || len(errs) != 1 || errs[0].Field != "rows[1].to" || !strings.Contains(errs[0].Message, want) {
+		if errs := decode[httpapi.Problem](t, got).Errors; got.status != http.StatusBadRequest || len(errs) != 1 || errs[0].Field != "rows[2].to" || !strings.Contains(errs[0].Message, want) {
 			t.Errorf("%q: got %d %s, want %q", typed, got.status, got.body, want)
 		}
 	}

@@ -38,6 +38,7 @@ var rules = []struct{ code, meaning string }{
 	{"placeholder", "a placeholder names a column that the row does not have"},
 	{"columns", "a row with more or fewer values than columns"},
 	{"csv", "not CSV with a header row"},
+	{"encoding", "not in an encoding that can be read"},
 	{"json", "not valid JSON"},
 	{"object", "not a JSON object"},
 	{"gzip", "not gzip, although Content-Encoding says so"},

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/postcard-mms/postcard/internal/csvrows"
 )
 
 // TestRulesAreDocumented finds the codes of violations in the sources: each is in the
@@ -29,7 +31,7 @@ func TestRulesAreDocumented(t *testing.T) {
 			t.Errorf("the schema Rule has the code %q, which the introduction does not list", code)
 		}
 	}
-	used := map[string]bool{}
+	used := map[string]bool{csvrows.EncodingRule: true}
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
