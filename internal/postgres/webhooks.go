@@ -285,6 +285,9 @@ const releaseEvents = pendingWebhooks + `, free_slots AS (
     FROM pending JOIN webhooks w ON w.id = pending.webhook_id WHERE w.disabled_at IS NULL AND w.next_call_at <= now()
 )` + releaseInto
 
+// hasPendingEvents spares a worker at rest the transaction of a release.
+const hasPendingEvents = `SELECT EXISTS (SELECT FROM webhook_events WHERE state = 'pending')`
+
 const lockRelease = `SELECT pg_try_advisory_xact_lock(hashtextextended('release webhook events', 0))`
 
 type releasedRow struct {
@@ -301,6 +304,10 @@ func (s *Store) ReleaseWebhookEvents(ctx context.Context, limit int) ([]webhook.
 	const doing = "releasing webhook events"
 	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
+	var pending bool
+	if err := s.db.GetContext(ctx, &pending, hasPendingEvents); err != nil || !pending {
+		return nil, wrapError(err, doing)
+	}
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return nil, wrapError(err, doing)

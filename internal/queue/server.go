@@ -23,16 +23,17 @@ type ServerOptions struct {
 	Logger          *slog.Logger
 }
 
-// pollInterval is how soon a server finds a task without a wake-up: one whose
-// wake-up was lost, or that asynqmon or another worker returned to its queue.
-const pollInterval = time.Second
+// pace is how often a server asks Redis while nothing wakes it up. At rest, each server
+// costs CPU in proportion.
+type pace struct {
+	poll         time.Duration // for a task whose wake-up was lost, or that asynqmon or another worker returned to its queue
+	delayedTasks time.Duration // for delayed tasks that are due
+}
 
-// slowPollInterval is pollInterval for the events of slow endpoints, which need not
-// be quick: each server at rest costs CPU in proportion to its polls.
-const slowPollInterval = 5 * time.Second
-
-// delayedTaskCheckInterval is how often asynq checks for delayed tasks that are due.
-const delayedTaskCheckInterval = time.Second
+var (
+	quickly = pace{poll: time.Second, delayedTasks: time.Second}
+	slowly  = pace{poll: 5 * time.Second, delayedTasks: 5 * time.Second}
+)
 
 // taskCheckInterval is how long asynq sleeps on average after it found no task. It is
 // short, because waitingClient does the waiting.
@@ -53,24 +54,23 @@ func NewServer(c redis.UniversalClient, process func(context.Context, uuid.UUID)
 	for _, q := range queues {
 		weights[q.name] = q.weight
 	}
-	return newServer(c, pollInterval, weights, messageWakeUps, process, o)
+	return newServer(c, quickly, weights, messageWakeUps, process, o)
 }
 
 // NewWebhookServer returns a server that calls process with the id of each
 // webhook event, except those of slow endpoints.
 func NewWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
-	return newServer(c, pollInterval, map[string]int{webhookQueue: 1}, webhookWakeUps, process, o)
+	return newServer(c, quickly, map[string]int{webhookQueue: 1}, webhookWakeUps, process, o)
 }
 
 // NewSlowWebhookServer returns a server that calls process with the id of each
 // webhook event of a slow endpoint.
 func NewSlowWebhookServer(c redis.UniversalClient, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
-	return newServer(c, slowPollInterval, map[string]int{slowWebhookQueue: 1}, webhookWakeUps, process, o)
+	return newServer(c, slowly, map[string]int{slowWebhookQueue: 1}, webhookWakeUps, process, o)
 }
 
-// newServer returns a server that finds a task without a wake-up within pollInterval.
-func newServer(c redis.UniversalClient, pollInterval time.Duration, weights map[string]int, wakeUps string, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
-	waiting := newWaitingClient(c, len(weights), pollInterval)
+func newServer(c redis.UniversalClient, p pace, weights map[string]int, wakeUps string, process func(context.Context, uuid.UUID) mms.TaskResult, o ServerOptions) *Server {
+	waiting := newWaitingClient(c, len(weights), p.poll)
 	return &Server{
 		redis:   waiting,
 		process: process,
@@ -79,7 +79,7 @@ func newServer(c redis.UniversalClient, pollInterval time.Duration, weights map[
 			Concurrency:              o.Concurrency,
 			Queues:                   weights,
 			TaskCheckInterval:        taskCheckInterval,
-			DelayedTaskCheckInterval: delayedTaskCheckInterval,
+			DelayedTaskCheckInterval: p.delayedTasks,
 			ShutdownTimeout:          o.ShutdownTimeout,
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
