@@ -179,7 +179,7 @@ func (p Pause) Explain() string {
 	if !p.Since.IsZero() {
 		since = p.Since.UTC().Format(" on 2 Jan 2006, 15:04:05 UTC")
 	}
-	return fmt.Sprintf("Postcard paused all sending%s. %s It keeps trying one message at a time and resumes when Plivo accepts one.", since, p.Cause.Description())
+	return fmt.Sprintf("Postcard paused all sending%s. %s Postcard keeps trying one message at a time and resumes when Plivo accepts one.", since, p.Cause.Description())
 }
 
 func (m Message) explainInDoubt() string {

@@ -90,7 +90,7 @@ func TestExplainMessage(t *testing.T) {
 	t.Parallel()
 	final := new(time.Time)
 	pause := Pause{Cause: ReasonCredit, Since: time.Date(2026, 3, 9, 7, 5, 0, 0, time.UTC)}
-	const paused = "Postcard paused all sending on 9 Mar 2026, 07:05:00 UTC. The Plivo account has no credit left. Messages wait until the operator tops it up. It keeps trying one message at a time and resumes when Plivo accepts one."
+	const paused = "Postcard paused all sending on 9 Mar 2026, 07:05:00 UTC. The Plivo account has no credit left. Messages wait until the operator tops it up. Postcard keeps trying one message at a time and resumes when Plivo accepts one."
 	for name, tt := range map[string]struct {
 		message Message
 		want    string
