@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
 // recipientColumn is the column of the recipients in the rows that CSV returns.
@@ -33,7 +34,7 @@ type columns struct {
 func newColumns(header []string) (columns, error) {
 	var c columns
 	for _, name := range header {
-		c.names = append(c.names, cleanName(name))
+		c.names = append(c.names, pasted.Trim(name))
 	}
 	for len(c.names) > 0 && c.names[len(c.names)-1] == "" {
 		c.names = c.names[:len(c.names)-1]
@@ -75,11 +76,6 @@ func findRecipient(names []string) (int, error) {
 	}
 }
 
-// cleanName removes spaces and invisible characters around a name.
-func cleanName(name string) string {
-	return strings.TrimFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
-}
-
 // plainName returns the letters and digits of a name in lower case.
 func plainName(name string) string {
 	return strings.Map(func(r rune) rune {
@@ -90,7 +86,7 @@ func plainName(name string) string {
 	}, name)
 }
 
-// separators are those that a first row can have, the usual ones first.
+// separators are the separators that findSeparator tries, the usual ones first.
 const separators = ",;\t|"
 
 // separatorLine tells Excel the separator. Excel does not show it as a row.

@@ -66,9 +66,10 @@ func (r *CSV) Columns() []string {
 func (r *CSV) Row() int { return r.records.row }
 
 // Next returns the next row's values by column, or io.EOF after the last row. The
-// recipient is in the column "to", whatever the file calls it. Rows without any value are
-// left out, and so are apostrophes that keep spreadsheets from evaluating a value. Next returns violations of one row as invalid.Fields; the next row can still be
-// read. After a MalformedError, nothing more can be read.
+// recipient is in the column "to", whatever the file calls it. Next skips rows without values
+// and removes apostrophes that keep spreadsheets from evaluating a value. It returns
+// violations of one row as invalid.Fields; the next row can still be read. After a
+// MalformedError, nothing more can be read.
 func (r *CSV) Next() (map[string]string, error) {
 	values, err := r.records.nextFilled()
 	if err != nil {
@@ -94,9 +95,9 @@ func (r *CSV) Next() (map[string]string, error) {
 	return row, nil
 }
 
-// isLost reports whether r stands for a character that was lost in a conversion. The C1
-// controls are what characters of other encodings become, for example when Windows-1252
-// is converted as ISO 8859-1.
+// isLost reports whether r stands for a character that was lost in a conversion. Characters
+// of other encodings become C1 controls, for example when Windows-1252 is converted as
+// ISO 8859-1.
 func isLost(r rune) bool { return r == utf8.RuneError || r >= 0x80 && r < 0xa0 }
 
 // blank reports whether the values consist of spaces.

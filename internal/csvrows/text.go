@@ -17,7 +17,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Charset is the character encoding that somebody declared for a file.
+// Charset is the character encoding that the submitter declared for a file.
 type Charset string
 
 // The encodings of a file. Windows-1252 is read only if it is declared: it cannot be told
@@ -28,7 +28,7 @@ const (
 	Windows1252 Charset = "windows-1252" // and ISO 8859-1, which it contains
 )
 
-// EncodingRule is the rule that a file violates whose encoding is not known.
+// EncodingRule is the rule that a file in an unknown encoding violates.
 const EncodingRule = "encoding"
 
 // text is the text of a file, in UTF-8 and without a byte order mark.
@@ -104,7 +104,7 @@ func (t *text) head() ([]byte, error) {
 	return head[:n], nil
 }
 
-// otherFormats are files that are uploaded instead of CSV, by their first bytes.
+// otherFormats are formats that people upload instead of CSV, by their first bytes.
 var otherFormats = []struct{ begin, name string }{
 	{"PK\x03\x04", "a workbook (of Excel, OpenDocument or Numbers) or another ZIP archive"},
 	{"\xd0\xcf\x11\xe0", "an old Excel workbook"},
@@ -132,8 +132,8 @@ func otherFormat(head []byte) string {
 	return ""
 }
 
-// recognize finds a byte order mark, or UTF-16 and UTF-32 without one: a first row has
-// letters of ASCII, which have bytes of zero there.
+// recognize finds a byte order mark, or UTF-16 and UTF-32 without one: the first row has
+// ASCII letters, whose other bytes are zero in these encodings.
 func (t *text) recognize(head []byte) error {
 	zero := func(i int) bool { return i < len(head) && head[i] == 0 }
 	littleEndian := utf16.UTF16(utf16.LittleEndian, utf16.IgnoreBOM)
@@ -195,7 +195,7 @@ func (t *text) scan() (position, error) {
 	return where, err
 }
 
-// explainEncoding returns why the line at a position is in no known encoding.
+// explainEncoding returns the violation of a text with invalid UTF-8 at a position.
 func (t *text) explainEncoding(at position) error {
 	if _, err := t.file.Seek(t.start+at.lineStart, io.SeekStart); err != nil {
 		return fmt.Errorf("rereading a file: %w", err)
@@ -211,7 +211,7 @@ func (t *text) explainEncoding(at position) error {
 	return notText(EncodingRule, message)
 }
 
-// maxWord is how many bytes of a word windowsWord considers after and before a byte.
+// maxWord is how many bytes before and after a byte windowsWord reads.
 const maxWord = 30
 
 // windowsWord returns the word at a byte of a line in Windows-1252, or "" if it is no word
@@ -241,7 +241,7 @@ func windowsWord(line []byte, at int) string {
 
 var errZero = errors.New("a byte of zero")
 
-// position follows a text that is written to it.
+// position is a writer that tracks the position in the text that was written to it.
 type position struct {
 	line              int
 	offset, lineStart int64
