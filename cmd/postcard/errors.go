@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// explainFlagError words the errors of package flag for people.
+// explainFlagError explains an error of package flag in plain words.
 func explainFlagError(err error) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
@@ -25,8 +25,8 @@ func explainFlagError(err error) error {
 	if syntax, ok := strings.CutPrefix(text, "bad flag syntax: "); ok {
 		return fmt.Errorf("%q is not a flag: write --name value, as postcard --help shows", syntax)
 	}
-	// "invalid value "x" for flag -at: " stands before the error of a flag's own function,
-	// which names the flag; "invalid boolean value ..." before a switch's.
+	// Package flag puts "invalid value "x" for flag -at: " or "invalid boolean value ...: "
+	// before the error of a flag's function, which names the flag itself.
 	if _, own, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(text, "invalid ") {
 		return errors.New(own)
 	}
@@ -43,12 +43,12 @@ func checkURL(what, raw, example string) error {
 }
 
 // explainRequestError says in plain words why server gave no usable response, and what to
-// check. Errors that are responses of the server stay as they are.
+// check. It returns errors with which the server responded unchanged.
 func explainRequestError(server, check string, err error) error {
 	var syntax *json.SyntaxError
 	var unsuitable *json.UnmarshalTypeError
 	if errors.As(err, &syntax) || errors.As(err, &unsuitable) {
-		return fmt.Errorf("%s answered with something else than expected: %s", server, check)
+		return fmt.Errorf("%s sent an unexpected response: %s", server, check)
 	}
 	var request *url.Error
 	if !errors.As(err, &request) || errors.Is(err, context.Canceled) {
@@ -59,7 +59,7 @@ func explainRequestError(server, check string, err error) error {
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// networkCause words the causes that a person can do something about.
+// networkCause says in plain words why a request failed.
 func networkCause(err *url.Error) string {
 	var dns *net.DNSError
 	switch {

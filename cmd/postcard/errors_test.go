@@ -22,7 +22,7 @@ func TestErrorsAreForPeople(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
 	const message = "send --to 4165551234 --media https://example.com/a.jpg "
-	const atRule = "--at must be a time with its zone, like 2026-12-24T18:00:00Z or 2026-12-24T18:00:00-05:00, not "
+	const atRule = "--at must be a time in RFC 3339 form with its zone, like 2026-12-24T18:00:00-05:00 or 2026-12-24T23:00:00Z, not "
 	for _, tt := range []struct{ args, server, key, want string }{
 		{message + "--at 2026-12-24T18:00:00", page.URL, "k", atRule + `"2026-12-24T18:00:00"`},
 		{message + "--at 2026-12-24", page.URL, "k", atRule + `"2026-12-24"`},
@@ -33,8 +33,8 @@ func TestErrorsAreForPeople(t *testing.T) {
 		{message + "--for soon", page.URL, "k", `--for must be a duration like 90s or 10m, not "soon"`},
 		{message + "--for 99999999h", page.URL, "k", `--for must be a duration like 90s or 10m, not "99999999h"`},
 		{message + "--for -5s", page.URL, "k", "--for must be longer than 0s"},
-		{message + "--wait=maybe", page.URL, "k", `--wait takes no value, not "maybe"`},
-		{message + "--dry-run=2", page.URL, "k", `--dry-run takes no value, not "2"`},
+		{message + "--wait=maybe", page.URL, "k", `--wait takes no value: remove "maybe"`},
+		{message + "--dry-run=2", page.URL, "k", `--dry-run takes no value: remove "2"`},
 		{message + "--metadata order", page.URL, "k", `--metadata must be NAME=VALUE, like order=1017, not "order"`},
 		{message + "--schedule now", page.URL, "k", "there is no flag --schedule: postcard --help lists the flags"},
 		{message + "---at x", page.URL, "k", `"---at" is not a flag: write --name value, as postcard --help shows`},
@@ -72,7 +72,7 @@ func TestUnreachableAPI(t *testing.T) {
 		closed.URL:                "cannot be reached: nothing listens there. C" + check + again,
 		"http://postcard.invalid": `cannot be reached: there is no host "postcard.invalid". C` + check + again,
 		dropping.URL:              "cannot be reached: it closed the connection without an answer. C" + check + again,
-		page.URL:                  "answered with something else than expected: c" + check,
+		page.URL:                  "sent an unexpected response: c" + check,
 	} {
 		o, err := parseSendOptions(strings.Fields("--to 4165551234 --media https://example.com/a.jpg --key order-17"))
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/postcard-mms/postcard/client"
 	"github.com/postcard-mms/postcard/internal/config"
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // sendOptions are the flags of the command send.
@@ -39,7 +40,7 @@ func parseSendOptions(args []string) (sendOptions, error) {
 	for name, on := range map[string]*bool{"dry-run": &o.dryRun, "wait": &o.wait, "json": &o.json} {
 		flags.BoolFunc(name, "", func(value string) (err error) {
 			if *on, err = strconv.ParseBool(value); err != nil || value == "0" || value == "1" {
-				return fmt.Errorf("--%s takes no value, not %q", name, value)
+				return fmt.Errorf("--%s takes no value: remove %q", name, value)
 			}
 			return nil
 		})
@@ -55,9 +56,9 @@ func parseSendOptions(args []string) (sendOptions, error) {
 		return nil
 	})
 	flags.Func("at", "", func(value string) error {
-		at, err := time.Parse(time.RFC3339, strings.ToUpper(value)) // RFC 3339 allows t and z
+		at, err := mms.ParseTime(value)
 		if err != nil {
-			return fmt.Errorf("--at must be a time with its zone, like 2026-12-24T18:00:00Z or 2026-12-24T18:00:00-05:00, not %q", value)
+			return fmt.Errorf("--at %w, not %q", err, value)
 		}
 		o.message.SendAt = &at
 		return nil
@@ -114,7 +115,7 @@ func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer)
 		line := fmt.Sprintf("Would be sent from %s to %s at about %s and cost about $%s. Nothing was sent.",
 			forecast.From, forecast.To, forecast.EstimatedSendAt.Format(time.RFC3339), forecast.EstimatedCost)
 		if forecast.PauseExplanation != "" {
-			line += " It would be later than that: " + forecast.PauseExplanation
+			line += " It will be later while sending is paused: " + forecast.PauseExplanation
 		}
 		line = strings.Join(append([]string{line}, forecast.Warnings...), " ")
 		return o.print(out, forecast, line)
