@@ -32,7 +32,7 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	logger := app.NewLogger(os.Stderr, c.LogLevel, c.LogFormat)
-	for _, misspelling := range config.Misspelt(vars) {
+	for _, misspelling := range config.Misspelled(vars) {
 		logger.Warn("an environment variable without effect: " + misspelling.String())
 	}
 	return app.RunWorker(ctx, c, logger)

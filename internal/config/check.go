@@ -88,21 +88,22 @@ func (p *Plivo) check() []error {
 	return errs
 }
 
-// cleanSecret cleans a key that was pasted. It is not for passwords, which people choose.
+// cleanSecret cleans a pasted key. It must not be used for passwords, which may contain
+// any character.
 func cleanSecret(s Secret) Secret { return Secret(pasted.Clean(string(s))) }
 
-// unquoted cleans an entry of a list that was pasted, and removes quotes around it, also
-// those that word processors make.
+// unquoted cleans an entry of a pasted list and removes straight and typographic quotes
+// around it.
 func unquoted(entry string) string {
 	return strings.Trim(pasted.Clean(entry), `"'`+"\u2018\u2019\u201c\u201d\u00ab\u00bb ")
 }
 
-// urlPath matches paths that no proxy, browser or library writes in a second way.
+// urlPath matches paths that every proxy, browser and library writes in the same way.
 var urlPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
 
-// normalizeURL checks that the value, perhaps pasted, is scheme://host[:port][/path], and
-// writes it with scheme and host in lower case, without a trailing slash. Its error does not repeat the
-// value, which may contain a password.
+// normalizeURL checks that the value, perhaps pasted, is scheme://host[:port][/path]. It
+// changes scheme and host to lower case and removes a trailing slash. Its error does not
+// repeat the value, which may contain a password.
 func normalizeURL(name string, value *string) []error {
 	*value = pasted.Clean(*value)
 	u, err := url.Parse(*value)
@@ -125,8 +126,8 @@ var reservedPaths = []string{
 	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static",
 }
 
-// checkReservedPath rejects a PUBLIC_URL that begins with a path of the api. Behind a proxy
-// that removes the path, a request for /messages could then mean two pages.
+// checkReservedPath rejects a PUBLIC_URL whose path begins like one of the api's own. Behind
+// a proxy that removes the path, a request for /messages would be ambiguous.
 func checkReservedPath(publicURL string) []error {
 	u, err := url.Parse(publicURL)
 	if err != nil {

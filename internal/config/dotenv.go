@@ -25,17 +25,17 @@ func readDotenv() (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading .env: %w", err)
 	}
-	if errs := misspelt(lines); errs != nil {
+	if errs := misspelled(lines); errs != nil {
 		return nil, fmt.Errorf("reading .env: %w", errors.Join(errs...))
 	}
 	return vars, nil
 }
 
-// misspelt returns an error for each name that is probably meant to be a setting. Other
+// misspelled returns an error for each name that is probably meant to be a setting. Other
 // unknown names are allowed, since other programs read the same file.
-func misspelt(lines map[string]int) []error {
+func misspelled(lines map[string]int) []error {
 	var errs []error
-	for _, found := range Misspelt(lines) {
+	for _, found := range Misspelled(lines) {
 		errs = append(errs, fmt.Errorf("line %d: %s", lines[found.Name], found))
 	}
 	return errs
@@ -48,8 +48,8 @@ var (
 )
 
 // dotenv is a parser of files like .env. Its rules are those of docker compose, which
-// reads the same file, except that a $ has no meaning, and that it refuses what compose
-// would silently read as something else than was meant.
+// reads the same file, with two exceptions: a $ has no meaning, and what compose would
+// silently misread is an error.
 type dotenv struct {
 	rest string
 	line int // at which rest begins
@@ -168,8 +168,8 @@ func (p *dotenv) quoted(name string) (string, error) {
 	return "", fmt.Errorf("line %d: the quote at which the value of %s begins is never closed", begin, name)
 }
 
-// unescape returns the meaning of a backslash before char. The meaning is empty if the
-// backslash stands for itself; it is not ok if it has none.
+// unescape returns the meaning of a backslash before char: empty if the backslash stands for
+// itself. It returns false if the two have no meaning.
 func unescape(quote, char byte) (text string, ok bool) {
 	if quote == '\'' {
 		if char == '\'' {

@@ -108,8 +108,8 @@ func TestExampleIsReadable(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^# ([A-Z_]+=)`).ReplaceAllString(string(content), "$1")
 	vars, lines, err := parseDotenv(all)
-	if err != nil || misspelt(lines) != nil || len(vars) < 30 {
-		t.Errorf("got %d variables, %v, %v", len(vars), err, misspelt(lines))
+	if err != nil || misspelled(lines) != nil || len(vars) < 30 {
+		t.Errorf("got %d variables, %v, %v", len(vars), err, misspelled(lines))
 	}
 }
 

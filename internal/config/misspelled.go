@@ -21,9 +21,9 @@ func (m Misspelling) String() string {
 	return fmt.Sprintf("%s is not a setting: did you mean %s?", m.Name, m.Setting)
 }
 
-// Misspelt returns the variables, sorted by name, that are no setting but are written
+// Misspelled returns the variables, sorted by name, that are not settings but are written
 // almost like one. Other names belong to other programs.
-func Misspelt[V any](vars map[string]V) []Misspelling {
+func Misspelled[V any](vars map[string]V) []Misspelling {
 	known := settings()
 	var found []Misspelling
 	for _, name := range slices.Sorted(maps.Keys(vars)) {

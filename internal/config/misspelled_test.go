@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestMisspelt(t *testing.T) {
+func TestMisspelled(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
 		"SENDER_RATES": "SENDER_RATE", "SENDERRATE": "SENDER_RATE", "sender_rate": "SENDER_RATE", "DOUBT_WIAT": "DOUBT_WAIT",
@@ -19,7 +19,7 @@ func TestMisspelt(t *testing.T) {
 		"REDIS_PORT": "", "API_HOST": "", "DATABASE_NAME": "", "PORT": "", "LOG_DIR": "", "COMPOSE_PROJECT_NAME": "", "X": "", // of other programs
 	} {
 		got := ""
-		for _, m := range Misspelt(map[string]string{name: ""}) {
+		for _, m := range Misspelled(map[string]string{name: ""}) {
 			got = m.Setting
 		}
 		if got != want {
