@@ -11,9 +11,9 @@ import (
 )
 
 // recordInbound stores an inbound message once and applies its keyword. $8 says
-// whether START may remove suppressions; it never removes an admin's. $9 is whether an
-// opt-out holds for every sender: START then ends those of the recipient from all of them.
-// The inbound message keeps the number that it was sent to.
+// whether START may remove suppressions; it never removes an admin's. $9 says whether an
+// opt-out holds for every sender: START then removes the recipient's suppressions from all
+// of them.
 const recordInbound = `
 WITH inbound AS (
     INSERT INTO inbound_messages (id, plivo_uuid, from_number, to_number, text, media, keyword)
@@ -32,10 +32,9 @@ WITH inbound AS (
 SELECT count(*) FROM inbound`
 
 // RecordInbound stores a message that somebody sent to one of our numbers. STOP adds a
-// suppression; START removes it if mayOptIn, and those of the other senders where an
-// opt-out holds for every sender. It returns false when the message was already stored;
-// its keyword is then not applied again, so a callback that Plivo repeats does not undo
-// what the person wrote later.
+// suppression; START removes it if mayOptIn, and those from the other senders if an opt-out
+// holds for every sender. It returns false, and does not apply the keyword again, when the
+// message was already stored: a callback that Plivo repeats must not undo a later one.
 func (s *Store) RecordInbound(ctx context.Context, in mms.Inbound, mayOptIn bool) (bool, error) {
 	var stored int
 	err := s.db.GetContext(ctx, &stored, recordInbound, in.ID, in.PlivoUUID, string(in.From), string(in.To),

@@ -1,10 +1,10 @@
 package postgres
 
-// lastSender is the one of the candidates, an array, that the newest message to a recipient
-// has as its sender, or NULL if none of them has sent to it.
+// lastSender is the candidate that sent the newest message of any candidate to a recipient,
+// or NULL if there is none. The candidates are an array.
 //
-// It reads one entry of messages_of_pair for each sender that the recipient has messages
-// from, however many messages and candidates there are.
+// It reads one entry of messages_of_pair for each sender with a message to the recipient,
+// however many messages and candidates there are.
 func lastSender(recipient, candidates string) string {
 	return `(
         WITH RECURSIVE used AS (

@@ -20,7 +20,8 @@ import (
 // messageColumns are the columns of a messageRow. The table must be aliased as m.
 const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
-    CASE WHEN m.next_attempt_at > now() THEN m.next_attempt_at END AS next_attempt_at, m.created_at, m.updated_at, m.final_at, m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
+    CASE WHEN m.next_attempt_at > now() THEN m.next_attempt_at END AS next_attempt_at, m.created_at, m.updated_at, m.final_at,
+    m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
     m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id,
     CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state, ` + pauseColumns
 
@@ -85,7 +86,7 @@ func (r messageRow) message() mms.Message {
 		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
-	if m.Status == mms.Queued { // others are not stopped by a pause
+	if m.Status == mms.Queued { // a pause stops no others
 		m.Pause, m.BatchState = r.pause(), mms.BatchState(r.BatchState.String)
 	}
 	return m

@@ -8,10 +8,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// pauseColumns are the columns of a pauseRow: of the oldest pause.
+// pauseColumns are the columns of a pauseRow for the oldest pause.
 const pauseColumns = `coalesce((SELECT cause FROM pauses ORDER BY since LIMIT 1), '') AS pause_cause, (SELECT min(since) FROM pauses) AS paused_since`
 
-// pauseRow is the pause that stops all sending; without a cause there is none.
+// pauseRow is a pause of all sending; its cause is empty if there is none.
 type pauseRow struct {
 	Cause string       `db:"pause_cause"`
 	Since sql.NullTime `db:"paused_since"`

@@ -80,9 +80,9 @@ func (s *Store) ExpectCalls(n int) {
 	s.submitting = groupcommit.New[submitCall](groupcommit.Options{Timeout: StatementTimeout, Delay: submitDelay, FullBatch: n / 2})
 }
 
-// SetOptOutScope sets for which senders an opt-out holds, for every one unless it is
-// called. It must be called before the store is used. The scope is no part of the data:
-// suppressions keep the sender that they came with.
+// SetOptOutScope sets for which senders an opt-out holds; the default is every sender. It
+// must be called before the store is used. The scope is not part of the data: suppressions
+// keep their sender.
 func (s *Store) SetOptOutScope(scope mms.OptOutScope) {
 	s.optOutsOfEverySender = scope != mms.OptOutsOfOneSender
 }

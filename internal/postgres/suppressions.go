@@ -10,10 +10,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-// suppressed is true when the recipient of a row has opted out of messages from its sender.
-// The row is a message, or has its columns sender and recipient. everySender is a boolean
-// parameter: whether an opt-out from one sender holds for all. A suppression without a
-// sender always does.
+// suppressed is true when a row's recipient has opted out of messages from its sender. The
+// row needs the columns sender and recipient. everySender is a boolean parameter: whether an
+// opt-out from one sender holds for all. A suppression without a sender always holds for all.
 //
 // OFFSET 0 keeps the planner from turning EXISTS into a join, which may read the whole table.
 func suppressed(row, everySender string) string {
@@ -74,9 +73,9 @@ WITH old AS (
 )
 SELECT count(*) FROM removed`
 
-// RemoveSuppression removes a suppression, so that messages from the sender to the
-// recipient are sent again. Where an opt-out holds for every sender, it removes all
-// suppressions of the recipient. It returns false when there is none.
+// RemoveSuppression removes a suppression. If an opt-out holds for every sender, it removes
+// all suppressions of the recipient, so that messages to the recipient are sent again. It
+// returns false when there is none.
 func (s *Store) RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error) {
 	var removed int
 	err := s.db.GetContext(ctx, &removed, removeSuppressions, string(sender), string(recipient), s.optOutsOfEverySender)

@@ -128,7 +128,7 @@ UPDATE webhooks SET old_secret = CASE WHEN secret = $3 THEN old_secret ELSE secr
 WHERE id = $1 AND user_id = $2`
 
 // RotateSecret replaces the secret of the owner's webhook. The old secret signs
-// deliveries too for webhook.SecretOverlap, also if the statement is repeated. It returns
+// deliveries too for webhook.SecretOverlap, even if the statement is repeated. It returns
 // webhook.ErrNotFound.
 func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error {
 	return s.updateWebhook(ctx, "rotating a webhook's secret", rotateSecret, id, owner, string(secret), webhook.SecretOverlap.Seconds())
@@ -141,9 +141,8 @@ UPDATE webhooks SET disabled_at = NULL, disabled_reason = '',
 WHERE id = $1 AND user_id = $2`
 
 // EnableWebhook enables the owner's webhook after it was disabled, or returns
-// webhook.ErrNotFound. Only deliveries show that a webhook works: until one succeeds it
-// is failing, from now on, and as slow as it was. A webhook that is enabled does not
-// change.
+// webhook.ErrNotFound. Only a delivery shows that a webhook works: until one succeeds, it is
+// failing since now, and as slow as it was. An enabled webhook does not change.
 func (s *Store) EnableWebhook(ctx context.Context, owner, id uuid.UUID) error {
 	return s.updateWebhook(ctx, "enabling a webhook", enableWebhook, id, owner)
 }
@@ -463,14 +462,14 @@ const recordResult = `, e AS (
 
 // recordDelivery records the result of a delivery attempt and releases the next events
 // of the webhook. A success earns a slot, a failure costs half of them, a slow failure
-// all but one. Slow failures pause the webhook for up to a minute, and a receiver that asks us
-// to wait pauses it for up to webhook.MaxHold; other calls that end during a pause neither
-// lengthen nor end it. Nothing changes in a webhook that is disabled. The statement
+// all but one. Slow failures pause the webhook for up to a minute, and a receiver that asks
+// us to wait pauses it for up to webhook.MaxPause; other calls that end during a pause
+// neither lengthen nor end it. Nothing changes in a webhook that is disabled. The statement
 // locks the webhook once, by its change: a lock before the change can deadlock with others
 // that wait for the webhook. Parameters: see recordResult, and $8 webhook, $9 the largest
 // number of slots, $10 whether the endpoint is gone, $11 how many seconds a webhook may fail
-// before it is disabled, $12 whether the call was quick,
-// $13 for how many seconds the receiver holds back the webhook's events.
+// before it is disabled, $12 whether the call was quick, $13 for how many seconds the
+// receiver pauses the webhook.
 const recordDelivery = `
 WITH w AS (
     UPDATE webhooks SET failing_since = CASE WHEN disabled_at IS NOT NULL THEN failing_since WHEN NOT $4 THEN coalesce(failing_since, now()) END,
@@ -520,7 +519,7 @@ func (s *Store) RecordWebhookDelivery(ctx context.Context, d webhook.Delivery, r
 	args := []any{maxNextEvents, d.ID, d.Attempts, result.OK, result.HTTPStatus, result.Error, wait, d.WebhookID, webhook.MaxSlots}
 	if !d.Settled || !result.OK || !result.Quick {
 		query = recordDelivery
-		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick, result.Hold().Seconds())
+		args = append(args, result.Gone(), webhook.DisableAfter.Seconds(), result.Quick, result.Pause().Seconds())
 	}
 	var rows []releasedRow
 	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {

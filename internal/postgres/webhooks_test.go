@@ -338,9 +338,9 @@ func TestSlowWebhookUsesItsOwnSlots(t *testing.T) {
 	}
 }
 
-// TestReceiverHoldsBackItsEvents checks that a receiver that asks for a wait gets no other
-// event during it, whatever other calls that were in flight end with.
-func TestReceiverHoldsBackItsEvents(t *testing.T) {
+// TestReceiverPausesItsEvents checks that a receiver that asks for a wait gets no other event
+// during it, whatever the results of the calls that were in flight.
+func TestReceiverPausesItsEvents(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	w := newWebhook(t, store, ada)
@@ -362,9 +362,9 @@ func TestReceiverHoldsBackItsEvents(t *testing.T) {
 	if tasks := releaseEvents(t, store, 100); len(tasks) != 0 {
 		t.Errorf("got tasks %v, want none during the wait", tasks)
 	}
-	held, err := store.Webhook(t.Context(), ada, w.ID)
-	if err != nil || held.WaitsUntil == nil || time.Until(*held.WaitsUntil) > webhook.MaxHold || time.Until(*held.WaitsUntil) < webhook.MaxHold/2 {
-		t.Errorf("got a wait until %v, %v, want an hour", held.WaitsUntil, err)
+	paused, err := store.Webhook(t.Context(), ada, w.ID)
+	if err != nil || paused.WaitsUntil == nil || time.Until(*paused.WaitsUntil) > webhook.MaxPause || time.Until(*paused.WaitsUntil) < webhook.MaxPause/2 {
+		t.Errorf("got a wait until %v, %v, want an hour", paused.WaitsUntil, err)
 	}
 	execute(t, store, `UPDATE webhooks SET next_call_at = now()`)
 	if tasks := releaseEvents(t, store, 100); len(tasks) == 0 {

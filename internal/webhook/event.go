@@ -75,9 +75,9 @@ type DeliveryResult struct {
 	RetryAfter time.Duration // how long the receiver asked us to wait, up to MaxRetryAfter; 0 if it did not
 }
 
-// Hold is how long the result holds back the webhook's other events: a receiver that asks
-// us to wait means all of them.
-func (r DeliveryResult) Hold() time.Duration { return min(r.RetryAfter, MaxHold) }
+// Pause is how long the result pauses the webhook: a receiver that asks us to wait means all
+// of its events.
+func (r DeliveryResult) Pause() time.Duration { return min(r.RetryAfter, MaxPause) }
 
 // Gone reports whether the receiver asks us to stop (Standard Webhooks: 410).
 func (r DeliveryResult) Gone() bool { return r.HTTPStatus == 410 }

@@ -8,13 +8,11 @@ var retrySchedule = []time.Duration{
 	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
 }
 
-// MaxRetryAfter is the longest wait that a receiver may ask for: as long as the longest of
-// the schedule.
+// MaxRetryAfter is the longest wait that a receiver may ask for: the longest of the schedule.
 const MaxRetryAfter = 24 * time.Hour
 
-// MaxHold is the longest time for which a receiver's wait also holds back the webhook's
-// other events.
-const MaxHold = time.Hour
+// MaxPause is the longest time for which a receiver can pause the webhook's other events.
+const MaxPause = time.Hour
 
 // NextRetry returns how long to wait after the given number of attempts, or
 // false after the last. jitter, from 0 to 1, lengthens the wait by up to a

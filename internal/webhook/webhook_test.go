@@ -76,24 +76,24 @@ func TestRetriesEndAfterAboutThreeDays(t *testing.T) {
 	}
 }
 
-// TestReceiverMayAskForALongerWait checks that the schedule's wait is the shortest, and its
-// longest step the limit.
+// TestReceiverMayAskForALongerWait checks that a receiver can lengthen the schedule's wait, up
+// to the schedule's longest.
 func TestReceiverMayAskForALongerWait(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		attempts            int
-		asked, want, onHold time.Duration
+		asked, want, paused time.Duration
 	}{
 		{1, 0, 5 * time.Second, 0},
 		{1, 2 * time.Second, 5 * time.Second, 2 * time.Second},
 		{1, time.Minute, time.Minute, time.Minute},
 		{10, time.Hour, 24 * time.Hour, time.Hour},
-		{2, 2 * time.Hour, 2 * time.Hour, MaxHold},
-		{2, 1000 * time.Hour, MaxRetryAfter, MaxHold},
+		{2, 2 * time.Hour, 2 * time.Hour, MaxPause},
+		{2, 1000 * time.Hour, MaxRetryAfter, MaxPause},
 	} {
 		got, retry := NextRetry(tt.attempts, 0, tt.asked)
-		if hold := (DeliveryResult{RetryAfter: tt.asked}).Hold(); got != tt.want || !retry || hold != tt.onHold {
-			t.Errorf("after attempt %d, asked for %v: got %v, %t and hold %v, want %v and %v", tt.attempts, tt.asked, got, retry, hold, tt.want, tt.onHold)
+		if pause := (DeliveryResult{RetryAfter: tt.asked}).Pause(); got != tt.want || !retry || pause != tt.paused {
+			t.Errorf("after attempt %d, asked for %v: got %v, %t and a pause of %v, want %v and %v", tt.attempts, tt.asked, got, retry, pause, tt.want, tt.paused)
 		}
 	}
 	if longest := slices.Max(retrySchedule); MaxRetryAfter != longest {

@@ -95,7 +95,7 @@ func (c *Client) post(ctx context.Context, d webhook.Delivery, signature string,
 }
 
 // retryAfter returns how long a receiver that is overloaded asks us to wait (Standard
-// Webhooks). The header of another status does not mean that.
+// Webhooks). Other statuses may have the header for other reasons.
 func retryAfter(response *http.Response) time.Duration {
 	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusServiceUnavailable {
 		return 0
