@@ -16,7 +16,7 @@ import (
 
 // Rows yields the rows of a batch in order. Next returns io.EOF after the last row,
 // and invalid.Fields for a malformed row; later rows may still be readable.
-// Row returns the number of the row that Next returned last, as the submitter counts.
+// Row returns the number of the row that Next returned last, as the submitter numbers rows.
 type Rows interface {
 	Next() (map[string]string, error)
 	Row() int

@@ -62,7 +62,8 @@ func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, params mm
 }
 
 // Resend creates a new message with the content and the options of an earlier message of
-// the submitter, except the time it was scheduled for: it is sent now. It returns mms.ErrNotFinal unless the earlier message is sent or final.
+// the submitter, to be sent immediately. It returns mms.ErrNotFinal unless the earlier
+// message is sent or final.
 func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error) {
 	old, err := in.Store.Message(ctx, by.User, id)
 	if err != nil {
@@ -81,8 +82,8 @@ func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, id
 	return in.create(ctx, by, params, old.ID)
 }
 
-// validForOf returns how many seconds a message could wait when it was created; nil if it
-// was not given a time that is allowed.
+// validForOf returns the validFor of a message in seconds, or nil if it is shorter than the
+// minimum.
 func validForOf(m mms.Message) *int {
 	start := m.CreatedAt
 	if m.SendAt != nil {

@@ -28,7 +28,7 @@ type QueuePosition struct {
 	Batch  BatchState    // of its batch; BatchRunning if it has none
 }
 
-// Pause stops all sending. The zero value means that nothing does.
+// Pause is a pause of all sending. The zero value means that sending is not paused.
 type Pause struct {
 	Cause  Reason
 	Detail string // Plivo's error text

@@ -60,7 +60,7 @@ type Batch struct {
 	CreatedAt time.Time
 	Counts    map[Status]int // of its messages, by status; nil if they were not counted
 	HasUnsent bool           // some of its messages are scheduled, queued, sending or in doubt
-	Pause     Pause          // that stops all sending
+	Pause     Pause          // of all sending; zero if there is none
 }
 
 // Remaining counts the messages that Plivo has yet to accept.
@@ -133,7 +133,7 @@ type BatchParams struct {
 
 // RowError is one violation in one row.
 type RowError struct {
-	Row int // as the submitter counts; see intake.Rows
+	Row int // as the submitter numbers rows; see intake.Rows
 	invalid.Field
 }
 
@@ -208,9 +208,8 @@ func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) 
 	return Batch{ID: id, Owner: owner, Name: p.Name, State: BatchRunning}, violations.Err()
 }
 
-// FromColumns returns the parameters with a placeholder for the text or the picture that
-// is not given, if exactly one column of the file has a name for it, like "Message" or
-// "Image URL".
+// FromColumns returns the parameters with a placeholder in place of a missing text or
+// picture, if exactly one column of the file has a name for it, like "Message" or "Image URL".
 func (p BatchParams) FromColumns() BatchParams {
 	if columns := columnsNamed(p.Columns, textColumns); len(columns) == 1 && p.Text == "" {
 		p.Text = "{{" + columns[0] + "}}"
@@ -300,8 +299,8 @@ func fillPlaceholders(field, template string, row map[string]string, violations 
 	})
 }
 
-// valueOf returns the row's value in a column, whose name may be written in another case if
-// that leaves no doubt.
+// valueOf returns the row's value in a column. It ignores the case of the name unless that
+// is ambiguous.
 func valueOf(row map[string]string, column string) (value string, ok bool) {
 	if value, ok := row[column]; ok {
 		return value, true

@@ -99,7 +99,7 @@ func (e CapError) Error() string {
 // idempotency key forbids it.
 type CreateRequest struct {
 	Message
-	Candidates  []PhoneNumber // see Rules.Candidates; the same for every request of a process that has some
+	Candidates  []PhoneNumber // see Rules.Candidates; all requests of a process that have any have the same
 	Caps        []Cap
 	Idempotency Idempotency
 }
@@ -130,7 +130,7 @@ type Forecast struct {
 	Ahead      int           // messages in the backlog ahead of it
 	SendAt     time.Time     // estimate
 	Suppressed bool          // it would fail: the recipient has opted out
-	Pause      Pause         // that stops all sending
+	Pause      Pause         // of all sending; zero if there is none
 	Cost       string        // estimate, in US dollars, decimal
 }
 

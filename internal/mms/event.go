@@ -114,8 +114,7 @@ func (e Event) Description() string {
 }
 
 // describeSuppression explains the detail of EventSuppressed: the reason of the suppression
-// and the sender that it came with, separated by a blank. Events of older versions have no
-// detail.
+// and its sender, separated by a space. Events of older versions have no detail.
 func describeSuppression(detail string) string {
 	reason, sender, ok := strings.Cut(detail, " ")
 	if !ok {

@@ -152,8 +152,8 @@ func (m Message) Explain() string {
 	return ""
 }
 
-// explainQueued says what a queued message waits for besides its turn: the first of
-// these that applies is what has to end first.
+// explainQueued says what a queued message waits for besides the sender's rate limit. Of
+// several pauses, it names the one that must end first.
 func (m Message) explainQueued() string {
 	explanation := "The message is stored and waiting to be sent."
 	if m.Attempts > 0 {
@@ -210,9 +210,8 @@ func (m Message) explainFailed() string {
 	return "The message was not sent. " + m.Reason.Description()
 }
 
-// Description says in plain language how many messages are ahead, and about how long
-// they take. While something stops the message, which Message.Explain says, nobody knows
-// how long.
+// Description says in plain language how many messages are ahead, and about how long they
+// take. It gives no time while a pause stops the message, which Message.Explain explains.
 func (p QueuePosition) Description() string {
 	stopped := p.Paused || p.Batch == BatchPaused || p.Batch == BatchCanceled
 	switch {

@@ -23,7 +23,7 @@ type Inbound struct {
 	ReceivedAt time.Time
 }
 
-// OptOutScope says for which senders the opt-out of a recipient holds.
+// OptOutScope says for which senders an opt-out holds.
 type OptOutScope string
 
 // The scopes.
@@ -35,7 +35,7 @@ const (
 // Suppression is an opt-out: it forbids sending from a sender to a recipient, or from every
 // sender with OptOutsOfEverySender.
 type Suppression struct {
-	Sender    PhoneNumber // that the recipient wrote to or that an admin chose; empty: every sender, whatever the scope
+	Sender    PhoneNumber // from which the recipient opted out, or that an admin chose; empty: every sender, whatever the scope
 	Recipient PhoneNumber
 	Reason    SuppressionReason
 	CreatedAt time.Time

@@ -20,10 +20,10 @@ const (
 	KeywordHelp  Keyword = "help"
 )
 
-// keywords are the words that a reply may consist of. Plivo acts on most of them itself, if
-// they are the whole message (Plivo docs, DND service). The FCC names stop, quit, end,
+// keywords have a meaning if the reply consists of them. Plivo acts on most of them itself,
+// if they are the whole message (Plivo docs, DND service). The FCC requires stop, quit, end,
 // revoke, opt out, cancel and unsubscribe (47 CFR 64.1200(a)(10)), and Canada's carriers
-// know arrêt.
+// arrêt.
 var keywords = map[string]Keyword{
 	"stop": KeywordStop, "stopall": KeywordStop, "end": KeywordStop, "quit": KeywordStop, "cancel": KeywordStop, "revoke": KeywordStop,
 	"unsubscribe": KeywordStop, "unsub": KeywordStop, "optout": KeywordStop, "opt out": KeywordStop, "remove": KeywordStop,
@@ -32,8 +32,8 @@ var keywords = map[string]Keyword{
 	"help": KeywordHelp, "info": KeywordHelp,
 }
 
-// politeWords may stand beside any keyword, fillers only beside one that opts out: "OK, go"
-// or "Yes, thank you" may answer another question.
+// politeWords may accompany any keyword, fillers only one that opts out: "OK, go" or "Yes,
+// thank you" may answer another question.
 var (
 	politeWords = wordSet("please pls plz plse kindly svp")
 	fillers     = wordSet("thanks thank you thx ty merci now immediately asap already all ok okay hi hello hey just sir")
@@ -47,8 +47,8 @@ func wordSet(words string) map[string]bool {
 	return set
 }
 
-// optOutRequest matches a normalized sentence that asks in whole words for an end of the
-// messages. docs/decisions/0012-what-opts-out.md has the reasons for what it includes.
+// optOutRequest matches a normalized sentence that, as a whole, asks for no more messages.
+// docs/decisions/0012-what-opts-out.md gives the reasons for what it includes.
 var optOutRequest = func() *regexp.Regexp {
 	const (
 		lead     = `(?:please|pls|plz|kindly|hey|hi|hello|ok|okay|yes|no|just|i said|i asked you to|you must|(?:can|could|will|would) you|(?:i|we) (?:want|need|wish|would like)(?: you)? to|i ?d like(?: you)? to)`
@@ -71,8 +71,7 @@ var optOutRequest = func() *regexp.Regexp {
 	}, "|") + `)$`)
 }()
 
-// signature matches a normalized line with which a mail program or a phone begins what it
-// appends.
+// signature matches the first normalized line of what a mail program or a phone appends.
 var signature = regexp.MustCompile(`^(?:--|sent (?:from|via|with|using) |get outlook for |envoye (?:de|depuis|a partir) )`)
 
 // reaction matches the beginning of the text that phones send for a reaction to a message.
@@ -114,7 +113,7 @@ func asksToStop(sentence string) bool {
 }
 
 // normalizeReply reduces a text to lower-case words without accents. Words are separated by
-// blanks, sentences by ". " and lines by line feeds; a line that begins with "--" keeps that.
+// spaces, sentences by ". " and lines by line feeds. A "--" at the start of a line stays.
 func normalizeReply(text string) string {
 	// Upper case first, so that letters whose cases do not correspond one to one, like the
 	// Turkish dotless i, become the same in either case.
@@ -139,7 +138,7 @@ func normalizeReply(text string) string {
 }
 
 // simplify maps a rune to itself if it belongs to a word, and otherwise to a line feed, a
-// full stop, a dash (two for a long one) or a blank, or removes it.
+// full stop, a dash or a space, or removes it.
 func simplify(r rune) rune {
 	const removed = -1
 	switch {
@@ -162,12 +161,12 @@ func simplify(r rune) rune {
 	}
 }
 
-// words returns the words of a normalized text, separated by blanks.
+// words returns the words of a normalized text, separated by spaces.
 func words(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" .-—\n", r) }), " ")
 }
 
-// withoutSignature returns the lines before a signature. The first line is no signature.
+// withoutSignature returns the lines before a signature. The first line is never one.
 func withoutSignature(lines []string) []string {
 	for i, line := range lines {
 		if i > 0 && signature.MatchString(line) {
@@ -177,8 +176,8 @@ func withoutSignature(lines []string) []string {
 	return lines
 }
 
-// meaning returns what the words, which are separated by blanks, ask for if they ask for
-// nothing else. One that opts out outweighs the others.
+// meaning returns the keyword of a text of words separated by spaces, if the text says
+// nothing else. KeywordStop outweighs other keywords.
 func meaning(text string) Keyword {
 	if asksToStop(text) {
 		return KeywordStop
@@ -212,7 +211,7 @@ func meaning(text string) Keyword {
 	return found
 }
 
-// spelledOut joins words of one letter each, as in "S T O P", to one word.
+// spelledOut joins words of one letter each, as in "S T O P", into one word.
 func spelledOut(text string) string {
 	list := strings.Fields(text)
 	for _, word := range list {

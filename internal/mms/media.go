@@ -22,8 +22,8 @@ const (
 )
 
 // validateMediaURL returns the violation if Plivo could not fetch a picture from
-// the URL. An invisible character inside a URL is no part of it as a rule, but may be
-// one, so that it is named instead of removed.
+// the URL. It names an invisible character inside the URL instead of removing it, because
+// the character may belong there.
 func validateMediaURL(raw string, allowPrivate bool) error {
 	if len(raw) > MaxMediaURL {
 		return fmt.Errorf("must be at most %d characters long", MaxMediaURL)

@@ -70,12 +70,12 @@ type Message struct {
 	KeyID         uuid.UUID         // the API key that created it; uuid.Nil: a person did
 	ResendOf      uuid.UUID         // the message that it repeats; uuid.Nil: none
 	BatchID       uuid.UUID         // its batch; uuid.Nil: none
-	BatchRow      int               // its row in the batch, as its submitter counts; set at creation only
+	BatchRow      int               // its row in the batch, as its submitter numbers rows; set at creation only
 	NextAttemptAt *time.Time        // when a retry is due; nil if nothing delays the next attempt
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinalAt       *time.Time // when it became final (see Final)
-	Pause         Pause      // that stops it while it is queued
+	Pause         Pause      // of all sending, while it is queued
 	BatchState    BatchState // of its batch while it is queued; empty otherwise
 	Details
 }

@@ -12,10 +12,9 @@ import (
 )
 
 // Numbers with country code 1 are those of the North American Numbering Plan: an area
-// code, an exchange and a line number, of 3, 3 and 4 digits. The plan says which
-// numbers are impossible. Which of the possible ones are in use changes several times a
-// year, so the compiled-in list (of the phonenumbers package) is only good for a
-// warning.
+// code, an exchange and a line number, of 3, 3 and 4 digits. The plan says which numbers
+// are impossible. New area codes come into use several times a year, so a number that the
+// compiled-in list (of the phonenumbers package) does not have only causes a warning.
 
 // parseNorthAmerican returns the number with the given digits after country code 1,
 // and its country; empty if the number is not in the compiled-in list.
@@ -76,7 +75,7 @@ func (n PhoneNumber) IsFictional() bool {
 	return strings.HasPrefix(string(n), "+1") && len(n) == 12 && n[5:10] == "55501" && !slices.Contains(tollFreeAreas, n.area())
 }
 
-// Warning says for people that the number may not exist; empty if it is a known one.
+// Warning says in plain language that the number may not exist; empty if it is known.
 func (n PhoneNumber) Warning() string {
 	if n.area() == "" || phonenumbers.GetNumberType(n.parsed()) != phonenumbers.UNKNOWN {
 		return ""
@@ -92,7 +91,7 @@ func (n PhoneNumber) area() string {
 	return string(n[2:5])
 }
 
-// parsed returns a number with country code 1 as the phonenumbers package has it.
+// parsed returns a number with country code 1 as a number of the phonenumbers package.
 func (n PhoneNumber) parsed() *phonenumbers.PhoneNumber {
 	var code int32 = 1
 	var national uint64
@@ -102,13 +101,13 @@ func (n PhoneNumber) parsed() *phonenumbers.PhoneNumber {
 	return &phonenumbers.PhoneNumber{CountryCode: &code, NationalNumber: &national}
 }
 
-// territories are the US territories with country code 1. Plivo documents MMS for the
-// US and Canada only, so an operator who knows better has to allow them.
+// territories are the US territories with country code 1. Plivo documents MMS only for the
+// US and Canada, so an operator must allow them explicitly.
 var territories = []string{"AS", "GU", "MP", "PR", "VI"}
 
 // validateCountry returns the violation if a country is not allowed. A number of an
-// unknown country is probably one with a new area code, of the US or Canada: new ones
-// are rare elsewhere.
+// unknown country is taken for one of the US or Canada with a new area code: other
+// countries rarely get one.
 func validateCountry(country string, allowed []string) error {
 	if slices.Contains(allowed, country) || (country == "" && (slices.Contains(allowed, "US") || slices.Contains(allowed, "CA"))) {
 		return nil

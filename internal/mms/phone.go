@@ -42,16 +42,16 @@ const maxE164 = 16
 var northAmerican = regexp.MustCompile(`^\+1[0-9]{10}$`)
 
 // ParseTypedPhoneNumber parses a number as people in the US and Canada type it, like
-// "(415) 555-0123", or in E.164 form. Invisible characters that came with a pasted
-// number are ignored. Every phone number that people, clients, files and the
-// configuration enter is parsed here.
+// "(415) 555-0123", or in E.164 form. It ignores the invisible characters of pasted
+// numbers. It is the only parser of phone numbers from people, clients, files and the
+// configuration.
 func ParseTypedPhoneNumber(s string) (PhoneNumber, error) {
 	n, _, err := parseTyped(s)
 	return n, err
 }
 
 // parseTyped is ParseTypedPhoneNumber, and also returns the number's country as an ISO
-// 3166 code; empty for a number with country code 1 that may exist, but is not known.
+// 3166 code; empty for an unknown number with country code 1.
 // It looks the country up only once: besides HTTP and JSON, that look-up is most of
 // the cost of creating a message.
 func parseTyped(s string) (n PhoneNumber, country string, err error) {

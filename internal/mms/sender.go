@@ -6,11 +6,11 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 )
 
-// Candidates returns the senders among which the store chooses the one of a message whose
-// submitter named from: none if there is no choice. The store takes the sender of the newest
-// message to the recipient if it is a candidate, so that a recipient sees one conversation
-// and a change of the configuration moves nobody who has got a message. Otherwise the
-// message keeps the sender that Validate gave it.
+// Candidates returns the senders from which the store may choose for a message whose
+// submitter gave from, which may be empty. It returns none if there is no choice. The store
+// takes the sender of the newest message to the recipient if it is a candidate: the
+// recipient sees one conversation, whatever changes in the configuration. Otherwise the
+// message keeps the sender that Validate chose.
 func (r Rules) Candidates(from string) []PhoneNumber {
 	if from != "" || len(r.Senders) < 2 {
 		return nil
@@ -18,9 +18,9 @@ func (r Rules) Candidates(from string) []PhoneNumber {
 	return r.Senders
 }
 
-// chooseSender chooses the sender of a recipient to whom nothing has been sent: always the
-// same one, by rendezvous hashing (highest random weight). A sender that is added takes its
-// share of the recipients and moves no others; one that is removed moves only its own. The
+// chooseSender chooses the sender for a recipient without messages: always the same one, by
+// rendezvous hashing (highest random weight). An added sender takes its share of the
+// recipients, and a removed one gives its share away; the others keep their sender. The
 // order of the senders does not matter.
 func (r Rules) chooseSender(recipient PhoneNumber, violations *invalid.Fields) PhoneNumber {
 	if recipient == "" {

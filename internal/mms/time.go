@@ -14,7 +14,7 @@ var rfc3339 = regexp.MustCompile(`^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0
 
 const leapSecond = "60"
 
-// errNoTime is said of text that is not a time, to be shown after a field's name.
+// errNoTime is the violation of a text that is not a time, shown behind the field's name.
 var errNoTime = errors.New("must be a time in RFC 3339 form with its zone, like 2026-12-24T18:00:00-05:00 or 2026-12-24T23:00:00Z")
 
 // ParseTime reads a time in RFC 3339 form. A leap second is read as the second after it,

@@ -1,6 +1,6 @@
 // Package pasted cleans values that people type or paste: phone numbers, emails,
-// URLs, keys and names. Contact lists, spreadsheets and word processors put characters
-// into them that nobody sees, like direction marks, zero-width and no-break spaces.
+// URLs, keys and names. Contact lists, spreadsheets and word processors add invisible
+// characters to them, like direction marks, zero-width and no-break spaces.
 //
 // It must not know what the values mean. Texts of messages are never cleaned: in them,
 // such characters can have a meaning.
@@ -13,7 +13,7 @@ import (
 )
 
 // Clean removes invisible characters from s and spaces from its ends, and makes every
-// other space an ordinary one. It does not change what is not valid UTF-8.
+// other space an ordinary one. It returns invalid UTF-8 unchanged.
 func Clean(s string) string {
 	if !utf8.ValidString(s) {
 		return s
