@@ -17,7 +17,7 @@ func codeSchemas() map[string]*huma.Schema {
 		"Status":           codes("The status of a message.", mms.Statuses()),
 		"Reason":           codes("Why a message failed or waits.", mms.Reasons()),
 		"EventKind":        codes("The kind of an event in the history of a message.", mms.EventKinds()),
-		"Keyword":          codes("The meaning of a reply that is only this keyword.", []mms.Keyword{mms.KeywordStop, mms.KeywordStart, mms.KeywordHelp}),
+		"Keyword":          codes("What a reply asks for: no more messages, messages again, or help.", []mms.Keyword{mms.KeywordStop, mms.KeywordStart, mms.KeywordHelp}),
 		"Rule":             codes("The rule that a field violates. The introduction says what each means.", ruleCodes()),
 		"MessageEventType": codes("The type of a webhook event about a message: message. and its new status.", webhook.MessageTypes()),
 		"WebhookEventType": codes("The type of a webhook event.", webhook.EventTypes()),

@@ -85,7 +85,7 @@ type Reply struct {
 	ID         uuid.UUID   `json:"id" format:"uuid" doc:"The ID of the reply."`
 	Text       string      `json:"text" doc:"The text of the reply."`
 	MediaURLs  []string    `json:"mediaUrls" nullable:"false" doc:"The URLs of the pictures, at Plivo."`
-	Keyword    mms.Keyword `json:"keyword,omitempty" doc:"stop, start or help, if the text is only this keyword."`
+	Keyword    mms.Keyword `json:"keyword,omitempty" doc:"What the reply asks for: stop, start or help. Absent for other replies."`
 	ReceivedAt time.Time   `json:"receivedAt" doc:"When the reply was received."`
 }
 

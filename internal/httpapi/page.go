@@ -189,9 +189,9 @@ func parseNumberParam(name, value string, violations *invalid.Fields) mms.PhoneN
 	return n
 }
 
-// Every message was created, and will be, between these times. Times outside, such as the
-// year 0 or 9999 of clients that mean no limit, are moved to them: they match the same
-// messages, and can be stored and computed with.
+// Every message is created between these times. Times outside, such as the year 0 or 9999 of
+// clients that mean no limit, are replaced by them: they match the same messages, and
+// Postgres can compare them.
 var (
 	earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -214,8 +214,8 @@ func parseTime(name, value string, violations *invalid.Fields) time.Time {
 }
 
 // checkParameters rejects unknown parameters, which may be misspelled, duplicates, and
-// values that no parameter can have. It removes the latter, so that they are reported
-// once.
+// values that no parameter can have. It removes such values from the query, so that they
+// are reported only once.
 func checkParameters(query url.Values, known []string, violations *invalid.Fields) {
 	names := slices.Sorted(maps.Keys(query))
 	for _, name := range names[:min(len(names), maxViolations)] {

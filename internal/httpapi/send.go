@@ -26,7 +26,7 @@ type SendRequest struct {
 	Text      string            `json:"text,omitempty" doc:"The text of the message. Line breaks of any system become \\n, and tabs become spaces." maxLength:"1600" example:"Greetings from the coast"`
 	MediaURL  string            `json:"mediaUrl,omitempty" doc:"The URL of the picture. Must be http or https and publicly reachable, because Plivo fetches it." format:"uri" maxLength:"2000" example:"https://example.com/picture.jpg"`
 	MediaURLs []string          `json:"mediaUrls,omitempty" doc:"The URLs of several pictures, instead of mediaUrl." minItems:"1" maxItems:"10" maxLength:"2000" format:"uri" nullable:"false"`
-	From      string            `json:"from,omitempty" doc:"The sender's phone number, one of this installation's. Default: Postcard chooses one, always the same one for a recipient." example:"+14155550100"`
+	From      string            `json:"from,omitempty" doc:"The sender's phone number, one of this installation's. Default: the sender of the newest message to the recipient, or one that Postcard chooses." example:"+14155550100"`
 	SendAt    string            `json:"sendAt,omitempty" doc:"When to send the message, up to 30 days ahead. Default: immediately." format:"date-time" example:"2026-12-24T18:00:00-05:00"`
 	ValidFor  *int              `json:"validFor,omitempty" doc:"How many seconds the message can wait to be sent, counted from sendAt or its creation. A message that cannot be sent in time fails." minimum:"60" maximum:"2592000" default:"10800"`
 	Priority  string            `json:"priority,omitempty" doc:"The priority among waiting messages." enum:"high,normal,bulk" default:"normal"`
@@ -44,7 +44,7 @@ func (SendRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema
 // CreatedMessage is the response of sendMms and resendMessage.
 type CreatedMessage struct {
 	Message
-	Warnings  []string `json:"warnings,omitempty" nullable:"false" doc:"What may be wrong with the message although it is valid, for people: for example, that the recipient's area code is unknown. Absent if nothing is." example:"[\"Check the number +1 624-555-0142: Postcard knows no numbers that begin with 624-555. The area code may be new, or a digit may be wrong.\"]"`
+	Warnings  []string `json:"warnings,omitempty" nullable:"false" doc:"What may be wrong with the message although it is valid, in plain language; for example, that the recipient's area code is unknown. Absent if there is nothing." example:"[\"Check the number +1 624-555-0142: Postcard knows no numbers that begin with 624-555. The area code may be new, or a digit may be wrong.\"]"`
 	Simulated bool     `json:"simulated" doc:"Whether the message is sent to a simulator instead of Plivo." example:"false"`
 }
 
@@ -66,7 +66,7 @@ type Forecast struct {
 
 // IdempotencyInput is the Idempotency-Key header.
 type IdempotencyInput struct {
-	IdempotencyKey string `header:"Idempotency-Key" doc:"A unique value of your choice, up to 255 characters. Repeating a request with the same key within 24 hours creates nothing new and returns the original response. An empty value is refused." minLength:"1" maxLength:"255"`
+	IdempotencyKey string `header:"Idempotency-Key" doc:"A unique value of your choice, up to 255 characters. Repeating a request with the same key within 24 hours creates nothing new and returns the original response. An empty value is rejected." minLength:"1" maxLength:"255"`
 }
 
 type sendInput struct {
@@ -177,9 +177,9 @@ func submitterOf(principal identity.Principal) mms.Submitter {
 	return submitter
 }
 
-// idempotency reads the request's idempotency key. A header without a value is refused:
-// the client means to send a key, and its repetition would create a second message. A
-// header given twice with the same value counts once.
+// idempotency reads the request's idempotency key. It rejects a header without a value: the
+// client means to send a key, and repeating the request would create a second message. A
+// header that is given twice with the same value counts once.
 func idempotency(q Request, fingerprint [32]byte) (mms.Idempotency, error) {
 	key, err := idempotencyKey(q.r.Header.Values(mms.IdempotencyHeader))
 	return mms.Idempotency{Key: key, Fingerprint: fingerprint}, err

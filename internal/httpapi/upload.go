@@ -89,8 +89,8 @@ func readUpload(q Request) (*upload, error) {
 	return nil, errors.Join(err, file.Close())
 }
 
-// csvCharset returns the encoding that a Content-Type declares for CSV. The unmarked one of
-// text/csv is UTF-8.
+// csvCharset returns the encoding that a Content-Type declares for CSV. UTF-8 and UTF-16
+// need not be declared.
 func csvCharset(declared string) (csvrows.Charset, error) {
 	switch strings.ToLower(declared) {
 	case "", "utf-8", "utf8", "us-ascii", "utf-16", "utf-16le", "utf-16be":

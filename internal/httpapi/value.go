@@ -121,7 +121,7 @@ func decodeString(raw json.RawMessage, name string, violations *invalid.Fields) 
 	return s
 }
 
-// noNUL is said of every field with a NUL character, which Postgres cannot store.
+// noNUL is the violation of a field with a NUL character, which Postgres cannot store.
 const noNUL = `must not contain NUL characters (\u0000)`
 
 // hasUnpairedSurrogate reports whether a JSON string contains an escape like \ud83d

@@ -49,7 +49,7 @@ type Webhook struct {
 	Statuses       []mms.Status `json:"statuses" nullable:"false" doc:"The message statuses that events are sent for. Empty means all."`
 	Enabled        bool         `json:"enabled" doc:"Whether events are sent. A webhook whose deliveries fail for three days is disabled automatically."`
 	Explanation    string       `json:"explanation" doc:"The state of the webhook in plain language."`
-	FailingSince   *time.Time   `json:"failingSince,omitempty" doc:"When deliveries started to fail, or when the webhook was enabled after that. Absent after a success."`
+	FailingSince   *time.Time   `json:"failingSince,omitempty" doc:"When deliveries started to fail, or when the webhook was enabled again. Absent after a success."`
 	DisabledAt     *time.Time   `json:"disabledAt,omitempty" doc:"When the webhook was disabled."`
 	OldSecretUntil *time.Time   `json:"oldSecretUntil,omitempty" doc:"Until then, events are also signed with the previous secret."`
 	CreatedAt      time.Time    `json:"createdAt" doc:"When the webhook was created."`
@@ -94,7 +94,7 @@ func (a *api) registerWebhooks() {
 		OperationID: "createWebhook", Method: http.MethodPost, Path: webhooksPath, Tags: []string{"webhooks"},
 		Summary: "Create a webhook",
 		Description: "Creates a webhook that receives an event for each change of a message's status. Events are signed according to Standard Webhooks (https://www.standardwebhooks.com). " +
-			"An event is retried with increasing delays for three days until your endpoint responds with a 2xx status. If it responds with 429 or 503, Retry-After is heeded. " +
+			"An event is retried with increasing delays for three days until your endpoint responds with a 2xx status. If it responds with 429 or 503, its Retry-After is honored. " +
 			"Events can arrive more than once and out of order: use webhook-id to detect duplicates and data.version to order events. " +
 			"If the response is lost, the webhook may exist: find it with listWebhooks, and get a secret with rotateWebhookSecret.",
 		DefaultStatus: http.StatusCreated,
