@@ -52,8 +52,8 @@ type Pauses interface {
 }
 
 // Suppressions stores who has opted out. The list is ordered by recipient and sender; after
-// is the last one of the previous page. RemoveSuppression removes all suppressions of the
-// recipient where an opt-out holds for every sender.
+// is the last one of the previous page. If an opt-out holds for every sender,
+// RemoveSuppression removes all suppressions of the recipient.
 type Suppressions interface {
 	Suppressions(ctx context.Context, recipient mms.PhoneNumber, after mms.Suppression, limit int) (list []mms.Suppression, more bool, err error)
 	AddSuppressions(ctx context.Context, list []mms.Suppression) (added int, err error)
@@ -84,7 +84,7 @@ type Options struct {
 // of internal/auth, a check against cross-origin requests and security headers.
 type Pages struct {
 	Options
-	base      string // the path of PublicURL, which requests come without
+	base      string // the path of PublicURL; it has been removed from requests
 	host      string // of PublicURL
 	router    chi.Router
 	templates templates
