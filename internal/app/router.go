@@ -72,7 +72,7 @@ func (h apiHandlers) routes() chi.Router {
 }
 
 // trimBasePaths removes the path of PUBLIC_URL from requests, and that of CALLBACK_URL from
-// callbacks. Requests come without it if a proxy has removed it, or from this machine.
+// callbacks. A request that does not have the path stays as it is: a proxy has removed it.
 func (h apiHandlers) trimBasePaths(next http.Handler) http.Handler {
 	public, callbacks := httpkit.BasePath(h.config.PublicURL), httpkit.BasePath(h.config.CallbackURL)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -63,10 +63,9 @@ func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpe
 // SignupOpen reports whether people may sign up by themselves.
 func (s *Service) SignupOpen() bool { return s.signupOpen }
 
-// SignUp creates a user and logs them in. With the email and password of a user, it only
-// logs them in. It returns ErrSignupClosed,
-// TooManyAttemptsError, identity.ErrEmailTaken, or the violations of the fields
-// email and password as invalid.Fields.
+// SignUp creates a user and logs them in. If the user exists and has this password, it only
+// logs them in. It returns ErrSignupClosed, TooManyAttemptsError, identity.ErrEmailTaken, or
+// the violations of the fields email and password as invalid.Fields.
 func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	if !s.signupOpen {
 		return identity.Principal{}, ErrSignupClosed
@@ -92,9 +91,9 @@ func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) 
 	return s.startSession(ctx, user)
 }
 
-// logInInstead logs a person in who signs up again with the same password, for example
-// because the answer to the first time was lost. It returns identity.ErrEmailTaken if the
-// password is another one.
+// logInInstead logs in a person who signs up again with the same password, for example
+// because the first response was lost. It returns identity.ErrEmailTaken if the password
+// differs.
 func (s *Service) logInInstead(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	principal, err := s.Login(ctx, clientIP, email, password)
 	if errors.Is(err, ErrInvalidCredentials) {
