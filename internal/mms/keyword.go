@@ -74,9 +74,17 @@ var optOutRequest = func() *regexp.Regexp {
 // signature matches the first normalized line of what a mail program or a phone appends.
 var signature = regexp.MustCompile(`^(?:--|sent (?:from|via|with|using) |get outlook for |envoye (?:de|depuis|a partir) )`)
 
-// reaction matches the beginning of the text that phones send for a reaction to a message.
-// It quotes the message, which may say how to opt out.
-var reaction = regexp.MustCompile(`^(?:liked|loved|disliked|laughed at|emphasized|questioned|reacted|removed) `)
+// reaction matches the normalized words with which phones announce a reaction to a message,
+// which follows in quotes. The message may say how to opt out.
+var reaction = regexp.MustCompile(`^(?:liked|loved|disliked|laughed at|emphasi[sz]ed|questioned|reacted(?: .*)? to|removed an? .* from)$`)
+
+// isReaction reports whether a text is a reaction. People begin texts with the same words:
+// only the quote tells the two apart.
+func isReaction(text string) bool {
+	text = strings.TrimLeftFunc(text, func(r rune) bool { return !unicode.IsLetter(r) })
+	quote := strings.IndexAny(text, "\"“”„«»")
+	return quote > 0 && quote <= maxRequest && reaction.MatchString(words(normalizeReply(text[:quote])))
+}
 
 // KeywordIn returns what a reply asks for. Case, punctuation, emoji, invisible characters,
 // accents, repetitions and "please" do not matter. An opt-out may also be the first line of
@@ -84,7 +92,7 @@ var reaction = regexp.MustCompile(`^(?:liked|loved|disliked|laughed at|emphasize
 // not sending is the safe choice.
 func KeywordIn(text string) Keyword {
 	reply := normalizeReply(text)
-	if keyword := meaning(words(reply)); keyword != NoKeyword || reaction.MatchString(words(reply)) {
+	if keyword := meaning(words(reply)); keyword != NoKeyword || isReaction(text) {
 		return keyword
 	}
 	lines := withoutSignature(strings.Split(reply, "\n"))

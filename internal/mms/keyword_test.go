@@ -26,7 +26,7 @@ func TestKeywordIn(t *testing.T) {
 			// A request in other words.
 			"Stop texting me", "please stop texting me!", "STOP TEXTING ME AT THIS NUMBER", "Stop messaging me please", "stop sending me messages", "Stop sending me these pictures", "stop sending these", "stop the texts", "Stop all messages", "stop contacting me", "stop calling me", "quit texting me", "cease contact", "stop it", "Stop this.",
 			"Don't text me", "do not text me again", "Dont message this number", "don’t contact me anymore", "never text me again", "Don't send me any more texts", "Do not send messages", "no more texts", "No more messages please", "I don't want your texts", "I no longer want to receive these messages",
-			"unsubscribe me", "Please unsubscribe me from this list", "unsubscribe from this list", "remove", "Remove me", "remove me from your list", "remove my number", "take me off your list", "Take my number off the list please", "opt me out", "I want to opt out", "I'd like to unsubscribe", "can you stop texting me?", "Leave me alone", "I said stop", "Hi. Please take me off your list. Thanks, Anna",
+			"unsubscribe me", "Please unsubscribe me from this list", "unsubscribe from this list", "remove", "Remove me", "remove me from your list", "remove my number", "take me off your list", "Take my number off the list please", "opt me out", "I want to opt out", "I'd like to unsubscribe", "can you stop texting me?", "Leave me alone", "I said stop", "Loved your pictures. Stop texting me.", "Disliked this.\nSTOP", "Removed my number? Good. Stop.", `Liked it before. STOP "now"`, "Hi. Please take me off your list. Thanks, Anna",
 		},
 		KeywordStart: {
 			"start", "YES", "unstop", "resume", "go", "START.", "Start!", `"start"`, "yes 👍", "ＳＴＡＲＴ", "START START", "start please", "Please resume", "yes please", "st\u200bart", "Start\n\nSent from my iPhone", "Unstop\n-- \nAnna",
@@ -37,7 +37,7 @@ func TestKeywordIn(t *testing.T) {
 		NoKeyword: {
 			"", " ", "...", "🛑", "\u200b", "-- ", "hello", "stopp", "nonstop", "non-stop", "bus stop", "Stop by the shop at 5", "Please stop by at 5", "stop by", "Can you stop by?", "Don't stop", "dont stop!", "Do not stop", "Never stop", "don't cancel", "I can't stop laughing", "stop sign", "the end", "end of story", "weekend", "Cancel my order", "cancel it", "I had to cancel. Sorry!", "Let's end at 5.",
 			"Don't text and drive", "Text me", "Why did you stop texting me?", "never mind", "take me", "Take me with you", "remove this", "Don't send the picture", "opt me in", "no more", "I don't want to stop", "How do I stop?", "unsubscribed",
-			`Liked “Hello! STOP to opt out. STOP.”`, "Loved “Stop”", "Laughed at “Ha.\nStop.”", "Reply STOP to unsubscribe", "Hello\n\nSent from my iPhone\nStop",
+			`Liked “Hello! STOP to opt out. STOP.”`, "Loved “Stop”", "Laughed at “Ha.\nStop.”", "Removed a like from “Stop.”", `Reacted 👍 to "Hi. Stop."`, "\u200bLIKED\u00a0“Stop.”", "Emphasized «Stop.»", "Reply STOP to unsubscribe", "Hello\n\nSent from my iPhone\nStop",
 			"yes or no", "Yes, thank you", "ok go", "Yes I will be there at 5", "Yes\nI'll be there", "Yes. See you.", "go home", "start at 5", "Let's go!", "Start\nover", "info desk", "yes help", "S T A R", "help me with my order", "good info",
 		},
 	} {
@@ -66,7 +66,7 @@ func TestNormalizeReply(t *testing.T) {
 }
 
 func FuzzKeywordIn(f *testing.F) {
-	for _, seed := range []string{"STOP", "Stop by the shop at 5", "Opt–Out.\n-- \nAnna", "ＳＴＯＰ", "ARRE\u0302T", "unsubscrıbe İ", "Start\n\nSent from my iPhone", "Liked “Stop.”", "S.T.O.P.", "ß ŉ ǰ ͅ Ω", "don't text me. Yes\x85go"} {
+	for _, seed := range []string{"STOP", "Stop by the shop at 5", "Opt–Out.\n-- \nAnna", "ＳＴＯＰ", "ARRE\u0302T", "unsubscrıbe İ", "Start\n\nSent from my iPhone", "Liked “Stop.”", "Loved it. Stop.", "S.T.O.P.", "ß ŉ ǰ ͅ Ω", "don't text me. Yes\x85go"} {
 		f.Add(seed, uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, text string, at uint8) {
