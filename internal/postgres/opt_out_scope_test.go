@@ -219,3 +219,24 @@ func TestOptOutsAreFoundByIndex(t *testing.T) {
 		wantIndexes(t, store, fmt.Sprintf("every sender: %t", everySender), postgres.SuppressedStatement, fmt.Sprintf("'+14155550100', '+14162000001', %t", everySender))
 	}
 }
+
+// TestOptOutByAdminOutlivesStart checks that START does not end what an admin has added, also
+// if the recipient had opted out before.
+func TestOptOutByAdminOutlivesStart(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	m := create(t, store, owner)
+	receive(t, store, m, "STOP", true)
+	byAdmin := mms.Suppression{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByAdmin}
+	if n, err := store.AddSuppressions(t.Context(), []mms.Suppression{byAdmin, byAdmin}); err != nil || n != 1 {
+		t.Errorf("AddSuppressions() = %d, %v, want 1", n, err)
+	}
+	receive(t, store, m, "START", true)
+	list, _, err := store.Suppressions(t.Context(), m.Recipient, mms.Suppression{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 1 || list[0].Reason != mms.SuppressedByAdmin {
+		t.Errorf("after START: got %+v, want the admin's opt-out", list)
+	}
+}

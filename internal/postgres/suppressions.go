@@ -48,10 +48,12 @@ func (s *Store) FailSuppressed(ctx context.Context, id uuid.UUID) error {
 }
 
 const addSuppressions = `
-INSERT INTO suppressions (sender, recipient, reason)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS u (sender, recipient, reason) ORDER BY sender, recipient ON CONFLICT DO NOTHING`
+INSERT INTO suppressions AS s (sender, recipient, reason)
+SELECT DISTINCT ON (sender, recipient) * FROM unnest($1::text[], $2::text[], $3::text[]) AS u (sender, recipient, reason) ORDER BY sender, recipient
+ON CONFLICT (sender, recipient) DO UPDATE SET reason = EXCLUDED.reason WHERE EXCLUDED.reason = 'admin' AND s.reason <> 'admin'`
 
-// AddSuppressions adds suppressions and returns how many of them are new.
+// AddSuppressions adds suppressions and returns how many of them are new. An admin's replaces
+// one of another reason, because START would end that one.
 func (s *Store) AddSuppressions(ctx context.Context, list []mms.Suppression) (int, error) {
 	var senders, recipients, reasons []string
 	for _, sup := range list {
