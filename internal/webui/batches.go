@@ -98,9 +98,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 		p.fail(w, r, fmt.Errorf("extending the deadlines for an upload: %w", err))
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBatchFile)
-	if err := r.ParseMultipartForm(1 << 20); err != nil {
-		p.renderError(w, r, http.StatusBadRequest, "Invalid upload", "The file could not be read or is larger than 64 MiB. No batch was created. Split a larger file into several batches.")
+	if !p.readUpload(w, r) {
 		return
 	}
 	defer r.MultipartForm.RemoveAll() //nolint:errcheck // leftovers in the system's temporary directory do no harm
@@ -126,6 +124,24 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 	answering, cancel := httpkit.WithDeadline(r.Context(), httpkit.RequestTimeout)
 	defer cancel()
 	p.renderBatchForm(w, r.WithContext(answering), status, body)
+}
+
+// readUpload parses the form with the file. If that fails, it answers the request and
+// returns false.
+func (p *Pages) readUpload(w http.ResponseWriter, r *http.Request) bool {
+	body, err := httpkit.Body(w, r, maxBatchFile)
+	if err == nil {
+		r.Body = io.NopCloser(body)
+		err = r.ParseMultipartForm(1 << 20)
+	}
+	var encoding httpkit.UnsupportedEncodingError
+	switch {
+	case errors.As(err, &encoding):
+		p.renderError(w, r, http.StatusUnsupportedMediaType, "Unsupported encoding", "The upload could not be read: "+encoding.Error()+". No batch was created.")
+	case err != nil:
+		p.renderError(w, r, http.StatusBadRequest, "Invalid upload", "The file could not be read or is larger than 64 MiB. No batch was created. Split a larger file into several batches.")
+	}
+	return err == nil
 }
 
 // unavailable adds an error of the store to the form.

@@ -1,6 +1,8 @@
 package webui_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"html/template"
@@ -409,6 +411,32 @@ func TestFormInput(t *testing.T) {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Content-Encoding", encoding)
 		b.want(encoding, b.request(r), want)
+	}
+}
+
+// TestEncodedUpload checks that the form with a file is decoded like the others.
+func TestEncodedUpload(t *testing.T) {
+	t.Parallel()
+	_, b := newBackend(t, true)
+	b.login(userEmail)
+	const form = "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nNewsletter\r\n--x--\r\n"
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed)
+	_, _ = w.Write([]byte(form))
+	w.Close()
+	for name, tt := range map[string]struct {
+		encoding, body string
+		status         int
+		want           string
+	}{
+		"gzip":     {"gzip", compressed.String(), http.StatusUnprocessableEntity, "Newsletter"},
+		"not gzip": {"gzip", form, http.StatusBadRequest, "Invalid upload"},
+		"another":  {"br", form, http.StatusUnsupportedMediaType, "br"},
+	} {
+		r := httptest.NewRequest("POST", "/batches/new", strings.NewReader(tt.body))
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+		r.Header.Set("Content-Encoding", tt.encoding)
+		b.want(name, b.request(r), tt.status, tt.want)
 	}
 }
 
