@@ -22,7 +22,7 @@ func (m Misspelling) String() string {
 }
 
 // Misspelled returns the variables, sorted by name, that are not settings but are written
-// almost like one. Other names belong to other programs.
+// almost like one that is not set. Other names belong to other programs.
 func Misspelled[V any](vars map[string]V) []Misspelling {
 	known := settings()
 	var found []Misspelling
@@ -31,6 +31,9 @@ func Misspelled[V any](vars map[string]V) []Misspelling {
 			continue
 		}
 		closest := slices.MinFunc(known, func(a, b string) int { return difference(name, a) - difference(name, b) })
+		if _, ok := vars[closest]; ok {
+			continue
+		}
 		if difference(name, closest) <= min(len(letters(closest))/5, 2) { // with more, a short name is another word
 			found = append(found, Misspelling{Name: name, Setting: closest})
 		}

@@ -28,6 +28,17 @@ func TestMisspelled(t *testing.T) {
 	}
 }
 
+// TestSettingBesideAnAlmostEqualName checks that a name is not reported for a setting that is
+// set too: it belongs to a program that reads the same file.
+func TestSettingBesideAnAlmostEqualName(t *testing.T) {
+	t.Parallel()
+	got := Misspelled(map[string]string{"DATABASE_URL": "", "DATABASE_URI": "", "REDIS_URI": ""})
+	want := []Misspelling{{Name: "REDIS_URI", Setting: "REDIS_URL"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestEveryComposeVariableIsKnown(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("../../docker-compose.yml")
