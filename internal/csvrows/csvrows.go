@@ -70,20 +70,20 @@ func (r *CSV) Row() int { return r.records.row }
 // and removes apostrophes that keep spreadsheets from evaluating a value. It returns
 // violations of one row as invalid.Fields; the next row can still be read. After a
 // MalformedError, nothing more can be read.
+//
+// A row may have fewer values than columns, because Excel leaves out separators behind the
+// last value of a row. Such a row has no value in the last columns.
 func (r *CSV) Next() (map[string]string, error) {
 	values, err := r.records.nextFilled()
 	if err != nil {
 		return nil, err
 	}
 	names := r.columns.names
-	if len(values) < len(names) {
-		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first row, and has %d", len(names), len(values))}}
-	}
-	if !blank(values[len(names):]) {
+	if len(values) > len(names) && !blank(values[len(names):]) {
 		return nil, invalid.Fields{{Name: "row", Rule: "columns", Message: fmt.Sprintf("must have %d values, one for each column of the first row, and has more: put values that contain a separator in quotes", len(names))}}
 	}
 	row := make(map[string]string, len(names)+1)
-	for i, name := range names {
+	for i, name := range names[:min(len(names), len(values))] {
 		if strings.ContainsFunc(values[i], isLost) {
 			return nil, invalid.Fields{{Name: cmp.Or(name, "row"), Rule: "utf8", Message: "has a character that was lost when the file was saved: enter it again and save the file as CSV UTF-8"}}
 		}
@@ -91,7 +91,9 @@ func (r *CSV) Next() (map[string]string, error) {
 			row[name] = unescapeFormula(values[i])
 		}
 	}
-	row[recipientColumn] = unescapeFormula(values[r.columns.recipient])
+	if r.columns.recipient < len(values) {
+		row[recipientColumn] = unescapeFormula(values[r.columns.recipient])
+	}
 	return row, nil
 }
 

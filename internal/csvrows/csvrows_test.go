@@ -111,7 +111,7 @@ func TestCSVAsPeopleSaveIt(t *testing.T) {
 		"tab in a value":                 {"to,name\n+1,a\tb\n", "", []string{`2 +1 "a\tb"`}},
 		"spaces in values":               {"to,name\n+1, a \n", "", []string{`2 +1 " a "`}},
 		"escaped formulas":               {"to,name\n'+1,'=1+1\n+2,''@x\n+3,'tis\n+4,'\n", "", []string{`2 +1 "=1+1"`, `3 +2 "'@x"`, `4 +3 "'tis"`, `5 +4 "'"`}},
-		"wrong number of values":         {"to,name\n+1\n+2,a,b\n+3,c\n", "", []string{`2 row columns`, `3 row columns`, `4 +3 "c"`}},
+		"wrong number of values":         {"to,name\n+1\n+2,a,b\n+3,c\n", "", []string{`2 +1 ""`, `3 row columns`, `4 +3 "c"`}},
 	} {
 		got, err := readAll(tt.file, tt.declared)
 		if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {

@@ -36,7 +36,7 @@ var rules = []struct{ code, meaning string }{
 	{"uuid", "not an ID"},
 	{"cursor", "not a cursor of this list"},
 	{"placeholder", "a placeholder names a column that the row does not have"},
-	{"columns", "a row with more or fewer values than columns"},
+	{"columns", "a row with more values than columns"},
 	{"csv", "not CSV with a header row"},
 	{"encoding", "not in an encoding that can be read"},
 	{"json", "not valid JSON"},
