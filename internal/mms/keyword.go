@@ -74,6 +74,9 @@ var optOutRequest = func() *regexp.Regexp {
 // signature matches the first normalized line of what a mail program or a phone appends.
 var signature = regexp.MustCompile(`^(?:--|sent (?:from|via|with|using) |get outlook for |envoye (?:de|depuis|a partir) )`)
 
+// signatureBehind matches what some gateways append to the text's last line.
+var signatureBehind = regexp.MustCompile(` (?:sent (?:from|via|with|using)|envoye (?:de|depuis|a partir)) (?:my|mon|ma) [a-z0-9 ]{1,40}$`)
+
 // reaction matches the normalized words with which phones announce a reaction to a message,
 // which follows in quotes. The message may say how to opt out.
 var reaction = regexp.MustCompile(`^(?:liked|loved|disliked|laughed at|emphasi[sz]ed|questioned|reacted(?: .*)? to|removed an? .* from)$`)
@@ -93,6 +96,9 @@ func isReaction(text string) bool {
 func KeywordIn(text string) Keyword {
 	reply := normalizeReply(text)
 	if keyword := meaning(words(reply)); keyword != NoKeyword || isReaction(text) {
+		return keyword
+	}
+	if keyword := meaning(signatureBehind.ReplaceAllString(words(reply), "")); keyword != NoKeyword {
 		return keyword
 	}
 	lines := withoutSignature(strings.Split(reply, "\n"))

@@ -21,7 +21,7 @@ func TestKeywordIn(t *testing.T) {
 			// Repeated, polite, several words.
 			"STOP STOP", "stop stop stop!!!", "STOP. STOP.", "STOP\nSTOP", "Stop please", "Please stop", "pls stop", "PLEASE STOP NOW!!", "stop, thanks", "Stop thank you", "OK stop", "just stop", "STOP unsubscribe", "cancel, end, quit", "please cancel", "yes stop", "stop help", "No. Stop.",
 			// With a signature, or more text below.
-			"Stop\n\nSent from my iPhone", "Stop\n-- \nAnna", "STOP\r\n\r\nSent from Outlook for Android", "Stop\n—\nAnna", "stop\nAnna", "Stop.\nGet Outlook for iOS", "Arrêt\n\nEnvoyé de mon iPhone", "End\n\nSent from my iPhone", "\n\nStop\n\nThanks, Anna", "-- \nSTOP", "Stop please\n--\nAnna",
+			"Stop\n\nSent from my iPhone", "Stop\n-- \nAnna", "STOP\r\n\r\nSent from Outlook for Android", "Stop\n—\nAnna", "stop\nAnna", "Stop.\nGet Outlook for iOS", "Arrêt\n\nEnvoyé de mon iPhone", "End\n\nSent from my iPhone", "\n\nStop\n\nThanks, Anna", "-- \nSTOP", "Stop please\n--\nAnna", "Stop Sent from my iPhone", "STOP. Sent from my Galaxy S24",
 			"I don't want this.\nSTOP", "Wrong number. Stop.", "Who is this? STOP!", "Stop. Who is this?", "Stop! I don't want these messages.",
 			// A request in other words.
 			"Stop texting me", "please stop texting me!", "STOP TEXTING ME AT THIS NUMBER", "Stop messaging me please", "stop sending me messages", "Stop sending me these pictures", "stop sending these", "stop the texts", "Stop all messages", "stop contacting me", "stop calling me", "quit texting me", "cease contact", "stop it", "Stop this.",
