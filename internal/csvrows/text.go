@@ -197,15 +197,16 @@ func (t *text) scan() (position, error) {
 
 // explainEncoding returns the violation of a text with invalid UTF-8 at a position.
 func (t *text) explainEncoding(at position) error {
-	if _, err := t.file.Seek(t.start+at.lineStart, io.SeekStart); err != nil {
+	begin := max(at.lineStart, at.offset-maxWord) // a line can be as long as the file
+	if _, err := t.file.Seek(t.start+begin, io.SeekStart); err != nil {
 		return fmt.Errorf("rereading a file: %w", err)
 	}
-	line, err := io.ReadAll(io.LimitReader(t.file, at.offset-at.lineStart+maxWord))
+	near, err := io.ReadAll(io.LimitReader(t.file, at.offset-begin+maxWord))
 	if err != nil {
 		return fmt.Errorf("rereading a file: %w", err)
 	}
 	message := fmt.Sprintf("must be in UTF-8 or UTF-16, and line %d of the file is not: save it as CSV UTF-8", at.line)
-	if word := windowsWord(line, int(at.offset-at.lineStart)); word != "" {
+	if word := windowsWord(near, int(at.offset-begin)); word != "" {
 		message += fmt.Sprintf(". Excel’s plain CSV is in Windows-1252. If the line contains “%s”, you can also upload the file as Windows-1252 (in the API with Content-Type: text/csv; charset=windows-1252)", word)
 	}
 	return notText(EncodingRule, message)
@@ -214,13 +215,12 @@ func (t *text) explainEncoding(at position) error {
 // maxWord is how many bytes before and after a byte windowsWord reads.
 const maxWord = 30
 
-// windowsWord returns the word at a byte of a line in Windows-1252, or "" if it is no word
-// in that encoding.
+// windowsWord returns the word at a byte of a part of a line in Windows-1252, or "" if it is
+// no word in that encoding.
 func windowsWord(line []byte, at int) string {
 	if at >= len(line) {
 		return ""
 	}
-	line, at = line[max(0, at-maxWord):], min(at, maxWord)
 	noLetter := func(r rune) bool { return !unicode.IsLetter(r) && r != '’' }
 	decode := func(part []byte) string {
 		decoded, _ := charmap.Windows1252.NewDecoder().Bytes(part) // each byte has a character
