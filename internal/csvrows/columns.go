@@ -55,16 +55,20 @@ func newColumns(header []string) (columns, error) {
 	return c, err
 }
 
-// findRecipient returns the index of the recipients' column.
+// findRecipient returns the index of the recipients' column: the one named "to", in any
+// case, or the only one with another name for the recipients.
 func findRecipient(names []string) (int, error) {
 	var found []int
 	for i, name := range names {
-		if plainName(name) == recipientColumn {
+		if strings.EqualFold(name, recipientColumn) {
 			return i, nil
 		}
-		if slices.Contains(recipientNames, plainName(name)) {
+		if plainName(name) == recipientColumn {
 			found = append(found, i)
 		}
+	}
+	if len(found) == 0 {
+		found = otherRecipients(names)
 	}
 	switch len(found) {
 	case 0:
@@ -74,6 +78,17 @@ func findRecipient(names []string) (int, error) {
 	default:
 		return 0, invalid.Fields{{Name: "columns", Rule: "duplicate", Message: fmt.Sprintf(`%q and %q may both hold the recipients: name the right one "to"`, names[found[0]], names[found[1]])}}
 	}
+}
+
+// otherRecipients returns the indexes of the columns with one of the recipientNames.
+func otherRecipients(names []string) []int {
+	var found []int
+	for i, name := range names {
+		if slices.Contains(recipientNames, plainName(name)) {
+			found = append(found, i)
+		}
+	}
+	return found
 }
 
 // plainName returns the letters and digits of a name in lower case.
