@@ -46,7 +46,7 @@ func newColumns(header []string) (columns, error) {
 	for _, name := range c.names {
 		key := strings.ToLower(name)
 		if other, ok := first[key]; ok && name != "" {
-			return c, invalid.Fields{{Name: "columns", Rule: "duplicate", Message: fmt.Sprintf("must have different names: rename one of %q and %q", other, name)}}
+			return c, invalid.Fields{{Name: "columns", Rule: "duplicate", Message: fmt.Sprintf("must have different names: rename one of %.64q and %.64q", other, name)}}
 		}
 		first[key] = name
 	}
@@ -76,7 +76,7 @@ func findRecipient(names []string) (int, error) {
 	case 1:
 		return found[0], nil
 	default:
-		return 0, invalid.Fields{{Name: "columns", Rule: "duplicate", Message: fmt.Sprintf(`%q and %q may both hold the recipients: name the right one "to"`, names[found[0]], names[found[1]])}}
+		return 0, invalid.Fields{{Name: "columns", Rule: "duplicate", Message: fmt.Sprintf(`%.64q and %.64q may both hold the recipients: name the right one "to"`, names[found[0]], names[found[1]])}}
 	}
 }
 

@@ -146,6 +146,8 @@ func TestFilesThatAreNotCSV(t *testing.T) {
 		"two columns of recipients":  {"Phone,name,Mobile\n+1,Ada,+2\n", "columns \"Phone\" and \"Mobile\" may both hold the recipients: name the right one \"to\""},
 		"two columns similar to to":  {"To:,name,To?\n+1,Ada,+2\n", "columns \"To:\" and \"To?\" may both hold the recipients: name the right one \"to\""},
 		"the same name twice":        {"to,Name,name \n", "columns must have different names: rename one of \"Name\" and \"name\""},
+		"the same long name twice":   {"to" + strings.Repeat(","+long[:100<<10], 2), "rename one of \"" + long[:64] + "\" and \"" + long[:64] + "\""},
+		"two long names of numbers":  {"Phone" + strings.Repeat("-", 100) + ",Mobile" + strings.Repeat("-", 100), "Phone" + strings.Repeat("-", 59) + "\" and \"Mobile" + strings.Repeat("-", 58) + "\" may both"},
 		"too many columns":           {"to" + strings.Repeat(",x", 100), "columns must be at most 100"},
 		"open quote":                 {"to,name\n+1,\"a\nb\"\n+2,\"c\n+3,d\n", "The quote that begins in line 4 of the file is never closed."},
 		"open quote, later in a row": {"to,a,b\n+1,\"a\n\n\",\"c\n", "The quote that begins in line 4 of the file is never closed."},
