@@ -34,6 +34,10 @@ var (
 	decimal    = regexp.MustCompile(`^[+-]?[0-9]{7,}[.,]0*$`)
 )
 
+// cutOff matches the beginning of what the phonenumbers package would drop: a second number
+// or extension after a slash, and an ISDN subaddress.
+var cutOff = regexp.MustCompile(`(?i)[\\/] *x|;isub=`)
+
 // maxE164 is the length of a plus sign and 15 digits (ITU-T E.164). The phonenumbers
 // package takes longer numbers of some countries.
 const maxE164 = 16
@@ -63,6 +67,8 @@ func parseTyped(s string) (n PhoneNumber, country string, err error) {
 		return "", "", errScientific
 	case decimal.MatchString(s):
 		return "", "", errDecimal
+	case cutOff.MatchString(s):
+		return "", "", errExtension
 	}
 	parsed, err := phonenumbers.Parse(s, "US")
 	if err != nil {

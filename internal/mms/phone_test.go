@@ -51,7 +51,7 @@ func TestPhoneNumberErrors(t *testing.T) {
 		"415555012": "has 9 digits", "41555501234": "has 11 digits", "5550123": "has 7 digits", "442079460958": "has 12 digits",
 		"+10155550123": "no area code begins with 0", "+11155550123": "no area code begins with 1", "+19115550123": "911 is a service code", "+12995550123": "9 in the middle",
 		"+14150550123": "never begin with 0", "+14151550123": "never begin with 1", "+14159110123": "cannot be 911",
-		"415-555-0123 x5": "extension", "call me": "must be a phone number", "+44 20": "country code", "+44": "must be a phone number", "+44207946095": "country code",
+		"415-555-0123 x5": "extension", "415-555-0123 / x5550124": "extension", "(415) 555-0123\\x6": "extension", "4155550123;isub=12": "extension", "call me": "must be a phone number", "+44 20": "country code", "+44": "must be a phone number", "+44207946095": "country code",
 	} {
 		if _, err := ParseTypedPhoneNumber(typed); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseTypedPhoneNumber(%q): got error %v, want %q in it", typed, err, want)
