@@ -297,6 +297,18 @@ func TestEnvironmentVariablesAreDocumented(t *testing.T) {
 			t.Errorf("%s is read, but README.md does not list it", name)
 		}
 	}
+	listed := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[A-Z].*?`) \\|.*\\|.*\\|$").FindAllStringSubmatch(string(readme), -1) {
+		for name := range strings.SplitSeq(row[1], ", ") {
+			if listed[name] {
+				t.Errorf("README.md lists %s twice", name)
+			}
+			listed[name] = true
+		}
+	}
+	if len(listed) < 10 {
+		t.Errorf("got only %d variables in the table in README.md", len(listed))
+	}
 	for _, name := range example {
 		if !slices.Contains(code, name) {
 			t.Errorf("%s is documented in .env.example, but nothing reads it", name)
