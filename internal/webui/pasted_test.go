@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 func TestFormsReadPastedValues(t *testing.T) {
@@ -31,7 +33,7 @@ func TestFormsReadPastedValues(t *testing.T) {
 
 func TestPagesWarnAboutUnknownNumbers(t *testing.T) {
 	t.Parallel()
-	_, b := newBackend(t, false)
+	f, b := newBackend(t, false)
 	b.login(userEmail)
 	got := b.post("/messages/new", "to", "(624) 555-0142", "text", "Hi", "mediaUrl", "https://example.com/a.jpg")
 	const warning = "Postcard knows no numbers that begin with 624-555"
@@ -40,6 +42,13 @@ func TestPagesWarnAboutUnknownNumbers(t *testing.T) {
 	}
 	if page := b.get(got.location); strings.Count(page.body, warning) != 1 {
 		t.Errorf("later: want the warning on the page, got %s", page.body)
+	}
+	id := uuid.MustParse(strings.TrimPrefix(got.location, "/messages/"))
+	delivered := f.messages[id]
+	delivered.Status = mms.Delivered
+	f.messages[id] = delivered
+	if page := b.get(got.location); strings.Contains(page.body, warning) {
+		t.Errorf("delivered: want no warning, got %s", page.body)
 	}
 }
 
