@@ -26,7 +26,7 @@ const (
 // arrêt.
 var keywords = map[string]Keyword{
 	"stop": KeywordStop, "stopall": KeywordStop, "end": KeywordStop, "quit": KeywordStop, "cancel": KeywordStop, "revoke": KeywordStop,
-	"unsubscribe": KeywordStop, "unsub": KeywordStop, "optout": KeywordStop, "opt out": KeywordStop, "remove": KeywordStop,
+	"unsubscribe": KeywordStop, "un subscribe": KeywordStop, "unsub": KeywordStop, "optout": KeywordStop, "opt out": KeywordStop, "remove": KeywordStop,
 	"arret": KeywordStop, "arrete": KeywordStop, "arretez": KeywordStop, "arreter": KeywordStop,
 	"start": KeywordStart, "yes": KeywordStart, "resume": KeywordStart, "unstop": KeywordStart, "go": KeywordStart,
 	"help": KeywordHelp, "info": KeywordHelp,

@@ -13,7 +13,7 @@ func TestKeywordIn(t *testing.T) {
 			// What Plivo acts on.
 			"STOP", "stop", " Stop  \n", "stop all", "STOP\nALL", "STOPALL", "Unsubscribe", "end", "quit", "cancel", "unsub",
 			// The other words of the FCC and of Canada.
-			"REVOKE", "OPT OUT", "OPTOUT", "opt-out", "Opt–Out", "opt  out.", "ARRET", "ARRÊT", "arrêt", "ARRE\u0302T", "Arrêtez svp",
+			"REVOKE", "OPT OUT", "OPTOUT", "opt-out", "Opt–Out", "opt  out.", "UN-SUBSCRIBE", "un subscribe", "ARRET", "ARRÊT", "arrêt", "ARRE\u0302T", "Arrêtez svp",
 			// Punctuation, quotes, emoji, invisible characters, other forms of letters.
 			"Stop.", "STOP!", "STOP!!!", `"STOP"`, "“Stop”", "'stop'", "«stop»", "(stop)", "[STOP]", "*stop*", "unsubscribe.", "...stop...", "Stop?", "¡Stop!", "stop。",
 			"STOP 🛑", "🛑stop🛑✋🏽", "stop \u2764\ufe0f", "ＳＴＯＰ", "ｓｔｏｐ！", "𝐒𝐓𝐎𝐏", "𝗦𝘁𝗼𝗽", "ⓢⓣⓞⓟ", "ＯＰＴ－ＯＵＴ", "S\u0336T\u0336O\u0336P\u0336", "unſub",
