@@ -315,7 +315,7 @@ func TestUserSendsABatch(t *testing.T) {
 		chromedp.SetUploadFiles(`#file`, []string{file}), chromedp.SendKeys(`#text`, "Hello {{name}}"), chromedp.SendKeys(`#mediaUrl`, "https://example.com/picture.jpg"),
 		chromedp.Submit(`#name`), chromedp.WaitVisible(`#summary`))
 	screenshot(t, ctx, "batch-errors")
-	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "Row 3: to") {
+	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "Row 3: Recipient has ") {
 		t.Errorf("got errors %q, want one of row 3", errors)
 	}
 	do(t, ctx, "creating the valid rows", chromedp.Click(`input[value=create_valid]`), chromedp.SetUploadFiles(`#file`, []string{file}),

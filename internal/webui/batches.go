@@ -172,7 +172,7 @@ func (b *newBatchPage) explain(err error) bool {
 	case errors.As(err, &rejected):
 		b.Rejected = rejected.Rejected
 		for _, e := range rejected.Errors[:min(len(rejected.Errors), maxErrorsShown)] {
-			b.Errors = append(b.Errors, fmt.Sprintf("Row %d: %s %s", e.Row, e.Name, e.Message))
+			b.Errors = append(b.Errors, fmt.Sprintf("Row %d: %s %s", e.Row, fieldLabel(e.Name), e.Message))
 		}
 	case errors.Is(err, mms.ErrKeyReused):
 		b.IdempotencyKey = ""

@@ -87,7 +87,7 @@ func TestBatchPages(t *testing.T) {
 	b.want("form", b.get("/batches/new"), http.StatusOK, "{{name}}", `name="idempotencyKey"`)
 	b.want("no file", b.upload("", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "File is missing")
 	b.want("rejected rows", b.upload("to,name\n+14155550123,Ada\n1,<b>\n", "name", "spring", "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg"),
-		http.StatusUnprocessableEntity, "Rejected rows: 1", "Row 3: to", `value="spring"`, "Hi {{name}}")
+		http.StatusUnprocessableEntity, "Rejected rows: 1", "Row 3: Recipient must be a phone number", `value="spring"`, "Hi {{name}}")
 	b.want("unreadable file", b.upload("to\n\"+1", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "The quote that begins in line 2 of the file is never closed.")
 	const latin = "to;name\r\n+14155550123;Jos\xe9\r\n"
 	b.want("Windows-1252", b.upload(latin, "text", "Hi {{name}}", "mediaUrl", "https://example.com/a.jpg"), http.StatusUnprocessableEntity, "“José”", `name="charset"`)
@@ -101,7 +101,7 @@ func TestBatchPages(t *testing.T) {
 		t.Fatalf("creating: got %d with %d batches, want 303 with one: %s", got.status, len(f.batches), got.body)
 	}
 	id := uuid.MustParse(strings.TrimPrefix(got.location, "/batches/"))
-	b.want("batch", b.get(got.location), http.StatusOK, "spring", escaped(f.batches[id].Explain()), "Row 3: to", "Pause batch", `class="status queued"`)
+	b.want("batch", b.get(got.location), http.StatusOK, "spring", escaped(f.batches[id].Explain()), "Row 3: Recipient must be a phone number", "Pause batch", `class="status queued"`)
 	b.want("list", b.get("/batches"), http.StatusOK, "spring", escaped(f.batches[id].Title()))
 	b.post(got.location + "/pause")
 	if state := f.batches[id].State; state != mms.BatchPaused {
