@@ -99,7 +99,11 @@ type FieldError struct {
 
 // Error returns the detail, the status and every violation.
 func (e *Error) Error() string {
-	text := fmt.Sprintf("%s (HTTP %d", strings.TrimSuffix(e.Detail, "."), e.Status)
+	detail := e.Detail
+	if !strings.HasSuffix(detail, "...") {
+		detail = strings.TrimSuffix(detail, ".")
+	}
+	text := fmt.Sprintf("%s (HTTP %d", detail, e.Status)
 	if e.RequestID != "" {
 		text += ", request " + e.RequestID
 	}

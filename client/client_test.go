@@ -265,6 +265,11 @@ func TestErrors(t *testing.T) {
 			client.Error{Status: 500, Detail: "An internal error occurred."},
 			"An internal error occurred (HTTP 500)",
 		},
+		"detail that ends in dots": {
+			response{status: 401, body: `{"detail":"Send the header Authorization: Bearer pc_..."}`},
+			client.Error{Status: 401, Detail: "Send the header Authorization: Bearer pc_..."},
+			"Send the header Authorization: Bearer pc_... (HTTP 401)",
+		},
 		"page of a proxy": {
 			response{status: 413, body: `<html>too large</html>`},
 			client.Error{Status: 413, Detail: "Request Entity Too Large"},
