@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nyaruka/phonenumbers"
+
 	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
@@ -169,8 +171,8 @@ func (c *API) check() []error {
 	}
 	for i, country := range c.Countries {
 		c.Countries[i] = strings.ToUpper(unquoted(country))
-		if len(c.Countries[i]) != 2 {
-			errs = append(errs, errors.New("MMS_COUNTRIES must be two-letter country codes separated by commas, like US,CA"))
+		if !phonenumbers.GetSupportedRegions()[c.Countries[i]] {
+			errs = append(errs, fmt.Errorf("MMS_COUNTRIES must be two-letter country codes (ISO 3166) separated by commas, like US,CA; entry %d is not", i+1))
 		}
 	}
 	return errs

@@ -104,7 +104,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 		"all values invalid": {
 			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "DATABASE_LISTEN_URL", "listen-hush", "DATABASE_MAX_CONNECTIONS", "4", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "OPT_OUT_SCOPE", "none", "LOG_LEVEL", "loud",
 				"PUBLIC_URL", "https://u:url-hush@h/?x", "CALLBACK_URL", "ftp://u:url-hush@h", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
-				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA",
+				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA,US,UK",
 				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush", "API_KEY_RATE", "-1", "DAILY_CAP", "-1"), []string{
 				"ADMIN_EMAIL and ADMIN_PASSWORD must be set together",
 				"ALLOW_PRIVATE_MEDIA must be true or false",
@@ -118,7 +118,8 @@ func TestAllErrorsAreReported(t *testing.T) {
 				"DATABASE_URL must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard",
 				"LOG_FORMAT must be json or text",
 				"LOG_LEVEL must be one of debug, info, warn, error",
-				"MMS_COUNTRIES must be two-letter country codes separated by commas, like US,CA",
+				"MMS_COUNTRIES must be two-letter country codes (ISO 3166) separated by commas, like US,CA; entry 1 is not",
+				"MMS_COUNTRIES must be two-letter country codes (ISO 3166) separated by commas, like US,CA; entry 3 is not",
 				"OPT_OUT_SCOPE must be all or sender",
 				"PLIVO_BASE_URL must not have a path",
 				"PLIVO_SENDER_NUMBER must have only numbers in E.164 form, like +14155550123; entry 2 is not",
