@@ -70,7 +70,7 @@ func TestDotenv(t *testing.T) {
 			t.Errorf("%q: got %v with %s, want %s", content, err, out, want)
 		}
 	}
-	r.worker("", "SENDER_RATES=15").awaitLog("SENDER_RATES is not a setting: did you mean SENDER_RATE?")
+	r.worker("", "LOG_LEVELS=warn").awaitLog("LOG_LEVELS is not a setting: did you mean LOG_LEVEL?")
 }
 
 // TestTextsInCSVArriveUnchanged uploads a file whose texts have everything that CSV can

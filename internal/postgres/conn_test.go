@@ -85,7 +85,7 @@ func fillPool(t *testing.T, store *postgres.Store, n int) {
 func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := newStoreOn(t, database)
+	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
 	admin := operator(t, database+"&default_transaction_read_only=off")
 	admin.SetMaxOpenConns(1)
 	setReadOnly(t, admin, "on")
@@ -116,7 +116,7 @@ func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 func TestEndedConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := newStoreOn(t, database)
+	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
 	fillPool(t, store, 10)
 	endSessions(t, operator(t, database))
 	for range 10 {
@@ -224,7 +224,7 @@ func statementWithin(t *testing.T, statement func() error) error {
 func TestLockedStatementIsCanceled(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := newStoreOn(t, database)
+	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
 	create(t, store, owner)
 	lock, err := operator(t, database).Begin()
 	if err != nil {

@@ -126,7 +126,7 @@ func TestLastSenderReadsFewPages(t *testing.T) {
 	for name, analyze := range map[string]bool{"with statistics": true, "with those of an empty table": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
+			store, owner := newStoreForLargeTables(t)
 			store.DB().SetMaxOpenConns(1) // the connection with the prepared statement
 			exec := func(query string, args ...any) {
 				t.Helper()

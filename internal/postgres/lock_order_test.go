@@ -400,7 +400,7 @@ func newLockFixture(t *testing.T, seed uint64) *lockFixture {
 	t.Helper()
 	database := testkit.Database(t)
 	f := &lockFixture{t: t, ctx: t.Context(), random: rand.New(rand.NewPCG(1, seed))}
-	f.control, f.owner = newStoreOn(t, database)
+	f.control, f.owner = newStoreOn(t, database, postgres.StatementTimeout)
 	f.control.DB().SetMaxOpenConns(1) // with the settings below
 	if err := f.control.SetRateLimit(t.Context(), "+14155550101", time.Millisecond); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ const (
 func scopedStores(t *testing.T) (map[mms.OptOutScope]*postgres.Store, uuid.UUID) {
 	t.Helper()
 	database := testkit.Database(t)
-	all, owner := newStoreOn(t, database)
+	all, owner := newStoreOn(t, database, postgres.StatementTimeout)
 	one, err := postgres.Open(database, 10, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func TestRemovalFreesTheScope(t *testing.T) {
 // TestOptOutsAreFoundByIndex checks that the claim reads only its recipient's opt-outs.
 func TestOptOutsAreFoundByIndex(t *testing.T) {
 	t.Parallel()
-	store, _ := newStore(t)
+	store, _ := newStoreForLargeTables(t)
 	if _, err := store.DB().Exec(`INSERT INTO suppressions (sender, recipient, reason) SELECT '+1415555010' || i % 10, '+1416' || (2000000 + i), 'recipient' FROM generate_series(1, 20000) i; ANALYZE suppressions`); err != nil {
 		t.Fatal(err)
 	}

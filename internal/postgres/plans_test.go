@@ -16,7 +16,7 @@ import (
 // may serve for a while, with empty tables.
 func TestGenericPlansUseIndexes(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, owner := newStoreForLargeTables(t)
 	for name, statement := range map[string]struct{ query, args string }{
 		"owners":   {postgres.OwnersStatement, "NULL"},
 		"versions": {postgres.VersionsStatement, "NULL"},
@@ -125,7 +125,7 @@ func TestSharedStatementsReadOnlyTheirMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
+			store, owner := newStoreForLargeTables(t)
 			store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
 			exec := func(query string, args ...any) {
 				t.Helper()

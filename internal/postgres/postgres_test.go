@@ -27,12 +27,19 @@ const lease = time.Minute
 // newStore returns a store with a database of its own, an unlimited sender, and a user.
 func newStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	return newStoreOn(t, testkit.Database(t))
+	return newStoreOn(t, testkit.Database(t), postgres.StatementTimeout)
 }
 
-func newStoreOn(t *testing.T, database string) (*postgres.Store, uuid.UUID) {
+// newStoreForLargeTables returns a store whose statements may take a minute, to fill tables
+// on a busy machine.
+func newStoreForLargeTables(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	store := openStore(t, database, 10, postgres.StatementTimeout)
+	return newStoreOn(t, testkit.Database(t), time.Minute)
+}
+
+func newStoreOn(t *testing.T, database string, timeout time.Duration) (*postgres.Store, uuid.UUID) {
+	t.Helper()
+	store := openStore(t, database, 10, timeout)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}

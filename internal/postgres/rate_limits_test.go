@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
@@ -46,7 +47,7 @@ func TestSendsAreAnIntervalApart(t *testing.T) {
 		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = slow, pg_catalog, public', current_database()); END $$`); err != nil {
 		t.Fatal(err)
 	}
-	store, owner := newStoreOn(t, database)
+	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", time.Second); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,13 @@ var silencePolicy = mms.SilencePolicy{After: 90 * time.Second, MaxAttempts: 3, L
 func silent(t *testing.T) (*postgres.Store, mms.Message, mms.AttemptRef) {
 	t.Helper()
 	store, owner := newStore(t)
+	m, ref := addSilence(t, store, owner)
+	return store, m, ref
+}
+
+// addSilence adds the messages of silent.
+func addSilence(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+	t.Helper()
 	if err := store.BeatAPI(t.Context(), uuid.New(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +46,7 @@ INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_unti
 SELECT '%s', 100 + i, 'token-of-an-accepted-attempt-%[1]s-' || i, '+14155550100', ended - interval '0.2 s', ended, ended, 'accepted', 'accepted-' || i,
     ended + CASE WHEN i = 7 THEN interval '30 s' ELSE interval '1 s' END
 FROM generate_series(0, 199) i, LATERAL (SELECT now() - interval '98 s' + i * interval '0.3 s' AS ended) e`, other.ID))
-	return store, m, c.AttemptRef
+	return m, c.AttemptRef
 }
 
 func execute(t *testing.T, store *postgres.Store, statement string) {
@@ -368,7 +375,8 @@ func secondsAgo(ago float64) int {
 // TestSilencesReadOnlyTheirWindow has a large table of attempts, and a plan made for it.
 func TestSilencesReadOnlyTheirWindow(t *testing.T) {
 	t.Parallel()
-	store, m, _ := silent(t)
+	store, owner := newStoreForLargeTables(t)
+	addSilence(t, store, owner)
 	execute(t, store, fmt.Sprintf(`
 WITH m AS (
     INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
@@ -377,7 +385,7 @@ WITH m AS (
 )
 INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until, finished_at, outcome, plivo_uuid, first_report_at)
 SELECT id, 1, 'token-of-message-' || id, '+14155550100', at, at, at, 'accepted', plivo_uuid, at
-FROM m, LATERAL (SELECT now() - interval '2 d' + substr(plivo_uuid, 5)::int * interval '1 s' AS at) t`, m.Owner))
+FROM m, LATERAL (SELECT now() - interval '2 d' + substr(plivo_uuid, 5)::int * interval '1 s' AS at) t`, owner))
 	execute(t, store, `VACUUM ANALYZE`)
 	args := fmt.Sprintf("90, 900, 3, 86400, 500, 10, 600, 300000, %d", mms.SilenceFactor)
 	if plan := genericPlan(t, store, postgres.SilencesStatement, args); strings.Contains(plan, "Seq Scan on attempts") || strings.Contains(plan, "Seq Scan on messages") {

@@ -560,7 +560,7 @@ func TestDeletingAWebhookDoesNotFailMessages(t *testing.T) {
 // TestWebhookPlansUseIndexes checks the plans for many webhooks and long backlogs.
 func TestWebhookPlansUseIndexes(t *testing.T) {
 	t.Parallel()
-	store, ada := newStore(t)
+	store, ada := newStoreForLargeTables(t)
 	w := newWebhook(t, store, ada)
 	if _, err := store.DB().Exec(`INSERT INTO webhooks (id, user_id, url, secret) SELECT lpad(to_hex(i), 32, '0')::uuid, $1, '', '' FROM generate_series(1, 3000) i`, ada); err != nil {
 		t.Fatal(err)
