@@ -1,7 +1,10 @@
 package testkit
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -15,10 +18,12 @@ import (
 
 // RedisServer is a redis-server process with a configuration of a test's own.
 type RedisServer struct {
-	Port    int
-	Dir     string // its working directory, which has redis.conf and redis.log
-	command *exec.Cmd
-	ended   chan struct{}
+	Port int
+	Dir  string // its working directory, which has redis.conf and redis.log
+
+	encrypted bool // it speaks TLS
+	command   *exec.Cmd
+	ended     chan struct{}
 }
 
 // StartRedisServer starts redis-server with the lines of a configuration, in which PORT
@@ -41,7 +46,7 @@ func startRedisServer(t testing.TB, args, lines []string) *RedisServer {
 	t.Helper()
 	for range 5 {
 		s := launchRedisServer(t, args, lines)
-		if s.awaitListening(t) {
+		if s.awaitReady(t) {
 			return s
 		}
 	}
@@ -55,7 +60,7 @@ func launchRedisServer(t testing.TB, args, lines []string) *RedisServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &RedisServer{Port: port, Dir: StateDir(t), ended: make(chan struct{})}
+	s := &RedisServer{Port: port, Dir: StateDir(t), encrypted: strings.Contains(strings.Join(lines, "\n"), "tls-port"), ended: make(chan struct{})}
 	config := filepath.Join(s.Dir, "redis.conf")
 	head := []string{"bind 127.0.0.1", "dir " + s.Dir, "logfile " + filepath.Join(s.Dir, "redis.log"), `save ""`, "port PORT"}
 	content := strings.ReplaceAll(strings.Join(append(head, lines...), "\n"), "PORT", strconv.Itoa(port))
@@ -74,23 +79,37 @@ func launchRedisServer(t testing.TB, args, lines []string) *RedisServer {
 	return s
 }
 
-// awaitListening returns false if the server has exited instead.
-func (s *RedisServer) awaitListening(t testing.TB) (listens bool) {
+// awaitReady returns false if the server has exited instead.
+func (s *RedisServer) awaitReady(t testing.TB) (ready bool) {
 	t.Helper()
-	Eventually(t, "Redis listens or has exited", func() bool {
+	Eventually(t, "Redis answers or has exited", func() bool {
 		select {
 		case <-s.ended:
 			return true
 		default:
+			ready = s.answers(t.Context())
+			return ready
 		}
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Addr())
-		if err == nil {
-			c.Close()
-		}
-		listens = err == nil
-		return listens
 	})
-	return listens
+	return ready
+}
+
+// answers reports whether the server answers anything. That it accepts a connection is not
+// enough: it does so before it listens on its second port, without which it exits.
+func (s *RedisServer) answers(ctx context.Context) bool {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", s.Addr())
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	if s.encrypted {
+		return tls.Client(c, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) == nil //nolint:gosec // only asks whether it answers
+	}
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return err == nil
 }
 
 // Addr returns the server's host and port.
