@@ -37,7 +37,36 @@ func (c *Shared) check() []error {
 		errs = append(errs, normalizeURL("CALLBACK_URL", &c.CallbackURL)...)
 	}
 	errs = append(errs, checkOptOutScope(c.OptOutScope)...)
-	return append(errs, c.Plivo.check()...)
+	errs = append(errs, c.Plivo.check()...)
+	return append(errs, c.checkMedia()...)
+}
+
+// Limits of MMS_BUDGET and MEDIA_MEMORY. A picture of 12 megapixels takes 100 MB.
+const (
+	minMediaBudget = 20_000
+	maxMediaBudget = 5_000_000 // Plivo takes no more for a message (Plivo docs, MMS)
+	minMediaMemory = 100_000_000
+)
+
+func (c *Shared) checkMedia() []error {
+	var errs []error
+	if c.MediaBudget < minMediaBudget || c.MediaBudget > maxMediaBudget {
+		errs = append(errs, fmt.Errorf("MMS_BUDGET must be from %d to %d bytes", minMediaBudget, maxMediaBudget))
+	}
+	if c.MediaMemory < minMediaMemory {
+		errs = append(errs, fmt.Errorf("MEDIA_MEMORY must be at least %d bytes", minMediaMemory))
+	}
+	switch c.MediaCheck {
+	case "":
+		c.MediaCheck = "on"
+		if c.Plivo.Simulated() {
+			c.MediaCheck = "off"
+		}
+	case "on", "off":
+	default:
+		errs = append(errs, errors.New("MEDIA_CHECK must be on or off"))
+	}
+	return errs
 }
 
 func checkOptOutScope(scope string) []error {
@@ -165,6 +194,9 @@ func (c *API) check() []error {
 	}
 	if c.DailyCap < 0 || c.DailyCap > math.MaxInt32 {
 		errs = append(errs, fmt.Errorf("DAILY_CAP must be from 0 to %d messages per day", math.MaxInt32))
+	}
+	if c.MediaQuota <= 0 {
+		errs = append(errs, errors.New("MEDIA_QUOTA must be a number of bytes above 0"))
 	}
 	if (c.AdminEmail == "") != (c.AdminPassword == "") {
 		errs = append(errs, errors.New("ADMIN_EMAIL and ADMIN_PASSWORD must be set together"))

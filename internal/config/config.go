@@ -34,6 +34,11 @@ type Shared struct {
 
 	OptOutScope string `env:"OPT_OUT_SCOPE" envDefault:"all"` // all or sender: for which senders an opt-out holds
 
+	MediaBudget       int    `env:"MMS_BUDGET" envDefault:"500000"`      // bytes that the pictures of a message may take together
+	MediaMemory       int64  `env:"MEDIA_MEMORY" envDefault:"419430400"` // bytes that decoding one picture may take
+	MediaCheck        string `env:"MEDIA_CHECK"`                         // on or off: whether media URLs are checked before they are sent; on if not set, off with a simulator
+	AllowPrivateMedia bool   `env:"ALLOW_PRIVATE_MEDIA" envDefault:"false"`
+
 	DatabaseListenURL Secret `env:"DATABASE_LISTEN_URL"` // for LISTEN and migrations; DatabaseURL if not set
 
 	Plivo Plivo
@@ -54,18 +59,18 @@ func (p Plivo) Simulated() bool { return p.BaseURL != PlivoAPI }
 // API is the configuration of cmd/api.
 type API struct {
 	Shared
-	MaxConnections    int      `env:"DATABASE_MAX_CONNECTIONS" envDefault:"25"` // to Postgres, in all
-	Addr              string   `env:"API_ADDR" envDefault:":8080"`
-	MetricsAddr       string   `env:"API_METRICS_ADDR" envDefault:"127.0.0.1:9464"`
-	Signup            string   `env:"SIGNUP" envDefault:"closed"` // closed or open
-	AdminEmail        string   `env:"ADMIN_EMAIL"`
-	AdminPassword     Secret   `env:"ADMIN_PASSWORD"`
-	Countries         []string `env:"MMS_COUNTRIES" envDefault:"US,CA"`
-	AllowPrivateMedia bool     `env:"ALLOW_PRIVATE_MEDIA" envDefault:"false"`
-	ClientIPHeader    string   `env:"CLIENT_IP_HEADER"` // set by a trusted proxy; if empty, the connection's address is used
-	QueuesWritable    bool     `env:"QUEUES_WRITABLE" envDefault:"false"`
-	KeyRate           int      `env:"API_KEY_RATE" envDefault:"3000"` // requests per minute, for each API key and process; 0: no limit
-	DailyCap          int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a user without a cap of their own; 0: no cap
+	MaxConnections int      `env:"DATABASE_MAX_CONNECTIONS" envDefault:"25"` // to Postgres, in all
+	Addr           string   `env:"API_ADDR" envDefault:":8080"`
+	MetricsAddr    string   `env:"API_METRICS_ADDR" envDefault:"127.0.0.1:9464"`
+	Signup         string   `env:"SIGNUP" envDefault:"closed"` // closed or open
+	AdminEmail     string   `env:"ADMIN_EMAIL"`
+	AdminPassword  Secret   `env:"ADMIN_PASSWORD"`
+	Countries      []string `env:"MMS_COUNTRIES" envDefault:"US,CA"`
+	MediaQuota     int64    `env:"MEDIA_QUOTA" envDefault:"200000000"` // bytes of uploads that a user may have at a time
+	ClientIPHeader string   `env:"CLIENT_IP_HEADER"`                   // set by a trusted proxy; if empty, the connection's address is used
+	QueuesWritable bool     `env:"QUEUES_WRITABLE" envDefault:"false"`
+	KeyRate        int      `env:"API_KEY_RATE" envDefault:"3000"` // requests per minute, for each API key and process; 0: no limit
+	DailyCap       int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a user without a cap of their own; 0: no cap
 }
 
 // Worker is the configuration of cmd/worker.
@@ -81,6 +86,8 @@ type Worker struct {
 	DoubtWait   time.Duration `env:"DOUBT_WAIT" envDefault:"3m"`      // how long to look for evidence about a message in doubt
 	ReportWait  time.Duration `env:"REPORT_WAIT" envDefault:"10m"`    // time without a delivery report after which Plivo is polled
 	DoubtPolicy string        `env:"DOUBT_POLICY" envDefault:"retry"` // retry or hold; what to do without evidence
+
+	Refit bool `env:"REFIT" envDefault:"true"` // resend a message with smaller pictures when Plivo says that they were too large
 
 	DoubtSilence time.Duration `env:"DOUBT_SILENCE" envDefault:"0s"` // how long Plivo must be silent about a message that it answered with an error; 0: silence is no evidence
 }

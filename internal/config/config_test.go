@@ -36,14 +36,15 @@ func TestReadAPI(t *testing.T) {
 			DatabaseURL: "postgres://u:db-hush@localhost/postcard", RedisURL: "redis://:redis-hush@localhost:6379",
 			DatabaseListenURL: "postgres://u:db-hush@localhost/postcard",
 			OptOutScope:       "all",
-			LogLevel:          slog.LevelInfo, LogFormat: "json",
+			MediaBudget:       500_000, MediaMemory: 400 << 20, MediaCheck: "on",
+			LogLevel: slog.LevelInfo, LogFormat: "json",
 			PublicURL: "https://postcard.example.com", CallbackURL: "https://postcard.example.com",
 			Plivo: config.Plivo{
 				AuthID: "MAXXXXXXXXXXXXXXXXXX", AuthToken: "token-hush",
 				Senders: []string{"+14155550100", "+14155550101"}, BaseURL: config.PlivoAPI,
 			},
 		},
-		MaxConnections: 25, Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000,
+		MaxConnections: 25, Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000, MediaQuota: 200_000_000,
 	}
 	got, err := config.ReadAPI(completeEnv(
 		"PUBLIC_URL", "https://postcard.example.com/",
@@ -74,7 +75,7 @@ func TestReadWorkerDefaults(t *testing.T) {
 	want := config.Worker{
 		Shared:         config.Shared{Plivo: config.Plivo{BaseURL: "http://127.0.0.1:9999"}},
 		MaxConnections: 20, MetricsAddr: "127.0.0.1:9465", Concurrency: 20, SendTimeout: 30 * time.Second, MaxAttempts: 8,
-		DoubtWait: 3 * time.Minute, ReportWait: 10 * time.Minute, DoubtPolicy: "retry",
+		DoubtWait: 3 * time.Minute, ReportWait: 10 * time.Minute, DoubtPolicy: "retry", Refit: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -104,7 +105,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 		"all values invalid": {
 			readAPI, completeEnv("DATABASE_URL", "mysql://u:db-hush@h/", "DATABASE_LISTEN_URL", "listen-hush", "DATABASE_MAX_CONNECTIONS", "4", "REDIS_URL", "redis-hush", "LOG_FORMAT", "xml", "OPT_OUT_SCOPE", "none", "LOG_LEVEL", "loud",
 				"PUBLIC_URL", "https://u:url-hush@h/?x", "CALLBACK_URL", "ftp://u:url-hush@h", "PLIVO_SENDER_NUMBER", "+14155550100,4155550101", "PLIVO_BASE_URL", "https://h/v1",
-				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA,US,UK",
+				"API_ADDR", "8080", "API_METRICS_ADDR", "x", "SIGNUP", "maybe", "ADMIN_PASSWORD", "admin-hush", "MMS_COUNTRIES", "USA,US,UK", "MMS_BUDGET", "5000001", "MEDIA_MEMORY", "1", "MEDIA_CHECK", "yes", "MEDIA_QUOTA", "0",
 				"ALLOW_PRIVATE_MEDIA", "sure", "QUEUES_WRITABLE", "hush", "API_KEY_RATE", "-1", "DAILY_CAP", "-1"), []string{
 				"ADMIN_EMAIL and ADMIN_PASSWORD must be set together",
 				"ALLOW_PRIVATE_MEDIA must be true or false",
@@ -118,6 +119,10 @@ func TestAllErrorsAreReported(t *testing.T) {
 				"DATABASE_URL must be a URL that starts with postgres:// or postgresql://, or a list like host=localhost dbname=postcard",
 				"LOG_FORMAT must be json or text",
 				"LOG_LEVEL must be one of debug, info, warn, error",
+				"MEDIA_CHECK must be on or off",
+				"MEDIA_MEMORY must be at least 100000000 bytes",
+				"MEDIA_QUOTA must be a number of bytes above 0",
+				"MMS_BUDGET must be from 20000 to 5000000 bytes",
 				"MMS_COUNTRIES must be two-letter country codes (ISO 3166) separated by commas, like US,CA; entry 1 is not",
 				"MMS_COUNTRIES must be two-letter country codes (ISO 3166) separated by commas, like US,CA; entry 3 is not",
 				"OPT_OUT_SCOPE must be all or sender",

@@ -26,8 +26,9 @@ type Claim struct {
 	Recipient         PhoneNumber
 	Text              string
 	MediaURLs         []string
-	TransientFailures int // earlier attempts that ended in a transient failure
-	UnknownOutcomes   int // earlier attempts whose outcome stayed unknown
+	MediaIDs          []string // Plivo's ids of uploads
+	TransientFailures int      // earlier attempts that ended in a transient failure
+	UnknownOutcomes   int      // earlier attempts whose outcome stayed unknown
 
 	// OwnAccountErrors counts earlier attempts that ended in an account error
 	// although other messages were accepted afterwards.

@@ -10,6 +10,7 @@ type ClaimBlocker struct {
 	DueIn           time.Duration // time until it is due; 0 if it is
 	Expired         bool          // ExpiresAt has passed
 	Suppressed      bool          // the recipient has opted out
+	NotPrepared     bool          // its media are not ready: it waits for the media preparer, or has to
 	BatchNotRunning bool          // its batch is paused or canceled
 	Released        bool          // it has left the backlog for the next arrival time of its sender
 	RateLimited     time.Duration // time until its sender may send; 0 if it may

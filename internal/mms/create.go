@@ -32,6 +32,8 @@ type CreateParams struct {
 	Text      string   // may be empty
 	MediaURL  string   // for one picture; exclusive with MediaURLs
 	MediaURLs []string // for several pictures
+	MediaIDs  []string // ids of uploads
+	Fit       string   // empty: FitAuto
 	ValidFor  *int     // how long it may wait to be sent, in seconds; nil: DefaultValidFor
 	SendAt    string   // RFC 3339; empty: immediately
 	Priority  string   // empty: normal
@@ -107,7 +109,8 @@ type CreateRequest struct {
 // CreateResult is the created message.
 type CreateResult struct {
 	Message
-	Replayed bool // an earlier request with the same idempotency key created it
+	Preparing bool // it has no task until its media are ready
+	Replayed  bool // an earlier request with the same idempotency key created it
 }
 
 // AsCreated returns the message as it was when it was created.

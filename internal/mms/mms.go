@@ -53,8 +53,10 @@ type Message struct {
 	Owner         uuid.UUID // the user who created it
 	Sender        PhoneNumber
 	Recipient     PhoneNumber
-	Text          string   // may be empty
-	MediaURLs     []string // 1 to MaxMedia, in the order given
+	Text          string          // may be empty
+	MediaURLs     []string        // with Uploads 1 to MaxMedia, in the order given
+	Uploads       []MessageUpload // after MediaURLs
+	Fit           Fit
 	Status        Status
 	Reason        Reason        // why it failed or waits; empty for none
 	PlivoUUID     string        // empty until Plivo has accepted it

@@ -28,7 +28,8 @@ type Submission struct {
 	Recipient   PhoneNumber
 	Text        string
 	MediaURLs   []string
-	CallbackURL string // receives the attempt's delivery reports; empty for none
+	MediaIDs    []string // Plivo's ids of uploads
+	CallbackURL string   // receives the attempt's delivery reports; empty for none
 
 	// MayWrite is called just before the request body is written. A worker that
 	// was suspended may find that it has lost its lease on the attempt.

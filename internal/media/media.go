@@ -1,0 +1,27 @@
+// Package media keeps uploaded pictures and copies of those behind URLs: it makes them fit
+// and stores them. It knows neither HTTP nor SQL.
+package media
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+// Store keeps contents and uploads.
+type Store interface {
+	// SaveUpload stores an upload and its contents, or returns mms.QuotaError.
+	SaveUpload(ctx context.Context, u mms.Upload, contents []mms.Content, quota int64) error
+	// Upload returns mms.ErrNoUpload for one that does not exist, has expired or belongs
+	// to another user, and so does DeleteUpload.
+	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
+	DeleteUpload(ctx context.Context, owner, id uuid.UUID) error
+	// SaveContent stores a content, unless it is stored already.
+	SaveContent(ctx context.Context, c mms.Content) error
+	Content(ctx context.Context, hash mms.ContentHash) (mms.Content, error)
+	// Fitted returns a smaller version of a content that was made before.
+	Fitted(ctx context.Context, hash mms.ContentHash, budget int) (fitted mms.Content, ok bool, err error)
+	SaveFitted(ctx context.Context, hash mms.ContentHash, budget int, fitted mms.Content) error
+}
