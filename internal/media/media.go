@@ -12,8 +12,9 @@ import (
 
 // Store keeps contents and uploads.
 type Store interface {
-	// SaveUpload stores an upload and its contents, or returns mms.QuotaError.
-	SaveUpload(ctx context.Context, u mms.Upload, contents []mms.Content, quota int64) error
+	// SaveUploads stores a user's uploads and their contents, all or none, and returns them
+	// with their times. The error may be an mms.QuotaError.
+	SaveUploads(ctx context.Context, uploads []mms.Upload, contents []mms.Content, quota int64) ([]mms.Upload, error)
 	// Upload returns mms.ErrNoUpload for one that does not exist, has expired or belongs
 	// to another user, and so does DeleteUpload.
 	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
