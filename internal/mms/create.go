@@ -109,14 +109,13 @@ type CreateRequest struct {
 // CreateResult is the created message.
 type CreateResult struct {
 	Message
-	Preparing bool // it has no task until its media are ready
-	Replayed  bool // an earlier request with the same idempotency key created it
+	Replayed bool // an earlier request with the same idempotency key created it
 }
 
 // AsCreated returns the message as it was when it was created.
 func (m Message) AsCreated() Message {
 	created := Message{
-		ID: m.ID, Owner: m.Owner, Sender: m.Sender, Recipient: m.Recipient, Text: m.Text, MediaURLs: m.MediaURLs,
+		ID: m.ID, Owner: m.Owner, Sender: m.Sender, Recipient: m.Recipient, Text: m.Text, MediaURLs: m.MediaURLs, Uploads: m.Uploads, Fit: m.Fit,
 		Status: Queued, ExpiresAt: m.ExpiresAt, Version: 1, CreatedAt: m.CreatedAt, UpdatedAt: m.CreatedAt,
 		Priority: m.Priority, SendAt: m.SendAt, Metadata: m.Metadata, KeyID: m.KeyID, ResendOf: m.ResendOf, BatchID: m.BatchID,
 	}

@@ -28,6 +28,8 @@ var checks = []check{
 	{"I1", "queued messages whose task check is overdue", `
 		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '15 minutes'
 		AND (task_check_at > '-infinity' OR updated_at < now() - interval '5 minutes')`, false},
+	{"I1", "messages whose media nobody prepares", `
+		SELECT count(*) FROM messages WHERE backlog_state = 'preparing' AND prepare_at < now() - interval '15 minutes' AND expires_at > now()`, false},
 	{"I1", "scheduled messages that are overdue", `
 		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
 	{"I1", "parked messages of running batches", `
@@ -73,7 +75,7 @@ var checks = []check{
 
 // countWithoutProgress counts queued messages that a claim would take and that no worker has
 // tried to send, while workers sent later messages of their priority, or none at all. $1
-// says whether an opt-out holds for every sender.
+// says whether an opt-out holds for every sender, $2 is the Plivo account.
 var countWithoutProgress = `
 WITH recent AS MATERIALIZED (
     SELECT o.priority, max(o.created_at) AS created_at
@@ -82,7 +84,7 @@ WITH recent AS MATERIALIZED (
 )
 SELECT count(*) FROM messages m WHERE m.status = 'queued' AND ` + runnableSince + ` < now() - ` + overtakenAfter + `
 AND NOT EXISTS (SELECT FROM recent r WHERE r.priority = m.priority AND r.created_at <= ` + runnableSince + ` + ` + overtakenAfter + `)
-AND ` + wouldBeClaimed("$1")
+AND ` + wouldBeClaimed("$1", "$2")
 
 // someWithoutProgress is true if countWithoutProgress would count some of the messages that
 // expire next. It reads few rows, because health checks run it often. $1 is as there.
@@ -94,14 +96,14 @@ SELECT EXISTS (
     SELECT FROM m WHERE ` + runnableSince + ` < now() - ` + overtakenAfter + `
     AND (NOT EXISTS (SELECT FROM attempts WHERE started_at > now() - ` + overtakenAfter + `)
         OR ` + runnableSince + ` + ` + overtakenAfter + ` < (SELECT f.created_at FROM in_flight f WHERE f.priority = m.priority))
-    AND ` + wouldBeClaimed("$1") + `
+    AND ` + wouldBeClaimed("$1", "$2") + `
 )`
 
 // WithoutProgress reports whether the queue has messages that could be sent and that no
 // worker has tried to send for long. It looks only at those that expire next.
 func (s *Store) WithoutProgress(ctx context.Context) (bool, error) {
 	var found bool
-	err := s.db.GetContext(ctx, &found, someWithoutProgress, s.optOutsOfEverySender)
+	err := s.db.GetContext(ctx, &found, someWithoutProgress, s.optOutsOfEverySender, s.plivoAccount)
 	return found, wrapError(err, "looking for messages without progress")
 }
 
@@ -125,7 +127,7 @@ func (s *Store) Audit(ctx context.Context) ([]audit.Finding, error) {
 		findings = append(findings, audit.Finding{Invariant: c.invariant, What: c.description, Count: count, Broken: !c.informational && count > 0})
 	}
 	var stuck int
-	if err := s.db.GetContext(ctx, &stuck, countWithoutProgress, s.optOutsOfEverySender); err != nil {
+	if err := s.db.GetContext(ctx, &stuck, countWithoutProgress, s.optOutsOfEverySender, s.plivoAccount); err != nil {
 		return nil, wrapError(err, "counting messages without progress")
 	}
 	findings = append(findings, audit.Finding{Invariant: "I1", What: "queued messages that could be sent, but make no progress", Count: stuck, Broken: stuck > 0})

@@ -28,7 +28,7 @@ const (
 
 const addToBacklog = `
 WITH target AS (
-    SELECT id, sender, backlog_state FROM messages WHERE id = $1 AND status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' FOR UPDATE
+    SELECT id, sender, backlog_state FROM messages WHERE id = $1 AND status = 'queued' AND coalesce(backlog_state, '') NOT IN ('waiting', 'preparing') FOR UPDATE
 ), rate_limit AS (
     INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) SELECT sender, ` + unconfiguredInterval + `, now() FROM target ON CONFLICT DO NOTHING
 ), changed AS (

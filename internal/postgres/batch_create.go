@@ -80,7 +80,7 @@ func (w *batchWriter) Add(ctx context.Context, messages []mms.Message) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	senders, err := insertMessages(ctx, w.tx, w.request, messages)
+	senders, err := w.store.insertMessages(ctx, w.tx, w.request, messages)
 	if err != nil {
 		return err
 	}
@@ -182,29 +182,36 @@ func (w *batchWriter) Rollback() {
 // task until they are released. Parameters: $1 ids, $2 senders, $3 recipients,
 // $4 texts, $5 metadata, $6 rows, $7 user, $8 valid for in seconds, $9 send at,
 // $10 priority, $11 API key, $12 batch; of the media $13 message ids, $14 positions,
-// $15 URLs; $16 the candidates for the sender. It returns the senders of the messages.
+// $15 URLs, $17 uploads, $18 their contents, $19 fit, $20 whether the message has no other;
+// $16 the candidates for the sender, $21 the Plivo account, $22 whether media URLs are
+// checked. It returns the senders of the messages.
 var insertBatchMessages = `
-WITH created AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state,
+WITH attached AS MATERIALIZED (
+    SELECT * FROM unnest($13::uuid[], $14::smallint[], $15::text[], $17::uuid[], $18::bytea[], $19::text[], $20::boolean[]) AS u (id, position, url, upload_id, content, fit, alone)
+), unprepared AS MATERIALIZED (
+    SELECT DISTINCT u.id FROM attached u WHERE ` + notReady("u", "u.alone", "$21", "$22") + `
+), created AS (
+    INSERT INTO messages (id, user_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state, prepare_at,
         expires_at, send_at, priority, api_key_id, batch_id)
     SELECT input.id, $7::uuid,
         CASE WHEN cardinality($16::text[]) > 0 THEN coalesce(` + lastSender("input.recipient", "$16::text[]") + `, input.sender) ELSE input.sender END,
         input.recipient, input.text, input.metadata, input.row, CASE WHEN $9::timestamptz IS NULL THEN 'queued' ELSE 'scheduled' END,
         CASE WHEN $9::timestamptz IS NULL THEN now() END, CASE WHEN $9::timestamptz IS NULL THEN 'infinity'::timestamptz END,
-        CASE WHEN $9::timestamptz IS NULL THEN 'waiting' END,
+        CASE WHEN $9::timestamptz IS NOT NULL THEN NULL WHEN input.id IN (SELECT id FROM unprepared) THEN 'preparing' ELSE 'waiting' END,
+        CASE WHEN $9::timestamptz IS NULL AND input.id IN (SELECT id FROM unprepared) THEN now() END,
         coalesce($9, now()) + $8::float8 * interval '1 second', $9, $10::smallint, $11::uuid, $12::uuid
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::int[]) AS input (id, sender, recipient, text, metadata, row)
     RETURNING id, sender, status, text, metadata
 ), search AS (` + insertSearch + `
 ), media AS (
-    INSERT INTO message_media (message_id, position, url)
-    SELECT * FROM unnest($13::uuid[], $14::smallint[], $15::text[])
+    INSERT INTO message_media (message_id, position, url, upload_id, content, fit)
+    SELECT id, position, url, upload_id, content, fit FROM attached
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created
 )
 SELECT DISTINCT sender FROM created`
 
-func insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest, messages []mms.Message) ([]string, error) {
+func (s *Store) insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest, messages []mms.Message) ([]string, error) {
 	n := len(messages)
 	ids, senders, recipients, texts, metadata := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	rows := make([]int64, n)
@@ -222,7 +229,8 @@ func insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest, 
 	err := tx.SelectContext(ctx, &used, insertBatchMessages,
 		pq.Array(ids), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(metadata), pq.Array(rows),
 		request.Owner, first.ValidFor.Seconds(), first.SendAt, first.Priority, nullID(request.KeyID), request.ID,
-		pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls), pq.Array(phoneNumbers(request.Candidates)))
+		pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls), pq.Array(phoneNumbers(request.Candidates)),
+		pq.Array(media.uploads), pq.Array(media.contents), pq.Array(media.fits), pq.Array(media.alone), s.plivoAccount, s.checksMedia)
 	return used, wrapError(err, "storing messages of a batch")
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,17 +14,32 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
+// mediaAtPlivo is true when Plivo has all uploads of a message m, for long enough to use
+// them. account is a parameter: the Plivo account.
+func mediaAtPlivo(account string) string {
+	return `NOT EXISTS (
+        SELECT FROM message_media mm WHERE mm.message_id = m.id AND mm.content IS NOT NULL AND NOT ` + atPlivo("mm", account) + ` OFFSET 0)`
+}
+
+// atPlivo is true when Plivo has the content of a row of message_media.
+func atPlivo(row, account string) string {
+	return `EXISTS (SELECT FROM plivo_media p WHERE p.content = ` + row + `.content AND p.account = ` + account + ` AND p.usable_until > now())`
+}
+
 // claimable is the condition under which a message m can be claimed, apart from its
 // sender's rate limit and its pair: it is queued, due and not expired, its recipient
-// has not opted out, and its batch is running. A message that Release has not released
+// has not opted out, its media are ready, and its batch is running. A message that Release has not released
 // must also not pass others: sending is not paused, and no message of the same or a
-// higher priority waits for its sender. everySender is a parameter; see suppressed.
+// higher priority waits for its sender. everySender and account are parameters; see suppressed
+// and mediaAtPlivo.
 //
 // OFFSET 0 keeps the planner from turning an EXISTS into a join, which may read a whole
 // table. So each is evaluated per message, by an index.
-func claimable(everySender string) string {
+func claimable(everySender, account string) string {
 	return `m.status = 'queued' AND m.next_attempt_at <= now() AND m.expires_at > now()
+      AND m.backlog_state IS DISTINCT FROM 'preparing'
       AND NOT ` + suppressed("m", everySender) + `
+      AND ` + mediaAtPlivo(account) + `
       AND NOT EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running' OFFSET 0)
       AND (m.backlog_state = 'released' OR (
           NOT EXISTS (SELECT FROM pauses)
@@ -48,8 +64,8 @@ const rateAdmits = `(m.backlog_state = 'released' OR EXISTS (
 // wouldBeClaimed is the condition under which a claim of a message m would succeed now,
 // but for others at the same moment. A message that meets it and is not claimed for long
 // has no task that runs.
-func wouldBeClaimed(everySender string) string {
-	return `coalesce(` + claimable(everySender) + ` AND ` + rateAdmits + ` AND NOT ` + pairInFlight + `, false)`
+func wouldBeClaimed(everySender, account string) string {
+	return `coalesce(` + claimable(everySender, account) + ` AND ` + rateAdmits + ` AND NOT ` + pairInFlight + `, false)`
 }
 
 // setSending changes a message that is being claimed.
@@ -58,11 +74,11 @@ const setSending = `
         next_attempt_at = NULL, task_check_at = NULL, version = version + 1, updated_at = now()`
 
 // returnClaimed follows a CTE claimed with the claimed messages.
-const returnClaimed = `, event AS (
+var returnClaimed = `, event AS (
     INSERT INTO message_events (message_id, kind, status, attempt)
     SELECT id, 'attempt_started', status, attempts FROM claimed
 )
-SELECT ` + claimColumns + `
+SELECT ` + claimColumns("$5") + `
 FROM claimed m`
 
 // claimMessage claims one message if its sender's rate limit allows a send now. It
@@ -75,12 +91,12 @@ FROM claimed m`
 // readings a busy machine may stop for longer than that.
 //
 // Parameters: $1 message, $2 token, $3 lease in seconds, $4 whether an opt-out holds for
-// every sender. claimMessages claims several messages of unlimited senders with the same
+// every sender, $5 Plivo account. claimMessages claims several messages of unlimited senders with the same
 // effect.
 var claimMessage = `
 WITH target AS (
     SELECT m.id, m.sender FROM messages m
-    WHERE m.id = $1 AND ` + claimable("$4") + `
+    WHERE m.id = $1 AND ` + claimable("$4", "$5") + `
     FOR UPDATE OF m
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS at FROM target
@@ -103,7 +119,8 @@ WITH target AS (
 // flight, and pairs that another statement is claiming. Those are claimed alone. Without the
 // advisory locks, two statements that claim the same two pairs in different orders would wait
 // for each other's entries in messages_one_in_flight_per_pair. Parameters: $1 messages,
-// $2 tokens, $3 lease in seconds, $4 whether an opt-out holds for every sender.
+// $2 tokens, $3 lease in seconds, $4 whether an opt-out holds for every sender,
+// $5 Plivo account.
 //
 // It reads the given messages first and applies the conditions afterwards. If both were in
 // one query level, the planner might read the whole queue by another index.
@@ -112,7 +129,7 @@ WITH found AS (
     SELECT * FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) FOR UPDATE SKIP LOCKED
 ), target AS (
     SELECT m.id, m.sender, m.recipient FROM found m
-    WHERE ` + claimable("$4") + ` AND NOT ` + pairInFlight + `
+    WHERE ` + claimable("$4", "$5") + ` AND NOT ` + pairInFlight + `
       AND EXISTS (SELECT FROM rate_limits WHERE name = m.sender AND interval_seconds = 0 OFFSET 0)
 ), one_per_pair AS MATERIALIZED (
     SELECT DISTINCT ON (sender, recipient) id, sender, recipient FROM target ORDER BY sender, recipient, id
@@ -127,8 +144,17 @@ WITH found AS (
     FROM claimed JOIN unnest((SELECT $1::uuid[]), $2::text[]) AS input (id, token) ON input.id = claimed.id
 )` + returnClaimed
 
-// claimColumns are read into a claimRow; the table is named m.
-const claimColumns = `m.id, m.attempts, m.sender, m.recipient, m.text, ` + mediaOfMessage + `, ` + claimCounts
+// claimColumns are read into a claimRow; the table is named m. A medium is a URL, or
+// plivoMedia and the id that it has at Plivo; account is a parameter.
+func claimColumns(account string) string {
+	return `m.id, m.attempts, m.sender, m.recipient, m.text, ARRAY(
+        SELECT CASE WHEN mm.content IS NULL THEN mm.url ELSE (
+            SELECT '` + plivoMedia + `' || p.media_id FROM plivo_media p WHERE p.content = mm.content AND p.account = ` + account + `) END
+        FROM message_media mm WHERE mm.message_id = m.id ORDER BY mm.position) AS media, ` + claimCounts
+}
+
+// plivoMedia precedes an id that Plivo gave to an upload. No URL begins like this.
+const plivoMedia = "plivo:"
 
 // claimCounts are the earlier attempts that the retry policy counts. A first attempt
 // has none.
@@ -154,10 +180,18 @@ type claimRow struct {
 }
 
 func (r claimRow) claim() mms.Claim {
+	var urls, ids []string
+	for _, medium := range r.Media {
+		if id, ok := strings.CutPrefix(medium, plivoMedia); ok {
+			ids = append(ids, id)
+		} else {
+			urls = append(urls, medium)
+		}
+	}
 	return mms.Claim{
 		AttemptRef: mms.AttemptRef{MessageID: r.ID, Ordinal: r.Attempts},
 		Sender:     mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
-		Text: r.Text, MediaURLs: r.Media, TransientFailures: r.TransientFailures, UnknownOutcomes: r.UnknownOutcomes, OwnAccountErrors: r.OwnAccountErrors,
+		Text: r.Text, MediaURLs: urls, MediaIDs: ids, TransientFailures: r.TransientFailures, UnknownOutcomes: r.UnknownOutcomes, OwnAccountErrors: r.OwnAccountErrors,
 	}
 }
 
@@ -204,7 +238,7 @@ func (s *Store) claimTogether(ctx context.Context, batch []*groupcommit.Item[cla
 		lease = min(lease, item.Value.lease)
 	}
 	var rows []claimRow
-	if err := s.db.SelectContext(ctx, &rows, claimMessages, pq.Array(ids), pq.Array(tokens), lease.Seconds(), s.optOutsOfEverySender); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, claimMessages, pq.Array(ids), pq.Array(tokens), lease.Seconds(), s.optOutsOfEverySender, s.plivoAccount); err != nil {
 		return // each call is tried alone and meets the error itself
 	}
 	for _, row := range rows {
@@ -215,19 +249,19 @@ func (s *Store) claimTogether(ctx context.Context, batch []*groupcommit.Item[cla
 }
 
 // selectClaim finds an open attempt by its token.
-const selectClaim = `
-SELECT ` + claimColumns + `
+var selectClaim = `
+SELECT ` + claimColumns("$3") + `
 FROM messages m JOIN attempts a ON a.message_id = m.id AND a.ordinal = m.attempts
 WHERE m.id = $1 AND a.token = $2 AND a.outcome IS NULL AND m.status = 'sending'`
 
 func (s *Store) claimAlone(ctx context.Context, call claimCall) (mms.Claim, bool, error) {
 	var row claimRow
-	err := s.db.GetContext(ctx, &row, claimMessage, call.id, call.token, call.lease.Seconds(), s.optOutsOfEverySender)
+	err := s.db.GetContext(ctx, &row, claimMessage, call.id, call.token, call.lease.Seconds(), s.optOutsOfEverySender, s.plivoAccount)
 	if errors.Is(err, sql.ErrNoRows) {
 		// An earlier execution may have claimed the message with this token although
 		// its answer was lost: database/sql repeats a statement whose connection broke,
 		// and Claim comes here after claimTogether failed.
-		err = s.db.GetContext(ctx, &row, selectClaim, call.id, call.token)
+		err = s.db.GetContext(ctx, &row, selectClaim, call.id, call.token, s.plivoAccount)
 	}
 	if errors.Is(err, sql.ErrNoRows) || violates(err, "messages_one_in_flight_per_pair") {
 		return mms.Claim{}, false, nil
@@ -241,6 +275,7 @@ func (s *Store) claimAlone(ctx context.Context, call claimCall) (mms.Claim, bool
 var selectClaimBlocker = `
 SELECT extract(epoch FROM m.next_attempt_at - now()) AS due_in, m.expires_at <= now() AS expired,
     ` + suppressed("m", "$2") + ` AS suppressed,
+    coalesce(m.backlog_state, '') = 'preparing' OR NOT ` + mediaAtPlivo("$3") + ` AS not_prepared,
     coalesce(m.backlog_state, '') = 'released' AS released,
     EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS batch_not_running,
     coalesce(extract(epoch FROM rate_limits.next_arrival_at - clock_timestamp()), 0) AS rate_limited,
@@ -254,17 +289,18 @@ func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocke
 		DueIn           float64 `db:"due_in"`
 		Expired         bool    `db:"expired"`
 		Suppressed      bool    `db:"suppressed"`
+		NotPrepared     bool    `db:"not_prepared"`
 		Released        bool    `db:"released"`
 		BatchNotRunning bool    `db:"batch_not_running"`
 		RateLimited     float64 `db:"rate_limited"`
 		PairInFlight    bool    `db:"pair_in_flight"`
 	}
-	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id, s.optOutsOfEverySender)
+	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id, s.optOutsOfEverySender, s.plivoAccount)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.ClaimBlocker{Gone: true}, nil
 	}
 	return mms.ClaimBlocker{
-		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, Released: row.Released, BatchNotRunning: row.BatchNotRunning,
+		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, NotPrepared: row.NotPrepared, Released: row.Released, BatchNotRunning: row.BatchNotRunning,
 		RateLimited: max(0, seconds(row.RateLimited)), PairInFlight: row.PairInFlight,
 	}, wrapError(err, "reading why a message cannot be claimed")
 }

@@ -90,7 +90,7 @@ func OpenListener(url string) (*pq.ListenerConn, error) {
 var ParseURL = parseURL
 
 // WouldBeClaimed must agree with the claims.
-var WouldBeClaimed = wouldBeClaimed("true")
+var WouldBeClaimed = wouldBeClaimed("true", "''")
 
 // ClaimAll claims messages with one shared statement. When another statement claimed a
 // message of the same pair meanwhile, it claims none, as Claim expects.
@@ -99,7 +99,7 @@ func (s *Store) ClaimAll(ctx context.Context, ids []uuid.UUID) error {
 	for i := range tokens {
 		tokens[i] = uuid.NewString()
 	}
-	_, err := s.db.ExecContext(ctx, claimMessages, pq.Array(ids), pq.Array(tokens), 60.0, s.optOutsOfEverySender)
+	_, err := s.db.ExecContext(ctx, claimMessages, pq.Array(ids), pq.Array(tokens), 60.0, s.optOutsOfEverySender, s.plivoAccount)
 	if violates(err, "messages_one_in_flight_per_pair") {
 		return nil
 	}

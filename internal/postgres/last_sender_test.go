@@ -167,16 +167,13 @@ func TestCreatingUsesIndexes(t *testing.T) {
 	t.Parallel()
 	store, _ := newStore(t)
 	for name, query := range map[string]string{"messages": postgres.CreateMessagesStatement, "a batch": postgres.InsertBatchMessagesStatement} {
-		parameters := strings.Count(query, "$") // at least as many as there are
-		for n := range parameters {
-			if !strings.Contains(query, fmt.Sprintf("$%d:", n+1)) && !strings.Contains(query, fmt.Sprintf("$%d)", n+1)) && !strings.Contains(query, fmt.Sprintf("$%d,", n+1)) {
-				parameters = n
-				break
-			}
+		parameters := 0
+		for strings.Contains(query, fmt.Sprintf("$%d", parameters+1)) {
+			parameters++
 		}
 		plan := genericPlan(t, store, query, strings.TrimSuffix(strings.Repeat("NULL, ", parameters), ", "))
-		if strings.Contains(plan, "Seq Scan on messages") || !strings.Contains(plan, "messages_of_pair") {
-			t.Errorf("creating %s: got a plan that does not use messages_of_pair alone:\n%s", name, plan)
+		if strings.Contains(plan, "Seq Scan on m") || strings.Contains(plan, "Seq Scan on plivo") || !strings.Contains(plan, "messages_of_pair") {
+			t.Errorf("creating %s: got a plan that does not use indexes alone:\n%s", name, plan)
 		}
 	}
 }

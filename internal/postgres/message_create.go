@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -35,9 +36,10 @@ const insertSearch = `
 // $5 text, $6 valid for in seconds, $7 send at, $8 priority, $9 metadata, $10 API key,
 // $11 resend of, $12 idempotency key, $13 fingerprint. One element per cap: $14 the
 // message's position, $15 holder, $16 cap, $17 how many messages of the statement
-// count against it, up to and including this one. One element per media URL:
-// $18 message, $19 position, $20 URL. Again per message: $21 whether it has candidates, and
-// as a whole: $22 the candidates.
+// count against it, up to and including this one. One element per medium:
+// $18 message, $19 position, $20 URL, $23 upload, $24 its content, $25 fit, $26 whether the
+// message has no other. Again per message: $21 whether it has candidates. As a whole: $22 the
+// candidates, $27 the Plivo account, $28 whether media URLs are checked.
 var createMessages = `
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest((SELECT $1::uuid[]), $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::timestamptz[], $8::smallint[], $9::jsonb[], $10::uuid[], $11::uuid[], $12::text[], $13::bytea[], $21::boolean[])
@@ -54,19 +56,25 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
         WHERE k.created_at <= now() - interval '24 hours'
     RETURNING message_id
+), attached AS MATERIALIZED (
+    SELECT * FROM unnest($18::uuid[], $19::smallint[], $20::text[], $23::uuid[], $24::bytea[], $25::text[], $26::boolean[]) AS u (id, position, url, upload_id, content, fit, alone)
+), unprepared AS MATERIALIZED (
+    SELECT DISTINCT u.id FROM attached u WHERE ` + notReady("u", "u.alone", "$27", "$28") + `
 ), created AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, expires_at, send_at, priority, metadata, api_key_id, resend_of)
+    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, send_at, priority, metadata, api_key_id, resend_of)
     SELECT id, user_id, CASE WHEN has_candidates THEN coalesce(` + lastSender("allowed.recipient", "$22::text[]") + `, sender) ELSE sender END,
         recipient, text, CASE WHEN send_at IS NULL THEN 'queued' ELSE 'scheduled' END,
-        CASE WHEN send_at IS NULL THEN now() END, CASE WHEN send_at IS NULL THEN now() + ` + taskCheckGrace + ` END,
+        CASE WHEN send_at IS NULL THEN now() END,
+        CASE WHEN send_at IS NOT NULL THEN NULL WHEN ` + waits + ` THEN 'infinity' ELSE now() + ` + taskCheckGrace + ` END,
+        CASE WHEN ` + waits + ` THEN 'preparing' END, CASE WHEN ` + waits + ` THEN now() END,
         coalesce(send_at, now()) + valid_for * interval '1 second', send_at, priority, metadata, api_key_id, resend_of
     FROM allowed WHERE key = '' OR id IN (SELECT message_id FROM keys)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, sender, status, created_at, expires_at, send_at, text, metadata, resend_of
+    RETURNING id, sender, status, created_at, expires_at, send_at, text, metadata, resend_of, backlog_state
 ), search AS (` + insertSearch + `
 ), media AS (
-    INSERT INTO message_media (message_id, position, url)
-    SELECT u.id, u.position, u.url FROM unnest($18::uuid[], $19::smallint[], $20::text[]) AS u (id, position, url) JOIN created ON created.id = u.id
+    INSERT INTO message_media (message_id, position, url, upload_id, content, fit)
+    SELECT u.id, u.position, u.url, u.upload_id, u.content, u.fit FROM attached u JOIN created ON created.id = u.id
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created
 ), counted AS (
@@ -80,7 +88,10 @@ WITH input AS MATERIALIZED (
 ), resent_event AS (
     INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'resent', status, new_id::text FROM resent
 )
-SELECT id, sender, created_at, expires_at, send_at FROM created`
+SELECT id, sender, created_at, expires_at, send_at, backlog_state IS NOT NULL AS preparing FROM created`
+
+// waits is true in createMessages for a message whose media have to be prepared.
+const waits = `(send_at IS NULL AND id IN (SELECT id FROM unprepared))`
 
 // createCall is one call of CreateMessage.
 type createCall struct {
@@ -176,7 +187,7 @@ const createTimeout = 3 * time.Second
 // reports that database/sql sent it more than once: an execution whose answer was lost may
 // have created the others.
 func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest) (created map[uuid.UUID]mms.Message, repeated bool, err error) {
-	args, err := createArgs(requests)
+	args, err := s.createArgs(requests)
 	if err != nil {
 		return nil, false, err
 	}
@@ -186,6 +197,7 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 		CreatedAt time.Time  `db:"created_at"`
 		ExpiresAt time.Time  `db:"expires_at"`
 		SendAt    *time.Time `db:"send_at"`
+		Preparing bool       `db:"preparing"`
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
@@ -205,7 +217,9 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 		if len(m.Metadata) == 0 {
 			m.Metadata = nil // as it is read back
 		}
-		created[row.ID] = m.AsCreated()
+		m = m.AsCreated()
+		m.Fit, m.Preparing = cmp.Or(m.Fit, mms.FitAuto), row.Preparing
+		created[row.ID] = m
 		s.noteChanged(row.ID)
 		if m.ResendOf != uuid.Nil {
 			s.noteChanged(m.ResendOf)
@@ -214,7 +228,7 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 	return created, sends.n.Load() > 1, nil
 }
 
-func createArgs(requests []mms.CreateRequest) ([]any, error) {
+func (s *Store) createArgs(requests []mms.CreateRequest) ([]any, error) {
 	n := len(requests)
 	ids, users, senders, recipients, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	validFor, sendAt, priorities, metadata := make([]float64, n), make([]sql.NullString, n), make([]int64, n), make([]string, n)
@@ -251,6 +265,7 @@ func createArgs(requests []mms.CreateRequest) ([]any, error) {
 		pq.Array(metadata), pq.Array(apiKeys), pq.Array(resendOf), pq.Array(keys), pq.ByteaArray(fingerprints),
 		pq.Array(capPositions), pq.Array(holders), pq.Array(caps), pq.Array(ranks), pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls),
 		pq.Array(hasCandidates), pq.Array(candidates),
+		pq.Array(media.uploads), pq.Array(media.contents), pq.Array(media.fits), pq.Array(media.alone), s.plivoAccount, s.checksMedia,
 	}, nil
 }
 
@@ -296,14 +311,32 @@ func phoneNumbers(numbers []mms.PhoneNumber) []string {
 
 // mediaColumns are rows of message_media.
 type mediaColumns struct {
-	messages, urls []string
+	messages, fits []string
+	urls           []sql.NullString
+	uploads        []uuid.NullUUID
+	contents       []sql.NullString // bytea in hexadecimal, since pq.ByteaArray has no NULL
 	positions      []int64
+	alone          []bool // the message has no other medium
 }
 
 func (c *mediaColumns) add(m mms.Message) {
-	for i, url := range m.MediaURLs {
-		c.messages, c.positions, c.urls = append(c.messages, m.ID.String()), append(c.positions, int64(i+1)), append(c.urls, url)
+	for _, url := range m.MediaURLs {
+		c.addOne(m, sql.NullString{String: url, Valid: true}, mms.MessageUpload{})
 	}
+	for _, upload := range m.Uploads {
+		c.addOne(m, sql.NullString{}, upload)
+	}
+}
+
+func (c *mediaColumns) addOne(m mms.Message, url sql.NullString, upload mms.MessageUpload) {
+	position := int64(1)
+	if n := len(c.messages); n > 0 && c.messages[n-1] == m.ID.String() {
+		position = c.positions[n-1] + 1
+	}
+	c.messages, c.positions, c.urls = append(c.messages, m.ID.String()), append(c.positions, position), append(c.urls, url)
+	c.uploads, c.contents = append(c.uploads, nullID(upload.ID)), append(c.contents, hexColumn(upload.Content))
+	c.fits = append(c.fits, string(cmp.Or(m.Fit, mms.FitAuto)))
+	c.alone = append(c.alone, len(m.MediaURLs)+len(m.Uploads) == 1)
 }
 
 func metadataJSON(metadata map[string]string) (string, error) {

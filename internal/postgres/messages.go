@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,8 @@ const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status
     CASE WHEN m.next_attempt_at > now() THEN m.next_attempt_at END AS next_attempt_at, m.created_at, m.updated_at, m.final_at,
     m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
     m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id,
-    CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state, ` + pauseColumns
+    CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state,
+    coalesce(m.backlog_state, '') = 'preparing' AS preparing, ` + pauseColumns
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
@@ -54,7 +56,8 @@ type messageRow struct {
 	ResendOf      uuid.NullUUID  `db:"resend_of"`
 	BatchID       uuid.NullUUID  `db:"batch_id"`
 	BatchState    sql.NullString `db:"batch_state"`
-	Media         pq.StringArray `db:"media"`
+	Preparing     bool           `db:"preparing"`
+	Media         mediaColumn    `db:"media"`
 	pauseRow
 }
 
@@ -80,12 +83,14 @@ func (m *metadata) Scan(value any) error {
 func (r messageRow) message() mms.Message {
 	m := mms.Message{
 		ID: r.ID, Owner: r.UserID, Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
-		Text: r.Text, MediaURLs: r.Media, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
+		Text: r.Text, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
 		PlivoUUID: r.PlivoUUID, PlivoCode: mms.ErrorCode(r.PlivoCode), Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
 		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
+	r.Media.addTo(&m)
+	m.Preparing = r.Preparing
 	if m.Status == mms.Queued { // a pause stops no others
 		m.Pause, m.BatchState = r.pause(), mms.BatchState(r.BatchState.String)
 	}
@@ -104,7 +109,32 @@ func (s *Store) Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
 	return version, wrapError(err, "reading a message's version")
 }
 
-const mediaOfMessage = `ARRAY(SELECT url FROM message_media WHERE message_id = m.id ORDER BY position) AS media`
+// mediaOfMessage is read by mediaColumn: for each medium of a message m how it fits, its
+// upload and that upload's content, or its URL.
+const mediaOfMessage = `ARRAY(
+        SELECT concat_ws(' ', fit, coalesce(upload_id::text || ' ' || encode(content, 'hex'), url)) FROM message_media WHERE message_id = m.id ORDER BY position) AS media`
+
+// mediaColumn is the media of a message.
+type mediaColumn pq.StringArray
+
+// Scan implements sql.Scanner.
+func (c *mediaColumn) Scan(value any) error { return (*pq.StringArray)(c).Scan(value) }
+
+// addTo sets the media of the message.
+func (c mediaColumn) addTo(m *mms.Message) {
+	m.Fit = mms.FitAuto
+	for _, medium := range c {
+		parts := strings.Split(medium, " ") // a URL has no spaces
+		m.Fit = mms.Fit(parts[0])
+		if len(parts) == 2 {
+			m.MediaURLs = append(m.MediaURLs, parts[1])
+			continue
+		}
+		upload := mms.MessageUpload{ID: uuid.MustParse(parts[1])}
+		_, _ = hex.Decode(upload.Content[:], []byte(parts[2])) // Postgres has encoded it
+		m.Uploads = append(m.Uploads, upload)
+	}
+}
 
 const selectMessages = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `

@@ -49,8 +49,8 @@ SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted
 	}
 	// These read small tables as a whole, but not the large ones.
 	for name, statement := range map[string]struct{ query, args string }{
-		"task checks":               {postgres.TakeForTaskCheckStatement, "500, false, true"},
-		"messages without progress": {postgres.SomeWithoutProgressStatement, "true"},
+		"task checks":               {postgres.TakeForTaskCheckStatement, "500, false, true, ''"},
+		"messages without progress": {postgres.SomeWithoutProgressStatement, "true, ''"},
 	} {
 		plan := genericPlan(t, store, statement.query, statement.args)
 		for _, table := range []string{"messages", "attempts"} {
@@ -160,13 +160,13 @@ SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, $1::uuid, '+14155550100', '+143
 				case prepare:
 					exec(`PREPARE claim_messages AS ` + postgres.ClaimMessagesStatement)
 					exec(`PREPARE record_submitted AS ` + postgres.RecordSubmittedStatement)
-					exec(`EXECUTE claim_messages('{}', '{}', 12, true)`) // makes the plan
+					exec(`EXECUTE claim_messages('{}', '{}', 12, true, '')`) // makes the plan
 					exec(`EXECUTE record_submitted('{}', '{}', '{}', '{}', '{}', '{}')`)
 				}
 			}
 
 			const few = `'{00000000-0000-0000-0000-0000000f4300, 00000000-0000-0000-0000-0000000f4400, 00000000-0000-0000-0000-0000000f5000}'`
-			claims := `EXECUTE claim_messages(` + few + `, ARRAY['` + token() + `', '` + token() + `', '` + token() + `'], 12, true)`
+			claims := `EXECUTE claim_messages(` + few + `, ARRAY['` + token() + `', '` + token() + `', '` + token() + `'], 12, true, '')`
 			if pages := pagesRead(t, store, claims); pages > tt.most {
 				t.Errorf("claim: got %d pages read, want at most %d", pages, tt.most)
 			}

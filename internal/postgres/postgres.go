@@ -33,6 +33,8 @@ type Store struct {
 	submitting *groupcommit.Committer[submitCall]
 
 	optOutsOfEverySender bool // mms.OptOutsOfEverySender
+	plivoAccount         string
+	checksMedia          bool
 }
 
 // StatementTimeout is how long the api and the workers wait for one statement.
@@ -85,6 +87,12 @@ func (s *Store) ExpectCalls(n int) {
 // keep their sender.
 func (s *Store) SetOptOutScope(scope mms.OptOutScope) {
 	s.optOutsOfEverySender = scope != mms.OptOutsOfOneSender
+}
+
+// UseMedia sets the Plivo account whose copies of uploads count, and whether media URLs are
+// checked before they are sent. It must be called before the store is used.
+func (s *Store) UseMedia(account string, check bool) {
+	s.plivoAccount, s.checksMedia = account, check
 }
 
 // DB returns the connection pool, for migrations and tests.

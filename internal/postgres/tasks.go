@@ -62,10 +62,10 @@ const inFlight = `in_flight AS MATERIALIZED (
 
 // overtaken is true for a queued message m that could be claimed and has not been, while
 // messages that were created long after it became runnable are in flight. $3 says whether
-// an opt-out holds for every sender.
+// an opt-out holds for every sender, $4 is the Plivo account.
 var overtaken = `CASE WHEN ` + runnableSince + ` < now() - ` + overtakenAfter + `
         AND ` + runnableSince + ` + ` + overtakenAfter + ` < (SELECT f.created_at FROM in_flight f WHERE f.priority = m.priority)
-        THEN ` + wouldBeClaimed("$3") + ` ELSE false END`
+        THEN ` + wouldBeClaimed("$3", "$4") + ` ELSE false END`
 
 var takeForTaskCheck = `
 WITH ` + inFlight + `
@@ -85,7 +85,7 @@ func (s *Store) TakeForTaskCheck(ctx context.Context, limit int, onlyWithoutTask
 		Wait      float64 `db:"wait"`
 		Overtaken bool    `db:"overtaken"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, takeForTaskCheck, limit, onlyWithoutTask, s.optOutsOfEverySender); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, takeForTaskCheck, limit, onlyWithoutTask, s.optOutsOfEverySender, s.plivoAccount); err != nil {
 		return nil, wrapError(err, "taking messages for a task check")
 	}
 	checks := make([]mms.TaskCheck, len(rows))
