@@ -55,6 +55,12 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 		return mms.BatchResult{}, err
 	}
 	batch.KeyID = by.Key
+	if len(params.MediaIDs) > 0 {
+		if params.Uploads, err = in.resolve(ctx, by.User, params.MediaIDs, mms.Fit(params.Fit)); err != nil {
+			return mms.BatchResult{}, notStored(err)
+		}
+		params.MediaIDs = nil
+	}
 	request := mms.BatchRequest{Batch: batch, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.storeBatch(ctx, request, params, now, rows)

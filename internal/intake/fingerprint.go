@@ -16,6 +16,9 @@ func Fingerprint(operation string, params mms.CreateParams, extra ...string) [32
 	if len(params.MediaURLs) == 0 {
 		params.MediaURLs = nil
 	}
+	if len(params.MediaIDs) == 0 {
+		params.MediaIDs = nil
+	}
 	if len(params.Metadata) == 0 {
 		params.Metadata = nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/failpoint"
+	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -34,6 +35,12 @@ type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
+// Uploads finds out what messages send of uploads. Resolve returns invalid.Fields for ids
+// that cannot be used.
+type Uploads interface {
+	Resolve(ctx context.Context, owner uuid.UUID, ids []uuid.UUID, fit mms.Fit) ([]mms.MessageUpload, error)
+}
+
 // Queue passes tasks to workers.
 type Queue interface {
 	Enqueue(ctx context.Context, t mms.Task) error
@@ -45,6 +52,7 @@ type Intake struct {
 	DailyCap int // messages per UTC day of a user without a cap of their own; 0: unlimited
 	Store    Store
 	Queue    Queue
+	Uploads  Uploads
 	IDs      *IDs
 	Logger   *slog.Logger
 }
@@ -73,7 +81,7 @@ func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, id
 		return mms.CreateResult{}, mms.ErrNotFinal
 	}
 	params := mms.CreateParams{
-		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: idempotency,
+		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Uploads: old.Uploads, Fit: string(old.Fit), Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: idempotency,
 		ValidFor: validForOf(old.Message),
 	}
 	if slices.Contains(in.Rules.Senders, old.Sender) {
@@ -109,7 +117,7 @@ func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.Creat
 		return mms.CreateResult{}, notStored(fmt.Errorf("storing a message: %w", err))
 	}
 	failpoint.Hit(failpoint.APICommitted)
-	if !result.Replayed && result.Status == mms.Queued {
+	if !result.Replayed && result.Status == mms.Queued && !result.Preparing {
 		in.enqueue(ctx, mms.Task{MessageID: result.ID, Generation: 1, Priority: result.Priority})
 	}
 	failpoint.Hit(failpoint.APIEnqueued)
@@ -137,8 +145,25 @@ func (in *Intake) validate(ctx context.Context, by mms.Submitter, params mms.Cre
 		return mms.Message{}, err
 	}
 	message, err := in.Rules.Validate(params, id, by.User, now)
+	if err != nil {
+		return mms.Message{}, err
+	}
 	message.KeyID = by.Key
+	if len(params.MediaIDs) > 0 {
+		var uploads []mms.MessageUpload
+		uploads, err = in.resolve(ctx, by.User, params.MediaIDs, message.Fit)
+		message.Uploads = append(slices.Clip(message.Uploads), uploads...)
+	}
 	return message, err
+}
+
+// resolve returns what a message sends of uploads whose ids are valid.
+func (in *Intake) resolve(ctx context.Context, owner uuid.UUID, mediaIDs []string, fit mms.Fit) ([]mms.MessageUpload, error) {
+	uploads, err := in.Uploads.Resolve(ctx, owner, mms.ParseMediaIDs(mediaIDs, new(invalid.Fields)), fit)
+	if err != nil {
+		return nil, fmt.Errorf("looking up uploads: %w", err)
+	}
+	return uploads, nil
 }
 
 // now returns the database's time if params have a time to compare it with, and the

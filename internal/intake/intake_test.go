@@ -129,7 +129,7 @@ func TestCreateMessageStoresThenEnqueues(t *testing.T) {
 	}
 	want := mms.Message{
 		ID: got.ID, Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
-		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7, Priority: mms.Normal,
+		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7, Priority: mms.Normal, Fit: mms.FitAuto,
 	}
 	if diff := cmp.Diff(want, got.Message); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)

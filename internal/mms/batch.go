@@ -201,7 +201,9 @@ func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) 
 	if columns := columnsNamed(p.Columns, textColumns); len(columns) > 1 && p.Text == "" {
 		violations.Add("text", "required", fmt.Sprintf("is empty, and the columns %q and %q may both hold it: enter {{%s}} or {{%s}}", columns[0], columns[1], columns[0], columns[1]))
 	}
-	if p.MediaURL == "" && len(p.MediaURLs) == 0 {
+	ParseMediaIDs(p.MediaIDs, &violations)
+	validateFit(p.Fit, &violations)
+	if p.MediaURL == "" && len(p.MediaURLs) == 0 && len(p.MediaIDs) == 0 {
 		column := append(columnsNamed(p.Columns, mediaColumns), "column")[0]
 		violations.Add("mediaUrl", "required", fmt.Sprintf("is missing: a picture message needs at least one picture; use {{%s}} to take it from the rows", column))
 	}
@@ -214,7 +216,7 @@ func (p BatchParams) FromColumns() BatchParams {
 	if columns := columnsNamed(p.Columns, textColumns); len(columns) == 1 && p.Text == "" {
 		p.Text = "{{" + columns[0] + "}}"
 	}
-	if columns := columnsNamed(p.Columns, mediaColumns); len(columns) == 1 && p.MediaURL == "" && len(p.MediaURLs) == 0 {
+	if columns := columnsNamed(p.Columns, mediaColumns); len(columns) == 1 && p.MediaURL == "" && len(p.MediaURLs) == 0 && len(p.MediaIDs) == 0 {
 		p.MediaURL = "{{" + columns[0] + "}}"
 	}
 	return p

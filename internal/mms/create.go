@@ -32,7 +32,7 @@ type CreateParams struct {
 	Text      string   // may be empty
 	MediaURL  string   // for one picture; exclusive with MediaURLs
 	MediaURLs []string // for several pictures
-	MediaIDs  []string // ids of uploads
+	MediaIDs  []string // ids of uploads, beside the URLs
 	Fit       string   // empty: FitAuto
 	ValidFor  *int     // how long it may wait to be sent, in seconds; nil: DefaultValidFor
 	SendAt    string   // RFC 3339; empty: immediately
@@ -40,6 +40,10 @@ type CreateParams struct {
 	Metadata  map[string]string
 
 	Idempotency Idempotency
+
+	// Uploads are what becomes of MediaIDs, when it is known already: of a message that is
+	// resent, and of the rows of a batch.
+	Uploads []MessageUpload
 }
 
 // Limits of CreateParams.ValidFor.

@@ -23,7 +23,8 @@ type Rules struct {
 }
 
 // Validate makes a message of p, queued or scheduled, or returns all violations
-// as invalid.Fields, with the API's field names. now is the database's time; it
+// as invalid.Fields, with the API's field names. It looks up no MediaIDs: whoever stores the
+// message adds their uploads. now is the database's time; it
 // is needed only if p has SendAt.
 func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Message, error) {
 	var violations invalid.Fields
@@ -31,6 +32,8 @@ func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Mes
 	sender := r.validateSender(p.From, recipient, &violations)
 	text := validateText(p.Text, &violations)
 	media := r.validateMedia(p, &violations)
+	ParseMediaIDs(p.MediaIDs, &violations)
+	fit := validateFit(p.Fit, &violations)
 	validFor := validateValidFor(p.ValidFor, &violations)
 	sendAt := parseSendAt(p.SendAt, now, &violations)
 	priority := parsePriority(p.Priority, Normal, &violations)
@@ -42,7 +45,7 @@ func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Mes
 	m := Message{
 		ID: id, Owner: owner,
 		Sender: sender, Recipient: recipient,
-		Text: text, MediaURLs: media,
+		Text: text, MediaURLs: media, Uploads: p.Uploads, Fit: fit,
 		Status: Queued, Version: 1, ValidFor: validFor,
 		Priority: priority, SendAt: sendAt, Metadata: p.Metadata,
 	}
@@ -140,13 +143,13 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 	case p.MediaURL != "" && len(p.MediaURLs) > 0:
 		violations.Add("mediaUrls", "exclusive", "must not be given together with mediaUrl: use one of the two")
 		return nil
+	case len(p.MediaURLs)+len(p.MediaIDs)+len(p.Uploads) > MaxMedia || p.MediaURL != "" && len(p.MediaIDs)+len(p.Uploads) >= MaxMedia:
+		violations.Add("mediaUrls", "max_items", fmt.Sprintf("must list at most %d pictures, with those of mediaIds", MaxMedia))
+		return nil
 	case p.MediaURL != "":
 		urls, field = []string{p.MediaURL}, func(int) string { return "mediaUrl" }
-	case len(p.MediaURLs) == 0:
-		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture")
-		return nil
-	case len(p.MediaURLs) > MaxMedia:
-		violations.Add("mediaUrls", "max_items", fmt.Sprintf("must list at most %d pictures", MaxMedia))
+	case len(p.MediaURLs) == 0 && len(p.MediaIDs) == 0 && len(p.Uploads) == 0:
+		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture, as a URL or an upload (mediaIds)")
 		return nil
 	}
 	media := make([]string, len(urls))
@@ -157,4 +160,27 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 		}
 	}
 	return media
+}
+
+// ParseMediaIDs returns the ids of uploads, and adds the violations of those that are none.
+func ParseMediaIDs(ids []string, violations *invalid.Fields) []uuid.UUID {
+	parsed := make([]uuid.UUID, len(ids))
+	for i, id := range ids {
+		var err error
+		if parsed[i], err = uuid.Parse(pasted.Clean(id)); err != nil {
+			violations.Add(fmt.Sprintf("mediaIds[%d]", i), "uuid", "must be the id of an upload, like 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")
+		}
+	}
+	return parsed
+}
+
+func validateFit(fit string, violations *invalid.Fields) Fit {
+	switch f := Fit(fit); f {
+	case "":
+		return FitAuto
+	case FitAuto, FitAlways, FitNever:
+		return f
+	}
+	violations.Add("fit", "one_of", "must be auto, always or never")
+	return FitAuto
 }

@@ -42,7 +42,7 @@ func TestValidateMakesAMessage(t *testing.T) {
 	got, violations := validate(params)
 	want := Message{
 		ID: uuid.UUID{15: 1}, Owner: uuid.UUID{15: 2}, Sender: "+14155550100", Recipient: "+14155550123",
-		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Priority: Normal, Version: 1, ValidFor: DefaultValidFor,
+		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Priority: Normal, Version: 1, ValidFor: DefaultValidFor, Fit: FitAuto,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || violations != nil {
 		t.Errorf("Validate() (-want +got):\n%s%v", diff, violations)
@@ -73,25 +73,31 @@ func TestValidateListsEveryViolation(t *testing.T) {
 		change func(*CreateParams)
 		want   []string
 	}{
-		"nothing given":             {func(p *CreateParams) { *p = CreateParams{} }, []string{"to required", "mediaUrl required"}},
-		"everything wrong":          {func(p *CreateParams) { *p = CreateParams{To: "123", From: "+1", Text: "\x00", MediaURL: "ftp://x"} }, []string{"to e164", "from sender", "text control", "mediaUrl media_url"}},
-		"other country":             {func(p *CreateParams) { p.To = "+442079460958" }, []string{"to country"}},
-		"Jamaica":                   {func(p *CreateParams) { p.To = "+18765550123" }, []string{"to country"}},
-		"not E.164":                 {func(p *CreateParams) { p.To = "(415) 555-0123" }, nil},
-		"pasted":                    {func(p *CreateParams) { p.To = "\u202a+1 415 555 0123\u202c"; p.From = "\ufeff(415) 555-0100" }, nil},
-		"only invisible":            {func(p *CreateParams) { p.To = "\u202a\u202c " }, []string{"to required"}},
-		"new area code":             {func(p *CreateParams) { p.To = "+16245550123" }, nil},
-		"premium rate":              {func(p *CreateParams) { p.To = "+19002345678" }, []string{"to unreachable"}},
-		"sender as recipient":       {func(p *CreateParams) { p.To = "+14155550100" }, []string{"to not_sender"}},
-		"unknown sender":            {func(p *CreateParams) { p.From = "+14155550199" }, []string{"from sender"}},
-		"longest text":              {func(p *CreateParams) { p.Text = strings.Repeat("é", MaxText) }, nil},
-		"too long text":             {func(p *CreateParams) { p.Text = strings.Repeat("é", MaxText+1) }, []string{"text max_length"}},
-		"control in text":           {func(p *CreateParams) { p.Text = "a\x1bb" }, []string{"text control"}},
-		"control beyond ASCII":      {func(p *CreateParams) { p.Text = "a\u0085b" }, []string{"text control"}}, // an ellipsis in Windows-1252
-		"invalid UTF-8":             {func(p *CreateParams) { p.Text = "\xff" }, []string{"text utf8"}},
-		"no text":                   {func(p *CreateParams) { p.Text = "" }, nil},
-		"mediaUrl and mediaUrls":    {func(p *CreateParams) { p.MediaURLs = tooMany[:1] }, []string{"mediaUrls exclusive"}},
-		"ten pictures":              {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", tooMany[:MaxMedia] }, nil},
+		"nothing given":          {func(p *CreateParams) { *p = CreateParams{} }, []string{"to required", "mediaUrl required"}},
+		"everything wrong":       {func(p *CreateParams) { *p = CreateParams{To: "123", From: "+1", Text: "\x00", MediaURL: "ftp://x"} }, []string{"to e164", "from sender", "text control", "mediaUrl media_url"}},
+		"other country":          {func(p *CreateParams) { p.To = "+442079460958" }, []string{"to country"}},
+		"Jamaica":                {func(p *CreateParams) { p.To = "+18765550123" }, []string{"to country"}},
+		"not E.164":              {func(p *CreateParams) { p.To = "(415) 555-0123" }, nil},
+		"pasted":                 {func(p *CreateParams) { p.To = "\u202a+1 415 555 0123\u202c"; p.From = "\ufeff(415) 555-0100" }, nil},
+		"only invisible":         {func(p *CreateParams) { p.To = "\u202a\u202c " }, []string{"to required"}},
+		"new area code":          {func(p *CreateParams) { p.To = "+16245550123" }, nil},
+		"premium rate":           {func(p *CreateParams) { p.To = "+19002345678" }, []string{"to unreachable"}},
+		"sender as recipient":    {func(p *CreateParams) { p.To = "+14155550100" }, []string{"to not_sender"}},
+		"unknown sender":         {func(p *CreateParams) { p.From = "+14155550199" }, []string{"from sender"}},
+		"longest text":           {func(p *CreateParams) { p.Text = strings.Repeat("é", MaxText) }, nil},
+		"too long text":          {func(p *CreateParams) { p.Text = strings.Repeat("é", MaxText+1) }, []string{"text max_length"}},
+		"control in text":        {func(p *CreateParams) { p.Text = "a\x1bb" }, []string{"text control"}},
+		"control beyond ASCII":   {func(p *CreateParams) { p.Text = "a\u0085b" }, []string{"text control"}}, // an ellipsis in Windows-1252
+		"invalid UTF-8":          {func(p *CreateParams) { p.Text = "\xff" }, []string{"text utf8"}},
+		"no text":                {func(p *CreateParams) { p.Text = "" }, nil},
+		"mediaUrl and mediaUrls": {func(p *CreateParams) { p.MediaURLs = tooMany[:1] }, []string{"mediaUrls exclusive"}},
+		"ten pictures":           {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", tooMany[:MaxMedia] }, nil},
+		"an upload alone":        {func(p *CreateParams) { p.MediaURL, p.MediaIDs = "", []string{"0190A1B2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"} }, nil},
+		"no id of an upload":     {func(p *CreateParams) { p.MediaIDs = []string{"x"} }, []string{"mediaIds[0] uuid"}},
+		"ten uploads and a picture": {func(p *CreateParams) {
+			p.MediaIDs = slices.Repeat([]string{"0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"}, 10)
+		}, []string{"mediaUrls max_items"}},
+		"a fit that does not exist": {func(p *CreateParams) { p.Fit = "yes" }, []string{"fit one_of"}},
 		"eleven pictures":           {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", tooMany }, []string{"mediaUrls max_items"}},
 		"second and fourth picture": {func(p *CreateParams) { p.MediaURL, p.MediaURLs = "", []string{tooMany[0], "x", tooMany[0], ""} }, []string{"mediaUrls[1] media_url", "mediaUrls[3] media_url"}},
 	}
