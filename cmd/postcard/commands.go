@@ -39,6 +39,7 @@ func openStore(ctx context.Context) (*postgres.Store, error) {
 		return nil, err
 	}
 	store.SetOptOutScope(mms.OptOutScope(scope))
+	store.UseMedia(vars["PLIVO_AUTH_ID"], false)
 	err = store.CheckSessions(ctx)
 	if err == nil {
 		err = postgres.Migrate(ctx, store.DB())

@@ -25,6 +25,7 @@ func openStore(ctx context.Context, c config.Shared, n connections, logger *slog
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	store.SetOptOutScope(mms.OptOutScope(c.OptOutScope))
+	store.UseMedia(c.Plivo.AuthID, c.MediaCheck == "on")
 	err = prepareDatabase(ctx, c, store, n.max, logger)
 	if err != nil {
 		closeLogged(logger, "the database", store.Close)

@@ -32,6 +32,8 @@ type BatchRequest struct {
 	Text      string              `json:"text,omitempty" doc:"The text of each message. {{column}} is replaced with the row's value." example:"Hello {{name}}"`
 	MediaURL  string              `json:"mediaUrl,omitempty" doc:"See sendMms. Can contain {{column}}." example:"https://example.com/{{picture}}.jpg"`
 	MediaURLs []string            `json:"mediaUrls,omitempty" doc:"Several pictures, instead of mediaUrl. Can contain {{column}}." nullable:"false"`
+	MediaIDs  []string            `json:"mediaIds,omitempty" doc:"The IDs of uploaded pictures for all messages. See sendMms." format:"uuid" nullable:"false"`
+	Fit       string              `json:"fit,omitempty" doc:"See sendMms." enum:"auto,always,never" default:"auto"`
 	From      string              `json:"from,omitempty" doc:"See sendMms."`
 	SendAt    string              `json:"sendAt,omitempty" doc:"See sendMms." format:"date-time"`
 	ValidFor  *int                `json:"validFor,omitempty" doc:"See sendMms." minimum:"60" maximum:"2592000" default:"604800"`
@@ -179,7 +181,7 @@ func (a *api) createBatch(ctx context.Context, principal identity.Principal, in 
 	params := mms.BatchParams{
 		Name: body.Name, CreateValid: body.OnError == createValid, Columns: columnsOf(rows),
 		CreateParams: mms.CreateParams{
-			Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, From: body.From, SendAt: body.SendAt,
+			Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, MediaIDs: body.MediaIDs, Fit: body.Fit, From: body.From, SendAt: body.SendAt,
 			ValidFor: body.ValidFor, Priority: body.Priority, Metadata: body.Metadata,
 		},
 	}

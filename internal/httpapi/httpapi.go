@@ -72,6 +72,7 @@ type Options struct {
 	Messages Messages
 	Batches  Batches
 	Webhooks Webhooks
+	Media    Media
 
 	PrivateWebhooks bool // allow webhooks on private and local addresses
 	Live            Live
@@ -101,6 +102,7 @@ func New(o Options) http.Handler {
 	a.registerActions()
 	a.registerExport()
 	a.registerBatches()
+	a.registerMedia()
 	a.registerWebhooks()
 	a.registerStreams()
 	a.registerDecision()

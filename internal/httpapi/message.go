@@ -21,6 +21,8 @@ type Message struct {
 	From            mms.PhoneNumber   `json:"from" doc:"The sender's phone number." example:"+14155550100"`
 	Text            string            `json:"text" doc:"The text of the message."`
 	MediaURLs       []string          `json:"mediaUrls" nullable:"false" doc:"The URLs of the pictures." example:"[\"https://example.com/picture.jpg\"]"`
+	MediaIDs        []uuid.UUID       `json:"mediaIds,omitempty" nullable:"false" doc:"The IDs of the uploads that the message sends. Absent if it sends none."`
+	Fit             mms.Fit           `json:"fit,omitempty" enum:"auto,always,never" doc:"What is done with pictures that are too large. See sendMms." example:"auto"`
 	Reason          mms.Reason        `json:"reason,omitempty" doc:"Why the message failed or is waiting, as a stable code. explanation says it in plain language." example:"rate_limited"`
 	PlivoUUID       string            `json:"plivoUuid,omitempty" doc:"Plivo's UUID of the message. Absent until Plivo accepts the message."`
 	PlivoCode       string            `json:"plivoCode,omitempty" doc:"The error code reported by Plivo. Absent if it reported none, or 000, which is its code for no error."`
@@ -111,6 +113,7 @@ func (a *api) message(m mms.Message) Message {
 		ID: m.ID, Status: m.Status, StatusTitle: m.Status.Title(), Explanation: m.Explain(), NextStep: m.NextStep(), Final: m.Final(),
 		StatusURL: a.PublicURL + messagePath(m.ID),
 		To:        m.Recipient, From: m.Sender, Text: m.Text, MediaURLs: append([]string{}, m.MediaURLs...),
+		MediaIDs: mediaIDs(m.Uploads), Fit: m.Fit,
 		Reason: m.Reason, PlivoUUID: m.PlivoUUID, PlivoCode: m.PlivoCode, PlivoMeaning: meaning(m.PlivoCode),
 		Units: m.Units, Cost: m.Cost, CarrierSentAt: utc(m.SentAt), CarrierReportAt: utc(m.ReportedAt),
 		Priority: m.Priority.String(), SendAt: utc(m.SendAt), Metadata: m.Metadata,
@@ -118,6 +121,14 @@ func (a *api) message(m mms.Message) Message {
 		Held: m.Held, ExpiresAt: m.ExpiresAt.UTC(), NextAttemptAt: utc(m.NextAttemptAt), Version: m.Version,
 		CreatedAt: m.CreatedAt.UTC(), UpdatedAt: m.UpdatedAt.UTC(), FinalAt: utc(m.FinalAt),
 	}
+}
+
+func mediaIDs(uploads []mms.MessageUpload) []uuid.UUID {
+	var ids []uuid.UUID
+	for _, u := range uploads {
+		ids = append(ids, u.ID)
+	}
+	return ids
 }
 
 func (a *api) history(h mms.History) *History {

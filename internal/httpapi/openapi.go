@@ -43,6 +43,7 @@ func description(o Options) huma.Config {
 		Tags: []*huma.Tag{
 			{Name: "messages", Description: "Send MMS messages and track their delivery."},
 			{Name: "batches", Description: "Send many messages with one request."},
+			{Name: "media", Description: "Upload pictures to send."},
 			{Name: "webhooks", Description: "Receive events about your messages at your own endpoint."},
 			{Name: "keys", Description: "Manage API keys."},
 			{Name: "account", Description: "Sign up, log in and log out."},

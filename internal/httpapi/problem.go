@@ -103,6 +103,7 @@ var kinds = []struct {
 	{mms.ErrBatchNotFound, http.StatusNotFound, "The batch does not exist."},
 	{webhook.ErrNotFound, http.StatusNotFound, "The webhook or event does not exist."},
 	{webhook.ErrTooMany, http.StatusConflict, "You have reached the maximum number of webhooks. Delete one that is no longer needed."},
+	{mms.ErrNoUpload, http.StatusNotFound, "The upload does not exist, or has expired."},
 	{mms.ErrBatchCanceled, http.StatusConflict, "The batch is canceled and cannot be paused or resumed."},
 	{mms.ErrTooLate, http.StatusConflict, "The message can no longer be canceled: sending has started or finished."},
 	{mms.ErrNotFinal, http.StatusConflict, "The message is still being sent. Resending it now could deliver it twice. Retry once it is sent or final."},
@@ -118,6 +119,7 @@ func problemOf(err error) (p *Problem, failure bool) {
 	var violations invalid.Fields
 	var tooMany auth.TooManyAttemptsError
 	var capError mms.CapError
+	var quota mms.QuotaError
 	var rowErrors mms.RowErrors
 	var malformed csvrows.MalformedError
 	var unknown mms.OutcomeUnknownError
@@ -132,6 +134,8 @@ func problemOf(err error) (p *Problem, failure bool) {
 		return newProblem(http.StatusTooManyRequests, "Too many attempts. Retry after the time in Retry-After.").retryAfter(tooMany.RetryAfter), false
 	case errors.As(err, &capError):
 		return newProblem(http.StatusTooManyRequests, sentence(capError.Error())).retryAfter(capError.RetryAfter), false
+	case errors.As(err, &quota):
+		return newProblem(http.StatusConflict, sentence(quota.Error())+" Delete uploads that you no longer need, or wait until they expire."), false
 	case errors.Is(err, mms.ErrInFlight):
 		return newProblem(http.StatusConflict, "Another request with this Idempotency-Key is still being processed. Retry in a moment.").retryAfter(time.Second), false
 	case errors.As(err, &rowErrors):

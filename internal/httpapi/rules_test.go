@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/postcard-mms/postcard/internal/csvrows"
+	"github.com/postcard-mms/postcard/internal/picture"
 )
 
 // TestRulesAreDocumented finds the codes of violations in the sources: each is in the
@@ -32,6 +33,9 @@ func TestRulesAreDocumented(t *testing.T) {
 		}
 	}
 	used := map[string]bool{csvrows.EncodingRule: true}
+	for _, rule := range picture.Rules() {
+		used[string(rule)] = true
+	}
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err

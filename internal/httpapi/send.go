@@ -26,6 +26,8 @@ type SendRequest struct {
 	Text      string            `json:"text,omitempty" doc:"The text of the message. Line breaks of any system become \\n, and tabs become spaces." maxLength:"1600" example:"Greetings from the coast"`
 	MediaURL  string            `json:"mediaUrl,omitempty" doc:"The URL of the picture. Must be http or https and publicly reachable, because Plivo fetches it." format:"uri" maxLength:"2000" example:"https://example.com/picture.jpg"`
 	MediaURLs []string          `json:"mediaUrls,omitempty" doc:"The URLs of several pictures, instead of mediaUrl." minItems:"1" maxItems:"10" maxLength:"2000" format:"uri" nullable:"false"`
+	MediaIDs  []string          `json:"mediaIds,omitempty" doc:"The IDs of uploaded pictures, beside or instead of URLs: 10 pictures together at most. See uploadMedia." minItems:"1" maxItems:"10" format:"uuid" nullable:"false"`
+	Fit       string            `json:"fit,omitempty" doc:"What to do with pictures that are too large for some carriers: auto copies a picture behind a URL and makes it smaller if it would not fit; always copies each; never sends the URL as it is, and of an upload the original." enum:"auto,always,never" default:"auto"`
 	From      string            `json:"from,omitempty" doc:"The sender's phone number, one of this installation's. Default: the sender of the newest message to the recipient, or one that Postcard chooses." example:"+14155550100"`
 	SendAt    string            `json:"sendAt,omitempty" doc:"When to send the message, up to 30 days ahead. Default: immediately." format:"date-time" example:"2026-12-24T18:00:00-05:00"`
 	ValidFor  *int              `json:"validFor,omitempty" doc:"How many seconds the message can wait to be sent, counted from sendAt or its creation. A message that cannot be sent in time fails." minimum:"60" maximum:"2592000" default:"10800"`
@@ -36,8 +38,8 @@ type SendRequest struct {
 
 // TransformSchema implements huma.SchemaTransformer.
 func (SendRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
-	s.Description = "The message to send. Either mediaUrl or mediaUrls is required."
-	s.OneOf = []*huma.Schema{{Required: []string{"mediaUrl"}}, {Required: []string{"mediaUrls"}}}
+	s.Description = "The message to send. One of mediaUrl, mediaUrls and mediaIds is required; mediaUrl and mediaUrls exclude each other."
+	s.AnyOf = []*huma.Schema{{Required: []string{"mediaUrl"}}, {Required: []string{"mediaUrls"}}, {Required: []string{"mediaIds"}}}
 	return exactly(s)
 }
 
@@ -114,7 +116,7 @@ func (a *api) send(ctx context.Context, principal identity.Principal, in *sendIn
 		return nil, err
 	}
 	params := mms.CreateParams{
-		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs,
+		To: body.To, From: body.From, Text: body.Text, MediaURL: body.MediaURL, MediaURLs: body.MediaURLs, MediaIDs: body.MediaIDs, Fit: body.Fit,
 		ValidFor: body.ValidFor, SendAt: body.SendAt, Priority: body.Priority, Metadata: body.Metadata,
 	}
 	var err error

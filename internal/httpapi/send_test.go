@@ -34,7 +34,7 @@ func TestSend(t *testing.T) {
 		"to":          "+14155550123", "from": "+14155550101", "text": "hello",
 		"mediaUrls": []any{"https://example.com/a.jpg"},
 		"expiresAt": "2026-03-01T14:00:00Z", "createdAt": "2026-03-01T11:00:00Z", "updatedAt": "2026-03-01T11:00:00Z",
-		"simulated": false, "priority": "normal",
+		"simulated": false, "priority": "normal", "fit": "auto",
 	}
 	if diff := cmp.Diff(want, body); diff != "" {
 		t.Error(diff)
@@ -112,7 +112,7 @@ func violations(field, rule, message string, more ...string) []httpapi.FieldErro
 
 const (
 	errE164      = "has 3 digits: a number in the US or Canada has 10, with its area code, and a number of another country begins with a plus sign"
-	errUnknown   = "is not a known field; the known fields are to, text, mediaUrl, mediaUrls, from, sendAt, validFor, priority, metadata, dryRun"
+	errUnknown   = "is not a known field; the known fields are to, text, mediaUrl, mediaUrls, mediaIds, fit, from, sendAt, validFor, priority, metadata, dryRun"
 	errSurrogate = "contains an unpaired surrogate"
 	errNUL       = `must not contain NUL characters (\u0000)`
 	errNoTo      = "is missing: enter the recipient's phone number"
@@ -192,7 +192,7 @@ func TestSendRejectsInvalidBodies(t *testing.T) {
 		},
 		"eleven pictures": {
 			`{"to":"+14155550123","mediaUrls":["x"` + strings.Repeat(`,"x"`, 10) + `]}`,
-			violations("mediaUrls", "max_items", "must list at most 10 pictures"),
+			violations("mediaUrls", "max_items", "must list at most 10 pictures, with those of mediaIds"),
 		},
 		"unknown sender": {
 			`{"to":"+14155550123","mediaUrl":"https://example.com/a.jpg","from":"+14155550999"}`,

@@ -146,7 +146,7 @@ func violation(field, name string, err error) error {
 	if name != "" {
 		message = fmt.Sprintf("%s (%s)", message, name)
 	}
-	return invalid.Fields{{Name: field, Rule: "picture_" + string(violated.Rule), Message: message}}
+	return invalid.Fields{{Name: field, Rule: string(violated.Rule), Message: message}}
 }
 
 // acquire waits until no other picture is being worked on: two at a time would take twice
@@ -207,7 +207,7 @@ func (s *Service) Resolve(ctx context.Context, owner uuid.UUID, ids []uuid.UUID,
 		case err != nil:
 			return nil, err
 		case fit == mms.FitNever && u.Original == (mms.ContentHash{}):
-			violations.Add(field, "picture_bytes", "cannot be sent as it is: it has more than 2 MB, or must be rotated or converted. Use another fit")
+			violations.Add(field, string(picture.RuleBytes), "cannot be sent as it is: it has more than 2 MB, or must be rotated or converted. Use another fit")
 		case fit == mms.FitNever:
 			uploads[i] = mms.MessageUpload{ID: id, Content: u.Original}
 		default:

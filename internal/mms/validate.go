@@ -149,7 +149,7 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 	case p.MediaURL != "":
 		urls, field = []string{p.MediaURL}, func(int) string { return "mediaUrl" }
 	case len(p.MediaURLs) == 0 && len(p.MediaIDs) == 0 && len(p.Uploads) == 0:
-		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture, as a URL or an upload (mediaIds)")
+		violations.Add("mediaUrl", "required", "is missing: a picture message needs at least one picture")
 		return nil
 	}
 	media := make([]string, len(urls))

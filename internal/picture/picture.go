@@ -39,16 +39,21 @@ type Rule string
 
 // The rules.
 const (
-	RuleEmpty    Rule = "empty"
-	RuleBytes    Rule = "bytes"    // MaxBytes
-	RuleType     Rule = "type"     // not a picture, of another type, or also a file of another type
-	RuleDamaged  Rule = "damaged"  // truncated or not decodable
-	RulePixels   Rule = "pixels"   // MaxPixels
-	RuleFrames   Rule = "frames"   // MaxFrames
-	RuleMemory   Rule = "memory"   // decoding takes more memory than allowed
-	RuleAnimated Rule = "animated" // an animation above the budget; its first frame may fit
-	RuleBudget   Rule = "budget"   // above the budget, however small it is made
+	RuleEmpty    Rule = "picture_empty"
+	RuleBytes    Rule = "picture_bytes"    // MaxBytes
+	RuleType     Rule = "picture_type"     // not a picture, of another type, or also a file of another type
+	RuleDamaged  Rule = "picture_damaged"  // truncated or not decodable
+	RulePixels   Rule = "picture_pixels"   // MaxPixels
+	RuleFrames   Rule = "picture_frames"   // MaxFrames
+	RuleMemory   Rule = "picture_memory"   // decoding takes more memory than allowed
+	RuleAnimated Rule = "picture_animated" // an animation above the budget; its first frame may fit
+	RuleBudget   Rule = "picture_budget"   // above the budget, however small it is made
 )
+
+// Rules returns all rules.
+func Rules() []Rule {
+	return []Rule{RuleEmpty, RuleBytes, RuleType, RuleDamaged, RulePixels, RuleFrames, RuleMemory, RuleAnimated, RuleBudget}
+}
 
 // Error is the reason why a picture cannot be used.
 type Error struct {

@@ -1,0 +1,283 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/media"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/picture"
+)
+
+const (
+	mediaPath = "/api/media"
+
+	// maxMediaUpload bounds a whole request: its files, and a little around each.
+	maxMediaUpload = mms.MaxUploads * (picture.MaxBytes + 10_000)
+
+	fittingTimeout = 90 * time.Second // for all files of a request, which wait for those of others
+)
+
+// Media keeps uploads. Fit returns the rule that a file violates as invalid.Fields, and Save
+// an mms.QuotaError; an upload of another user is mms.ErrNoUpload.
+type Media interface {
+	Fit(ctx context.Context, owner uuid.UUID, field string, f media.File) (media.Fitted, error)
+	Save(ctx context.Context, fitted []media.Fitted) ([]mms.Upload, error)
+	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
+	Picture(ctx context.Context, owner, id uuid.UUID) (mms.Content, error)
+	Delete(ctx context.Context, owner, id uuid.UUID) error
+}
+
+// SentPicture is what messages send of an upload.
+type SentPicture struct {
+	Type   string `json:"type" doc:"The media type: image/jpeg, image/png or image/gif." example:"image/jpeg"`
+	Bytes  int    `json:"bytes" doc:"The size in bytes." example:"262144"`
+	Width  int    `json:"width" doc:"The width in pixels." example:"1600"`
+	Height int    `json:"height" doc:"The height in pixels." example:"1200"`
+}
+
+// Upload is an uploaded picture.
+type Upload struct {
+	ID        uuid.UUID   `json:"id" format:"uuid" doc:"The ID of the upload: use it in mediaIds."`
+	Type      string      `json:"type" doc:"The media type of the file, by its content." example:"image/jpeg"`
+	Bytes     int         `json:"bytes" doc:"The size of the file in bytes." example:"4300000"`
+	Width     int         `json:"width" doc:"The width in pixels, as people see the picture." example:"4032"`
+	Height    int         `json:"height" doc:"The height in pixels, as people see the picture." example:"3024"`
+	Sent      SentPicture `json:"sent" doc:"What messages send of it, unless they have several pictures, which share the budget, or their own fit."`
+	Changed   []string    `json:"changed" nullable:"false" doc:"What was done to the picture: rotated, metadata_removed, location_removed, scaled, recompressed, first_frame. New values may be added." example:"[\"metadata_removed\",\"location_removed\",\"scaled\",\"recompressed\"]"`
+	ExpiresAt time.Time   `json:"expiresAt" doc:"Until when new messages can use the upload. Messages that use it keep it for longer."`
+}
+
+func uploadOf(u mms.Upload) Upload {
+	return Upload{
+		ID: u.ID, Type: u.Uploaded.Type, Bytes: u.Uploaded.Bytes, Width: u.Uploaded.Width, Height: u.Uploaded.Height,
+		Sent:    SentPicture{Type: u.SentInfo.Type, Bytes: u.SentInfo.Bytes, Width: u.SentInfo.Width, Height: u.SentInfo.Height},
+		Changed: append([]string{}, u.Changed...), ExpiresAt: u.ExpiresAt.UTC(),
+	}
+}
+
+func (a *api) registerMedia() {
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "uploadMedia", Method: http.MethodPost, Path: mediaPath, Tags: []string{"media"},
+		Summary: "Upload pictures",
+		Description: "Stores up to 10 pictures, all or none of them, to be sent with mediaIds. Takes JPEG, PNG, GIF and WebP files of up to 25 MB and 50 megapixels, each as a part named file. " +
+			"Location and other metadata are removed, and a picture that is too large for phones and carriers is made smaller. " +
+			"An animation that is too large is refused; with firstFrame=true its first frame is used.",
+		DefaultStatus: http.StatusCreated,
+		Responses: map[string]*huma.Response{"201": {Description: "The uploads, in the order of the files.", Content: map[string]*huma.MediaType{
+			mediaType: {Schema: &huma.Schema{Type: huma.TypeArray, Items: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Upload](), true, "")}},
+		}}},
+		Errors:   bodyErrors(http.StatusConflict),
+		Metadata: readsQuery,
+	}, a.uploadMedia)
+	a.describeFiles()
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "getMedia", Method: http.MethodGet, Path: mediaPath + "/{id}", Tags: []string{"media"},
+		Summary:     "Get an upload",
+		Description: "Returns an upload of yours that new messages can still use.",
+		Responses:   map[string]*huma.Response{"200": {Description: "The upload."}},
+		Errors:      []int{http.StatusNotFound},
+	}, a.getMedia)
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "getMediaContent", Method: http.MethodGet, Path: mediaPath + "/{id}/content", Tags: []string{"media"},
+		Summary:     "Get the picture of an upload",
+		Description: "Returns the picture as messages send it.",
+		Responses: map[string]*huma.Response{"200": {Description: "The picture.", Content: map[string]*huma.MediaType{
+			"image/*": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+		}}},
+		Errors: []int{http.StatusNotFound},
+	}, a.getMediaContent)
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "deleteMedia", Method: http.MethodDelete, Path: mediaPath + "/{id}", Tags: []string{"media"},
+		Summary:     "Delete an upload",
+		Description: "Deletes an upload. Messages that use it keep their picture.",
+		Responses:   map[string]*huma.Response{"204": {Description: "The upload was deleted."}},
+		Errors:      []int{http.StatusNotFound},
+	}, a.deleteMedia)
+}
+
+// describeFiles documents the body of uploadMedia, which huma must not decode.
+func (a *api) describeFiles() {
+	a.huma.OpenAPI().Paths[mediaPath].Post.RequestBody = &huma.RequestBody{
+		Required: true,
+		Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: &huma.Schema{
+			Type: huma.TypeObject, Required: []string{"file"},
+			Properties: map[string]*huma.Schema{
+				"file":       {Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Format: "binary"}, Description: "The pictures: 1 to 10 parts with this name."},
+				"firstFrame": {Type: huma.TypeString, Enum: []any{"true", "false"}, Description: "Use the first frame of an animation that is too large. Must stand before the files."},
+			},
+		}}},
+	}
+}
+
+type uploadMediaOutput struct{ Body []Upload }
+
+func (a *api) uploadMedia(_ context.Context, principal identity.Principal, in *bodyInput) (*uploadMediaOutput, error) {
+	parts, err := multipartReader(in.Request)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := httpkit.WithDeadline(in.r.Context(), uploadTimeout+fittingTimeout)
+	defer cancel()
+	fitted, err := a.fitFiles(ctx, principal.UserID, parts)
+	if err != nil {
+		return nil, err
+	}
+	uploads, err := a.Media.Save(ctx, fitted)
+	if err != nil {
+		return nil, err
+	}
+	out := &uploadMediaOutput{Body: make([]Upload, len(uploads))}
+	for i, u := range uploads {
+		out.Body[i] = uploadOf(u)
+	}
+	return out, nil
+}
+
+// multipartReader returns the parts of the body, and gives the client time to send them.
+func multipartReader(q Request) (*multipart.Reader, error) {
+	declared, params, err := mime.ParseMediaType(q.r.Header.Get("Content-Type"))
+	if err != nil || declared != "multipart/form-data" || params["boundary"] == "" {
+		return nil, newProblem(http.StatusUnsupportedMediaType, "The Content-Type must be multipart/form-data (with curl: -F file=@picture.jpg).")
+	}
+	query, err := queryOf(q.r.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	var violations invalid.Fields
+	checkParameters(query, nil, &violations)
+	if err := violations.Err(); err != nil {
+		return nil, err
+	}
+	body, err := httpkit.Body(q.w, q.r, maxMediaUpload)
+	if err != nil {
+		return nil, bodyError(err, "")
+	}
+	control := http.NewResponseController(q.w)
+	if err := errors.Join(control.SetReadDeadline(time.Now().Add(uploadTimeout)), extendWriteDeadline(q.w, uploadTimeout+fittingTimeout+writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("extending the upload deadlines: %w", err)
+	}
+	return multipart.NewReader(body, params["boundary"]), nil
+}
+
+// fitFiles reads one file at a time, so that no more than one is in memory. It returns the
+// violations of all files.
+func (a *api) fitFiles(ctx context.Context, owner uuid.UUID, parts *multipart.Reader) ([]media.Fitted, error) {
+	var fitted []media.Fitted
+	var violations invalid.Fields
+	firstFrame := false
+	for n := 0; ; {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			if n == 0 {
+				violations.Add("file", "required", "is missing: send 1 to 10 pictures as parts named file")
+			}
+			return fitted, violations.Err()
+		}
+		if err != nil {
+			return nil, partError(err)
+		}
+		switch name := part.FormName(); {
+		case name == "firstFrame":
+			if firstFrame, err = readFlag(part, &violations); err != nil {
+				return nil, err
+			}
+		case name != "file":
+			return nil, invalid.Fields{{Name: clip(name), Rule: "unknown", Message: "is not a known part: name the pictures file"}}
+		case n == mms.MaxUploads:
+			return nil, invalid.Fields{{Name: "file", Rule: "max_items", Message: fmt.Sprintf("must be at most %d files", mms.MaxUploads)}}
+		default:
+			f, err := media.ReadFile(clip(part.FileName()), part)
+			if err != nil {
+				return nil, partError(err)
+			}
+			f.FirstFrame = firstFrame
+			one, err := a.Media.Fit(ctx, owner, "file["+strconv.Itoa(n)+"]", f)
+			if more := (invalid.Fields)(nil); errors.As(err, &more) {
+				violations = append(violations, more...)
+			} else if err != nil {
+				return nil, err
+			}
+			fitted = append(fitted, one)
+			n++
+		}
+	}
+}
+
+// readFlag reads a part that is true or false.
+func readFlag(part io.Reader, violations *invalid.Fields) (bool, error) {
+	value, err := io.ReadAll(io.LimitReader(part, maxName))
+	if err != nil {
+		return false, partError(err)
+	}
+	flag, err := strconv.ParseBool(string(value))
+	if err != nil {
+		violations.Add("firstFrame", "type", "must be true or false")
+	}
+	return flag, nil
+}
+
+func partError(err error) error {
+	return bodyError(err, fmt.Sprintf("The request body exceeds %d MB.", maxMediaUpload/1_000_000))
+}
+
+var errNoUpload = newProblem(http.StatusNotFound, "The upload does not exist, or has expired.")
+
+type mediaInput struct {
+	ID string `path:"id" format:"uuid" doc:"The ID of the upload."`
+}
+
+type mediaOutput struct{ Body Upload }
+
+func (a *api) getMedia(ctx context.Context, principal identity.Principal, in *mediaInput) (*mediaOutput, error) {
+	id, err := parseID(in.ID, errNoUpload)
+	if err != nil {
+		return nil, err
+	}
+	u, err := a.Media.Upload(ctx, principal.UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	return &mediaOutput{Body: uploadOf(u)}, nil
+}
+
+type mediaContentInput struct {
+	Request
+	mediaInput
+}
+
+func (a *api) getMediaContent(ctx context.Context, principal identity.Principal, in *mediaContentInput) (*huma.StreamResponse, error) {
+	id, err := parseID(in.ID, errNoUpload)
+	if err != nil {
+		return nil, err
+	}
+	content, err := a.Media.Picture(ctx, principal.UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(huma.Context) {
+		httpkit.ServePicture(in.w, in.r, content.Type, content.Hash.String(), content.Data)
+	}}, nil
+}
+
+func (a *api) deleteMedia(ctx context.Context, principal identity.Principal, in *mediaInput) (*noBody, error) {
+	id, err := parseID(in.ID, errNoUpload)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.Media.Delete(ctx, principal.UserID, id)
+}
