@@ -47,6 +47,10 @@ const (
 	EventDue              EventKind = "due"               // SendAt was reached
 	EventCanceled         EventKind = "canceled"          // its owner canceled it or its batch
 	EventResent           EventKind = "resent"            // a new message repeats it
+	EventPreparing        EventKind = "preparing"         // its media have to be checked or uploaded before it is sent
+	EventPrepared         EventKind = "prepared"          // its media are ready
+	EventMediaFailed      EventKind = "media_failed"      // it failed: its media cannot be used
+	EventRefitted         EventKind = "refitted"          // it repeats a message, or a new one repeats it, with smaller pictures
 )
 
 var eventTitles = map[EventKind]string{
@@ -74,6 +78,10 @@ var eventTitles = map[EventKind]string{
 	EventDue:              "Scheduled time reached",
 	EventCanceled:         "Canceled",
 	EventResent:           "Resent as a new message",
+	EventPreparing:        "Its pictures are being checked",
+	EventPrepared:         "Its pictures are ready",
+	EventMediaFailed:      "Not sent: its pictures cannot be used",
+	EventRefitted:         "Too large for the carrier: resent with smaller pictures",
 	EventDuplicate:        "Sent twice: Plivo accepted two attempts",
 }
 
@@ -101,7 +109,7 @@ func (e Event) Description() string {
 		return e.Detail
 	case EventEvidenceFound, EventDuplicate:
 		return "Plivo's UUID is " + e.Detail
-	case EventResent, EventNoReport:
+	case EventResent, EventNoReport, EventPrepared, EventMediaFailed, EventRefitted:
 		return e.Detail
 	case EventSuppressed:
 		return describeSuppression(e.Detail)

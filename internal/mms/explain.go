@@ -37,6 +37,26 @@ const (
 	ReasonDecidedSent            Reason = "decided_sent"    // a person decided
 	ReasonDecidedGiveUp          Reason = "decided_give_up" // a person decided
 	ReasonDecidedRetry           Reason = "decided_retry"   // a person decided
+
+	// Of a message whose media cannot be used. What was found is in the event.
+	ReasonMediaNotFound     Reason = "media_not_found"
+	ReasonMediaGone         Reason = "media_gone"
+	ReasonMediaRefused      Reason = "media_refused" // another status than 200
+	ReasonMediaPrivate      Reason = "media_private"
+	ReasonMediaRedirects    Reason = "media_redirects"
+	ReasonMediaNoType       Reason = "media_no_type"
+	ReasonMediaNoLength     Reason = "media_no_length"
+	ReasonMediaChunked      Reason = "media_chunked"
+	ReasonMediaCompressed   Reason = "media_compressed"
+	ReasonMediaTypeDiffers  Reason = "media_type_differs"
+	ReasonMediaUnsupported  Reason = "media_unsupported_type"
+	ReasonMediaTooLarge     Reason = "media_too_large"
+	ReasonMediaTotal        Reason = "media_total_too_large"
+	ReasonMediaUnusable     Reason = "media_unusable"      // damaged, or cannot be made to fit
+	ReasonMediaRejected     Reason = "media_rejected"      // by Plivo's upload
+	ReasonMediaMissing      Reason = "media_missing"       // its content is gone
+	ReasonMediaUnreachable  Reason = "media_unreachable"   // of a check: the host does not answer, or with an error that may pass
+	ReasonPlivoMediaUnknown Reason = "plivo_media_unknown" // Plivo no longer has an upload
 )
 
 var reasonDescriptions = map[Reason]string{
@@ -64,6 +84,24 @@ var reasonDescriptions = map[Reason]string{
 	ReasonDecidedSent:            "Marked as sent by a person.",
 	ReasonDecidedGiveUp:          "Given up by a person.",
 	ReasonDecidedRetry:           "A person chose to send it again.",
+	ReasonMediaNotFound:          "The host of a picture says that there is nothing at its link (404).",
+	ReasonMediaGone:              "The host of a picture says that it was removed (410).",
+	ReasonMediaRefused:           "The host of a picture refused to hand it out.",
+	ReasonMediaPrivate:           "The link of a picture leads to a private or reserved address, which Plivo cannot reach.",
+	ReasonMediaRedirects:         "The link of a picture redirects too often, or to an address that cannot be used.",
+	ReasonMediaNoType:            "The host of a picture does not say what type it has (Content-Type), which Plivo requires.",
+	ReasonMediaNoLength:          "The host of a picture does not say how large it is (Content-Length), which Plivo requires.",
+	ReasonMediaChunked:           "The host of a picture sends it in chunks instead of saying how large it is (Content-Length), which Plivo requires.",
+	ReasonMediaCompressed:        "The host of a picture sends it compressed (Content-Encoding), which Plivo cannot use.",
+	ReasonMediaTypeDiffers:       "A file is not of the type that its host says (Content-Type), so Plivo would reject it.",
+	ReasonMediaUnsupported:       "A file is of a type that cannot be sent by MMS.",
+	ReasonMediaTooLarge:          "A file is larger than Plivo takes.",
+	ReasonMediaTotal:             "The files of the message together are larger than Plivo takes.",
+	ReasonMediaUnusable:          "A picture is damaged or cannot be made to fit.",
+	ReasonMediaRejected:          "Plivo did not take a picture of the message.",
+	ReasonMediaMissing:           "A picture of the message is no longer stored.",
+	ReasonMediaUnreachable:       "The host of a picture did not answer, or answered with an error that may pass.",
+	ReasonPlivoMediaUnknown:      "Plivo no longer has a picture of the message. Postcard uploads it again.",
 }
 
 // Reasons returns every reason, sorted.
@@ -120,7 +158,28 @@ var failedNextSteps = map[Reason]string{
 	ReasonExpired:                "Resend it if it is still useful.",
 	ReasonPersistentAccountError: "Tell the operator: the sender's number or this destination is probably not set up correctly at Plivo (see the attempts).",
 	ReasonOptedOut:               nextRespectOptOut,
+	ReasonMediaNotFound:          "Correct the link, or upload the picture, and send a new message.",
+	ReasonMediaGone:              nextUpload,
+	ReasonMediaRefused:           "Make the picture available to everybody, without a login, or upload it, and send a new message.",
+	ReasonMediaPrivate:           "Put the picture on a public host, or upload it, and send a new message.",
+	ReasonMediaRedirects:         "Enter the address that the link leads to in the end, or upload the picture, and send a new message.",
+	ReasonMediaNoType:            nextHost,
+	ReasonMediaNoLength:          nextHost,
+	ReasonMediaChunked:           nextHost,
+	ReasonMediaCompressed:        "Turn off compression for pictures at the host, or upload the picture, and send a new message.",
+	ReasonMediaTypeDiffers:       nextHost,
+	ReasonMediaUnsupported:       "Use a JPEG, PNG or GIF picture, and send a new message.",
+	ReasonMediaTooLarge:          "Make the file smaller (2 MB at most), or let Postcard make the picture fit, and send a new message.",
+	ReasonMediaTotal:             "Send fewer or smaller files (5 MB at most together), or let Postcard make the pictures fit.",
+	ReasonMediaUnusable:          "Use another picture (see the history for what is wrong with this one), and send a new message.",
+	ReasonMediaRejected:          "Use another picture (see the history for what Plivo said), and send a new message.",
+	ReasonMediaMissing:           "Upload the picture again, and send a new message.",
 }
+
+const (
+	nextUpload = "Upload the picture, and send a new message."
+	nextHost   = "Correct the host's answer (see the history), or upload the picture, and send a new message."
+)
 
 // Explain describes in plain language the message's status and what happens next.
 func (m Message) Explain() string {
@@ -156,7 +215,10 @@ func (m Message) Explain() string {
 // several pauses, it names the one that must end first.
 func (m Message) explainQueued() string {
 	explanation := "The message is stored and waiting to be sent."
-	if m.Attempts > 0 {
+	switch {
+	case m.Preparing:
+		explanation = m.explainPreparing()
+	case m.Attempts > 0:
 		explanation = fmt.Sprintf("%s It will be tried again (attempts so far: %d).", m.Reason.Description(), m.Attempts)
 	}
 	switch {
@@ -168,6 +230,15 @@ func (m Message) explainQueued() string {
 		explanation += " " + m.Pause.Explain()
 	}
 	return explanation
+}
+
+// explainPreparing says what keeps the media from being ready, if something does.
+func (m Message) explainPreparing() string {
+	const preparing = "The message is stored. Its pictures are being checked before it is sent."
+	if m.MediaProblem == "" {
+		return preparing
+	}
+	return fmt.Sprintf("%s %s Postcard tries again until the message expires.", preparing, m.MediaProblem)
 }
 
 // Explain says who paused all sending, when, why, and how it ends; "" if nothing did.

@@ -24,6 +24,8 @@ func TestEveryConstantHasAText(t *testing.T) {
 		switch {
 		case strings.HasPrefix(name, "Reason") && (Reason(value).Description() == value || Reason(value).Description() == ""):
 			t.Errorf("%s has no description", name)
+		case strings.HasPrefix(name, "ReasonMedia") && Reason(value) != ReasonMediaUnreachable && failedNextSteps[Reason(value)] == "":
+			t.Errorf("%s has no next step", name)
 		case strings.HasPrefix(name, "Event") && EventKind(value).Title() == value:
 			t.Errorf("%s has no title", name)
 		}
@@ -102,6 +104,11 @@ func TestExplainMessage(t *testing.T) {
 		"retried and paused":            {Message{Status: Queued, Attempts: 1, Reason: ReasonUnreachable, Pause: pause}, "Plivo could not be reached. It will be tried again (attempts so far: 1). " + paused},
 		"batch paused":                  {Message{Status: Queued, BatchState: BatchPaused, Pause: pause}, "The message is stored and waiting to be sent. Its batch was paused by its owner, and it waits until the batch is resumed."},
 		"batch canceled":                {Message{Status: Queued, BatchState: BatchCanceled}, "The message is stored and waiting to be sent. Its batch was canceled by its owner, and it will be canceled too."},
+		"preparing":                     {Message{Status: Queued, Preparing: true}, "The message is stored. Its pictures are being checked before it is sent."},
+		"preparing, with a problem":     {Message{Status: Queued, Preparing: true, MediaProblem: "cdn.example.com did not answer."}, "The message is stored. Its pictures are being checked before it is sent. cdn.example.com did not answer. Postcard tries again until the message expires."},
+		"preparing again":               {Message{Status: Queued, Preparing: true, Attempts: 1, Reason: ReasonPlivoMediaUnknown}, "The message is stored. Its pictures are being checked before it is sent."},
+		"preparing in a paused batch":   {Message{Status: Queued, Preparing: true, BatchState: BatchPaused}, "The message is stored. Its pictures are being checked before it is sent. Its batch was paused by its owner, and it waits until the batch is resumed."},
+		"failed pictures":               {Message{Status: Failed, Reason: ReasonMediaNotFound}, "The message was not sent. The host of a picture says that there is nothing at its link (404)."},
 		"batch running":                 {Message{Status: Queued, BatchState: BatchRunning}, "The message is stored and waiting to be sent."},
 		"in doubt":                      {Message{Status: InDoubt, Reason: ReasonWorkerLost}, "Plivo may or may not have the message. The worker stopped during the call to Plivo. Postcard is checking with Plivo before it does anything else."},
 		"held":                          {Message{Status: InDoubt, Held: true, Reason: ReasonAmbiguous}, "Plivo may or may not have the message. Plivo lists a message that could be this one, but it is not certain which message it belongs to. It is held for a decision, because sending it again could reach the recipient twice."},
@@ -179,6 +186,9 @@ func TestEventDescription(t *testing.T) {
 		"older suppression":    {Event{Kind: EventSuppressed}, ""},
 		"reason":               {Event{Kind: EventInDoubt, Detail: string(ReasonWorkerLost)}, ReasonWorkerLost.Description()},
 		"canceled":             {Event{Kind: EventCanceled}, ""},
+		"prepared":             {Event{Kind: EventPrepared}, ""},
+		"prepared with a note": {Event{Kind: EventPrepared, Detail: "Picture 1 was copied."}, "Picture 1 was copied."},
+		"unusable pictures":    {Event{Kind: EventMediaFailed, Detail: "Picture 1: cdn.example.com answered 404."}, "Picture 1: cdn.example.com answered 404."},
 		"canceled with batch":  {Event{Kind: EventCanceled, Detail: "batch"}, "together with its batch"},
 	} {
 		if got := tt.event.Description(); got != tt.want {

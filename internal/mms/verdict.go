@@ -2,6 +2,7 @@ package mms
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -45,6 +46,7 @@ type Answer struct {
 	Text       string // Plivo's error text, unchanged
 	RetryAfter time.Duration
 	Err        error // why there is no status, or why the response could not be read
+	MediaIDs   bool  // the request named uploads
 }
 
 // Verdict is what an answer means.
@@ -71,7 +73,7 @@ func Judge(a Answer) Verdict {
 	case a.Status/100 == 2:
 		v.judgeSuccess(a)
 	default:
-		v.Outcome, v.Reason = judgeStatus(a.Status, a.Text)
+		v.Outcome, v.Reason = judgeStatus(a)
 		if v.Reason == ReasonServerError && a.Err != nil {
 			v.Reason = ReasonMalformedResponse // DOUBT_SILENCE needs an answer that was read whole
 		}
@@ -99,8 +101,8 @@ func plausibleUUID(s string) bool {
 // judgeStatus judges a status other than 2xx (Plivo docs, API response codes).
 // Where the docs are silent, it prefers the outcome that cannot cause a
 // duplicate.
-func judgeStatus(status int, text string) (Outcome, Reason) {
-	switch status {
+func judgeStatus(a Answer) (Outcome, Reason) {
+	switch a.Status {
 	case 429:
 		return TransientFailure, ReasonRateLimited
 	case 401:
@@ -117,14 +119,23 @@ func judgeStatus(status int, text string) (Outcome, Reason) {
 	case 408:
 		return Unknown, ReasonNoResponse
 	}
-	if status >= 400 && status < 500 {
-		if isInsufficientCredit(text) {
-			return AccountError, ReasonCredit
-		}
+	if a.Status < 400 || a.Status >= 500 {
+		return Unknown, ReasonServerError
+	}
+	switch {
+	case isInsufficientCredit(a.Text):
+		return AccountError, ReasonCredit
+	case a.MediaIDs && a.Status == 400 && unknownMedia.MatchString(a.Text):
+		return TransientFailure, ReasonPlivoMediaUnknown
+	default:
 		return PermanentFailure, ReasonRejected
 	}
-	return Unknown, ReasonServerError
 }
+
+// unknownMedia recognizes Plivo's rejection of a media id that it does not know, or no
+// longer. Its text is not documented. A match by mistake costs another upload and counts
+// as an attempt.
+var unknownMedia = regexp.MustCompile(`(?i)\bmedia[_ -]?ids?\b|\bmedia\b.*(not found|unknown|invalid|not exist|expired|deleted)`)
 
 // isInsufficientCredit recognizes Plivo's rejection for lack of credit. Its
 // status is not documented; its text was seen as "InsufficientCredit". Only the
