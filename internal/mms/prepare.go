@@ -67,3 +67,11 @@ type Prepared struct {
 	Previews  map[int]ContentHash // by position
 	Note      string              // for the history; empty for none
 }
+
+// PlivoMediaError is Plivo's answer that it does not take a picture. No other picture is
+// affected, and another upload of this one fails as well.
+type PlivoMediaError struct {
+	Text string // Plivo's, at most MaxDetail bytes
+}
+
+func (e PlivoMediaError) Error() string { return "Plivo did not take the picture: " + e.Text }

@@ -22,7 +22,10 @@ import (
 
 // Client sends messages through one Plivo account. It is safe for concurrent
 // use.
-type Client struct{ sdk *sdk.Client }
+type Client struct {
+	sdk     *sdk.Client
+	uploads uploader
+}
 
 // Options configure a Client. AuthID, AuthToken and BaseURL are required: for
 // empty credentials the SDK would silently read environment variables.
@@ -52,7 +55,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("creating a Plivo client: %w", err)
 	}
 	client.BaseUrl = base
-	return &Client{sdk: client}, nil
+	return &Client{sdk: client, uploads: newUploader(o, base)}, nil
 }
 
 // newTransport returns a transport for HTTP/1.1 only. Over HTTP/2, net/http
@@ -87,7 +90,9 @@ func (c *Client) Send(ctx context.Context, s mms.Submission) mms.Answer {
 	}
 	var body sendResponse
 	err = c.sdk.ExecuteRequest(request.WithContext(x.observe(ctx)), &body)
-	return x.answer(body, err)
+	answer := x.answer(body, err)
+	answer.MediaIDs = len(s.MediaIDs) > 0
+	return answer
 }
 
 // createParams has one destination, so that the response has one UUID. It sets
@@ -100,6 +105,7 @@ func createParams(s mms.Submission) sdk.MessageCreateParams {
 		Text:      s.Text,
 		Type:      "mms",
 		MediaUrls: s.MediaURLs,
+		MediaIds:  s.MediaIDs,
 	}
 	if s.CallbackURL != "" {
 		p.URL, p.Method = s.CallbackURL, http.MethodPost
