@@ -51,7 +51,7 @@ var allowed = map[string][]string{
 	"internal/plivo":            {"internal/mms", "internal/failpoint", "internal/retryafter"},
 	"internal/intake":           {"internal/mms", "internal/invalid", "internal/failpoint"},
 	"internal/worker":           {"internal/mms", "internal/failpoint"},
-	"internal/maintenance":      {"internal/mms", "internal/webhook", "internal/failpoint", "internal/media", "internal/mediacheck"},
+	"internal/maintenance":      {"internal/mms", "internal/webhook", "internal/failpoint", "internal/media", "internal/picture"},
 	"internal/callback":         {"internal/mms", "internal/plivo"},
 	"internal/auth":             {"internal/identity", "internal/invalid", "internal/pasted"},
 	"internal/httpapi":          {"internal/intake", "internal/csvrows", "internal/live", "internal/mms", "internal/identity", "internal/invalid", "internal/auth", "internal/webhook", "internal/httpkit", "internal/pasted", "internal/media", "internal/picture", "internal/mediacheck"},

@@ -17,4 +17,6 @@ const (
 	WorkerAnswered   = "worker-answered"
 	WorkerRecorded   = "worker-recorded"
 	ReconcilerListed = "reconciler-listed"
+	MediaUploaded    = "media-uploaded" // Plivo has a picture, and its media id is not recorded
+	MediaRecorded    = "media-recorded" // the media id is recorded, and no message is released
 )

@@ -80,7 +80,6 @@ type Message struct {
 	FinalAt       *time.Time // when it became final (see Final)
 	Pause         Pause      // of all sending, while it is queued
 	BatchState    BatchState // of its batch while it is queued; empty otherwise
-	Preparing     bool       // queued, and its media are not ready
 	MediaProblem  string     // while preparing: a sentence on what delays it; empty for nothing known
 	Details
 }

@@ -239,6 +239,13 @@ func (s *Store) SaveMediaCheck(ctx context.Context, c mms.MediaCheck) error {
 	return wrapError(err, "storing the check of a media URL")
 }
 
+// AtPlivo reports whether Plivo has a content, for long enough to use it.
+func (s *Store) AtPlivo(ctx context.Context, hash mms.ContentHash) (bool, error) {
+	var has bool
+	err := s.db.GetContext(ctx, &has, `SELECT `+atPlivo("c", "$2")+` FROM (SELECT $1::bytea AS content) c`, hash[:], s.plivoAccount)
+	return has, wrapError(err, "reading whether Plivo has a picture")
+}
+
 const savePlivoMedia = `
 INSERT INTO plivo_media (content, account, media_id, usable_until) VALUES ($1, $2, $3, now() + $4 * interval '1 second')
 ON CONFLICT (content, account) DO UPDATE SET media_id = EXCLUDED.media_id, uploaded_at = now(), used = false, usable_until = EXCLUDED.usable_until`
