@@ -21,13 +21,15 @@ import (
 // cannot be claimed now; ClaimBlocker says why. The Record methods report false
 // (RecordSubmitted: mms.AlreadyKnown) when the attempt's outcome was recorded
 // before, by a delivery report for example. Park reports false when the
-// message's batch is running.
+// message's batch is running. Prepare makes the message wait until its media are ready.
 type Store interface {
 	Claim(ctx context.Context, id uuid.UUID, token string, lease time.Duration) (mms.Claim, bool, error)
 	ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocker, error)
 	AddToBacklog(ctx context.Context, id uuid.UUID) error
 	FailSuppressed(ctx context.Context, id uuid.UUID) error
 	Park(ctx context.Context, id uuid.UUID) (bool, error)
+	Prepare(ctx context.Context, id uuid.UUID) error
+	ForgetPlivoMedia(ctx context.Context, id uuid.UUID) error
 	RecordSubmitted(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, kind mms.EventKind) (mms.SubmitResult, error)
 	RecordTransientFailure(ctx context.Context, ref mms.AttemptRef, v mms.Verdict, t mms.Transition) (bool, error)
 	RecordAccountError(ctx context.Context, ref mms.AttemptRef, v mms.Verdict) (bool, error)
@@ -135,6 +137,11 @@ func (d *Dispatcher) handleBlocked(ctx context.Context, id uuid.UUID) mms.TaskRe
 		return mms.TaskResult{Action: mms.TaskDone}
 	case blocker.BatchNotRunning:
 		return d.park(ctx, id)
+	case blocker.NotPrepared: // the media preparer gives it another task
+		if err := d.Store.Prepare(ctx, id); err != nil {
+			return d.postpone(ctx, id, err)
+		}
+		return mms.TaskResult{Action: mms.TaskDone}
 	case blocker.DueIn > 0:
 		return mms.TaskResult{Action: mms.TaskPostpone, Wait: blocker.DueIn}
 	case blocker.PairInFlight:
@@ -184,7 +191,7 @@ func (d *Dispatcher) send(ctx context.Context, claim mms.Claim, lease *lease) mm
 	start := time.Now()
 	answer := d.Plivo.Send(ctx, mms.Submission{
 		Sender: claim.Sender, Recipient: claim.Recipient,
-		Text: claim.Text, MediaURLs: claim.MediaURLs,
+		Text: claim.Text, MediaURLs: claim.MediaURLs, MediaIDs: claim.MediaIDs,
 		CallbackURL: d.CallbackURL(lease.token),
 		MayWrite:    lease.valid,
 	})
@@ -227,6 +234,11 @@ func (d *Dispatcher) recordOnce(ctx context.Context, ref mms.AttemptRef, v mms.V
 	case mms.Queued:
 		if t.PausesSending {
 			return d.Store.RecordAccountError(ctx, ref, v)
+		}
+		if t.Reason == mms.ReasonPlivoMediaUnknown {
+			if err := d.Store.ForgetPlivoMedia(ctx, ref.MessageID); err != nil {
+				return false, err
+			}
 		}
 		return d.Store.RecordTransientFailure(ctx, ref, v, t)
 	case mms.Failed:

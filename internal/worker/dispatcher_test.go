@@ -65,6 +65,8 @@ func TestClaimBlockerDecidesTaskResult(t *testing.T) {
 		"message expired":              {blocker: mms.ClaimBlocker{Expired: true, DueIn: time.Second}, want: done},
 		"batch paused":                 {blocker: mms.ClaimBlocker{BatchNotRunning: true}, want: done, calls: []string{"park"}},
 		"batch resumed while parking":  {blocker: mms.ClaimBlocker{BatchNotRunning: true}, resumed: true, want: postpone(parkRetryDelay), calls: []string{"park"}},
+		"pictures not ready":           {blocker: mms.ClaimBlocker{NotPrepared: true, DueIn: time.Minute}, want: done, calls: []string{"prepare"}},
+		"pictures in a paused batch":   {blocker: mms.ClaimBlocker{NotPrepared: true, BatchNotRunning: true}, want: done, calls: []string{"park"}},
 		"attempt not due":              {blocker: mms.ClaimBlocker{DueIn: time.Minute}, want: postpone(time.Minute)},
 		"pair in flight":               {blocker: mms.ClaimBlocker{PairInFlight: true}, want: postpone(pairRetryDelay)},
 		"rate limited":                 {blocker: mms.ClaimBlocker{RateLimited: time.Millisecond}, want: done, calls: []string{"add to backlog"}},
@@ -82,6 +84,29 @@ func TestClaimBlockerDecidesTaskResult(t *testing.T) {
 			checkCalls(t, store, tt.calls)
 		})
 	}
+}
+
+func TestTaskOfUnpreparedMessageIsKeptWhenTheDatabaseIsDown(t *testing.T) {
+	t.Parallel()
+	store := &fakeStore{blocked: 1, blocker: mms.ClaimBlocker{NotPrepared: true}, prepareErr: errStoreDown}
+	got := newDispatcher(store, rejectCalls(t)).Process(t.Context(), messageID)
+	if want := (mms.TaskResult{Action: mms.TaskPostpone, Wait: storeRetryDelay}); got != want {
+		t.Errorf("Process() = %+v, want %+v", got, want)
+	}
+}
+
+// The ids are forgotten before the failure is recorded: the next claim must not use them.
+func TestUnknownMediaIsUploadedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &fakeStore{forgetErrors: 2}
+		unknown := mms.Answer{Written: true, Status: 400, Text: "media_id m-1 not found", MediaIDs: true}
+		got := newDispatcher(store, answerWith(unknown)).Process(t.Context(), messageID)
+		if want := (mms.TaskResult{Action: mms.TaskRetry, Wait: 8 * time.Second, Reason: mms.ReasonPlivoMediaUnknown}); got != want {
+			t.Errorf("Process() = %+v, want %+v", got, want)
+		}
+		checkCalls(t, store, []string{"claim", "forget Plivo media", "transient failure 3 plivo_media_unknown, wait 8s"})
+	})
 }
 
 // After an error the claim may have been committed, because the answer of the
@@ -197,7 +222,7 @@ func TestSubmissionIsComplete(t *testing.T) {
 		t.Errorf("got a callback token of %d characters, want at least 26", len(token))
 	}
 	got.CallbackURL, got.MayWrite = "", nil
-	want := mms.Submission{Sender: "+14155550100", Recipient: "+14155550123", Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}}
+	want := mms.Submission{Sender: "+14155550100", Recipient: "+14155550123", Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, MediaIDs: []string{"m-1"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("submission (-want +got):\n%s", diff)
 	}

@@ -32,6 +32,8 @@ type fakeStore struct {
 	resolved          bool             // the attempt's outcome was recorded before
 	duplicate         bool             // another attempt's message is at Plivo already
 	renewErr          error
+	prepareErr        error
+	forgetErrors      int  // calls of ForgetPlivoMedia that fail before one succeeds
 	resumed           bool // the batch was resumed before the message is parked
 
 	mu    sync.Mutex // guards blocked, recordErrors and calls
@@ -65,7 +67,7 @@ func (s *fakeStore) Claim(_ context.Context, id uuid.UUID, _ string, lease time.
 	s.addCall("claim")
 	return mms.Claim{
 		AttemptRef: attempt, Sender: "+14155550100", Recipient: "+14155550123",
-		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, TransientFailures: s.transientFailures,
+		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, MediaIDs: []string{"m-1"}, TransientFailures: s.transientFailures,
 	}, true, nil
 }
 
@@ -86,6 +88,19 @@ func (s *fakeStore) FailSuppressed(context.Context, uuid.UUID) error {
 func (s *fakeStore) Park(context.Context, uuid.UUID) (bool, error) {
 	s.addCall("park")
 	return !s.resumed, nil
+}
+
+func (s *fakeStore) Prepare(context.Context, uuid.UUID) error {
+	s.addCall("prepare")
+	return s.prepareErr
+}
+
+func (s *fakeStore) ForgetPlivoMedia(context.Context, uuid.UUID) error {
+	if s.decrement(&s.forgetErrors) {
+		return errStoreDown
+	}
+	s.addCall("forget Plivo media")
+	return nil
 }
 
 func (s *fakeStore) record(format string, args ...any) (bool, error) {
