@@ -49,6 +49,29 @@ func duplicateMetric(registry *prometheus.Registry) func() {
 	return duplicates.Inc
 }
 
+// mediaMetrics registers the metrics of the media preparer, and returns the functions that
+// count a check of a media URL and an upload to Plivo.
+func mediaMetrics(registry *prometheus.Registry) (onCheck func(mms.MediaCheck), onUpload func(error)) {
+	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postcard_media_checks_total",
+		Help: "Checks of what is behind media URLs, by result and reason.",
+	}, []string{"result", "reason"})
+	uploads := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postcard_media_uploads_total",
+		Help: "Uploads of pictures to Plivo, by result. While failed grows, messages with pictures may wait.",
+	}, []string{"result"})
+	registry.MustRegister(checks, uploads)
+	onCheck = func(c mms.MediaCheck) { checks.WithLabelValues(string(c.Result), string(c.Reason)).Inc() }
+	onUpload = func(err error) {
+		result := "uploaded"
+		if err != nil {
+			result = "failed"
+		}
+		uploads.WithLabelValues(result).Inc()
+	}
+	return onCheck, onUpload
+}
+
 // callbackMetric registers the counter of callbacks, and returns the function that
 // counts one by its result.
 func callbackMetric(registry *prometheus.Registry) func(result string) {

@@ -9,12 +9,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postcard-mms/postcard/internal/callback"
 	"github.com/postcard-mms/postcard/internal/config"
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/maintenance"
+	"github.com/postcard-mms/postcard/internal/media"
+	"github.com/postcard-mms/postcard/internal/mediacheck"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/postgres"
@@ -141,6 +144,8 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.Silence(store, mms.SilencePolicy{After: c.DoubtSilence, MaxAttempts: c.MaxAttempts, ListAfter: c.DoubtWait}, logger),
 		maintenance.ReportPoller(store, client, reportWait(c), logger),
 		maintenance.UnreportedCloser(store.CloseUnreported),
+		mediaPreparer(c, store, client, tasks, registry),
+		maintenance.MediaUse(store.MarkUsedPlivoMedia),
 	} {
 		group.Go(func() error { maintenance.Run(ctx, job, logger); return nil })
 	}
@@ -151,6 +156,20 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	webhooks.stop()
 	server.Stop()
 	return err
+}
+
+// mediaPreparer returns the job that makes the media of messages ready.
+func mediaPreparer(c config.Worker, store *postgres.Store, client *plivo.Client, tasks *queue.Client, registry *prometheus.Registry) maintenance.Job {
+	onCheck, onUpload := mediaMetrics(registry)
+	o := maintenance.MediaPreparerOptions{
+		Store: store, WithLease: store.WithLease, Plivo: client, Queue: tasks, Budget: c.MediaBudget,
+		Pictures: media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory}),
+		OnCheck:  onCheck, OnUpload: onUpload,
+	}
+	if c.MediaCheck == "on" {
+		o.Checker = mediacheck.New(mediacheck.Options{Budget: c.MediaBudget, AllowPrivate: c.AllowPrivateMedia})
+	}
+	return maintenance.MediaPreparer(o)
 }
 
 // webhookServers deliver webhook events.

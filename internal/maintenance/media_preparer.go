@@ -3,7 +3,6 @@ package maintenance
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -76,7 +75,6 @@ type MediaPreparerOptions struct {
 	Budget    int                  // bytes that the pictures of a message may take together
 	OnCheck   func(mms.MediaCheck) // called for each URL that was asked
 	OnUpload  func(err error)      // called for each upload to Plivo
-	Logger    *slog.Logger
 }
 
 const (

@@ -187,7 +187,7 @@ func nameOf(url string) string { return url[strings.LastIndex(url, "/")+1:] }
 
 func (f *fakeMedia) job(checks bool) Job {
 	o := MediaPreparerOptions{
-		Store: f, Pictures: f, Plivo: f, Queue: f, Budget: 500_000, Logger: discardLogger(),
+		Store: f, Pictures: f, Plivo: f, Queue: f, Budget: 500_000,
 		WithLease: func(ctx context.Context, _ string, work func(context.Context) error) error { return work(ctx) },
 		OnCheck:   func(mms.MediaCheck) {}, OnUpload: func(error) {},
 	}
