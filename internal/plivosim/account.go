@@ -13,7 +13,7 @@ type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	epoch    *epoch
-	record   *Request // shown by Requests; nil for reads
+	record   *Request // shown by Requests; nil for other requests than POST Message
 	scenario Scenario // empty until chosen, and for reads
 }
 
@@ -33,14 +33,18 @@ func (s *Simulator) routes() http.Handler {
 		x.record = x.epoch.recordRequest(s.cfg.Now())
 		s.guarded(x, s.send)
 	})
-	r.Get(messages, func(w http.ResponseWriter, r *http.Request) {
-		s.guarded(s.open(w, r), s.list)
-	})
-	r.Get(messages+"{uuid}/", func(w http.ResponseWriter, r *http.Request) {
-		s.guarded(s.open(w, r), s.get)
-	})
+	r.Get(messages, s.endpoint(s.list))
+	r.Get(messages+"{uuid}/", s.endpoint(s.get))
+	const media = "/v1/Account/{authID}/Media/"
+	r.Post(media, s.endpoint(s.upload))
+	r.Get(media, s.endpoint(s.listMedia))
+	r.Get(media+"{mediaID}/", s.endpoint(s.getMedia))
 	s.controlRoutes(r)
 	return r
+}
+
+func (s *Simulator) endpoint(serve func(*exchange)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { s.guarded(s.open(w, r), serve) }
 }
 
 func (s *Simulator) open(w http.ResponseWriter, r *http.Request) *exchange {

@@ -3,6 +3,7 @@ package plivosim
 import (
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -17,8 +18,12 @@ const maxControlBody = 64 << 10
 //	GET    /sim/ledger     []Entry
 //	GET    /sim/requests   []Request
 //	GET    /sim/scenarios  []ScenarioInfo
+//	GET    /sim/uploads    []Upload
+//	GET    /sim/contents   []Content
+//	GET    /sim/contents/{sha256}  the bytes of one
 //	POST   /sim/faults     Fault, see SetFault
 //	DELETE /sim/faults     see ClearFaults
+//	DELETE /sim/media      see ForgetMedia
 //	POST   /sim/inbound    Text, see Receive
 //	POST   /sim/reset      see Reset
 func (s *Simulator) controlRoutes(r chi.Router) {
@@ -28,10 +33,17 @@ func (s *Simulator) controlRoutes(r chi.Router) {
 	show("/sim/health", func() any { return map[string]string{"status": "ok"} })
 	show("/sim/ledger", func() any { return s.Ledger() })
 	show("/sim/requests", func() any { return s.Requests() })
+	show("/sim/uploads", func() any { return s.Uploads() })
+	show("/sim/contents", func() any { return s.Contents() })
+	r.Get("/sim/contents/{sha256}", s.getContent)
 	show("/sim/scenarios", func() any { return Scenarios() })
 	r.Post("/sim/faults", s.postFault)
 	r.Delete("/sim/faults", func(w http.ResponseWriter, _ *http.Request) {
 		s.ClearFaults()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	r.Delete("/sim/media", func(w http.ResponseWriter, _ *http.Request) {
+		s.ForgetMedia()
 		w.WriteHeader(http.StatusNoContent)
 	})
 	r.Post("/sim/inbound", s.postInbound)
@@ -52,6 +64,21 @@ func (s *Simulator) postFault(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Simulator) getContent(w http.ResponseWriter, r *http.Request) {
+	file, data, ok := s.Data(chi.URLParam(r, "sha256"))
+	if !ok {
+		writeControl(w, http.StatusNotFound, map[string]string{"error": "nothing with this SHA-256 was uploaded or fetched"})
+		return
+	}
+	serveFile(w, file.Type, data)
+}
+
+func serveFile(w http.ResponseWriter, mediaType string, data []byte) {
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data)
 }
 
 func writeControl(w http.ResponseWriter, status int, v any) {

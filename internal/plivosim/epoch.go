@@ -16,6 +16,8 @@ type epoch struct {
 	mu            sync.Mutex
 	messages      []*message // in order of acceptance
 	requests      []*Request // in order of arrival
+	uploads       []*Upload  // in order of arrival
+	contents      []*content // in order of arrival
 	faults        []Fault
 	random        *rand.Rand
 	onceSeen      map[onceKey]bool

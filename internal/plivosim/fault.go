@@ -1,17 +1,19 @@
 package plivosim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
 
-// Fault applies a scenario to message requests regardless of their recipient's suffix.
-// Requests that fail authentication, limits or validation never reach a fault.
+// Fault applies a scenario to message requests regardless of their recipient's suffix, or
+// to uploads, which know UploadFailed and some scenarios of message requests. Requests that fail authentication, limits or validation never reach a fault.
 type Fault struct {
 	Scenario    Scenario `json:"scenario"`
 	Count       int      `json:"count"`       // how many requests it applies to; 0: until cleared
 	Probability float64  `json:"probability"` // chance per request, up to 1; 0: always
 	Recipient   string   `json:"recipient"`   // applies only to this recipient, in any format; empty: to all
+	Upload      bool     `json:"upload"`      // applies to uploads instead of message requests
 }
 
 // onceKey identifies a recipient whose first request met a scenario that applies once.
@@ -20,11 +22,18 @@ type onceKey struct {
 	recipient string
 }
 
-// SetFault adds a fault, or replaces the one with the same scenario and recipient. The
+// SetFault adds a fault, or replaces the one with the same scenario and recipient, or
+// scenario and Upload. The
 // first fault that applies is used, in the order in which they were set. It returns an
 // error if a field is invalid.
 func (s *Simulator) SetFault(f Fault) error {
-	if _, known := s.scripts[f.Scenario]; !known {
+	_, known := s.scripts[f.Scenario]
+	switch {
+	case f.Upload && !slices.Contains(uploadScenarios(), f.Scenario):
+		return fmt.Errorf("uploads do not know the scenario %q", f.Scenario)
+	case f.Upload && f.Recipient != "":
+		return errors.New("uploads have no recipient")
+	case !f.Upload && !known:
 		return fmt.Errorf("unknown scenario %q", f.Scenario)
 	}
 	if f.Count < 0 {
@@ -51,7 +60,7 @@ func (e *epoch) setFault(f Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := slices.IndexFunc(e.faults, func(old Fault) bool {
-		return old.Scenario == f.Scenario && old.Recipient == f.Recipient
+		return old.Scenario == f.Scenario && old.Recipient == f.Recipient && old.Upload == f.Upload
 	})
 	if i >= 0 {
 		e.faults[i] = f
@@ -64,7 +73,9 @@ func (e *epoch) setFault(f Fault) {
 func (s *Simulator) choose(e *epoch, from, recipient string) script {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name, hit := e.useFault(recipient)
+	name, hit := e.useFault(func(f Fault) bool {
+		return !f.Upload && (f.Recipient == "" || f.Recipient == recipient)
+	})
 	if !hit {
 		name = s.magicScenario(recipient)
 	}
@@ -83,9 +94,17 @@ func (s *Simulator) choose(e *epoch, from, recipient string) script {
 	return chosen
 }
 
-func (e *epoch) useFault(recipient string) (Scenario, bool) {
+// chooseForUpload returns the scenario of an upload, and whether there is one.
+func (e *epoch) chooseForUpload() (Scenario, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.useFault(func(f Fault) bool { return f.Upload })
+}
+
+// useFault returns the first fault that applies, and decrements its count.
+func (e *epoch) useFault(applies func(Fault) bool) (Scenario, bool) {
 	for i, f := range e.faults {
-		if f.Recipient != "" && f.Recipient != recipient {
+		if !applies(f) {
 			continue
 		}
 		if f.Probability > 0 && e.random.Float64() >= f.Probability {

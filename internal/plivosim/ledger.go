@@ -13,6 +13,7 @@ type Entry struct {
 	To          string         `json:"to"`   // digits
 	Text        string         `json:"text"`
 	MediaURLs   []string       `json:"mediaUrls"`
+	Media       []Medium       `json:"media"`       // as far as is known, first those of MediaURLs, then uploads
 	CallbackURL string         `json:"callbackUrl"` // empty: no delivery reports
 	Method      string         `json:"method"`      // of callbacks: POST or GET
 	AcceptedAt  time.Time      `json:"acceptedAt"`
@@ -97,6 +98,7 @@ func (s *Simulator) Requests() []Request {
 
 func (e Entry) clone() Entry {
 	e.MediaURLs = slices.Clone(e.MediaURLs)
+	e.Media = slices.Clone(e.Media)
 	e.History = slices.Clone(e.History)
 	e.Callbacks = slices.Clone(e.Callbacks)
 	return e

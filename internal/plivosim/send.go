@@ -23,6 +23,16 @@ func (s *Simulator) send(x *exchange) {
 		s.answer(x, refusal(http.StatusBadRequest, violation), reply{})
 		return
 	}
+	uploads, violation := x.epoch.findUploads(o.mediaIDs, s.cfg.Now())
+	if violation != "" {
+		s.answer(x, refusal(http.StatusBadRequest, violation), reply{})
+		return
+	}
+	o.media = uploads
+	if fault := checkTotal(o.text, o.media); fault != nil {
+		s.answer(x, refusal(http.StatusBadRequest, fault.text), reply{})
+		return
+	}
 	sc := s.choose(x.epoch, o.from, o.to[0])
 	x.scenario = sc.Name
 	x.epoch.recordSendRequest(x.record, o, sc.Name)
@@ -107,6 +117,7 @@ func (s *Simulator) accept(x *exchange, o sendRequest, sc script) []*message {
 		x.record.UUIDs = append(x.record.UUIDs, m.entry.UUID)
 		accepted = append(accepted, m)
 	}
+	x.epoch.useUploads(o.media, now)
 	x.epoch.messages = append(x.epoch.messages, accepted...)
 	x.record.Accepted = true
 	if sc.lastCredit {
@@ -118,7 +129,7 @@ func (s *Simulator) accept(x *exchange, o sendRequest, sc script) []*message {
 func newEntry(o sendRequest, to string, name Scenario, now time.Time) Entry {
 	return Entry{
 		UUID: uuid.NewString(), Scenario: name, From: o.from, To: to,
-		Text: o.text, MediaURLs: slices.Clone(o.mediaURLs), CallbackURL: o.callbackURL, Method: o.method,
+		Text: o.text, MediaURLs: slices.Clone(o.mediaURLs), Media: slices.Clone(o.media), CallbackURL: o.callbackURL, Method: o.method,
 		AcceptedAt: now, State: StateQueued, History: []StateChange{{StateQueued, now}},
 	}
 }

@@ -103,7 +103,7 @@ func TestSendRejectsInvalidParameters(t *testing.T) {
 		{"other country", map[string]any{"dst": "+442071838750"}, "MMS is not supported for destination country"},
 		{"Jamaica", map[string]any{"dst": "+18765550123"}, "MMS is not supported for destination country"},
 		{"too many media", map[string]any{"media_urls": manyMedia}, "a message can have at most 10 attachments"},
-		{"media ids", map[string]any{"media_ids": []string{"x"}}, "media_ids not found"},
+		{"media ids", map[string]any{"media_ids": []string{"x"}}, `media_ids not found: "x"`},
 		{"invalid media URL", map[string]any{"media_urls": []string{"cat.jpg"}}, "media_urls holds an invalid URL"},
 		{"media in an SMS", map[string]any{"type": nil}, "media needs type mms"},
 		{"no text or media", map[string]any{"text": nil, "media_urls": nil}, "text or media is required"},

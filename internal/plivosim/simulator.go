@@ -9,7 +9,7 @@
 // It must not import any other package of this project: its own wire types and signatures
 // keep one mistake from hiding on both sides. Production programs must not link it.
 //
-// Fetching media and the Media API are not simulated. Memory grows with every request
+// Memory grows with every request
 // until Reset.
 package plivosim
 
@@ -94,7 +94,7 @@ func (s *Simulator) Close() {
 	s.client.CloseIdleConnections()
 }
 
-// Reset deletes messages, requests, faults, limits and queues, and stops everything in
+// Reset deletes messages, requests, media, faults, limits and queues, and stops everything in
 // flight, as if the simulator had just been started.
 func (s *Simulator) Reset() {
 	s.mu.Lock()

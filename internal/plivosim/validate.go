@@ -48,6 +48,8 @@ type sendRequest struct {
 	text        string
 	kind        string // sms or mms
 	mediaURLs   []string
+	mediaIDs    []string
+	media       []Medium // what the URLs and ids are, as far as is known
 	callbackURL string
 	method      string // POST or GET
 	masked      bool   // the last three digits of To are hidden from callbacks and reads
@@ -60,7 +62,7 @@ type sendRequest struct {
 // rules are documented, the texts are ours.
 func (s *Simulator) validate(b sendBody) (sendRequest, string) {
 	o := sendRequest{
-		text: b.Text, kind: orElse(b.Type, "sms"), mediaURLs: b.MediaURLs,
+		text: b.Text, kind: orElse(b.Type, "sms"), mediaURLs: b.MediaURLs, mediaIDs: b.MediaIDs,
 		callbackURL: b.URL, method: orElse(b.Method, http.MethodPost),
 		masked: b.Log == "false" || b.Log == "content_only", powerpack: b.PowerpackUUID,
 		expiry:  time.Duration(orElse(b.MessageExpiry, defaultExpiry)) * time.Second,
@@ -109,9 +111,7 @@ func checkContent(b sendBody, o sendRequest) string {
 		return "media needs type mms" // Plivo's behaviour is not known; we refuse it
 	case len(b.MediaURLs)+len(b.MediaIDs) > maxMedia:
 		return fmt.Sprintf("a message can have at most %d attachments", maxMedia)
-	case len(b.MediaIDs) > 0:
-		return "media_ids not found" // the Media API is not simulated
-	case b.Text == "" && len(b.MediaURLs) == 0:
+	case b.Text == "" && len(b.MediaURLs)+len(b.MediaIDs) == 0:
 		return "text or media is required"
 	case utf8.RuneCountInString(b.Text) > maxText:
 		return fmt.Sprintf("text is longer than %d characters", maxText)
