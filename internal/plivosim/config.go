@@ -27,7 +27,7 @@ type Config struct {
 	// TimeScale multiplies all delays of the simulator: state changes, callback
 	// timeouts and retries, queues, expiry, visibility lag. 0 means 1; 0.001
 	// turns seconds into milliseconds. Rate-limit windows and Retry-After are
-	// not scaled.
+	// not scaled, nor is how long media are kept.
 	TimeScale float64
 
 	// RequestRate is how many API requests are admitted in 5 seconds before
@@ -52,6 +52,14 @@ type Config struct {
 	// LIST. Plivo documents no value. 0: visible immediately.
 	VisibilityLag time.Duration
 
+	// FetchMedia says when media URLs are fetched. Any host is allowed, also this
+	// machine. Empty: FetchOff.
+	FetchMedia MediaFetching
+
+	// FollowRedirects lets media URLs redirect, up to three times. Plivo documents
+	// neither that it follows redirects nor that it does not.
+	FollowRedirects bool
+
 	// IgnoreNumberFilters makes LIST ignore from_number and to_number. Plivo's
 	// Python SDK supports them; its documentation does not mention them.
 	IgnoreNumberFilters bool
@@ -59,7 +67,7 @@ type Config struct {
 	// Seed makes faults with a probability reproducible.
 	Seed uint64
 
-	// Now is the clock for timestamps and rate limits; timers always run in
+	// Now is the clock for timestamps, rate limits and the lifetime of media; timers always run in
 	// real time. Nil: time.Now.
 	Now func() time.Time
 
@@ -80,6 +88,9 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.MaxConcurrent == 0 {
 		cfg.MaxConcurrent = defaultMaxConcurrent
+	}
+	if cfg.FetchMedia == "" {
+		cfg.FetchMedia = FetchOff
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

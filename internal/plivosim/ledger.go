@@ -14,6 +14,7 @@ type Entry struct {
 	Text        string         `json:"text"`
 	MediaURLs   []string       `json:"mediaUrls"`
 	Media       []Medium       `json:"media"`       // as far as is known, first those of MediaURLs, then uploads
+	MediaError  string         `json:"mediaError"`  // why its media cannot be used; empty for none
 	CallbackURL string         `json:"callbackUrl"` // empty: no delivery reports
 	Method      string         `json:"method"`      // of callbacks: POST or GET
 	AcceptedAt  time.Time      `json:"acceptedAt"`
@@ -51,8 +52,8 @@ type Request struct {
 	Status   int       `json:"status"` // HTTP status written; 0: none yet, or the connection was dropped
 }
 
-// message is an Entry and its internal state. entry is guarded by the epoch's mutex.
-// sequence, tail and held are not locked: only one goroutine uses them at a time,
+// message is an Entry and its internal state. entry and mediaCode are guarded by the epoch's
+// mutex. sequence, tail and held are not locked: only one goroutine uses them at a time,
 // first the request handler, later Simulator.run. The other fields never change.
 type message struct {
 	epoch     *epoch
@@ -62,6 +63,7 @@ type message struct {
 	queueWait time.Duration // in Plivo's queue
 	expired   bool          // queueWait exceeds its expiry
 	entry     Entry
+	mediaCode string // its media cannot be used: the error code
 
 	sequence int
 	tail     <-chan struct{} // closed when the first attempt of the latest report has ended

@@ -245,12 +245,16 @@ func isSupported(mediaType string) bool {
 
 // checkTotal checks the size of a whole message.
 func checkTotal(text string, media []Medium) *mediaError {
-	total := len(text)
-	for _, m := range media {
-		total += m.Bytes
-	}
-	if total > maxMessageBytes {
+	if len(text)+totalBytes(media) > maxMessageBytes {
 		return &mediaError{codeTooLarge, fmt.Sprintf("the text and the attachments are larger than %d bytes in total", maxMessageBytes)}
 	}
 	return nil
+}
+
+func totalBytes(media []Medium) int {
+	total := 0
+	for _, m := range media {
+		total += m.Bytes
+	}
+	return total
 }

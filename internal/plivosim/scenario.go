@@ -15,6 +15,7 @@ const (
 	Undelivered         Scenario = "undelivered"
 	FailedSpam          Scenario = "failed-spam"
 	FailedMediaTooLarge Scenario = "failed-media-too-large"
+	SmallMediaOnly      Scenario = "small-media-only"
 	FailedOptedOut      Scenario = "failed-opted-out"
 	FailedGeoBarred     Scenario = "failed-geo-barred"
 	FailedExpired       Scenario = "failed-expired"
@@ -119,6 +120,7 @@ type script struct {
 	accept     bool   // the message exists
 	answer     answer // what the client sees
 	steps      []step // the message's states after it left the queue
+	maxMedia   int    // bytes of all media together above which the message fails; 0: no limit
 	lastCredit bool   // accepting this message uses up the account's credit
 	reporting  reporting
 	signing    signing

@@ -59,6 +59,7 @@ func scenarioOutcomes() map[plivosim.Scenario]outcome {
 		plivosim.Undelivered:         {202, "uuid", false, true, plivosim.StateUndelivered, "80"},
 		plivosim.FailedSpam:          {202, "uuid", false, true, fail, "30"},
 		plivosim.FailedMediaTooLarge: {202, "uuid", false, true, fail, "120"},
+		plivosim.SmallMediaOnly:      {202, "uuid", false, true, del, ""},
 		plivosim.FailedOptedOut:      {202, "uuid", false, true, fail, "200"},
 		plivosim.FailedGeoBarred:     {202, "uuid", false, true, fail, "450"},
 		plivosim.FailedExpired:       {202, "uuid", false, true, fail, "420"},

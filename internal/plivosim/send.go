@@ -44,6 +44,14 @@ func (s *Simulator) send(x *exchange) {
 		s.answer(x, sc.answer, reply{uuids: []string{uuid.NewString()}})
 		return
 	}
+	if s.cfg.FetchMedia == FetchAtAccept {
+		media, fault := s.fetchAll(x.r.Context(), x.epoch, o)
+		if fault != nil {
+			s.answer(x, refusal(http.StatusBadRequest, fault.text), reply{})
+			return
+		}
+		o.media = media
+	}
 	s.respond(x, o, sc)
 }
 

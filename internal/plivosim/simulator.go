@@ -36,6 +36,9 @@ type Simulator struct {
 	callSlots chan struct{}
 	work      sync.WaitGroup
 
+	mediaClient *http.Client
+	fetchSlots  chan struct{}
+
 	mu     sync.Mutex // guards epoch and closed
 	epoch  *epoch
 	closed bool
@@ -52,6 +55,9 @@ func New(cfg Config) *Simulator {
 		log:       cfg.Logger,
 		client:    newCallbackClient(),
 		callSlots: make(chan struct{}, maxConcurrentCallbacks),
+
+		mediaClient: newMediaClient(cfg.FollowRedirects),
+		fetchSlots:  make(chan struct{}, maxConcurrentFetches),
 	}
 	for _, n := range cfg.Numbers {
 		s.numbers[digitsOf(n)] = true
@@ -92,6 +98,7 @@ func (s *Simulator) Close() {
 		s.log.Warn("plivosim: background work did not end in time")
 	}
 	s.client.CloseIdleConnections()
+	s.mediaClient.CloseIdleConnections()
 }
 
 // Reset deletes messages, requests, media, faults, limits and queues, and stops everything in

@@ -57,6 +57,9 @@ func (s *Simulator) run(m *message) {
 		if !pause(m.epoch.ctx, m.queueWait) {
 			return
 		}
+		if s.cfg.FetchMedia == FetchAtDequeue && !m.expired {
+			s.fetchAtDequeue(m)
+		}
 		for _, st := range s.stepsOf(m) {
 			if !pause(m.epoch.ctx, s.scaled(st.after)) {
 				return
@@ -76,7 +79,24 @@ func (s *Simulator) stepsOf(m *message) []step {
 	case m.epoch.isOutOfCredit(s.cfg.Now()):
 		return failing("900")
 	}
+	if code := m.unusableMedia(); code != "" {
+		return failing(code)
+	}
 	return m.script.steps
+}
+
+// unusableMedia returns the code with which a message fails for its media, or an empty
+// string.
+func (m *message) unusableMedia() string {
+	m.epoch.mu.Lock()
+	defer m.epoch.mu.Unlock()
+	if m.mediaCode != "" {
+		return m.mediaCode
+	}
+	if limit := m.script.maxMedia; limit > 0 && totalBytes(m.entry.Media) > limit {
+		return codeTooLarge
+	}
+	return ""
 }
 
 func (e *epoch) isOutOfCredit(now time.Time) bool {

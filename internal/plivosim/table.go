@@ -11,7 +11,8 @@ func scenarioTable() []script {
 	table = append(table, breakdowns()...)
 	table = append(table, lostAnswers()...)
 	table = append(table, oddAnswers()...)
-	return append(table, oddReports()...)
+	table = append(table, oddReports()...)
+	return append(table, smallMediaOnly())
 }
 
 func about(suffix string, name Scenario, description string) ScenarioInfo {
@@ -140,5 +141,16 @@ func oddReports() []script {
 		odd(about("78", SignatureSeveral, "signature headers contain several signatures, comma separated; one is valid"), reportNormally, signSeveral),
 		odd(about("79", SignatureSubaccount, "X-Plivo-Signature-V3 is signed with a subaccount's token, the Ma header with the account's"), reportNormally, signSubaccount),
 		odd(about("80", SignatureWrongV3RightV2, "V3 signatures are invalid, V2 signatures valid; must be rejected"), reportNormally, signWrongV3RightV2),
+	}
+}
+
+// smallMedia is the limit of scenario SmallMediaOnly in bytes: between the usual budget of
+// a message's pictures and half of it.
+const smallMedia = 300_000
+
+func smallMediaOnly() script {
+	return script{
+		ScenarioInfo: about("81", SmallMediaOnly, "accepted and delivered, unless its media have more than 300,000 bytes in total, as far as the simulator knows them: then failed with code 120"),
+		accept:       true, answer: queued(), steps: delivering(), maxMedia: smallMedia,
 	}
 }
