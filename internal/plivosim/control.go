@@ -17,6 +17,8 @@ const maxControlBody = 64 << 10
 //	GET    /sim/health     {"status":"ok"}
 //	GET    /sim/ledger     []Entry
 //	GET    /sim/requests   []Request
+//	GET    /sim/pictures   pictures for trials, also with faults
+//	GET    /sim/pictures/{name}    one of them
 //	GET    /sim/scenarios  []ScenarioInfo
 //	GET    /sim/uploads    []Upload
 //	GET    /sim/contents   []Content
@@ -36,6 +38,7 @@ func (s *Simulator) controlRoutes(r chi.Router) {
 	show("/sim/uploads", func() any { return s.Uploads() })
 	show("/sim/contents", func() any { return s.Contents() })
 	r.Get("/sim/contents/{sha256}", s.getContent)
+	pictureRoutes(r)
 	show("/sim/scenarios", func() any { return Scenarios() })
 	r.Post("/sim/faults", s.postFault)
 	r.Delete("/sim/faults", func(w http.ResponseWriter, _ *http.Request) {
@@ -75,8 +78,12 @@ func (s *Simulator) getContent(w http.ResponseWriter, r *http.Request) {
 	serveFile(w, file.Type, data)
 }
 
+// serveFile sends no Content-Type if the media type is empty.
 func serveFile(w http.ResponseWriter, mediaType string, data []byte) {
-	w.Header().Set("Content-Type", mediaType)
+	w.Header()["Content-Type"] = []string{mediaType}
+	if mediaType == "" {
+		w.Header()["Content-Type"] = nil // keeps net/http from adding one
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	_, _ = w.Write(data)
 }
