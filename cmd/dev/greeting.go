@@ -56,5 +56,6 @@ func (s *stack) plivo() string {
 	if s.simulator == nil {
 		return "REAL: messages reach phones and cost money (" + s.api.Plivo.BaseURL + ")"
 	}
-	return "SIMULATED at " + s.simulator.url + ": no message reaches a phone"
+	return "SIMULATED at " + s.simulator.url + ": no message reaches a phone\n" +
+		"    Pictures       " + s.simulator.url + "/sim/pictures/photo.jpg, and others for trials (/sim/pictures)"
 }

@@ -4,6 +4,8 @@
 //
 //	-addr     PLIVOSIM_ADDR        address to listen on, default 127.0.0.1:8085
 //	-scale    PLIVOSIM_TIME_SCALE  factor for all delays, default 1
+//	-fetch    PLIVOSIM_FETCH_MEDIA when media URLs are fetched: off (default),
+//	                               at-accept or at-dequeue
 //	          PLIVO_AUTH_ID        the account's id, required
 //	          PLIVO_AUTH_TOKEN     the account's token, required
 //	          PLIVO_SENDER_NUMBER  its MMS-enabled numbers, comma separated;

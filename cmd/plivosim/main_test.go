@@ -26,22 +26,23 @@ func TestReadSettings(t *testing.T) {
 		env  map[string]string
 		want settings
 	}{
-		{"defaults", nil, nil, settings{addr: "127.0.0.1:8085", sim: plivosim.Config{TimeScale: 1}}},
+		{"defaults", nil, nil, settings{addr: "127.0.0.1:8085", sim: plivosim.Config{TimeScale: 1, FetchMedia: plivosim.FetchOff}}},
 		{
 			"environment", nil,
 			map[string]string{
 				"PLIVOSIM_ADDR": ":8085", "PLIVOSIM_TIME_SCALE": "0.1", "PLIVO_AUTH_ID": "MA", "PLIVO_AUTH_TOKEN": "t",
-				"PLIVO_SENDER_NUMBER": "+1 415 555 0100,+14155550101,",
+				"PLIVO_SENDER_NUMBER": "+1 415 555 0100,+14155550101,", "PLIVOSIM_FETCH_MEDIA": "at-accept",
 			},
 			settings{addr: ":8085", sim: plivosim.Config{
 				AuthID: "MA", AuthToken: "t", TimeScale: 0.1, Numbers: []string{"+1 415 555 0100", "+14155550101"},
+				FetchMedia: plivosim.FetchAtAccept,
 			}},
 		},
 		{
 			"flags win",
-			[]string{"-addr", "[::1]:1", "-scale", "2", "-healthcheck"},
-			map[string]string{"PLIVOSIM_ADDR": ":8085", "PLIVOSIM_TIME_SCALE": "0.1"},
-			settings{addr: "[::1]:1", healthcheck: true, sim: plivosim.Config{TimeScale: 2}},
+			[]string{"-addr", "[::1]:1", "-scale", "2", "-fetch", "at-dequeue", "-healthcheck"},
+			map[string]string{"PLIVOSIM_ADDR": ":8085", "PLIVOSIM_TIME_SCALE": "0.1", "PLIVOSIM_FETCH_MEDIA": "off"},
+			settings{addr: "[::1]:1", healthcheck: true, sim: plivosim.Config{TimeScale: 2, FetchMedia: plivosim.FetchAtDequeue}},
 		},
 	}
 	for _, tt := range tests {
@@ -68,8 +69,9 @@ func TestRunReportsAllConfigurationErrors(t *testing.T) {
 		want string
 	}{
 		{
-			"several errors", map[string]string{"PLIVOSIM_TIME_SCALE": "0"},
-			"PLIVO_AUTH_ID is missing\nPLIVO_AUTH_TOKEN is missing\nPLIVOSIM_TIME_SCALE or -scale must be greater than 0",
+			"several errors", map[string]string{"PLIVOSIM_TIME_SCALE": "0", "PLIVOSIM_FETCH_MEDIA": "on"},
+			"PLIVO_AUTH_ID is missing\nPLIVO_AUTH_TOKEN is missing\nPLIVOSIM_TIME_SCALE or -scale must be greater than 0\n" +
+				`PLIVOSIM_FETCH_MEDIA or -fetch must be off, at-accept or at-dequeue, got "on"`,
 		},
 		{"scale", map[string]string{"PLIVOSIM_TIME_SCALE": "fast"}, `PLIVOSIM_TIME_SCALE must be a number, got "fast"`},
 	}

@@ -38,10 +38,15 @@ func readSettings(args []string, getenv func(string) string, out io.Writer) (set
 	if err != nil {
 		return settings{}, err
 	}
+	fetch := plivosim.MediaFetching(getenv("PLIVOSIM_FETCH_MEDIA"))
+	if fetch == "" {
+		fetch = plivosim.FetchOff
+	}
 	flags := flag.NewFlagSet("plivosim", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.StringVar(&set.addr, "addr", addr, "address to listen on")
 	flags.Float64Var(&set.sim.TimeScale, "scale", scale, "factor for all delays")
+	flags.StringVar((*string)(&set.sim.FetchMedia), "fetch", string(fetch), "when media URLs are fetched: off, at-accept or at-dequeue")
 	flags.BoolVar(&set.healthcheck, "healthcheck", false, "check a running simulator and exit 0 or 1")
 	flags.BoolVar(&set.version, "version", false, "print the version and exit")
 	return set, flags.Parse(args)
@@ -76,6 +81,10 @@ func (s settings) check() error {
 	}
 	if !(s.sim.TimeScale > 0) {
 		errs = append(errs, errors.New("PLIVOSIM_TIME_SCALE or -scale must be greater than 0"))
+	}
+	if !s.sim.FetchMedia.Valid() {
+		errs = append(errs, fmt.Errorf("PLIVOSIM_FETCH_MEDIA or -fetch must be %s, %s or %s, got %q",
+			plivosim.FetchOff, plivosim.FetchAtAccept, plivosim.FetchAtDequeue, s.sim.FetchMedia))
 	}
 	return errors.Join(errs...)
 }
