@@ -187,6 +187,7 @@ var readsClock = map[string]string{
 	"internal/queue/tasks.go":               "whether asynq, which compares with the clock of each worker, will soon move a delayed task",
 	"internal/httpapi/stream.go":            "how long a client may take to read",
 	"internal/httpapi/upload.go":            "how long a client may take to write",
+	"internal/httpapi/media.go":             "the read deadline of an upload",
 	"internal/webui/batches.go":             "how long a browser may take to upload",
 	"internal/httpkit/observe.go":           "how long a request took",
 	"internal/intake/intake.go":             "how much of a request's deadline is left",
