@@ -129,7 +129,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 
 	group, ctx := errgroup.WithContext(ctx)
 	policy := mms.DoubtPolicy{Wait: c.DoubtWait, Hold: c.DoubtPolicy == "hold"}
-	for _, job := range []maintenance.Job{
+	jobs := []maintenance.Job{
 		maintenance.TaskRelay(store, tasks, coalesce(ctx, taskChecks), logger),
 		maintenance.Releaser(store, tasks),
 		maintenance.Prober(store, tasks, logger),
@@ -144,9 +144,10 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.Silence(store, mms.SilencePolicy{After: c.DoubtSilence, MaxAttempts: c.MaxAttempts, ListAfter: c.DoubtWait}, logger),
 		maintenance.ReportPoller(store, client, reportWait(c), logger),
 		maintenance.UnreportedCloser(store.CloseUnreported),
-		mediaPreparer(c, store, client, tasks, registry),
 		maintenance.MediaUse(store.MarkUsedPlivoMedia),
-	} {
+	}
+	jobs = append(jobs, mediaJobs(c, store, client, tasks, registry, logger)...)
+	for _, job := range jobs {
 		group.Go(func() error { maintenance.Run(ctx, job, logger); return nil })
 	}
 	group.Go(func() error {
@@ -158,18 +159,27 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 	return err
 }
 
-// mediaPreparer returns the job that makes the media of messages ready.
-func mediaPreparer(c config.Worker, store *postgres.Store, client *plivo.Client, tasks *queue.Client, registry *prometheus.Registry) maintenance.Job {
-	onCheck, onUpload := mediaMetrics(registry)
-	o := maintenance.MediaPreparerOptions{
-		Store: store, WithLease: store.WithLease, Plivo: client, Queue: tasks, Budget: c.MediaBudget,
-		Pictures: media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory}),
-		OnCheck:  onCheck, OnUpload: onUpload,
-	}
+// mediaJobs returns the jobs that make the media of messages ready, and those of messages
+// that failed smaller.
+func mediaJobs(c config.Worker, store *postgres.Store, client *plivo.Client, tasks *queue.Client, registry *prometheus.Registry, logger *slog.Logger) []maintenance.Job {
+	pictures := media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory})
+	var checker maintenance.MediaChecker // none: URLs are sent unseen
 	if c.MediaCheck == "on" {
-		o.Checker = mediacheck.New(mediacheck.Options{Budget: c.MediaBudget, AllowPrivate: c.AllowPrivateMedia})
+		checker = mediacheck.New(mediacheck.Options{Budget: c.MediaBudget, AllowPrivate: c.AllowPrivateMedia})
 	}
-	return maintenance.MediaPreparer(o)
+	onCheck, onUpload := mediaMetrics(registry)
+	jobs := []maintenance.Job{
+		maintenance.MediaPreparer(maintenance.MediaPreparerOptions{
+			Store: store, WithLease: store.WithLease, Checker: checker, Pictures: pictures, Plivo: client, Queue: tasks,
+			Budget: c.MediaBudget, OnCheck: onCheck, OnUpload: onUpload,
+		}),
+	}
+	if c.Refit {
+		jobs = append(jobs, maintenance.Refitter(maintenance.RefitterOptions{
+			Store: store, WithLease: store.WithLease, Plivo: client, Checker: checker, Pictures: pictures, Budget: c.MediaBudget, Logger: logger,
+		}))
+	}
+	return jobs
 }
 
 // webhookServers deliver webhook events.

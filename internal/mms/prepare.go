@@ -75,3 +75,14 @@ type PlivoMediaError struct {
 }
 
 func (e PlivoMediaError) Error() string { return "Plivo did not take the picture: " + e.Text }
+
+// TooLargeCode is Plivo's error code for media that are too large (Plivo support, MMS file
+// sizes). Such a message is not charged.
+const TooLargeCode = "120"
+
+// RefitCandidate is a message that failed at Plivo with TooLargeCode.
+type RefitCandidate struct {
+	Unreported
+	Media    []MessageMedium
+	FailedAt time.Time
+}
