@@ -25,13 +25,78 @@ func TestValidateMediaURL(t *testing.T) {
 		"http://[::1]/": false, "http://[::]/": false, "http://[::ffff:10.0.0.1]/": false, "http://[fd00::1]/": false, "http://[fe80::1]/": false,
 		"http://[fe80::1%25eth0]/": false, "http://[64:ff9b::a00:1]/": false,
 	} {
-		if err := validateMediaURL(raw, false); (err == nil) != ok {
-			t.Errorf("validateMediaURL(%.60q) = %v, want valid %t", raw, err, ok)
+		if _, err := parseMediaURL(raw, false); (err == nil) != ok {
+			t.Errorf("parseMediaURL(%.60q) = %v, want valid %t", raw, err, ok)
 		}
 	}
-	if err := validateMediaURL("http://localhost/a.jpg", true); err != nil {
+	if _, err := parseMediaURL("http://localhost/a.jpg", true); err != nil {
 		t.Errorf("private host, allowed: got %v, want no error", err)
 	}
+}
+
+// TestUnusableHosts has hosts and ports that no fetcher can use, with a part of the error.
+func TestUnusableHosts(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://example.com:65536/a":                      "port",
+		"https://example.com:0/a":                          "port",
+		"https://example.com:99999999999999999999/a":       "port",
+		"https://example..com/a":                           "empty part",
+		"https://.example.com/a":                           "empty part",
+		"https://example.com../a":                          "empty part",
+		"https://-example.com/a":                           `"-example" is none`,
+		"https://example-.com/a":                           `"example-" is none`,
+		"https://exa!mple.com/a":                           `"exa!mple" is none`,
+		"https://example.com,evil.example/a":               `"com,evil" is none`,
+		"https://" + strings.Repeat("a", 64) + ".com/a":    "at most 63",
+		"https://" + strings.Repeat("aaaa.", 51) + "com/a": "at most 253",
+		"https://xn--a.example/a":                          "no host can have",
+		"https://\u0627a.example/a":                        "no host can have", // mixed directions
+		"https://127.0.0.1\u3002example.com:x/a":           "like https://example.com/picture.jpg",
+		"https://ⅼocalhost/a":                              "private",
+		"https://１２７.０.０.１/a":                              "private",
+	} {
+		if got, err := parseMediaURL(raw, false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("parseMediaURL(%.60q) = %q, %v, want an error with %q", raw, got, err, want)
+		}
+	}
+}
+
+// TestMediaURLsAreASCII has URLs with other characters, and what is stored.
+func TestMediaURLsAreASCII(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://bücher.example/ü%2Fa?ö=ä#ß":       "https://xn--bcher-kva.example/%C3%BC%2Fa?%C3%B6=%C3%A4#%C3%9F",
+		"https://BÜCHER.example:8443/a":            "https://xn--bcher-kva.example:8443/a",
+		"https://例え.テスト":                           "https://xn--r8jz45g.xn--zckzah",
+		"https://ｅxample.com/a":                    "https://example.com/a",
+		"https://my_bucket.s3.amazonaws.com/a%20b": "https://my_bucket.s3.amazonaws.com/a%20b",
+		"https://r3---sn-4g5e.example.com/":        "https://r3---sn-4g5e.example.com/",
+		"https://Example.com./A?b=%7e":             "https://Example.com./A?b=%7e",
+		"https://example.com:/a":                   "https://example.com:/a",
+	} {
+		if got, err := parseMediaURL(raw, false); err != nil || got != want {
+			t.Errorf("parseMediaURL(%q) = %q, %v, want %q", raw, got, err, want)
+		}
+	}
+}
+
+// FuzzParseMediaURL checks that what is stored can be parsed, is ASCII and is stored as it
+// is when it comes again.
+func FuzzParseMediaURL(f *testing.F) {
+	for _, seed := range []string{"https://bücher.example/ü%2Fa?ö=ä#ß", "http://[::1]:80/", "https://example.com:65536", "https://a/ü", "HTTPS://Ü@ü/ü"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		stored, err := parseMediaURL(raw, true)
+		if err != nil {
+			return
+		}
+		again, err := parseMediaURL(stored, true)
+		if err != nil || again != stored || !isASCII(stored) || len(stored) > MaxMediaURL {
+			t.Errorf("%q is stored as %q, and that as %q, %v", raw, stored, again, err)
+		}
+	})
 }
 
 func TestMediaURLsArePasted(t *testing.T) {
@@ -45,7 +110,7 @@ func TestMediaURLsArePasted(t *testing.T) {
 			t.Errorf("%q: got %q, %v, want %q", typed, m.MediaURLs, violations, want)
 		}
 	}
-	err := validateMediaURL("https://example.com/\u200bpic.jpg", false)
+	_, err := parseMediaURL("https://example.com/\u200bpic.jpg", false)
 	if err == nil || !strings.Contains(err.Error(), "U+200B") || !strings.Contains(err.Error(), "after its first 20 characters") {
 		t.Errorf("invisible character inside: got %v, want its code and its place", err)
 	}

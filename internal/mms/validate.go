@@ -154,8 +154,8 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 	}
 	media := make([]string, len(urls))
 	for i, u := range urls {
-		media[i] = pasted.Trim(u)
-		if err := validateMediaURL(media[i], r.AllowPrivateMedia); err != nil {
+		var err error
+		if media[i], err = parseMediaURL(pasted.Trim(u), r.AllowPrivateMedia); err != nil {
 			violations.Add(field(i), "media_url", err.Error())
 		}
 	}

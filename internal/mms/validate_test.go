@@ -170,7 +170,7 @@ func FuzzValidate(f *testing.F) {
 		}
 		if violations == nil {
 			_, invisible := pasted.Invisible(m.MediaURLs[0])
-			again := validateMediaURL(pasted.Trim("\u202a "+m.MediaURLs[0]+" \u200b"), false)
+			_, again := parseMediaURL(pasted.Trim("\u202a "+m.MediaURLs[0]+" \u200b"), false)
 			if invisible >= 0 || again != nil || pasted.Trim(m.MediaURLs[0]) != m.MediaURLs[0] {
 				t.Errorf("got URL %q of %q, which is then read with %v", m.MediaURLs[0], media, again)
 			}
