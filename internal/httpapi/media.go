@@ -257,7 +257,7 @@ func (a *api) getMedia(ctx context.Context, principal identity.Principal, in *me
 
 type mediaContentInput struct {
 	Request
-	mediaInput
+	ID string `path:"id" format:"uuid" doc:"The ID of the upload."`
 }
 
 func (a *api) getMediaContent(ctx context.Context, principal identity.Principal, in *mediaContentInput) (*huma.StreamResponse, error) {
