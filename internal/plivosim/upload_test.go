@@ -10,6 +10,7 @@ import (
 	"image/png"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -415,4 +416,41 @@ func TestUnusedMediaExpires(t *testing.T) {
 	if n := len(b.sim.Uploads()); n != 3 {
 		t.Errorf("got %d uploads, want all 3", n)
 	}
+}
+
+// FuzzUpload sends any body: it is refused, or each of its files is stored or has failed.
+func FuzzUpload(f *testing.F) {
+	const head = "Content-Disposition: form-data; name=\"file\"; filename=\"a.gif\"\r\nContent-Type: image/gif\r\n\r\n"
+	f.Add("multipart/form-data; boundary=b", "--b\r\n"+head+"GIF89a\r\n--b--")
+	f.Add("multipart/form-data; boundary=b", "--b\r\n"+head+"GIF89a\r\n--b--\r\n--b\r\n"+head+"GIF89a\r\n--b--")
+	f.Add("multipart/form-data; boundary=b", "--b\r\n"+head+"\x89PNG")
+	f.Add("multipart/form-data", "--b--")
+	f.Add("multipart/mixed; boundary=b", "--b\r\n\r\n\r\n--b--")
+	f.Fuzz(func(t *testing.T, contentType, body string) {
+		sim := plivosim.New(plivosim.Config{AuthID: authID, AuthToken: authToken})
+		defer sim.Close()
+		request := httptest.NewRequest(http.MethodPost, "/v1/Account/"+authID+"/Media/", strings.NewReader(body))
+		request.SetBasicAuth(authID, authToken)
+		request.Header.Set("Content-Type", contentType)
+		recorder := httptest.NewRecorder()
+		sim.ServeHTTP(recorder, request)
+		if recorder.Code == http.StatusBadRequest {
+			if n := len(sim.Uploads()); n != 0 {
+				t.Errorf("got %d uploads of a refused request, want none", n)
+			}
+			return
+		}
+		stored := 0
+		for _, o := range (response{body: recorder.Body.String()}).objects(t) {
+			if (o.StatusCode == 201) != (o.MediaID != "") {
+				t.Errorf("got object %+v, want an id exactly if it is stored", o)
+			}
+			if o.MediaID != "" {
+				stored++
+			}
+		}
+		if recorder.Code != http.StatusCreated || stored != len(sim.Uploads()) {
+			t.Errorf("got status %d, %d files with an id and %d uploads, want 201 and as many", recorder.Code, stored, len(sim.Uploads()))
+		}
+	})
 }
