@@ -429,7 +429,7 @@ func TestMediaPreparerWhenPlivoFails(t *testing.T) {
 			f := newFakeMedia(message(1, mms.FitAuto, "cat:1"))
 			f.uploads = func(string) error { return tt.err }
 			err := f.job(true).Run(t.Context())
-			if failing := errors.Is(err, errPlivoDown); failing != (tt.err == errPlivoDown) {
+			if failing := errors.Is(err, errPlivoDown); failing != errors.Is(tt.err, errPlivoDown) {
 				t.Errorf("Run() = %v", err)
 			}
 			f.check(t, "uploaded cat as image/jpeg", tt.want)

@@ -165,7 +165,7 @@ func usable(known mms.MediaCheck, rule copyRule) bool {
 // Why a call was not made in this round.
 var (
 	errLater     = errors.New("the round has ended")
-	errLeftAlone = errors.New("Plivo has failed in this round")
+	errLeftAlone = errors.New("uploads have failed in this round")
 )
 
 // ask asks a URL, unless its host has failed before in this round.

@@ -383,6 +383,12 @@ const selectEvents = `
 SELECT id, at, kind, status, coalesce(attempt, 0) AS attempt, detail
 FROM message_events WHERE message_id = $1 ORDER BY id`
 
+// selectMediaProblem reads why a host of a message that is being prepared does not answer.
+const selectMediaProblem = `
+SELECT coalesce((
+    SELECT k.detail FROM message_media mm JOIN media_checks k ON k.url_hash = sha256(convert_to(mm.url, 'UTF8'))
+    WHERE mm.message_id = $1 AND mm.content IS NULL AND k.result = 'retry' ORDER BY mm.position LIMIT 1), '')`
+
 type attemptRow struct {
 	Ordinal    int        `db:"ordinal"`
 	Sender     string     `db:"sender"`
@@ -418,6 +424,11 @@ func readHistory(ctx context.Context, tx *sqlx.Tx, owner, id uuid.UUID) (mms.His
 		return mms.History{}, err
 	}
 	history := mms.History{Message: row.message()}
+	if history.Preparing {
+		if err := tx.GetContext(ctx, &history.MediaProblem, selectMediaProblem, id); err != nil {
+			return mms.History{}, err
+		}
+	}
 	for _, a := range attempts {
 		history.AttemptList = append(history.AttemptList, mms.Attempt{
 			Ordinal: a.Ordinal, Sender: mms.PhoneNumber(a.Sender), StartedAt: a.StartedAt, FinishedAt: a.FinishedAt,

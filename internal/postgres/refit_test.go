@@ -167,3 +167,24 @@ func TestAtPlivo(t *testing.T) {
 		t.Errorf("AtPlivo() = %v, %v of an upload that Plivo may have deleted", has, err)
 	}
 }
+
+func TestMessageSaysWhichHostDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	store.UseMedia("MA1", true)
+	m := create(t, store, owner)
+	if h := read(t, store, m); !h.Preparing || h.MediaProblem != "" {
+		t.Errorf("before a check: got preparing %v, problem %q", h.Preparing, h.MediaProblem)
+	}
+	for i, check := range []mms.MediaCheck{
+		{URL: m.MediaURLs[0], Result: mms.CheckPassed, Detail: "not shown"},
+		{URL: m.MediaURLs[1], Result: mms.CheckRetry, Reason: mms.ReasonMediaUnreachable, Detail: "example.com answered 503."},
+	} {
+		if err := store.SaveMediaCheck(t.Context(), check); err != nil {
+			t.Fatalf("check %d: %v", i, err)
+		}
+	}
+	if h := read(t, store, m); h.MediaProblem != "example.com answered 503." {
+		t.Errorf("got problem %q", h.MediaProblem)
+	}
+}
