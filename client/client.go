@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -130,15 +131,22 @@ func (e *Error) isTemporary() bool {
 // daily cap, is returned as an error.
 const maxRetryAfter = time.Minute
 
-// call sends a request and retries it if that may help. It encodes body and decodes
-// the response into result; either can be nil.
+// encodedBody is a body that is no JSON.
+type encodedBody struct {
+	contentType string
+	content     []byte
+}
+
+// call sends a request and retries it if that may help. It encodes body as JSON, unless it
+// is an encodedBody, and decodes the response into result; either can be nil.
 func (c *Client) call(ctx context.Context, method, path string, header http.Header, body, result any) (http.Header, error) {
-	var encoded []byte
-	if body != nil {
-		var err error
-		if encoded, err = json.Marshal(body); err != nil {
+	encoded, isEncoded := body.(encodedBody)
+	if body != nil && !isEncoded {
+		content, err := json.Marshal(body)
+		if err != nil {
 			return nil, fmt.Errorf("postcard: encoding a request: %w", err)
 		}
+		encoded = encodedBody{"application/json", content}
 	}
 	backoff := 200 * time.Millisecond
 	lastStart := time.Now().Add(c.RetryFor)
@@ -188,8 +196,8 @@ func sleep(ctx context.Context, delay time.Duration) bool {
 }
 
 // do sends one request.
-func (c *Client) do(ctx context.Context, method, path string, header http.Header, content []byte, result any) (http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(content))
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, body encodedBody, result any) (http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body.content))
 	if err != nil {
 		return nil, fmt.Errorf("postcard: building a request: %w", err)
 	}
@@ -198,23 +206,23 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	}
 	request.Header.Set("Authorization", "Bearer "+c.key)
 	request.Header.Set("User-Agent", "postcard-go")
-	if len(content) > 0 {
-		request.Header.Set("Content-Type", "application/json")
+	if len(body.content) > 0 {
+		request.Header.Set("Content-Type", body.contentType)
 	}
 	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("postcard: %w", err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	if err != nil {
 		return nil, fmt.Errorf("postcard: reading a response: %w", err)
 	}
 	if response.StatusCode >= 400 {
-		return nil, errorOf(response, body)
+		return nil, errorOf(response, content)
 	}
-	if result != nil && response.StatusCode != http.StatusNotModified && len(body) > 0 {
-		if err := json.Unmarshal(body, result); err != nil {
+	if result != nil && response.StatusCode != http.StatusNotModified && len(content) > 0 {
+		if err := json.Unmarshal(content, result); err != nil {
 			return nil, fmt.Errorf("postcard: decoding a response: %w", err)
 		}
 	}
@@ -234,6 +242,28 @@ func errorOf(response *http.Response, body []byte) *Error {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
 	return e
+}
+
+// Upload uploads pictures, all or none of them, to be sent with MediaIDs. A repeated upload
+// is a new one; those that no message uses expire after a week.
+func (c *Client) Upload(ctx context.Context, files ...File) ([]Upload, error) {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for _, f := range files {
+		part, err := form.CreateFormFile("file", f.Name)
+		if err == nil {
+			_, err = part.Write(f.Data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("postcard: encoding an upload: %w", err)
+		}
+	}
+	if err := form.Close(); err != nil {
+		return nil, fmt.Errorf("postcard: encoding an upload: %w", err)
+	}
+	var uploads []Upload
+	_, err := c.call(ctx, http.MethodPost, "/api/media", nil, encodedBody{form.FormDataContentType(), body.Bytes()}, &uploads)
+	return uploads, err
 }
 
 // Send creates a message. When it returns no error, the message is stored durably

@@ -7,13 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/postcard-mms/postcard/client"
 )
 
@@ -463,5 +463,35 @@ func TestWaitForUnknownMessage(t *testing.T) {
 	var got *client.Error
 	if !errors.As(err, &got) || got.Status != http.StatusNotFound {
 		t.Errorf("got error %v, want 404", err)
+	}
+}
+
+// TestUpload repeats an upload that failed for a moment, with all its files.
+func TestUpload(t *testing.T) {
+	t.Parallel()
+	attempts := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1 << 20); err != nil {
+			t.Errorf("reading the form: %v", err)
+			return
+		}
+		var names []string
+		for _, f := range r.MultipartForm.File["file"] {
+			names = append(names, f.Filename)
+		}
+		if !slices.Equal(names, []string{"a.jpg", "b.png"}) {
+			t.Errorf("got files %q, want a.jpg and b.png", names)
+		}
+		if attempts++; attempts == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = w.Write([]byte(`[{"id":"u1","sent":{"bytes":7},"changed":["location_removed"]},{"id":"u2"}]`))
+	}))
+	t.Cleanup(server.Close)
+	got, err := client.New(server.URL, "key").Upload(t.Context(), client.File{Name: "a.jpg", Data: []byte("a")}, client.File{Name: "b.png", Data: []byte("b")})
+	if err != nil || len(got) != 2 || got[0].ID != "u1" || got[0].Sent.Bytes != 7 || !slices.Equal(got[0].Changed, []string{"location_removed"}) || attempts != 2 {
+		t.Errorf("got %+v, %v after %d attempts, want two uploads after 2", got, err, attempts)
 	}
 }

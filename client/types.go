@@ -11,14 +11,42 @@ import (
 type MessageParams struct {
 	To        string            `json:"to"` // best in E.164 form, like +14155550123
 	Text      string            `json:"text,omitempty"`
-	MediaURLs []string          `json:"mediaUrls"`          // the pictures; at least one
-	From      string            `json:"from,omitempty"`     // a sender number in E.164; default: Postcard chooses
-	SendAt    *time.Time        `json:"sendAt,omitempty"`   // default: immediately
-	ValidFor  int               `json:"validFor,omitempty"` // seconds; default: 3 hours
-	Priority  string            `json:"priority,omitempty"` // high, normal or bulk; default: normal
+	MediaURLs []string          `json:"mediaUrls,omitempty"` // the pictures; with MediaIDs at least one
+	MediaIDs  []string          `json:"mediaIds,omitempty"`  // the IDs of uploads
+	Fit       string            `json:"fit,omitempty"`       // auto, always or never; default: auto
+	From      string            `json:"from,omitempty"`      // a sender number in E.164; default: Postcard chooses
+	SendAt    *time.Time        `json:"sendAt,omitempty"`    // default: immediately
+	ValidFor  int               `json:"validFor,omitempty"`  // seconds; default: 3 hours
+	Priority  string            `json:"priority,omitempty"`  // high, normal or bulk; default: normal
 	Metadata  map[string]string `json:"metadata,omitempty"`
 
 	IdempotencyKey string `json:"-"` // default: a new key for each call
+}
+
+// File is a picture to upload.
+type File struct {
+	Name string // for errors
+	Data []byte // JPEG, PNG, GIF or WebP; up to 25 MB
+}
+
+// Upload is an uploaded picture.
+type Upload struct {
+	ID        string      `json:"id"` // for MediaIDs
+	Type      string      `json:"type"`
+	Bytes     int         `json:"bytes"`
+	Width     int         `json:"width"`
+	Height    int         `json:"height"`
+	Sent      SentPicture `json:"sent"`
+	Changed   []string    `json:"changed"`   // what was done to the picture, like location_removed
+	ExpiresAt time.Time   `json:"expiresAt"` // until when new messages can use it
+}
+
+// SentPicture is what messages send of an upload.
+type SentPicture struct {
+	Type   string `json:"type"`
+	Bytes  int    `json:"bytes"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
 }
 
 // Message is an MMS message and its status.
@@ -34,6 +62,8 @@ type Message struct {
 	From          string            `json:"from"`
 	Text          string            `json:"text"`
 	MediaURLs     []string          `json:"mediaUrls"`
+	MediaIDs      []string          `json:"mediaIds,omitempty"`
+	Fit           string            `json:"fit"`
 	Reason        string            `json:"reason,omitempty"`
 	PlivoUUID     string            `json:"plivoUuid,omitempty"`
 	PlivoCode     string            `json:"plivoCode,omitempty"`
@@ -129,7 +159,9 @@ type Page struct {
 type BatchParams struct {
 	Name     string              `json:"name,omitempty"`
 	Text     string              `json:"text,omitempty"`
-	MediaURL string              `json:"mediaUrl"`
+	MediaURL string              `json:"mediaUrl,omitempty"` // with MediaIDs at least one picture
+	MediaIDs []string            `json:"mediaIds,omitempty"` // the IDs of uploads, for all messages
+	Fit      string              `json:"fit,omitempty"`      // auto, always or never; default: auto
 	From     string              `json:"from,omitempty"`
 	SendAt   *time.Time          `json:"sendAt,omitempty"`
 	ValidFor int                 `json:"validFor,omitempty"` // seconds

@@ -4,7 +4,7 @@
 //	postcard user add EMAIL [--admin]       add a user; reads the password from standard input
 //	postcard user passwd EMAIL              change a user's password; reads it from standard input
 //	postcard user cap EMAIL MESSAGES        set a user's messages per day; 0: DAILY_CAP applies
-//	postcard send --to NUMBER --media URL   send a message through the API; see the usage for its flags
+//	postcard send --to NUMBER --media FILE  send a message through the API; see the usage for its flags
 //	postcard verify                         check the invariants; exit 1 when one is violated
 //	postcard verify --plivo DURATION        also compare with Plivo's list of messages for the last DURATION
 //	postcard verify --simulator URL         also compare with a simulator's ledger
@@ -36,11 +36,11 @@ const usage = `Usage:
   postcard user add EMAIL [--admin]   add a user; reads the password from standard input
   postcard user passwd EMAIL          change a user's password; reads it from standard input
   postcard user cap EMAIL MESSAGES    set a user's messages per day; 0: DAILY_CAP applies
-  postcard send --to NUMBER --media URL [--text TEXT] [--from NUMBER] [--at TIME]
+  postcard send --to NUMBER --media URL|FILE [--text TEXT] [--from NUMBER] [--at TIME]
                 [--priority high|normal|bulk] [--metadata NAME=VALUE] [--key IDEMPOTENCY-KEY]
                 [--dry-run] [--wait [--for DURATION]] [--json]
                                       send a picture message through the API. --at takes a time
-                                      like 2026-12-24T18:00:00Z. --wait follows the message to its
+                                      like 2026-12-24T18:00:00Z. --media can be repeated. --wait follows the message to its
                                       final status for up to DURATION (default 10m), and exits 1
                                       unless it was delivered or handed to the carrier.
   postcard verify                     check the invariants; exit 1 when one is violated

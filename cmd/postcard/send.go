@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +24,7 @@ import (
 // sendOptions are the flags of the command send.
 type sendOptions struct {
 	message client.MessageParams
+	files   []client.File // to be uploaded for the message
 	dryRun  bool
 	wait    bool
 	timeout time.Duration // of wait
@@ -52,7 +55,15 @@ func parseSendOptions(args []string) (sendOptions, error) {
 		return nil
 	})
 	flags.Func("media", "", func(value string) error {
-		o.message.MediaURLs = append(o.message.MediaURLs, value)
+		if strings.Contains(value, "://") {
+			o.message.MediaURLs = append(o.message.MediaURLs, value)
+			return nil
+		}
+		data, err := os.ReadFile(value)
+		if err != nil {
+			return fmt.Errorf("--media must be a URL like https://example.com/picture.jpg, or the name of a file: %w", err)
+		}
+		o.files = append(o.files, client.File{Name: filepath.Base(value), Data: data})
 		return nil
 	})
 	flags.Func("at", "", func(value string) error {
@@ -81,8 +92,8 @@ func parseSendOptions(args []string) (sendOptions, error) {
 		return o, fmt.Errorf("unexpected argument %q: quote texts that contain spaces", flags.Arg(0))
 	case o.message.To == "":
 		return o, errors.New("--to is missing: the number to send to, like +14155550123")
-	case len(o.message.MediaURLs) == 0:
-		return o, errors.New("--media is missing: the URL of the picture")
+	case len(o.message.MediaURLs) == 0 && len(o.files) == 0:
+		return o, errors.New("--media is missing: the URL of the picture, or the name of its file")
 	case o.timeout <= 0:
 		return o, errors.New("--for must be longer than 0s")
 	}
@@ -107,6 +118,15 @@ func send(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func (o sendOptions) run(ctx context.Context, api *client.Client, out io.Writer) error {
+	if len(o.files) > 0 {
+		uploads, err := api.Upload(ctx, o.files...)
+		if err != nil {
+			return err
+		}
+		for _, u := range uploads {
+			o.message.MediaIDs = append(o.message.MediaIDs, u.ID)
+		}
+	}
 	if o.dryRun {
 		forecast, err := api.Forecast(ctx, o.message)
 		if err != nil {

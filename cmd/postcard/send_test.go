@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -91,12 +94,13 @@ func TestSendWithUnknownOutcome(t *testing.T) {
 
 func TestSendReportsInvalidFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"send --to +14155550123":                     "--media is missing",
-		"send --media https://example.com/a.jpg":     "--to is missing",
-		"send --to +14155550123 --media x a":         `unexpected argument "a"`,
-		"send --to 1 --media x --wait --for -5s":     "--for must be longer",
-		"send --to 1 --media x --at tomorrow":        "-at",
-		"send --to 1 --media x --metadata something": "NAME=VALUE",
+		"send --to +14155550123":                                     "--media is missing",
+		"send --media https://example.com/a.jpg":                     "--to is missing",
+		"send --to +14155550123 --media https://x.example a":         `unexpected argument "a"`,
+		"send --to 1 --media missing.jpg":                            "missing.jpg",
+		"send --to 1 --media https://x.example --wait --for -5s":     "--for must be longer",
+		"send --to 1 --media https://x.example --at tomorrow":        "-at",
+		"send --to 1 --media https://x.example --metadata something": "NAME=VALUE",
 	} {
 		if _, err := call(t, "", args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("postcard %s: got error %v, want one containing %q", args, err, want)
@@ -104,5 +108,37 @@ func TestSendReportsInvalidFlags(t *testing.T) {
 	}
 	if out, err := call(t, "", "send --help"); err != nil || !strings.HasPrefix(out, "Usage:") {
 		t.Errorf("send --help: got error %v and output %q, want the usage", err, out)
+	}
+}
+
+// TestSendUploadsFiles sends a picture from a file beside one behind a URL.
+func TestSendUploadsFiles(t *testing.T) {
+	var uploaded, sent []byte
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/media" {
+			sent, _ = io.ReadAll(r.Body)
+			_, _ = w.Write([]byte(`{"id":"m","statusTitle":"Queued"}`))
+			return
+		}
+		file, header, err := r.FormFile("file")
+		if err != nil || header.Filename != "picture.jpg" {
+			t.Errorf("got file %v, %v, want picture.jpg", header, err)
+			return
+		}
+		uploaded, _ = io.ReadAll(file)
+		_, _ = w.Write([]byte(`[{"id":"u1"}]`))
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("POSTCARD_URL", server.URL)
+	t.Setenv("POSTCARD_API_KEY", "pc_key")
+	path := filepath.Join(t.TempDir(), "picture.jpg")
+	if err := os.WriteFile(path, []byte("pixels"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t, "", "send --to +14155550123 --media https://example.com/a.jpg --media "+path); err != nil {
+		t.Fatal(err)
+	}
+	if string(uploaded) != "pixels" || !strings.Contains(string(sent), `"mediaUrls":["https://example.com/a.jpg"],"mediaIds":["u1"]`) {
+		t.Errorf("uploaded %q and sent %s, want the file and both pictures", uploaded, sent)
 	}
 }
