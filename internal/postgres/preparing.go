@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +23,8 @@ func notReady(row, alone, account, check string) string {
         WHEN NOT ` + check + `::boolean THEN false
         ELSE NOT EXISTS (
             SELECT FROM media_checks k WHERE k.url_hash = sha256(convert_to(` + row + `.url, 'UTF8')) AND k.checked_at > now() - ` + checkLifetime + `
-            AND k.result = 'passed' AND (` + row + `.fit = 'never' OR (` + row + `.fit = 'auto' AND k.fits AND ` + alone + `))) END`
+            AND k.result = 'passed' AND ` + alone + ` AND (` + row + `.fit = 'auto' AND k.fits
+                OR ` + row + `.fit = 'never' AND k.type <> 'image/webp' AND k.bytes <= ` + strconv.Itoa(mms.MaxPlivoMedia) + `)) END`
 }
 
 const checkLifetime = `interval '10 minutes'` // mms.MediaCheckLifetime

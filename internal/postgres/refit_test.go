@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -186,5 +187,43 @@ func TestMessageSaysWhichHostDoesNotAnswer(t *testing.T) {
 	}
 	if h := read(t, store, m); h.MediaProblem != "example.com answered 503." {
 		t.Errorf("got problem %q", h.MediaProblem)
+	}
+}
+
+// What a recent check has found spares a message the media preparer, unless that has to
+// judge it: several media together, or a file that is sent as it is and that Plivo refuses.
+func TestRecentCheckSparesThePreparer(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	store.UseMedia("MA1", true)
+	for name, tt := range map[string]struct {
+		fit       mms.Fit
+		check     mms.MediaCheck
+		two       bool
+		preparing bool
+	}{
+		"fits":           {mms.FitAuto, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 1}, Fits: true}, false, false},
+		"does not fit":   {mms.FitAuto, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 900_000}}, false, true},
+		"always":         {mms.FitAlways, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 1}, Fits: true}, false, true},
+		"never":          {mms.FitNever, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 900_000}}, false, false},
+		"never, too big": {mms.FitNever, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: mms.MaxPlivoMedia + 1}}, false, true},
+		"never, WebP":    {mms.FitNever, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/webp", Bytes: 1}}, false, true},
+		"never, two":     {mms.FitNever, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 1}}, true, true},
+		"two that fit":   {mms.FitAuto, mms.MediaCheck{PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 1}, Fits: true}, true, true},
+	} {
+		tt.check.URL, tt.check.Result = "https://example.com/"+url.PathEscape(name), mms.CheckPassed
+		urls := []string{tt.check.URL}
+		if err := store.SaveMediaCheck(t.Context(), tt.check); err != nil {
+			t.Fatal(err)
+		}
+		if tt.two {
+			urls = append(urls, tt.check.URL)
+		}
+		m := mustCreate(t, store, mms.CreateRequest{Message: mms.Message{
+			ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", MediaURLs: urls, Fit: tt.fit, ValidFor: time.Hour, Priority: mms.Normal,
+		}})
+		if m.Preparing != tt.preparing {
+			t.Errorf("%s: got preparing %v, want %v", name, m.Preparing, tt.preparing)
+		}
 	}
 }
