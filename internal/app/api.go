@@ -82,7 +82,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	pictures := media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory, Quota: c.MediaQuota})
 	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Auth: authService, Intake: messageIntake, Messages: store, Batches: store, Keys: keys, Webhooks: store,
+		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Batches: store, Keys: keys, Webhooks: store,
 		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders,
 		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})

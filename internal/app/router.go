@@ -18,9 +18,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/webui"
 )
 
-// pagesCSP is the Content-Security-Policy of the web pages. It allows pictures from
-// anywhere, for previews.
-const pagesCSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http: data:; " +
+// pagesCSP is the Content-Security-Policy of the web pages. Pictures come from us alone, so
+// that no other host learns who looks at them.
+const pagesCSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // apiHandlers are the handlers of the api's public listener and what their

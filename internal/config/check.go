@@ -154,7 +154,7 @@ func normalizeURL(name string, value *string) []error {
 // compare them with the routes.
 var reservedPaths = []string{
 	"admin", "api", "batches", "callbacks", "docs", "favicon.ico", "livez", "login", "logout",
-	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static",
+	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static", "uploads",
 }
 
 // checkReservedPath rejects a PUBLIC_URL whose path begins like one of the api's own. Behind

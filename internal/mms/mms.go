@@ -57,7 +57,8 @@ type Message struct {
 	MediaURLs     []string        // with Uploads 1 to MaxMedia, in the order given
 	Uploads       []MessageUpload // after MediaURLs
 	Fit           Fit
-	Preparing     bool // queued, while its media are being checked or handed to Plivo
+	Copies        []bool // for each picture, in order, whether Postcard has a copy to show; nil: of none
+	Preparing     bool   // queued, while its media are being checked or handed to Plivo
 	Status        Status
 	Reason        Reason        // why it failed or waits; empty for none
 	PlivoUUID     string        // empty until Plivo has accepted it

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -218,7 +219,7 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 			m.Metadata = nil // as it is read back
 		}
 		m = m.AsCreated()
-		m.Fit, m.Preparing = cmp.Or(m.Fit, mms.FitAuto), row.Preparing
+		m.Fit, m.Preparing, m.Copies = cmp.Or(m.Fit, mms.FitAuto), row.Preparing, copiesOf(m)
 		created[row.ID] = m
 		s.noteChanged(row.ID)
 		if m.ResendOf != uuid.Nil {
@@ -298,6 +299,14 @@ func (s *Store) explainNotCreated(ctx context.Context, request mms.CreateRequest
 		return mms.CreateResult{}, mms.ErrInFlight
 	}
 	return mms.CreateResult{}, fmt.Errorf("creating message %s: no row was inserted", request.ID)
+}
+
+// copiesOf returns the Copies of a message that was just created: of its uploads.
+func copiesOf(m mms.Message) []bool {
+	if len(m.Uploads) == 0 {
+		return nil
+	}
+	return append(make([]bool, len(m.MediaURLs)), slices.Repeat([]bool{true}, len(m.Uploads))...)
 }
 
 // phoneNumbers returns the numbers as strings, an empty slice for none.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,10 +110,10 @@ func (s *Store) Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
 	return version, wrapError(err, "reading a message's version")
 }
 
-// mediaOfMessage is read by mediaColumn: for each medium of a message m how it fits, its
-// upload and that upload's content, or its URL.
+// mediaOfMessage is read by mediaColumn: for each medium of a message m how it fits, whether
+// there is a copy to show, its upload and that upload's content, or its URL.
 const mediaOfMessage = `ARRAY(
-        SELECT concat_ws(' ', fit, coalesce(upload_id::text || ' ' || encode(content, 'hex'), url)) FROM message_media WHERE message_id = m.id ORDER BY position) AS media`
+        SELECT concat_ws(' ', fit, content IS NOT NULL OR preview IS NOT NULL, coalesce(upload_id::text || ' ' || encode(content, 'hex'), url)) FROM message_media WHERE message_id = m.id ORDER BY position) AS media`
 
 // mediaColumn is the media of a message.
 type mediaColumn pq.StringArray
@@ -126,13 +127,17 @@ func (c mediaColumn) addTo(m *mms.Message) {
 	for _, medium := range c {
 		parts := strings.Split(medium, " ") // a URL has no spaces
 		m.Fit = mms.Fit(parts[0])
-		if len(parts) == 2 {
-			m.MediaURLs = append(m.MediaURLs, parts[1])
+		m.Copies = append(m.Copies, parts[1] == "t")
+		if len(parts) == 3 {
+			m.MediaURLs = append(m.MediaURLs, parts[2])
 			continue
 		}
-		upload := mms.MessageUpload{ID: uuid.MustParse(parts[1])}
-		_, _ = hex.Decode(upload.Content[:], []byte(parts[2])) // Postgres has encoded it
+		upload := mms.MessageUpload{ID: uuid.MustParse(parts[2])}
+		_, _ = hex.Decode(upload.Content[:], []byte(parts[3])) // Postgres has encoded it
 		m.Uploads = append(m.Uploads, upload)
+	}
+	if !slices.Contains(m.Copies, true) {
+		m.Copies = nil
 	}
 }
 

@@ -92,6 +92,14 @@ func (f *fakeBackend) CreateMessage(_ context.Context, by mms.Submitter, p mms.C
 	return mms.CreateResult{Message: m}, err
 }
 
+// MessagePicture has a picture at the first position of every message.
+func (f *fakeBackend) MessagePicture(ctx context.Context, owner, message uuid.UUID, position int, _ bool) (mms.Content, error) {
+	if _, err := f.Message(ctx, owner, message); err != nil || position != 1 {
+		return mms.Content{}, mms.ErrNotFound
+	}
+	return mms.Content{PictureInfo: mms.PictureInfo{Type: "image/png"}, Data: []byte("pixels")}, f.err
+}
+
 func (f *fakeBackend) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error) {
 	original, err := f.Message(ctx, by.User, id)
 	if err != nil {

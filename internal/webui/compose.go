@@ -5,6 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
@@ -15,19 +20,56 @@ import (
 
 // composePage is the form for a new message. Form fields hold what the user typed.
 type composePage struct {
-	To             string
-	From           string
-	Text           string
+	composeForm
 	Media          []mediaInput
+	Uploads        []chosenUpload
 	IdempotencyKey string // so that submitting the form twice creates one message
 	Senders        []mms.PhoneNumber
 	MaxText        int // characters
 	MaxMedia       int
+	MoreOptions    bool // whether they are shown
 	Summary        []inputError
 	Errors         map[string]string // by id of the input
 	Error          string            // about the form as a whole
 	MaybeCreated   string            // id of the message, when it is unknown whether it was created
 	LoggedOut      bool              // the session ended before the form was submitted
+}
+
+// composeForm is what the user typed.
+type composeForm struct {
+	To, From, Text, SendAt, ValidFor, Priority string
+	mediaURLs, mediaIDs                        []string
+}
+
+func composeFormOf(r *http.Request) composeForm {
+	get := r.PostForm.Get
+	return composeForm{
+		To: pasted.Clean(get("to")), From: get("from"), Text: get("text"), SendAt: get("sendAt"), ValidFor: get("validFor"), Priority: get("priority"),
+		mediaURLs: words(r.PostForm["mediaUrl"]), mediaIDs: words(r.PostForm["mediaId"]),
+	}
+}
+
+// lifetime is a choice of how long a message may wait to be sent.
+type lifetime struct{ Seconds, Title string }
+
+// Lifetimes are the choices. The empty one is the default.
+func (composePage) Lifetimes() []lifetime {
+	return []lifetime{{"", "3 hours"}, {"3600", "1 hour"}, {"86400", "1 day"}, {"604800", "7 days"}}
+}
+
+// Priorities are the choices. The empty one is the default.
+func (composePage) Priorities() []string { return []string{"", "high", "bulk"} }
+
+// params returns what the form asks for.
+func (f composeForm) params() mms.CreateParams {
+	params := mms.CreateParams{To: f.To, From: f.From, Text: f.Text, MediaURLs: f.mediaURLs, MediaIDs: f.mediaIDs, Priority: f.Priority, SendAt: f.SendAt}
+	if len(f.SendAt) == len("2006-01-02T15:04") { // as browsers send it, in UTC as the label says
+		params.SendAt += ":00Z"
+	}
+	if seconds, err := strconv.Atoi(f.ValidFor); err == nil {
+		params.ValidFor = &seconds
+	}
+	return params
 }
 
 // mediaInput is one of the inputs for pictures.
@@ -43,27 +85,34 @@ type inputError struct{ ID, Message string }
 
 // blankMedia is the number of picture inputs on an empty form; the script adds
 // more, up to mms.MaxMedia.
-const blankMedia = 3
+const blankMedia = 1
 
 // maxInputs bounds the picture inputs of a form that is shown again. Our own form
 // never has more than mms.MaxMedia, but a forged one could.
 const maxInputs = 2 * mms.MaxMedia
 
 func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.Principal) {
-	p.renderCompose(w, r, http.StatusOK, p.newCompose("", "", "", "", nil, nil))
+	p.renderCompose(w, r, http.StatusOK, p.newCompose("", composeForm{}, nil))
 }
 
 func (p *Pages) renderCompose(w http.ResponseWriter, r *http.Request, status int, body composePage) {
+	if principal, ok := identity.PrincipalFrom(r.Context()); ok {
+		body.Uploads = p.chosenUploads(r.Context(), principal.UserID, body.mediaIDs)
+	}
 	render(p, w, r, status, "compose", layout{Title: "New message"}, body)
 }
 
 func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
-	if !p.readForm(w, r) {
+	files, ok := p.readPictureForm(w, r, principal.UserID)
+	if !ok {
 		return
 	}
-	to, from, text := pasted.Clean(r.PostForm.Get("to")), r.PostForm.Get("from"), r.PostForm.Get("text")
-	media, key := nonEmpty(r.PostForm["mediaUrl"]), r.PostForm.Get("idempotencyKey")
-	params := mms.CreateParams{To: to, From: from, Text: text, MediaURLs: media}
+	form, key := composeFormOf(r), r.PostForm.Get("idempotencyKey")
+	if len(files) > 0 {
+		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, form, files))
+		return
+	}
+	params := form.params()
 	params.Idempotency = mms.Idempotency{Key: formKey(r), Fingerprint: intake.Fingerprint("compose", params)}
 	message, err := p.Intake.CreateMessage(r.Context(), submitterOf(principal), params)
 	var violations invalid.Fields
@@ -71,32 +120,36 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 	errors.As(err, &violations)
 	switch {
 	case err == nil:
-		p.Auth.Flash(r.Context(), createdNotice(to, message.Message))
+		p.Auth.Flash(r.Context(), createdNotice(form.To, message.Message))
 		p.redirect(w, r, "/messages/"+message.ID.String())
 	case violations != nil:
-		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, to, from, text, media, violations))
+		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, form, violations))
 	case errors.Is(err, mms.ErrKeyReused):
-		body := p.newCompose("", to, from, text, media, nil)
+		body := p.newCompose("", form, nil)
 		body.Error = "This form was already submitted with different input: see your messages. Press Send message to create another message."
 		p.renderCompose(w, r, http.StatusUnprocessableEntity, body)
 	case errors.As(err, &capped), errors.Is(err, mms.ErrInFlight):
-		body := p.newCompose(key, to, from, text, media, nil)
+		body := p.newCompose(key, form, nil)
 		body.Error = "The message was not sent: " + err.Error() + "."
 		p.renderCompose(w, r, http.StatusUnprocessableEntity, body)
 	default:
-		p.composeFailed(w, r, p.newCompose(key, to, from, text, media, nil), err)
+		p.composeFailed(w, r, p.newCompose(key, form, nil), err)
 	}
 }
 
 // composeLoggedOut shows the submitted form again after the session has ended. It
 // shows the user's input only, nothing that requires a session. The idempotency
-// key stays the same, because an earlier request may have created the message.
+// key stays the same, because an earlier request may have created the message. Uploads
+// stay by their ids, which are of use to their owner alone; files must be chosen again.
 func (p *Pages) composeLoggedOut(w http.ResponseWriter, r *http.Request) {
-	if !p.readForm(w, r) {
+	if _, ok := p.readPictureForm(w, r, uuid.Nil); !ok {
 		return
 	}
-	body := p.newCompose(r.PostForm.Get("idempotencyKey"), r.PostForm.Get("to"), r.PostForm.Get("from"), r.PostForm.Get("text"), nonEmpty(r.PostForm["mediaUrl"]), nil)
+	body := p.newCompose(r.PostForm.Get("idempotencyKey"), composeFormOf(r), nil)
 	body.LoggedOut, body.Senders = true, nil
+	for _, id := range body.mediaIDs[:min(len(body.mediaIDs), mms.MaxUploads)] {
+		body.Uploads = append(body.Uploads, chosenUpload{ID: id})
+	}
 	p.renderCompose(w, r, http.StatusForbidden, body)
 }
 
@@ -129,25 +182,29 @@ func (p *Pages) composeFailed(w http.ResponseWriter, r *http.Request, body compo
 	p.renderCompose(w, r, status, body)
 }
 
-func nonEmpty(values []string) []string {
+// words returns the words of all values: links have no spaces.
+func words(values []string) []string {
 	var out []string
 	for _, v := range values {
-		if v = pasted.Trim(v); v != "" {
-			out = append(out, v)
+		for _, word := range strings.Fields(v) {
+			if word = pasted.Trim(word); word != "" {
+				out = append(out, word)
+			}
 		}
 	}
 	return out
 }
 
 // newCompose fills the form. An empty key makes it a new request.
-func (p *Pages) newCompose(key, to, from, text string, media []string, violations invalid.Fields) composePage {
+func (p *Pages) newCompose(key string, form composeForm, violations invalid.Fields) composePage {
 	if key == "" {
 		key = rand.Text()
 	}
-	media = media[:min(len(media), maxInputs)]
+	form.mediaURLs = form.mediaURLs[:min(len(form.mediaURLs), maxInputs)]
 	c := composePage{
-		To: to, From: from, Text: text, IdempotencyKey: key, Senders: p.Senders,
+		composeForm: form, IdempotencyKey: key, Senders: p.Senders,
 		MaxText: mms.MaxText, MaxMedia: mms.MaxMedia, Errors: map[string]string{},
+		MoreOptions: form.From+form.SendAt+form.ValidFor+form.Priority != "",
 	}
 	for _, v := range violations {
 		id, label := inputFor(v.Name)
@@ -156,11 +213,12 @@ func (p *Pages) newCompose(key, to, from, text string, media []string, violation
 		if c.Errors[id] == "" {
 			c.Errors[id] = message
 		}
+		c.MoreOptions = c.MoreOptions || slices.Contains([]string{"from", "sendAt", "validFor", "priority"}, id)
 	}
-	for i := range max(blankMedia, len(media)) {
+	for i := range max(blankMedia, len(form.mediaURLs)) {
 		input := mediaInput{ID: mediaID(i), Label: mediaLabel(i), Error: c.Errors[mediaID(i)]}
-		if i < len(media) {
-			input.Value = media[i]
+		if i < len(form.mediaURLs) {
+			input.Value = form.mediaURLs[i]
 		}
 		c.Media = append(c.Media, input)
 	}
@@ -171,9 +229,9 @@ func mediaID(i int) string { return fmt.Sprintf("media-%d", i) }
 
 func mediaLabel(i int) string {
 	if i == 0 {
-		return "Picture"
+		return "Link to a picture"
 	}
-	return fmt.Sprintf("Picture %d", i+1)
+	return fmt.Sprintf("Link to picture %d", i+1)
 }
 
 // inputFor returns the id and the label of the input for a field of the API.
@@ -183,9 +241,9 @@ func inputFor(field string) (id, label string) {
 		return mediaID(i), mediaLabel(i)
 	}
 	switch field {
-	case "to", "from", "text":
+	case "to", "from", "text", "sendAt", "validFor", "priority":
 		return field, fieldLabel(field)
 	default:
-		return mediaID(0), mediaLabel(0)
+		return "file", "Picture"
 	}
 }

@@ -184,6 +184,25 @@ func (m messagePage) Cancelable() bool { return m.Status == mms.Queued || m.Stat
 // Resendable reports whether the message can be resent as a new one.
 func (m messagePage) Resendable() bool { return m.Final() || m.Status == mms.Sent }
 
+// shownPicture is a picture of a message.
+type shownPicture struct {
+	Position int    // from 1
+	URL      string // empty for an upload
+	Copy     bool   // Postcard has a copy to show
+}
+
+// Pictures are the message's pictures, in order: those behind URLs first.
+func (m messagePage) Pictures() []shownPicture {
+	list := make([]shownPicture, len(m.MediaURLs)+len(m.Uploads))
+	for i := range list {
+		list[i] = shownPicture{Position: i + 1, Copy: i < len(m.Copies) && m.Copies[i]}
+		if i < len(m.MediaURLs) {
+			list[i].URL = m.MediaURLs[i]
+		}
+	}
+	return list
+}
+
 // HasBatch reports whether the message belongs to a batch.
 func (m messagePage) HasBatch() bool { return m.BatchID != uuid.Nil }
 

@@ -28,7 +28,7 @@ func TestFormsReadPastedValues(t *testing.T) {
 		b.want("search", b.get("/messages?to="+url.QueryEscape(typed)), http.StatusOK, "/messages/"+id.String())
 	}
 	got := b.post("/messages/new", "to", "4155550123", "text", "Hi", "mediaUrl", "https://example.com/\u200ba.jpg")
-	b.want("inside a URL", got, http.StatusUnprocessableEntity, "Picture has an invisible character (U&#43;200B)")
+	b.want("inside a URL", got, http.StatusUnprocessableEntity, "Link to a picture has an invisible character (U&#43;200B)")
 }
 
 func TestPagesWarnAboutUnknownNumbers(t *testing.T) {

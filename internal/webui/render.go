@@ -251,13 +251,17 @@ var fieldLabels = map[string]string{
 	"from":          "Sender",
 	"mediaUrl":      "Picture",
 	"mediaUrls":     "Picture",
+	"mediaIds":      "Picture",
 	"name":          "Name",
 	"numbers":       "Recipients",
+	"priority":      "Priority",
 	"scopes":        "Permission",
+	"sendAt":        "Send at",
 	"sender":        "Sender",
 	"statuses":      "Event",
 	"text":          "Text",
 	"to":            "Recipient",
+	"validFor":      "Give up after",
 	"url":           "URL",
 }
 

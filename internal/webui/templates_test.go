@@ -73,14 +73,17 @@ var pageData = map[string][]any{
 	},
 	"compose": {
 		page[composePage]{layouts.user, composePage{}},
-		page[composePage]{layouts.visitor, composePage{LoggedOut: true, From: string(senders[0])}},
+		page[composePage]{layouts.visitor, composePage{LoggedOut: true, composeForm: composeForm{From: string(senders[0])}, Uploads: []chosenUpload{{ID: anID.String()}}}},
 		page[composePage]{layouts.user, composePage{
-			To: "1", From: string(senders[1]), Text: "Hi", Senders: senders, Error: "Not sent.",
+			composeForm: composeForm{To: "1", From: string(senders[1]), Text: "Hi", SendAt: "2026-12-24T18:00", ValidFor: "3600", Priority: "high"},
+			Senders:     senders, Error: "Not sent.", MoreOptions: true,
+			Uploads: []chosenUpload{{ID: anID.String(), Src: "not used", Width: 4, Height: 3, Note: "4.3 MB → 260 kB"}},
 			Media:   []mediaInput{{ID: "media-0", Label: "Picture"}, {ID: "media-1", Label: "Picture 2", Value: "x", Error: "Picture 2 is invalid"}},
 			Summary: []inputError{{ID: "to", Message: "Recipient is invalid"}},
-			Errors:  map[string]string{"to": "Recipient is invalid", "from": "Sender is invalid", "text": "Text is invalid"},
+			Errors:  map[string]string{"to": "Recipient is invalid", "from": "Sender is invalid", "text": "Text is invalid", "file": "Picture is invalid", "sendAt": "Send at is invalid", "validFor": "x", "priority": "x"},
 		}},
 		page[composePage]{layouts.user, composePage{Senders: senders}},
+		page[composePage]{layouts.visitor, composePage{LoggedOut: true}},
 		page[composePage]{layouts.user, composePage{Error: "Not confirmed.", MaybeCreated: anID.String()}},
 	},
 	"error": {
@@ -102,7 +105,7 @@ var pageData = map[string][]any{
 		page[listPage]{layouts.user, listPage{First: true}},
 		page[listPage]{layouts.user, listPage{Query: "status=sent", Older: "/messages?before=1", SearchError: "is invalid", TextError: "is invalid"}},
 		page[listPage]{layouts.user, listPage{
-			Messages: []mms.Message{{ID: anID, Recipient: senders[0], Text: "Hi", Status: mms.Sent, CreatedAt: aTime}, {}},
+			Messages: []mms.Message{{ID: anID, Recipient: senders[0], Text: "Hi", Status: mms.Sent, CreatedAt: aTime, Copies: []bool{true}}, {Copies: []bool{false, true}}, {}},
 			Status:   mms.Sent, Statuses: mms.Statuses(), Batch: anID.String(), Waiting: true,
 		}},
 	},
@@ -115,7 +118,7 @@ var pageData = map[string][]any{
 		page[messagePage]{layouts.user, messagePage{
 			History: mms.History{
 				Message: mms.Message{
-					ID: anID, Sender: senders[0], Recipient: senders[1], Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"},
+					ID: anID, Sender: senders[0], Recipient: senders[1], Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, Uploads: []mms.MessageUpload{{ID: anID}}, Copies: []bool{false, true},
 					Status: mms.Undelivered, PlivoUUID: "1", PlivoCode: "30", Held: true, Priority: mms.Normal, SendAt: &aTime,
 					Metadata: map[string]string{"order": "1"}, ResendOf: anID, BatchID: anID, CreatedAt: aTime, FinalAt: &aTime,
 					Details: mms.Details{Units: &units, Cost: "0.032", SentAt: &aTime, ReportedAt: &aTime},

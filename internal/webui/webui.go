@@ -40,6 +40,7 @@ type Messages interface {
 	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
 	Cancel(ctx context.Context, owner, id uuid.UUID) error
 	Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error)
+	MessagePicture(ctx context.Context, owner, message uuid.UUID, position int, preview bool) (mms.Content, error)
 }
 
 // Pauses lists the reasons for which all sending is paused, and ends one. Resume
@@ -65,6 +66,7 @@ type Options struct {
 	Auth     *auth.Service
 	Intake   Intake
 	Messages Messages
+	Uploads  Uploads
 	Batches  Batches
 	Keys     *auth.KeyService
 	Webhooks Webhooks
@@ -133,6 +135,9 @@ func (p *Pages) routes() chi.Router {
 	get("/messages/new", p.requireUser(p.composeForm))
 	r.Post("/messages/new", p.requireUserOr(p.composeLoggedOut, p.compose))
 	get("/messages/{id}", p.requireUser(p.message))
+	get("/messages/{id}/pictures/{position}", p.requireUser(p.messagePicture))
+	r.Post("/uploads", p.requireUser(p.upload))
+	get("/uploads/{id}", p.requireUser(p.uploadedPicture))
 	r.Post("/messages/{id}/decision", p.requireUser(p.decide))
 	r.Post("/messages/{id}/cancel", p.requireUser(p.cancel))
 	r.Post("/messages/{id}/resend", p.requireUser(p.resend))

@@ -24,53 +24,148 @@ function counters() {
   }
 }
 
-function previews() {
-  const pictures = document.getElementById("pictures");
-  if (!pictures) return;
-  const watch = (input) => {
-    const image = document.createElement("img");
-    image.className = "preview";
-    image.alt = "";
-    image.referrerPolicy = "no-referrer";
-    image.hidden = true;
-    const hint = document.createElement("p");
-    hint.className = "hint";
-    hint.hidden = true;
-    hint.textContent = "The picture cannot be loaded. Check that anyone can open the link.";
-    input.after(image, hint);
-    image.addEventListener("load", () => { image.hidden = false; hint.hidden = true; });
-    image.addEventListener("error", () => { image.hidden = true; hint.hidden = false; });
-    const show = () => {
-      image.hidden = hint.hidden = true;
-      if (/^https?:\/\/[^/]+\.[^/]+/.test(input.value)) image.src = input.value;
-    };
-    input.addEventListener("change", show);
-    show();
-  };
-  const inputs = () => pictures.querySelectorAll("input[name=mediaUrl]");
-  inputs().forEach(watch);
+// pictures uploads files as soon as they are chosen, dropped or pasted, and shows what will
+// be sent. Without it, the form sends the files itself.
+function pictures() {
+  const form = document.getElementById("compose");
+  if (!form) return;
+  const fieldset = document.getElementById("pictures");
+  const list = document.getElementById("uploads");
+  const input = document.getElementById("file");
+  const drop = document.getElementById("drop");
+  const status = document.getElementById("upload-status");
+  const phone = document.getElementById("phone-pictures");
+  const max = Number(fieldset.dataset.max);
 
+  const chosen = () => list.querySelectorAll("input[name=mediaId]:checked").length;
+  const size = (bytes) => bytes >= 1e6 ? (bytes / 1e6).toFixed(1) + " MB" : Math.max(1, Math.round(bytes / 1000)) + " kB";
+
+  function showOnPhone() {
+    const shown = Array.from(list.querySelectorAll("li"))
+      .filter((item) => item.querySelector("input:checked") && item.querySelector("img"))
+      .map((item) => { const image = document.createElement("img"); image.src = item.querySelector("img").src; image.alt = ""; return image; });
+    phone.replaceChildren(...shown);
+  }
+
+  function entry() {
+    const item = document.createElement("li");
+    const note = document.createElement("span");
+    note.className = "note";
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.className = "quiet";
+    item.append(note, remove);
+    list.append(item);
+    return { item, note, remove };
+  }
+
+  function discard(item) {
+    const next = item.nextElementSibling?.querySelector("button") || input;
+    item.remove();
+    next.focus();
+    showOnPhone();
+  }
+
+  function showUpload({ item, note, remove }, upload, name) {
+    const image = document.createElement("img");
+    image.src = upload.src;
+    image.alt = "";
+    image.width = upload.width;
+    image.height = upload.height;
+    const id = document.createElement("input");
+    id.type = "checkbox"; // like those that the server renders, and checked as long as it is there
+    id.name = "mediaId";
+    id.value = upload.id;
+    id.checked = true;
+    id.hidden = true;
+    item.querySelector("progress")?.remove();
+    item.prepend(image, id);
+    note.textContent = upload.note;
+    remove.textContent = "Remove";
+    remove.setAttribute("aria-label", "Remove " + name);
+    status.textContent = name + " is uploaded: " + upload.note;
+    showOnPhone();
+  }
+
+  function refuse({ item, note, remove }, message) {
+    item.querySelector("progress")?.remove();
+    item.classList.add("bad");
+    note.textContent = message;
+    remove.textContent = "Dismiss";
+    status.textContent = message;
+  }
+
+  function send(file) {
+    const shown = entry();
+    const name = file.name || "The picture";
+    if (chosen() + list.querySelectorAll("progress").length >= max) {
+      refuse(shown, `${name} was not added: a message has at most ${max} pictures.`);
+      shown.remove.addEventListener("click", () => discard(shown.item));
+      return;
+    }
+    const progress = document.createElement("progress");
+    progress.max = 1;
+    progress.setAttribute("aria-label", "Uploading " + name);
+    shown.item.prepend(progress);
+    shown.note.textContent = `${name} (${size(file.size)})`;
+    shown.remove.textContent = "Cancel";
+    const request = new XMLHttpRequest(); // fetch reports no progress of uploads
+    request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progress.value = event.loaded / event.total; });
+    request.addEventListener("load", () => {
+      let answer = null;
+      try { answer = JSON.parse(request.responseText); } catch { /* an error page */ }
+      if (answer?.uploads?.length) showUpload(shown, answer.uploads[0], name);
+      else refuse(shown, answer?.errors?.[0] || (request.status === 200 ? "Your session has ended. Log in in another tab, then add the picture again." : `${name} could not be uploaded. Try again.`));
+    });
+    request.addEventListener("error", () => refuse(shown, `${name} could not be uploaded: Postcard cannot be reached.`));
+    shown.remove.addEventListener("click", () => { request.abort(); discard(shown.item); });
+    const body = new FormData();
+    body.append("file", file, file.name);
+    request.open("POST", fieldset.dataset.uploads);
+    request.send(body);
+    status.textContent = "Uploading " + name;
+  }
+
+  const sendAll = (files) => Array.from(files).forEach(send);
+  input.addEventListener("change", () => { sendAll(input.files); input.value = ""; });
+  for (const event of ["dragenter", "dragover"]) drop.addEventListener(event, (e) => { e.preventDefault(); drop.classList.add("over"); });
+  for (const event of ["dragleave", "drop"]) drop.addEventListener(event, () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (e) => { e.preventDefault(); sendAll(e.dataTransfer.files); });
+  document.addEventListener("paste", (e) => { if (e.clipboardData?.files.length) { e.preventDefault(); sendAll(e.clipboardData.files); } });
+  list.addEventListener("change", showOnPhone);
+
+  const text = document.getElementById("text");
+  const phoneText = document.getElementById("phone-text");
+  const showText = () => { phoneText.textContent = text.value; };
+  text.addEventListener("input", showText);
+  showText();
+}
+
+// links lets people add more links to pictures.
+function links() {
+  const fieldset = document.getElementById("pictures");
+  if (!fieldset) return;
+  const inputs = () => fieldset.querySelectorAll("input[name=mediaUrl]");
   const more = document.createElement("button");
   more.type = "button";
   more.className = "quiet";
-  more.textContent = "Add another picture";
+  more.textContent = "Add another link";
   more.addEventListener("click", () => {
     const number = inputs().length;
-    const field = pictures.querySelector(".picture:last-of-type").cloneNode(true);
-    field.querySelectorAll("img, p").forEach((e) => e.remove());
+    const field = fieldset.querySelector(".picture:last-of-type").cloneNode(true);
+    field.querySelectorAll("p").forEach((e) => e.remove());
     const input = field.querySelector("input");
     input.id = "media-" + number;
     input.value = "";
     input.removeAttribute("aria-invalid");
     const label = field.querySelector("label");
     label.htmlFor = input.id;
-    label.firstChild.textContent = "Picture " + (number + 1) + " ";
-    pictures.insertBefore(field, more);
-    watch(input);
+    label.firstChild.textContent = "Link to picture " + (number + 1) + " ";
+    fieldset.insertBefore(field, more);
     input.focus();
-    more.hidden = number + 1 >= Number(pictures.dataset.max);
+    more.hidden = number + 1 >= Number(fieldset.dataset.max);
   });
-  pictures.append(more);
+  fieldset.append(more);
 }
 
 // live keeps the region #live current. A server-sent event triggers a fetch of
@@ -196,7 +291,8 @@ function live() {
 }
 
 counters();
-previews();
+pictures();
+links();
 live(); // before localTimes, because it compares with what the server sent
 localTimes(document);
 document.getElementById("summary")?.focus();

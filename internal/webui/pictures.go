@@ -1,0 +1,250 @@
+package webui
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/media"
+	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/picture"
+)
+
+// Uploads keeps uploaded pictures. Fit returns the rule that a file violates as
+// invalid.Fields, and Save an mms.QuotaError; an upload of another user is mms.ErrNoUpload.
+type Uploads interface {
+	Fit(ctx context.Context, owner uuid.UUID, field string, f media.File) (media.Fitted, error)
+	Save(ctx context.Context, fitted []media.Fitted) ([]mms.Upload, error)
+	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
+	Picture(ctx context.Context, owner, id uuid.UUID) (mms.Content, error)
+}
+
+const (
+	// maxPictureForm bounds a form with pictures: the files, and a little around each.
+	maxPictureForm = mms.MaxUploads*(picture.MaxBytes+10_000) + maxForm
+
+	fittingTimeout = 90 * time.Second // for all files of a form, which wait for those of others
+)
+
+// formFile is the field of a form for files.
+const formFile = "file"
+
+// chosenUpload is an upload that a form will send.
+type chosenUpload struct {
+	ID     string `json:"id"`
+	Src    string `json:"src"` // the path of the picture
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+	Note   string `json:"note"` // what was done to it
+}
+
+func (p *Pages) chosen(u mms.Upload) chosenUpload {
+	return chosenUpload{ID: u.ID.String(), Src: p.base + "/uploads/" + u.ID.String(), Width: u.SentInfo.Width, Height: u.SentInfo.Height, Note: describeUpload(u)}
+}
+
+// describeUpload says what was done to a picture, like "4.3 MB → 260 kB, location removed".
+func describeUpload(u mms.Upload) string {
+	parts := []string{size(u.SentInfo.Bytes)}
+	if slices.Contains(u.Changed, string(picture.Recompressed)) {
+		parts[0] = size(u.Uploaded.Bytes) + " → " + parts[0]
+	}
+	for _, c := range []struct {
+		change picture.Change
+		words  string
+	}{
+		{picture.LocationRemoved, "location removed"}, {picture.Rotated, "turned upright"}, {picture.FirstFrame, "first frame only"},
+	} {
+		if slices.Contains(u.Changed, string(c.change)) {
+			parts = append(parts, c.words)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func size(bytes int) string {
+	if bytes >= 1_000_000 {
+		return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
+	}
+	return fmt.Sprintf("%d kB", max(1, bytes/1000))
+}
+
+// readPictureForm parses a form that may have files, and stores them as uploads, whose ids
+// it adds to the values of mediaId. It returns the violations of the files. Without a user
+// the files are dropped. If the form cannot be read, it answers the request and returns
+// false.
+func (p *Pages) readPictureForm(w http.ResponseWriter, r *http.Request, user uuid.UUID) (violations invalid.Fields, ok bool) {
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		return nil, p.readForm(w, r)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxPictureForm)
+	parts, err := r.MultipartReader()
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errFormParts, err)
+	} else {
+		control := http.NewResponseController(w)
+		received := time.Now().Add(uploadTimeout)
+		if err := errors.Join(control.SetReadDeadline(received), control.SetWriteDeadline(received.Add(fittingTimeout+writeTimeout))); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			p.fail(w, r, fmt.Errorf("extending the deadlines for pictures: %w", err))
+			return nil, false
+		}
+		r.PostForm = url.Values{}
+		violations, err = p.readParts(r, parts, user)
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		p.renderError(w, r, http.StatusRequestEntityTooLarge, "Form too large", fmt.Sprintf("The pictures are larger than %d MB together. Nothing was changed. Go back and choose fewer.", maxPictureForm/1_000_000))
+	case errors.Is(err, errFormParts):
+		p.renderError(w, r, http.StatusBadRequest, "Invalid form", "The form could not be read. Nothing was changed. Go back and submit it again.")
+	case err != nil:
+		p.fail(w, r, err)
+	}
+	return violations, err == nil
+}
+
+var errFormParts = errors.New("the form cannot be read")
+
+// readParts reads the parts one by one, so that no more than one file is in memory.
+func (p *Pages) readParts(r *http.Request, parts *multipart.Reader, user uuid.UUID) (invalid.Fields, error) {
+	ctx, cancel := httpkit.WithDeadline(r.Context(), uploadTimeout+fittingTimeout)
+	defer cancel()
+	var fitted []media.Fitted
+	var violations invalid.Fields
+	left := int64(maxForm)
+	for {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			return violations, p.saveFitted(ctx, r.PostForm, fitted, &violations)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errFormParts, err)
+		}
+		if part.FormName() != formFile {
+			value, err := io.ReadAll(io.LimitReader(part, left+1))
+			if left -= int64(len(value)); err != nil || left < 0 {
+				return nil, fmt.Errorf("%w: %w", errFormParts, err)
+			}
+			r.PostForm.Add(part.FormName(), string(value))
+			continue
+		}
+		f, err := media.ReadFile(part.FileName(), part)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", errFormParts, err)
+		case f.Name == "" && len(f.Data) == 0, user == uuid.Nil: // no file was chosen
+			continue
+		case len(fitted) == mms.MaxUploads:
+			violations.Add(formFile, "max_items", fmt.Sprintf("must be at most %d pictures", mms.MaxUploads))
+			continue
+		}
+		one, err := p.Uploads.Fit(ctx, user, formFile, f)
+		if more := (invalid.Fields)(nil); errors.As(err, &more) {
+			violations = append(violations, more...)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		fitted = append(fitted, one)
+	}
+}
+
+// saveFitted stores pictures, also when others of the form are refused: nobody should have
+// to choose them again.
+func (p *Pages) saveFitted(ctx context.Context, form url.Values, fitted []media.Fitted, violations *invalid.Fields) error {
+	if len(fitted) == 0 {
+		return nil
+	}
+	uploads, err := p.Uploads.Save(ctx, fitted)
+	var quota mms.QuotaError
+	if errors.As(err, &quota) {
+		violations.Add(formFile, "range", "cannot be stored: "+quota.Error())
+		return nil
+	}
+	for _, u := range uploads {
+		form.Add("mediaId", u.ID.String())
+	}
+	return err
+}
+
+// chosenUploads returns the user's uploads with these ids. It leaves out those that have
+// expired or do not exist.
+func (p *Pages) chosenUploads(ctx context.Context, user uuid.UUID, ids []string) []chosenUpload {
+	var list []chosenUpload
+	for _, id := range ids[:min(len(ids), mms.MaxUploads)] {
+		parsed, err := uuid.Parse(id)
+		if err != nil {
+			continue
+		}
+		if u, err := p.Uploads.Upload(ctx, user, parsed); err == nil {
+			list = append(list, p.chosen(u))
+		}
+	}
+	return list
+}
+
+// upload stores the pictures that a script sends while the form is filled in.
+func (p *Pages) upload(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	violations, ok := p.readPictureForm(w, r, principal.UserID)
+	if !ok {
+		return
+	}
+	answer := struct {
+		Uploads []chosenUpload `json:"uploads"`
+		Errors  []string       `json:"errors"`
+	}{p.chosenUploads(r.Context(), principal.UserID, r.PostForm["mediaId"]), []string{}}
+	for _, v := range violations {
+		answer.Errors = append(answer.Errors, "The picture "+v.Message+".")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the browser may have gone
+}
+
+// uploadedPicture serves the picture of an upload.
+func (p *Pages) uploadedPicture(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	id, err := uuid.Parse(chi.URLParam(r, "id"))
+	if err != nil {
+		p.NotFound(w, r)
+		return
+	}
+	content, err := p.Uploads.Picture(r.Context(), principal.UserID, id)
+	p.servePicture(w, r, content, err)
+}
+
+// messagePicture serves our copy of a picture of a message, or its preview.
+func (p *Pages) messagePicture(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	id, err := uuid.Parse(chi.URLParam(r, "id"))
+	position, positionErr := strconv.Atoi(chi.URLParam(r, "position"))
+	if err != nil || positionErr != nil || position < 1 || position > mms.MaxMedia {
+		p.NotFound(w, r)
+		return
+	}
+	content, err := p.Messages.MessagePicture(r.Context(), principal.UserID, id, position, r.URL.Query().Has("preview"))
+	p.servePicture(w, r, content, err)
+}
+
+func (p *Pages) servePicture(w http.ResponseWriter, r *http.Request, content mms.Content, err error) {
+	switch {
+	case errors.Is(err, mms.ErrNoUpload):
+		p.NotFound(w, r)
+	case err != nil:
+		p.fail(w, r, err)
+	default:
+		httpkit.ServePicture(w, r, content.Type, content.Hash.String(), content.Data)
+	}
+}
