@@ -186,7 +186,7 @@ func TestUserSendsAMessage(t *testing.T) {
 	if text := read(t, ctx, chromedp.Value(`#text`)); text != "Greetings" {
 		t.Errorf("got text %q after an error, want %q", text, "Greetings")
 	}
-	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "Recipient has 2 digits") || !strings.Contains(errors, "Picture must start") {
+	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "Recipient has 2 digits") || !strings.Contains(errors, "Link to a picture must start") {
 		t.Errorf("got errors %q, want one of the recipient and one of the picture", errors)
 	}
 
