@@ -8,6 +8,8 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"math"
+	"runtime/debug"
 
 	"golang.org/x/image/draw"
 	"golang.org/x/image/webp"
@@ -102,7 +104,7 @@ func Fit(data []byte, o Options) (Fitted, error) {
 
 // asItIs returns the stripped picture.
 func (p *parsed) asItIs(data []byte) Fitted {
-	return Fitted{Data: p.stripped, Info: p.info(len(p.stripped)), Changed: p.removals(len(data) != len(p.stripped))}
+	return Fitted{Data: p.stripped, Info: p.info(len(p.stripped)), Changed: p.removals(!bytes.Equal(data, p.stripped))}
 }
 
 func (p *parsed) removals(metadata bool) []Change {
@@ -116,12 +118,24 @@ func (p *parsed) removals(metadata bool) []Change {
 	}
 }
 
+// largePicture is from where the garbage of earlier pictures is returned before another
+// is decoded. Otherwise the collector would let both grow to twice the memory.
+const largePicture = 64 << 20 // bytes
+
 // decode returns the pixels: those of the first frame for an animation, all of whose
-// frames it decodes. It proves that a phone can show the picture.
+// frames it decodes. It proves that a phone can show the picture that is sent, so it reads
+// the stripped one.
 func (p *parsed) decode(data []byte, memory int64) (image.Image, error) {
-	if need := p.memory + p.scalingMemory(); memory > 0 && need > memory {
+	need := p.neededMemory(1)
+	if memory > 0 && need > memory {
 		pixels := float64(p.width) * float64(p.height) * float64(p.frames) / 1e6
-		return nil, violation(RuleMemory, "must have at most %.1f megapixels when saved like this; it has %.1f", pixels*float64(memory)/float64(need)*0.95, pixels)
+		return nil, violation(RuleMemory, "must have at most %.1f megapixels when saved like this; it has %.1f", p.fraction(memory)*pixels, pixels)
+	}
+	if need > largePicture {
+		debug.FreeOSMemory()
+	}
+	if p.stripped != nil {
+		data = p.stripped
 	}
 	var decoded image.Image
 	var err error
@@ -156,17 +170,43 @@ func (p *parsed) decodeGIF(data []byte) (image.Image, error) {
 	return whole, nil
 }
 
-// scalingMemory returns what recompress takes at most beside the decoded picture: the
-// first halving, and the temporary image of the last step (32 bytes for each pixel of
-// the new width and the old height).
-func (p *parsed) scalingMemory() int64 {
-	const perPixel, temporary = 4, 32
-	long, pixels := max(p.width, p.height), int64(p.width)*int64(p.height)
-	if long <= sides[0] {
-		return 2 * perPixel * pixels
+// neededMemory returns what working on the picture takes at most if it has a fraction of
+// its pixels.
+func (p *parsed) neededMemory(fraction float64) int64 {
+	side := math.Sqrt(fraction)
+	width, height := int(math.Ceil(float64(p.width)*side)), int(math.Ceil(float64(p.height)*side))
+	return int64(fraction*float64(p.memory)) + p.fixedMemory + scalingMemory(width, height)
+}
+
+// fraction returns how much of its pixels the picture may have to be worked on.
+func (p *parsed) fraction(memory int64) float64 {
+	fits, exceeds := 0.0, 1.0
+	for range 20 {
+		if middle := (fits + exceeds) / 2; p.neededMemory(middle) <= memory {
+			fits = middle
+		} else {
+			exceeds = middle
+		}
 	}
-	last := int64(sides[0])
-	return perPixel*pixels/4*5/4 + temporary*last*min(2*last, int64(long)) + 2*perPixel*last*last
+	return fits * 0.98 // sides are whole blocks and pixels
+}
+
+// scalingMemory returns what recompress takes at most beside the decoded picture: the
+// first two halvings, and the temporary image of the last step (32 bytes for each pixel of
+// the new width and the old height).
+func scalingMemory(width, height int) int64 {
+	const perPixel, temporary = 4, 32
+	long, pixels := max(width, height), int64(width)*int64(height)
+	if long <= sides[0] {
+		return 3 * perPixel * pixels
+	}
+	last := sizeWithin(image.Pt(width, height), sides[0])
+	scaled := int64(last.X) * int64(last.Y)
+	halved := pixels/4 + pixels/16
+	if min(last.X, last.Y) <= 2 { // one side only
+		halved = pixels/2 + pixels/4
+	}
+	return perPixel*halved + temporary*2*scaled + 3*perPixel*scaled
 }
 
 // recompress encodes the picture anew until it fits the budget.
@@ -208,7 +248,7 @@ func (p *parsed) changes(data []byte, o Options) []Change {
 	if !p.orientation.upright() {
 		changes = append(changes, Rotated)
 	}
-	changes = append(changes, p.removals(p.kind != WebP && len(data) != len(p.stripped))...)
+	changes = append(changes, p.removals(p.kind != WebP && !bytes.Equal(data, p.stripped))...)
 	if o.FirstFrame && p.frames > 1 {
 		changes = append(changes, FirstFrame)
 	}
@@ -254,8 +294,8 @@ func (p *parsed) encodePNG(original image.Image, pixels *image.RGBA) ([]byte, er
 func scale(src image.Image, side int) *image.RGBA {
 	size := src.Bounds().Size()
 	target := sizeWithin(size, side)
-	for size.X > 2*target.X && size.Y > 2*target.Y {
-		size = image.Pt((size.X+1)/2, (size.Y+1)/2)
+	for size.X > 2*target.X || size.Y > 2*target.Y {
+		size = image.Pt(halve(size.X, target.X), halve(size.Y, target.Y))
 		src = resize(draw.ApproxBiLinear, src, size)
 	}
 	if pixels, ok := src.(*image.RGBA); ok && size == target && pixels.Rect.Min == (image.Point{}) {
@@ -265,6 +305,11 @@ func scale(src image.Image, side int) *image.RGBA {
 		return resize(draw.NearestNeighbor, src, target)
 	}
 	return resize(draw.CatmullRom, src, target)
+}
+
+// halve returns half of a side, unless that is below the target: a picture can be thin.
+func halve(side, target int) int {
+	return max((side+1)/2, target)
 }
 
 func resize(scaler draw.Scaler, src image.Image, size image.Point) *image.RGBA {

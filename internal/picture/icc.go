@@ -7,8 +7,12 @@ import (
 	"io"
 )
 
-// maxProfile bounds a color profile that is carried over: cameras' have below 4 kB.
-const maxProfile = 65_000
+// Bounds of a color profile in bytes: of one that is kept, and of one that is carried over
+// to a picture that is encoded anew. Those of cameras and screens have below 4 kB.
+const (
+	maxProfile        = 1_000_000
+	maxCarriedProfile = 65_000
+)
 
 // iccChunks collects a color profile from JPEG segments (ICC.1:2022, B.4): a number,
 // the count of all, and a part of the profile.
@@ -22,7 +26,7 @@ func (c iccChunks) add(body []byte) {
 
 func (c iccChunks) join() []byte {
 	var profile []byte
-	for i := 1; i <= len(c); i++ {
+	for i := 1; i <= len(c) && len(profile) <= maxProfile; i++ {
 		profile = append(profile, c[byte(i)]...)
 	}
 	return profile
@@ -31,15 +35,15 @@ func (c iccChunks) join() []byte {
 // rgbProfile returns the profile if it describes RGB colors, and else nil: Fit writes
 // no others.
 func rgbProfile(profile []byte) []byte {
-	const header, colorSpace = 128, 16
-	if len(profile) < header || len(profile) > maxProfile || string(profile[colorSpace:colorSpace+4]) != "RGB " {
+	const colorSpace = 16
+	if len(profile) == 0 || len(profile) > maxCarriedProfile || string(profile[colorSpace:colorSpace+4]) != "RGB " {
 		return nil
 	}
 	return profile
 }
 
 // inflateProfile reads the body of a PNG chunk iCCP: a name, a zero, the method, and
-// the compressed profile.
+// the compressed profile. It returns nil if there is none that can be read.
 func inflateProfile(body []byte) []byte {
 	_, rest, found := bytes.Cut(body, []byte{0})
 	if !found || len(rest) < 1 {
@@ -53,7 +57,23 @@ func inflateProfile(body []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	return rgbProfile(profile)
+	return profile
+}
+
+// iccSegments returns a color profile as the segments of a JPEG file.
+func iccSegments(profile []byte) []byte {
+	const most = 0xffff - 2 - len(iccHeader) - 2
+	count := (len(profile) + most - 1) / most
+	var out []byte
+	for i := range count {
+		part := profile[i*most : min((i+1)*most, len(profile))]
+		out = append(out, 0xff, markerAPP2)
+		out = binary.BigEndian.AppendUint16(out, uint16(2+len(iccHeader)+2+len(part)))
+		out = append(out, iccHeader...)
+		out = append(out, byte(i+1), byte(count))
+		out = append(out, part...)
+	}
+	return out
 }
 
 // withProfile adds a color profile to a JPEG file.
@@ -61,13 +81,8 @@ func withProfile(file, profile []byte) []byte {
 	if profile == nil {
 		return file
 	}
-	length := 2 + len(iccHeader) + 2 + len(profile)
-	out := make([]byte, 0, len(file)+2+length)
-	out = append(out, file[:2]...)
-	out = append(out, 0xff, markerAPP2)
-	out = binary.BigEndian.AppendUint16(out, uint16(length))
-	out = append(out, iccHeader...)
-	out = append(out, 1, 1) // the first of one
-	out = append(out, profile...)
-	return append(out, file[2:]...)
+	const soi = 2
+	segments := iccSegments(profile)
+	out := make([]byte, 0, len(file)+len(segments))
+	return append(append(append(out, file[:soi]...), segments...), file[soi:]...)
 }

@@ -3,6 +3,8 @@ package picture
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
+	"strconv"
 )
 
 // Markers of a JPEG file (ITU T.81, table B.1).
@@ -18,6 +20,8 @@ const (
 	markerRST7  = 0xd7
 	markerEOI   = 0xd9
 	markerSOS   = 0xda
+	markerDQT   = 0xdb
+	markerDRI   = 0xdd
 	markerAPP0  = 0xe0
 	markerAPP1  = 0xe1
 	markerAPP2  = 0xe2
@@ -30,57 +34,121 @@ const (
 	exifHeader = "Exif\x00\x00"
 	iccHeader  = "ICC_PROFILE\x00"
 	jfifHeader = "JFIF\x00"
+	adobe      = "Adobe"
 )
+
+// maxScans bounds the work of decoding: each scan of a progressive file visits all
+// coefficients, even if it has few bytes. Encoders write about 10.
+const maxScans = 64
+
+// jpegFile is what parseJPEG has read so far.
+type jpegFile struct {
+	*parsed
+	profile    iccChunks
+	profileAt  int // where the profile stood in the stripped picture
+	scans      int
+	jfif       bool
+	adobeRGB   bool // Adobe's segment says that the colors are not converted
+	components []byte
+}
 
 // parseJPEG takes a JPEG file apart and leaves out its metadata: application segments
 // except the color profile, JFIF's and Adobe's, which change how the picture looks;
 // comments; and what follows the end.
 func parseJPEG(data []byte) (*parsed, error) {
-	p := &parsed{kind: JPEG, stripped: append(make([]byte, 0, len(data)), data[:2]...)}
-	profile := iccChunks{}
-	for pos := 2; ; {
+	const soi = 2
+	f := &jpegFile{
+		parsed:  &parsed{kind: JPEG, stripped: append(make([]byte, 0, len(data)), data[:soi]...)},
+		profile: iccChunks{}, profileAt: soi,
+	}
+	for pos := soi; ; {
 		marker, start, err := nextMarker(data, pos)
 		if err != nil {
 			return nil, err
 		}
 		if marker == markerEOI {
-			if p.frames == 0 {
-				return nil, damaged("it has no size")
-			}
-			p.stripped = append(p.stripped, 0xff, markerEOI)
-			p.trailer = data[start+2:]
-			p.icc = rgbProfile(profile.join())
-			return p, nil
+			f.trailer = data[start+2:]
+			return f.finish()
 		}
 		segment, err := jpegSegment(data, start)
 		if err != nil {
 			return nil, err
 		}
-		body := segment[4:]
 		pos = start + len(segment)
-		switch {
-		case marker == markerSOS:
+		kept, err := f.readSegment(marker, segment)
+		if err != nil {
+			return nil, err
+		}
+		f.stripped = append(f.stripped, kept...)
+		if marker == markerSOS {
 			end := scanEnd(data, pos)
-			p.stripped = append(append(p.stripped, segment...), data[pos:end]...)
+			f.stripped = append(f.stripped, data[pos:end]...)
 			pos = end
-		case marker == markerAPP0 && bytes.HasPrefix(body, []byte(jfifHeader)):
-			p.stripped = append(p.stripped, withoutThumbnail(segment)...)
-		case marker == markerAPP2 && bytes.HasPrefix(body, []byte(iccHeader)):
-			profile.add(body[len(iccHeader):])
-			p.stripped = append(p.stripped, segment...)
-		case marker == markerAPP1:
-			p.readAPP1(body)
-		case marker >= markerAPP0 && marker <= markerAPP15 && marker != markerAPP14, marker == markerCOM:
-			// metadata
-		case isFrameHeader(marker):
-			if err := p.readFrameHeader(marker, body); err != nil {
-				return nil, err
-			}
-			p.stripped = append(p.stripped, segment...)
-		default:
-			p.stripped = append(p.stripped, segment...)
 		}
 	}
+}
+
+// readSegment returns what of a segment changes how the picture looks.
+func (f *jpegFile) readSegment(marker byte, segment []byte) ([]byte, error) {
+	body := segment[4:]
+	switch {
+	case marker == markerSOS:
+		if f.scans++; f.scans > maxScans {
+			return nil, damaged("it has more than " + strconv.Itoa(maxScans) + " scans")
+		}
+		return segment, nil
+	case marker == markerDHT, marker == markerDQT, marker == markerDRI:
+		return segment, nil
+	case isFrameHeader(marker):
+		return segment, f.readFrameHeader(marker, body)
+	case marker == markerAPP0 && bytes.HasPrefix(body, []byte(jfifHeader)):
+		f.jfif = true
+		return withoutThumbnail(segment), nil
+	case marker == markerAPP2 && bytes.HasPrefix(body, []byte(iccHeader)):
+		if len(f.profile) == 0 {
+			f.profileAt = len(f.stripped)
+		}
+		f.profile.add(body[len(iccHeader):])
+		return nil, nil
+	case marker == markerAPP14 && bytes.HasPrefix(body, []byte(adobe)):
+		return f.readAdobe(segment), nil
+	case marker == markerAPP1:
+		f.readAPP1(body)
+		return nil, nil
+	case marker >= markerAPP0 && marker <= markerAPP15, marker == markerCOM:
+		return nil, nil
+	default:
+		return nil, damaged("a JPEG segment is of an unknown kind")
+	}
+}
+
+// finish adds the end, and the color profile where it stood.
+func (f *jpegFile) finish() (*parsed, error) {
+	if f.frames == 0 {
+		return nil, damaged("it has no size")
+	}
+	profile := cleanProfile(f.profile.join())
+	f.icc = rgbProfile(profile)
+	f.stripped = slices.Insert(f.stripped, f.profileAt, iccSegments(profile)...)
+	f.stripped = append(f.stripped, 0xff, markerEOI)
+	namedRGB := string(f.components) == "RGB"
+	if !f.jfif && (f.adobeRGB || namedRGB) || len(f.components) > 3 {
+		f.memory += 4 * int64(f.width) * int64(f.height) // colors are converted while decoding
+	}
+	return f.parsed, nil
+}
+
+// readAdobe reads how the colors are stored. It returns the segment without what may
+// follow.
+func (f *jpegFile) readAdobe(segment []byte) []byte {
+	const length, transform = 16, 15
+	if len(segment) < length {
+		return nil
+	}
+	f.adobeRGB = segment[transform] == 0
+	short := bytes.Clone(segment[:length])
+	binary.BigEndian.PutUint16(short[2:], length-2)
+	return short
 }
 
 // nextMarker returns the marker at pos, and where it starts behind its fill bytes.
@@ -133,37 +201,33 @@ func isFrameHeader(marker byte) bool {
 	return marker >= markerSOF0 && marker <= markerSOF15 && marker != markerDHT && marker != markerJPG && marker != markerDAC
 }
 
-// readFrameHeader reads the size, and what decoding takes: a byte for each sample; a
-// progressive file also four for each coefficient; and four bytes a pixel where colors
-// are converted while decoding.
-func (p *parsed) readFrameHeader(marker byte, body []byte) error {
+// readFrameHeader reads the size, and what decoding takes: a byte for each sample, and in a
+// progressive file also four for each coefficient.
+func (f *jpegFile) readFrameHeader(marker byte, body []byte) error {
+	const precision = 8 // bits
 	switch {
-	case marker != markerSOF0 && marker != markerSOF1 && marker != markerSOF2:
-		return violation(RuleType, "must be a baseline or progressive JPEG; this one is of a rare kind. Export it again")
-	case p.frames > 0:
+	case marker != markerSOF0 && marker != markerSOF1 && marker != markerSOF2, len(body) > 0 && body[0] != precision:
+		return violation(RuleType, "must be a baseline or progressive JPEG with 8 bits for each color; this one is of a rare kind. Export it again")
+	case f.frames > 0:
 		return damaged("it has two sizes")
 	case len(body) < 6 || len(body) < 6+3*int(body[5]):
 		return damaged("its JPEG header is too short")
 	}
-	p.frames = 1
-	p.height, p.width = int(binary.BigEndian.Uint16(body[1:])), int(binary.BigEndian.Uint16(body[3:]))
+	f.frames = 1
+	f.height, f.width = int(binary.BigEndian.Uint16(body[1:])), int(binary.BigEndian.Uint16(body[3:]))
 	components := body[6 : 6+3*int(body[5])]
 	maxH, maxV := 1, 1
 	for c := components; len(c) > 0; c = c[3:] {
+		f.components = append(f.components, c[0])
 		maxH, maxV = max(maxH, int(c[1]>>4)), max(maxV, int(c[1]&15))
 	}
-	var samples int64
 	for c := components; len(c) > 0; c = c[3:] {
-		across := (p.width + 8*maxH - 1) / (8 * maxH) * 8 * int(c[1]>>4)
-		down := (p.height + 8*maxV - 1) / (8 * maxV) * 8 * int(c[1]&15)
-		samples += int64(across) * int64(down)
+		across := (f.width + 8*maxH - 1) / (8 * maxH) * 8 * int(c[1]>>4)
+		down := (f.height + 8*maxV - 1) / (8 * maxV) * 8 * int(c[1]&15)
+		f.memory += int64(across) * int64(down)
 	}
-	p.memory = samples
 	if marker == markerSOF2 {
-		p.memory += 4 * samples
-	}
-	if pixels := int64(p.width) * int64(p.height); len(components) > 3 || samples >= 3*pixels {
-		p.memory += 4 * pixels // CMYK, or perhaps RGB
+		f.memory += 4 * f.memory
 	}
 	return nil
 }

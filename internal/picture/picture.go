@@ -84,7 +84,8 @@ type parsed struct {
 	location      bool   // whether its metadata say where it was taken
 	stripped      []byte // the same picture without metadata; nil for WebP
 	trailer       []byte // what follows the end of the picture
-	memory        int64  // bytes that decoding takes at most
+	memory        int64  // bytes that decoding takes at most, in proportion to the pixels
+	fixedMemory   int64  // bytes that it takes beside them
 }
 
 // info returns the facts about the picture of n bytes.

@@ -1,6 +1,8 @@
 package picture
 
 import (
+	"bytes"
+	"compress/zlib"
 	"encoding/binary"
 	"hash/crc32"
 	"math"
@@ -9,17 +11,18 @@ import (
 
 const pngSignature = "\x89PNG\r\n\x1a\n"
 
-// pngKept are the chunks that change how a picture looks (PNG specification, third
-// edition, 5.6); all others are metadata or animation.
-var pngKept = map[string]bool{
-	"IHDR": true, "PLTE": true, "IDAT": true, "IEND": true, "tRNS": true, "gAMA": true, "cHRM": true,
-	"sRGB": true, "iCCP": true, "cICP": true, "sBIT": true, "bKGD": true, "pHYs": true,
+// pngKept are the chunks that change how a picture looks, and the most bytes that they can
+// have (PNG specification, third edition, 5.6 and 11); all others are metadata or animation.
+var pngKept = map[string]int{
+	"IHDR": 13, "PLTE": 3 * 256, "IDAT": math.MaxInt32, "IEND": 0, "tRNS": 256, "gAMA": 4, "cHRM": 32,
+	"sRGB": 1, "cICP": 4, "sBIT": 4, "bKGD": 6, "pHYs": 9,
 }
 
 // parsePNG takes a PNG file apart and leaves out its metadata: text, EXIF, the time,
 // private chunks, the frames of an animation, and what follows the end.
 func parsePNG(data []byte) (*parsed, error) {
 	p := &parsed{kind: PNG, stripped: append(make([]byte, 0, len(data)), pngSignature...)}
+	seen := map[string]bool{}
 	for pos := len(pngSignature); ; {
 		chunk, err := pngChunk(data, pos)
 		if err != nil {
@@ -32,7 +35,10 @@ func parsePNG(data []byte) (*parsed, error) {
 				return nil, err
 			}
 		case "iCCP":
-			p.icc = inflateProfile(body)
+			if profile := cleanProfile(inflateProfile(body)); profile != nil && !seen[name] {
+				p.icc = rgbProfile(profile)
+				p.stripped = append(p.stripped, profileChunk(profile)...)
+			}
 		case "eXIf":
 			p.orientation, p.location = readEXIF(body)
 		case "tEXt", "iTXt":
@@ -41,9 +47,10 @@ func parsePNG(data []byte) (*parsed, error) {
 		if p.frames == 0 {
 			return nil, damaged("its PNG header is missing")
 		}
-		if pngKept[name] {
+		if most, kept := pngKept[name]; kept && len(body) <= most && (!seen[name] || name == "IDAT") {
 			p.stripped = append(p.stripped, chunk...)
 		}
+		seen[name] = true
 		pos += len(chunk)
 		if name == "IEND" {
 			p.trailer = data[pos:]
@@ -68,6 +75,18 @@ func pngChunk(data []byte, pos int) ([]byte, error) {
 		return nil, damaged("a checksum of the PNG file is wrong")
 	}
 	return slices.Clip(chunk), nil
+}
+
+// profileChunk returns a color profile as a chunk.
+func profileChunk(profile []byte) []byte {
+	var out bytes.Buffer
+	out.WriteString("\x00\x00\x00\x00iCCPicc\x00\x00")
+	compressed := zlib.NewWriter(&out)
+	_, _ = compressed.Write(profile) // a buffer never fails
+	_ = compressed.Close()
+	chunk := out.Bytes()
+	binary.BigEndian.PutUint32(chunk, uint32(len(chunk)-8))
+	return binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE(chunk[4:]))
 }
 
 // readIHDR reads the size, and what decoding takes: Go decodes to 1, 2, 4 or 8 bytes a
