@@ -24,12 +24,25 @@ const (
 	MaxMediaURL = 2000 // bytes
 )
 
+// ParseMediaURL returns a media URL as messages store it, without the spaces and invisible
+// characters around it. The error is what the URL violates.
+func (r Rules) ParseMediaURL(raw string) (string, error) {
+	return parseMediaURL(pasted.Trim(raw), r.AllowPrivateMedia)
+}
+
+// incompleteEscape matches a percent sign that encodes nothing. Some clients send it as it
+// is and others as %25, so that another picture is found or none.
+var incompleteEscape = regexp.MustCompile(`%($|[^0-9a-fA-F]|[0-9a-fA-F]($|[^0-9a-fA-F]))`)
+
 // parseMediaURL returns the URL of a picture in ASCII, or the violation if Plivo could not
 // fetch a picture from it. It names an invisible character inside the URL instead of removing
 // it, because the character may belong there.
 func parseMediaURL(raw string, allowPrivate bool) (string, error) {
 	if r, before := pasted.Invisible(raw); before >= 0 {
 		return "", fmt.Errorf("has an invisible character (%U) after its first %d characters: enter the URL again without it, or percent-encode it if it belongs there", r, before)
+	}
+	if incompleteEscape.MatchString(raw) {
+		return "", errors.New("has a % that is not followed by two hexadecimal digits: write %25 for a percent sign")
 	}
 	u, err := url.Parse(raw)
 	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
@@ -89,7 +102,8 @@ func asciiHost(host string) (string, error) {
 	if len(name) > maxHostName {
 		return "", fmt.Errorf("must name a host of at most %d characters", maxHostName)
 	}
-	for label := range strings.SplitSeq(name, ".") {
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
 		switch {
 		case label == "":
 			return "", errors.New("must name a host without an empty part: two dots follow each other, or one stands first")
@@ -98,6 +112,9 @@ func asciiHost(host string) (string, error) {
 		case !hostLabel.MatchString(label):
 			return "", fmt.Errorf("must name a host whose parts have letters, digits and hyphens, and no hyphen first or last; %q is none", clip(label, 40))
 		}
+	}
+	if _, err := netip.ParseAddr(ascii); err != nil && numericHost.MatchString(labels[len(labels)-1]) {
+		return "", errors.New("must name a host, or have an IP address of four numbers up to 255")
 	}
 	return ascii, nil
 }
@@ -108,10 +125,13 @@ func asciiURL(raw string, u *url.URL, host string) string {
 	if isASCII(raw) {
 		return raw
 	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]" // IPv6
+	}
 	if u.Port() != "" {
 		host += ":" + u.Port()
 	}
-	_, rest, _ := strings.Cut(raw, u.Host)
+	_, rest, _ := strings.Cut(strings.TrimPrefix(raw[len(u.Scheme):], "://"), u.Host)
 	var b strings.Builder
 	b.WriteString(u.Scheme + "://" + host)
 	for _, c := range []byte(rest) {

@@ -3,6 +3,9 @@ package mms
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 )
 
 func TestValidateMediaURL(t *testing.T) {
@@ -53,6 +56,18 @@ func TestUnusableHosts(t *testing.T) {
 		"https://xn--a.example/a":                          "no host can have",
 		"https://\u0627a.example/a":                        "no host can have", // mixed directions
 		"https://127.0.0.1\u3002example.com:x/a":           "like https://example.com/picture.jpg",
+		"https://example.com/100%":                         "write %25",
+		"https://example.com/a?b=%4":                       "write %25",
+		"https://example.com/a?b=%zz":                      "write %25",
+		"https://exa%mple.com/":                            "write %25",
+		"https://b%C3%BCcher.example/":                     "percent signs",
+		"https://[2606:2800:220:1::1%25eth0]/":             "percent signs",
+		"https://1.2.3.4.5/a":                              "four numbers",
+		"https://256.1.1.1/a":                              "four numbers",
+		"https://example.123/a":                            "four numbers",
+		"http://①②⑦.1/":                                    "four numbers",
+		"https://user:pw@example.com/":                     "user name",
+		"https://e.com/" + strings.Repeat("ü", 400):        "at most 2000",
 		"https://ⅼocalhost/a":                              "private",
 		"https://１２７.０.０.１/a":                              "private",
 	} {
@@ -74,6 +89,9 @@ func TestMediaURLsAreASCII(t *testing.T) {
 		"https://r3---sn-4g5e.example.com/":        "https://r3---sn-4g5e.example.com/",
 		"https://Example.com./A?b=%7e":             "https://Example.com./A?b=%7e",
 		"https://example.com:/a":                   "https://example.com:/a",
+		"https://e.example/a?X-Sig=a+b%2Bc&d=[1]":  "https://e.example/a?X-Sig=a+b%2Bc&d=[1]",
+		"https://b.c.example?x=ü@b.c.example":      "https://b.c.example?x=%C3%BC@b.c.example",
+		"https://[2606:2800:220:1::1]:8443/ü":      "https://[2606:2800:220:1::1]:8443/%C3%BC",
 	} {
 		if got, err := parseMediaURL(raw, false); err != nil || got != want {
 			t.Errorf("parseMediaURL(%q) = %q, %v, want %q", raw, got, err, want)
@@ -84,7 +102,7 @@ func TestMediaURLsAreASCII(t *testing.T) {
 // FuzzParseMediaURL checks that what is stored can be parsed, is ASCII and is stored as it
 // is when it comes again.
 func FuzzParseMediaURL(f *testing.F) {
-	for _, seed := range []string{"https://bücher.example/ü%2Fa?ö=ä#ß", "http://[::1]:80/", "https://example.com:65536", "https://a/ü", "HTTPS://Ü@ü/ü"} {
+	for _, seed := range []string{"https://bücher.example/ü%2Fa?ö=ä#ß", "http://[::1]:80/", "https://example.com:65536", "https://a/ü", "HTTPS://Ü@ü/ü", "http://http/ü", "https://[::1]/ü", "https://e.example/%", "http://１２７.0.0.1/ü"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -97,6 +115,18 @@ func FuzzParseMediaURL(f *testing.F) {
 			t.Errorf("%q is stored as %q, and that as %q, %v", raw, stored, again, err)
 		}
 	})
+}
+
+// TestMediaURLsOfBatches fills placeholders before a URL is read.
+func TestMediaURLsOfBatches(t *testing.T) {
+	t.Parallel()
+	p := BatchParams{CreateParams: CreateParams{MediaURL: "https://bücher.example/{{name}}.jpg"}, Columns: []string{"to", "name"}}
+	for name, want := range map[string]string{"ann": "https://xn--bcher-kva.example/ann.jpg", "José": "https://xn--bcher-kva.example/Jos%C3%A9.jpg", "50%": "", "a b": ""} {
+		m, err := testRules.ValidateRow(p, map[string]string{"to": "+14155550123", "name": name}, Batch{}, uuid.New(), time.Now())
+		if got := strings.Join(m.MediaURLs, " "); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v, want %q", name, got, err, want)
+		}
+	}
 }
 
 func TestMediaURLsArePasted(t *testing.T) {

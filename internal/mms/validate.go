@@ -155,7 +155,7 @@ func (r Rules) validateMedia(p CreateParams, violations *invalid.Fields) []strin
 	media := make([]string, len(urls))
 	for i, u := range urls {
 		var err error
-		if media[i], err = parseMediaURL(pasted.Trim(u), r.AllowPrivateMedia); err != nil {
+		if media[i], err = r.ParseMediaURL(u); err != nil {
 			violations.Add(field(i), "media_url", err.Error())
 		}
 	}
