@@ -16,6 +16,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/postcard-mms/postcard/internal/picture"
 )
 
@@ -53,7 +55,7 @@ func gradient(width, height int) *image.RGBA {
 	return pixels
 }
 
-func asJPEG(t testing.TB, src image.Image, quality int) []byte {
+func asJPEG(t rapid.TB, src image.Image, quality int) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	if err := jpeg.Encode(&out, src, &jpeg.Options{Quality: quality}); err != nil {
@@ -62,7 +64,7 @@ func asJPEG(t testing.TB, src image.Image, quality int) []byte {
 	return out.Bytes()
 }
 
-func asPNG(t testing.TB, src image.Image) []byte {
+func asPNG(t rapid.TB, src image.Image) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	if err := png.Encode(&out, src); err != nil {
@@ -71,7 +73,7 @@ func asPNG(t testing.TB, src image.Image) []byte {
 	return out.Bytes()
 }
 
-func asGIF(t testing.TB, frames ...*image.Paletted) []byte {
+func asGIF(t rapid.TB, frames ...*image.Paletted) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	if err := gif.EncodeAll(&out, &gif.GIF{Image: frames, Delay: make([]int, len(frames))}); err != nil {
@@ -153,7 +155,7 @@ func pngChunk(name string, body []byte) []byte {
 	return binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE(chunk[4:]))
 }
 
-func deflate(t testing.TB, b []byte) []byte {
+func deflate(t rapid.TB, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := zlib.NewWriter(&out)
@@ -167,7 +169,7 @@ func deflate(t testing.TB, b []byte) []byte {
 }
 
 // withPNGMetadata adds each kind of metadata to a PNG file.
-func withPNGMetadata(t testing.TB, file []byte, orientation uint16) []byte {
+func withPNGMetadata(t rapid.TB, file []byte, orientation uint16) []byte {
 	t.Helper()
 	const afterHeader = 8 + 25
 	return slices.Concat(file[:afterHeader],
@@ -233,7 +235,7 @@ func TestFit(t *testing.T) {
 	}
 }
 
-func wantFitted(t *testing.T, before picture.Info, got picture.Fitted, budget int) {
+func wantFitted(t rapid.TB, before picture.Info, got picture.Fitted, budget int) {
 	t.Helper()
 	if len(got.Data) > budget || got.Bytes != len(got.Data) {
 		t.Errorf("got %d bytes, said to be %d, want at most %d", len(got.Data), got.Bytes, budget)
@@ -265,10 +267,8 @@ func wantFitted(t *testing.T, before picture.Info, got picture.Fitted, budget in
 // TestOrientation turns pictures whose quarters differ.
 func TestOrientation(t *testing.T) {
 	t.Parallel()
-	const red, green, blue, white = 'r', 'g', 'b', 'w'
-	for orientation, want := range map[uint16]string{
-		1: "rgbw", 2: "grwb", 3: "wbgr", 4: "bwrg", 5: "rbgw", 6: "brwg", 7: "wgbr", 8: "gwrb",
-	} {
+	for i, want := range turnedQuarters {
+		orientation := uint16(i)
 		for name, source := range map[string][]byte{
 			"JPEG": withJPEGMetadata(asJPEG(t, gradient(60, 40), 95), orientation),
 			"PNG":  withPNGMetadata(t, asPNG(t, gradient(60, 40)), orientation),
@@ -277,27 +277,7 @@ func TestOrientation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			pixels, _, err := image.Decode(bytes.NewReader(got.Data))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var quarters []byte
-			for _, y := range []int{got.Height / 4, got.Height * 3 / 4} {
-				for _, x := range []int{got.Width / 4, got.Width * 3 / 4} {
-					r, g, b, _ := pixels.At(x, y).RGBA()
-					switch {
-					case r > 0x8000 && g > 0x8000:
-						quarters = append(quarters, white)
-					case r > 0x8000:
-						quarters = append(quarters, red)
-					case g > 0x8000:
-						quarters = append(quarters, green)
-					case b > 0x8000:
-						quarters = append(quarters, blue)
-					}
-				}
-			}
-			if string(quarters) != want {
+			if quarters := quartersOf(t, got.Data); quarters != want {
 				t.Errorf("%s, orientation %d: got %s, want %s", name, orientation, quarters, want)
 			}
 			if rotated := slices.Contains(got.Changed, picture.Rotated); rotated != (orientation > 1) {

@@ -70,6 +70,9 @@ func gifImageEnd(data []byte, pos int) (int, error) {
 	if pos+descriptor > len(data) {
 		return 0, errTruncated
 	}
+	if width, height := binary.LittleEndian.Uint16(data[pos+5:]), binary.LittleEndian.Uint16(data[pos+7:]); width == 0 || height == 0 {
+		return 0, damaged("a frame has no width or no height")
+	}
 	return subBlocksEnd(data, pos+descriptor+paletteSize(data[pos+9])+codeSize)
 }
 
