@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"github.com/postcard-mms/postcard/internal/plivosim"
+)
+
+// sampleFile stores a sample picture as a file.
+func (r *rig) sampleFile(name string) string {
+	r.t.Helper()
+	path := filepath.Join(r.t.TempDir(), name)
+	if err := os.WriteFile(path, r.samplePicture(name), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	return path
+}
+
+// openCompose opens the form for a new message as the admin.
+func openCompose(t *testing.T, ctx context.Context, url string) {
+	t.Helper()
+	do(t, ctx, "logging in", chromedp.Navigate(url+"/messages/new"), chromedp.WaitVisible(`#email`),
+		chromedp.SendKeys(`#email`, "admin@example.com"), chromedp.SendKeys(`#password`, "correct horse"), chromedp.Submit(`#password`),
+		chromedp.WaitVisible(`form.postcard`))
+}
+
+// handOver makes the page receive a file as from a drag or from the clipboard.
+func handOver(t *testing.T, ctx context.Context, event string, data []byte) {
+	t.Helper()
+	script := fmt.Sprintf(`(() => {
+		const bytes = Uint8Array.from(atob(%q), (c) => c.charCodeAt(0));
+		const data = new DataTransfer();
+		data.items.add(new File([bytes], "handed-over.png", {type: "image/png"}));
+		const target = document.getElementById("drop");
+		target.dispatchEvent(%q === "paste"
+			? new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true})
+			: new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+		return true;
+	})()`, base64.StdEncoding.EncodeToString(data), event)
+	read(t, ctx, chromedp.Evaluate[bool](script))
+}
+
+// TestComposeWithPictures chooses, drops and pastes pictures, removes one, and sends the
+// others. The pages then show them.
+func TestComposeWithPictures(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	r.worker("")
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	do(t, ctx, "choosing a photo", chromedp.SetUploadFiles(`#file`, []string{r.sampleFile("photo.jpg")}), chromedp.WaitVisible(`#uploads img`))
+	if note := read(t, ctx, chromedp.Text(`#uploads .note`)); !strings.Contains(note, "MB → ") || !strings.Contains(note, "location removed") {
+		t.Errorf("got note %q, want the sizes and that the location was removed", note)
+	}
+	handOver(t, ctx, "drop", r.samplePicture("drawing.png"))
+	do(t, ctx, "dropping a picture", chromedp.WaitVisible(`#uploads li:nth-child(2) img`))
+	handOver(t, ctx, "paste", r.samplePicture("transparent.png"))
+	do(t, ctx, "pasting a picture", chromedp.WaitVisible(`#uploads li:nth-child(3) img`))
+	handOver(t, ctx, "drop", []byte("no picture"))
+	do(t, ctx, "dropping a text", chromedp.WaitVisible(`#uploads .bad`))
+	if note := read(t, ctx, chromedp.Text(`#uploads .bad .note`)); !strings.Contains(note, "must be a JPEG, PNG, GIF or WebP picture") || !strings.Contains(note, "handed-over.png") {
+		t.Errorf("got %q of a text, want the rule and the name", note)
+	}
+	do(t, ctx, "typing", chromedp.SendKeys(`#text`, "From the coast"), chromedp.SendKeys(`#to`, "(416) 555-1234"))
+	screenshot(t, ctx, "compose-pictures")
+	if n := read(t, ctx, chromedp.Evaluate[int](`document.querySelectorAll("#phone-pictures img").length`)); n != 3 {
+		t.Errorf("got %d pictures on the phone, want 3", n)
+	}
+	if text := read(t, ctx, chromedp.Text(`#phone-text`)); text != "From the coast" {
+		t.Errorf("got %q on the phone, want the text", text)
+	}
+	do(t, ctx, "removing the second by keyboard", chromedp.Focus(`#uploads li:nth-child(2) button`), chromedp.KeyEvent("\r"), chromedp.WaitNotPresent(`#uploads li:nth-child(4)`))
+	if focused := read(t, ctx, chromedp.Evaluate[string](`document.activeElement.getAttribute("aria-label")`)); focused != "Remove handed-over.png" {
+		t.Errorf("got the focus on %q, want it on the next picture's button", focused)
+	}
+	do(t, ctx, "sending", chromedp.Submit(`#to`), chromedp.WaitVisible(`#status.delivered`), chromedp.WaitVisible(`.pictures li:nth-child(2) img`))
+	screenshot(t, ctx, "message-pictures")
+	wantPictures(t, ctx, `.pictures img`, 2)
+	do(t, ctx, "opening the list", chromedp.Navigate(url+"/messages"), chromedp.WaitVisible(`.messages img`))
+	screenshot(t, ctx, "list-pictures")
+	wantPictures(t, ctx, `.messages img`, 1)
+	if sent := r.sim.Ledger(); len(sent) != 1 || len(sent[0].Media) != 2 {
+		t.Errorf("got %+v at Plivo, want one message with two pictures", sent)
+	}
+}
+
+// wantPictures checks that the page shows n pictures that could be loaded.
+func wantPictures(t *testing.T, ctx context.Context, selector string, n int) {
+	t.Helper()
+	script := fmt.Sprintf(`Promise.all(Array.from(document.querySelectorAll(%q), (i) => i.decode().then(() => 1, () => 0))).then((l) => l.reduce((a, b) => a + b, 0))`, selector)
+	if got := read(t, ctx, chromedp.Evaluate[int](script, chromedp.EvalAwaitPromise)); got != n {
+		t.Errorf("%s: got %d pictures that can be shown, want %d", selector, got, n)
+	}
+}
+
+// TestComposeWithoutScripts sends a picture by the form alone. One that is refused leaves the
+// others chosen, and the text.
+func TestComposeWithoutScripts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	text := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(text, []byte("no picture"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, "choosing a picture and a text", chromedp.Reload(), chromedp.WaitVisible(`#file`),
+		chromedp.SendKeys(`#to`, "(416) 555-1234"), chromedp.SendKeys(`#text`, "Hello"),
+		chromedp.SetUploadFiles(`#file`, []string{r.sampleFile("small-photo.jpg"), text}), chromedp.Click(`form.postcard button`), chromedp.WaitVisible(`#file-error`))
+	if message := read(t, ctx, chromedp.Text(`#file-error`)); !strings.Contains(message, "notes.txt") {
+		t.Errorf("got error %q, want one that names the file", message)
+	}
+	screenshot(t, ctx, "compose-refused-file")
+	if typed := read(t, ctx, chromedp.Value(`#text`)); typed != "Hello" {
+		t.Errorf("got text %q after the error, want Hello", typed)
+	}
+	do(t, ctx, "sending what is left", chromedp.WaitVisible(`#uploads img`), chromedp.Click(`form.postcard button`), chromedp.WaitVisible(`#status.queued`))
+	if n := r.count(`SELECT count(*) FROM message_media WHERE upload_id IS NOT NULL`); n != 1 {
+		t.Errorf("got a message with %d uploads, want 1", n)
+	}
+}
