@@ -25,6 +25,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/live"
 	"github.com/postcard-mms/postcard/internal/maintenance"
 	"github.com/postcard-mms/postcard/internal/media"
+	"github.com/postcard-mms/postcard/internal/mediacheck"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/postgres"
@@ -79,10 +80,11 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err := ids.Measure(ctx); err != nil {
 		return err
 	}
+	links := linkChecker(c, rules, store)
 	pictures := media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory, Quota: c.MediaQuota})
 	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Batches: store, Keys: keys, Webhooks: store,
+		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Links: links, Batches: store, Keys: keys, Webhooks: store,
 		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders,
 		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
@@ -119,7 +121,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		),
 		api: httpapi.New(httpapi.Options{
 			Auth: authService, Keys: keys, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,
-			Webhooks: store, Media: pictures, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL,
+			Webhooks: store, Media: pictures, Links: links, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL,
 			Simulated: c.Plivo.Simulated(), SessionCookie: sessionCookie, Logger: logger,
 		}),
 		callbacks: callback.New(callback.Options{
@@ -215,4 +217,12 @@ func newSessions(store scs.Store, publicURL string) *scs.SessionManager {
 	sessions.Cookie.SameSite = http.SameSiteLaxMode
 	sessions.Cookie.Secure = strings.HasPrefix(publicURL, "https://")
 	return sessions
+}
+
+// linkChecker returns nil if links to pictures are not checked.
+func linkChecker(c config.API, rules mms.Rules, store *postgres.Store) httpapi.Links {
+	if c.MediaCheck == "off" {
+		return nil
+	}
+	return &media.Links{Rules: rules, Store: store, Checker: mediacheck.New(mediacheck.Options{Budget: c.MediaBudget, AllowPrivate: c.AllowPrivateMedia})}
 }

@@ -133,3 +133,26 @@ func TestComposeWithoutScripts(t *testing.T) {
 		t.Errorf("got a message with %d uploads, want 1", n)
 	}
 }
+
+// TestComposeChecksLinks enters links that work and that do not, and one that nobody could
+// fetch.
+func TestComposeChecksLinks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api("MEDIA_CHECK=on", "ALLOW_PRIVATE_MEDIA=true")
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	for link, want := range map[string]string{
+		r.plivoURL + "/sim/pictures/drawing.png": "A picture of",
+		r.plivoURL + "/sim/pictures/missing.jpg": "404",
+		"https://-example.com/a.jpg":             "The link must name a host",
+	} {
+		do(t, ctx, "entering a link", chromedp.SetValue(`#media-0`, link))
+		read(t, ctx, chromedp.Evaluate[bool](`document.getElementById("media-0").dispatchEvent(new Event("change", {bubbles: true}))`))
+		do(t, ctx, "waiting for what is behind it", chromedp.WaitVisible(`//p[contains(@class, "found") and contains(., "`+want+`")]`))
+	}
+	caller := loggedIn(t, url)
+	if status, body, err := caller.post("/api/media/check", fmt.Sprintf(`{"url":%q}`, r.plivoURL+"/sim/pictures/moved.jpg")); err != nil || status != 200 || !strings.Contains(body, `"redirected":true`) {
+		t.Errorf("checking a redirect: got %d %s, %v", status, body, err)
+	}
+}

@@ -36,6 +36,7 @@ func codes[T ~string](description string, values []T) *huma.Schema {
 // with a trailing [] that of each element.
 var codeFields = map[string]map[string]string{
 	"Message":           {"status": "Status", "reason": "Reason"},
+	"MediaCheck":        {"reason": "Reason"},
 	"CreatedMessage":    {"status": "Status", "reason": "Reason"},
 	"Reply":             {"keyword": "Keyword"},
 	"History":           {"status": "Status", "reason": "Reason"},

@@ -73,6 +73,7 @@ type Options struct {
 	Batches  Batches
 	Webhooks Webhooks
 	Media    Media
+	Links    Links // nil: links to pictures are not checked
 
 	PrivateWebhooks bool // allow webhooks on private and local addresses
 	Live            Live
@@ -103,6 +104,7 @@ func New(o Options) http.Handler {
 	a.registerExport()
 	a.registerBatches()
 	a.registerMedia()
+	a.registerMediaCheck()
 	a.registerWebhooks()
 	a.registerStreams()
 	a.registerDecision()

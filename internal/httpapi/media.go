@@ -42,6 +42,33 @@ type Media interface {
 	Delete(ctx context.Context, owner, id uuid.UUID) error
 }
 
+// Links checks links to pictures. Errors are invalid.Fields and media.TooManyChecksError.
+type Links interface {
+	Check(ctx context.Context, user uuid.UUID, url string) (mms.MediaCheck, error)
+}
+
+// CheckRequest is the body of checkMedia.
+type CheckRequest struct {
+	URL string `json:"url" doc:"The URL of a picture." format:"uri" maxLength:"2000" example:"https://example.com/picture.jpg"`
+}
+
+// TransformSchema implements huma.SchemaTransformer.
+func (CheckRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
+
+// MediaCheck is what is behind a URL.
+type MediaCheck struct {
+	URL         string          `json:"url" doc:"The URL as messages store it." format:"uri"`
+	Result      mms.CheckResult `json:"result" enum:"passed,failed,retry" doc:"passed: Plivo can use it; failed: it cannot, and a message with it would fail; retry: the host does not answer as it should, and a message would wait and try again." example:"passed"`
+	Reason      mms.Reason      `json:"reason,omitempty" doc:"Why it failed, as a stable code."`
+	Explanation string          `json:"explanation" doc:"What was found, in plain language." example:"A JPEG of 1.2 MB. It is made smaller before it is sent."`
+	Type        string          `json:"type,omitempty" doc:"The media type, by the content." example:"image/jpeg"`
+	Bytes       int             `json:"bytes,omitempty" doc:"The size in bytes." example:"1200000"`
+	Width       int             `json:"width,omitempty" doc:"The width in pixels, if it is a picture." example:"4032"`
+	Height      int             `json:"height,omitempty" doc:"The height in pixels, if it is a picture." example:"3024"`
+	Redirected  bool            `json:"redirected" doc:"Whether the host answered with a redirect: it is uncertain whether Plivo follows it, so Postcard sends a copy unless fit is never."`
+	Fits        bool            `json:"fits" doc:"Whether it can be sent as it is."`
+}
+
 // SentPicture is what messages send of an upload.
 type SentPicture struct {
 	Type   string `json:"type" doc:"The media type: image/jpeg, image/png or image/gif." example:"image/jpeg"`
@@ -108,6 +135,45 @@ func (a *api) registerMedia() {
 		Responses:   map[string]*huma.Response{"204": {Description: "The upload was deleted."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.deleteMedia)
+}
+
+func (a *api) registerMediaCheck() {
+	registerFor(a, identity.SendScope, huma.Operation{
+		OperationID: "checkMedia", Method: http.MethodPost, Path: mediaPath + "/check", Tags: []string{"media"},
+		Summary:     "Check a link",
+		Description: "Looks at what is behind a URL now, as is done before a message is sent with it. Limited to 30 checks a minute. 404 if the installation checks no links (MEDIA_CHECK=off).",
+		Responses:   map[string]*huma.Response{"200": {Description: "What was found."}},
+		Errors:      bodyErrors(http.StatusNotFound),
+	}, a.checkMedia)
+	describeBody(a, mediaPath+"/check", CheckRequest{URL: "https://example.com/picture.jpg"})
+}
+
+type mediaCheckOutput struct{ Body MediaCheck }
+
+// checkTimeout is how long a host may take, and a little more.
+const checkTimeout = 20 * time.Second
+
+func (a *api) checkMedia(ctx context.Context, principal identity.Principal, in *bodyInput) (*mediaCheckOutput, error) {
+	var body CheckRequest
+	if err := readObject(in.Request, &body); err != nil {
+		return nil, err
+	}
+	if a.Links == nil {
+		return nil, newProblem(http.StatusNotFound, "This installation checks no links to pictures (MEDIA_CHECK=off).")
+	}
+	if err := extendWriteDeadline(in.w, checkTimeout+writeTimeout); err != nil {
+		return nil, err
+	}
+	ctx, cancel := httpkit.WithDeadline(ctx, checkTimeout)
+	defer cancel()
+	c, err := a.Links.Check(ctx, principal.UserID, body.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &mediaCheckOutput{Body: MediaCheck{
+		URL: c.URL, Result: c.Result, Reason: c.Reason, Explanation: c.Describe(), Type: c.Type, Bytes: c.Bytes, Width: c.Width, Height: c.Height,
+		Redirected: c.Redirected, Fits: c.Fits,
+	}}, nil
 }
 
 // describeFiles documents the body of uploadMedia, which huma must not decode.

@@ -93,7 +93,7 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 		"GET /api/messages", "GET /api/messages/export", "GET /api/messages/stream", "GET /api/messages/{id}", "GET /api/messages/{id}/stream",
 		"GET /api/webhooks", "GET /api/webhooks/{id}", "GET /api/webhooks/{id}/events",
 		"POST /api/batches", "POST /api/batches/{id}/cancel", "POST /api/batches/{id}/pause", "POST /api/batches/{id}/resume",
-		"POST /api/keys", "POST /api/login", "POST /api/logout", "POST /api/media", "POST /api/messages/{id}/cancel", "POST /api/messages/{id}/decision",
+		"POST /api/keys", "POST /api/login", "POST /api/logout", "POST /api/media", "POST /api/media/check", "POST /api/messages/{id}/cancel", "POST /api/messages/{id}/decision",
 		"POST /api/messages/{id}/resend", "POST /api/send-mms", "POST /api/signup",
 		"POST /api/webhooks", "POST /api/webhooks/{id}/enable", "POST /api/webhooks/{id}/events/{event}/replay",
 		"POST /api/webhooks/{id}/rotate-secret", "POST /api/webhooks/{id}/test",

@@ -19,6 +19,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
@@ -120,6 +121,7 @@ func problemOf(err error) (p *Problem, failure bool) {
 	var tooMany auth.TooManyAttemptsError
 	var capError mms.CapError
 	var quota mms.QuotaError
+	var tooManyChecks media.TooManyChecksError
 	var rowErrors mms.RowErrors
 	var malformed csvrows.MalformedError
 	var unknown mms.OutcomeUnknownError
@@ -136,6 +138,8 @@ func problemOf(err error) (p *Problem, failure bool) {
 		return newProblem(http.StatusTooManyRequests, sentence(capError.Error())).retryAfter(capError.RetryAfter), false
 	case errors.As(err, &quota):
 		return newProblem(http.StatusConflict, sentence(quota.Error())+" Delete uploads that you no longer need, or wait until they expire."), false
+	case errors.As(err, &tooManyChecks):
+		return newProblem(http.StatusTooManyRequests, "Too many links were checked. Retry after the time in Retry-After.").retryAfter(tooManyChecks.RetryAfter), false
 	case errors.Is(err, mms.ErrInFlight):
 		return newProblem(http.StatusConflict, "Another request with this Idempotency-Key is still being processed. Retry in a moment.").retryAfter(time.Second), false
 	case errors.As(err, &rowErrors):

@@ -1,6 +1,7 @@
 package mms
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -85,4 +86,30 @@ type RefitCandidate struct {
 	Unreported
 	Media    []MessageMedium
 	FailedAt time.Time
+}
+
+// Describe says in plain language what was found, and what happens with it.
+func (c MediaCheck) Describe() string {
+	if c.Result != CheckPassed {
+		return c.Detail
+	}
+	text := fmt.Sprintf("A file of type %s with %s.", c.Type, FormatBytes(c.Bytes))
+	if c.Width > 0 {
+		text = fmt.Sprintf("A picture of %d × %d pixels with %s.", c.Width, c.Height, FormatBytes(c.Bytes))
+	}
+	switch {
+	case c.Redirected:
+		text += " The link leads to another one, so a copy is sent."
+	case !c.Fits && c.Width > 0:
+		text += " It is made smaller before it is sent."
+	}
+	return text
+}
+
+// FormatBytes formats a size for people, like "1.2 MB" or "260 kB".
+func FormatBytes(n int) string {
+	if n >= 1_000_000 {
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%d kB", max(1, n/1000))
 }

@@ -248,6 +248,15 @@ func (s *Store) AtPlivo(ctx context.Context, hash mms.ContentHash) (bool, error)
 	return has, wrapError(err, "reading whether Plivo has a picture")
 }
 
+const forgetFailedCheck = `DELETE FROM media_checks WHERE url_hash = $1 AND result <> 'passed'`
+
+// ForgetFailedCheck deletes the check of a media URL unless it has passed, so that the URL is
+// asked again: somebody has seen that it works.
+func (s *Store) ForgetFailedCheck(ctx context.Context, url string) error {
+	_, err := s.db.ExecContext(ctx, forgetFailedCheck, urlHash(url))
+	return wrapError(err, "deleting the failed check of a media URL")
+}
+
 const savePlivoMedia = `
 INSERT INTO plivo_media (content, account, media_id, usable_until) VALUES ($1, $2, $3, now() + $4 * interval '1 second')
 ON CONFLICT (content, account) DO UPDATE SET media_id = EXCLUDED.media_id, uploaded_at = now(), used = false, usable_until = EXCLUDED.usable_until`

@@ -28,6 +28,7 @@ type composePage struct {
 	MaxText        int // characters
 	MaxMedia       int
 	MoreOptions    bool // whether they are shown
+	ChecksLinks    bool
 	Summary        []inputError
 	Errors         map[string]string // by id of the input
 	Error          string            // about the form as a whole
@@ -203,7 +204,7 @@ func (p *Pages) newCompose(key string, form composeForm, violations invalid.Fiel
 	form.mediaURLs = form.mediaURLs[:min(len(form.mediaURLs), maxInputs)]
 	c := composePage{
 		composeForm: form, IdempotencyKey: key, Senders: p.Senders,
-		MaxText: mms.MaxText, MaxMedia: mms.MaxMedia, Errors: map[string]string{},
+		MaxText: mms.MaxText, MaxMedia: mms.MaxMedia, Errors: map[string]string{}, ChecksLinks: p.Links != nil,
 		MoreOptions: form.From+form.SendAt+form.ValidFor+form.Priority != "",
 	}
 	for _, v := range violations {

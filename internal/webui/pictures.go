@@ -41,6 +41,11 @@ const (
 	fittingTimeout = 90 * time.Second // for all files of a form, which wait for those of others
 )
 
+// Links checks links to pictures. Errors are invalid.Fields and media.TooManyChecksError.
+type Links interface {
+	Check(ctx context.Context, user uuid.UUID, url string) (mms.MediaCheck, error)
+}
+
 // formFile is the field of a form for files.
 const formFile = "file"
 
@@ -59,9 +64,9 @@ func (p *Pages) chosen(u mms.Upload) chosenUpload {
 
 // describeUpload says what was done to a picture, like "4.3 MB → 260 kB, location removed".
 func describeUpload(u mms.Upload) string {
-	parts := []string{size(u.SentInfo.Bytes)}
+	parts := []string{mms.FormatBytes(u.SentInfo.Bytes)}
 	if slices.Contains(u.Changed, string(picture.Recompressed)) {
-		parts[0] = size(u.Uploaded.Bytes) + " → " + parts[0]
+		parts[0] = mms.FormatBytes(u.Uploaded.Bytes) + " → " + parts[0]
 	}
 	for _, c := range []struct {
 		change picture.Change
@@ -74,13 +79,6 @@ func describeUpload(u mms.Upload) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-func size(bytes int) string {
-	if bytes >= 1_000_000 {
-		return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
-	}
-	return fmt.Sprintf("%d kB", max(1, bytes/1000))
 }
 
 // readPictureForm parses a form that may have files, and stores them as uploads, whose ids
@@ -248,3 +246,39 @@ func (p *Pages) servePicture(w http.ResponseWriter, r *http.Request, content mms
 		httpkit.ServePicture(w, r, content.Type, content.Hash.String(), content.Data)
 	}
 }
+
+// checkLink tells a script what is behind a link, while the form is filled in.
+func (p *Pages) checkLink(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+	if p.Links == nil {
+		p.NotFound(w, r)
+		return
+	}
+	control := http.NewResponseController(w)
+	if err := control.SetWriteDeadline(time.Now().Add(checkTimeout + writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		p.fail(w, r, fmt.Errorf("extending the deadline for a check: %w", err))
+		return
+	}
+	ctx, cancel := httpkit.WithDeadline(r.Context(), checkTimeout)
+	defer cancel()
+	check, err := p.Links.Check(ctx, principal.UserID, r.URL.Query().Get("url"))
+	answer := struct {
+		Good bool   `json:"good"`
+		Text string `json:"text"`
+	}{check.Result == mms.CheckPassed, check.Describe()}
+	var violations invalid.Fields
+	var tooMany media.TooManyChecksError
+	switch {
+	case errors.As(err, &violations):
+		answer.Text = "The link " + violations[0].Message + "."
+	case errors.As(err, &tooMany):
+		answer.Text = "" // nothing is wrong with the link
+	case err != nil:
+		p.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the browser may have gone
+}
+
+// checkTimeout is how long the host of a link may take, and a little more.
+const checkTimeout = 20 * time.Second

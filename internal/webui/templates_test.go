@@ -76,7 +76,7 @@ var pageData = map[string][]any{
 		page[composePage]{layouts.visitor, composePage{LoggedOut: true, composeForm: composeForm{From: string(senders[0])}, Uploads: []chosenUpload{{ID: anID.String()}}}},
 		page[composePage]{layouts.user, composePage{
 			composeForm: composeForm{To: "1", From: string(senders[1]), Text: "Hi", SendAt: "2026-12-24T18:00", ValidFor: "3600", Priority: "high"},
-			Senders:     senders, Error: "Not sent.", MoreOptions: true,
+			Senders:     senders, Error: "Not sent.", MoreOptions: true, ChecksLinks: true,
 			Uploads: []chosenUpload{{ID: anID.String(), Src: "not used", Width: 4, Height: 3, Note: "4.3 MB → 260 kB"}},
 			Media:   []mediaInput{{ID: "media-0", Label: "Picture"}, {ID: "media-1", Label: "Picture 2", Value: "x", Error: "Picture 2 is invalid"}},
 			Summary: []inputError{{ID: "to", Message: "Recipient is invalid"}},

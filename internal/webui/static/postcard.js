@@ -146,6 +146,25 @@ function links() {
   const fieldset = document.getElementById("pictures");
   if (!fieldset) return;
   const inputs = () => fieldset.querySelectorAll("input[name=mediaUrl]");
+
+  // check says below a link what is behind it.
+  async function check(input) {
+    input.parentElement.querySelector(".found")?.remove();
+    const link = input.value.trim();
+    if (!link || !fieldset.dataset.link) return;
+    const found = document.createElement("p");
+    found.className = "hint found";
+    found.setAttribute("role", "status");
+    found.textContent = "Looking at the picture…";
+    input.after(found);
+    const response = await fetch(fieldset.dataset.link + "?url=" + encodeURIComponent(link)).catch(() => null);
+    const answer = response?.ok && response.headers.get("Content-Type").includes("json") ? await response.json() : { good: true, text: "" };
+    if (input.value.trim() !== link) return; // a later check answers
+    found.textContent = answer.text;
+    found.classList.toggle("error", !answer.good);
+  }
+  fieldset.addEventListener("change", (e) => { if (e.target.name === "mediaUrl") check(e.target); });
+
   const more = document.createElement("button");
   more.type = "button";
   more.className = "quiet";

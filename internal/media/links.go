@@ -1,0 +1,84 @@
+package media
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/mms"
+)
+
+// How many links a user may have checked in a process: each makes Postcard call another
+// host.
+const (
+	checksPerMinute = 30
+	checksAtOnce    = 10
+)
+
+// TooManyChecksError says that a user has had too many links checked.
+type TooManyChecksError struct{ RetryAfter time.Duration }
+
+func (e TooManyChecksError) Error() string {
+	return fmt.Sprintf("too many links were checked: wait %.0f seconds", math.Ceil(e.RetryAfter.Seconds()))
+}
+
+// Checker looks at what is behind a URL.
+type Checker interface {
+	Check(ctx context.Context, url string) (check mms.MediaCheck, data []byte, err error)
+}
+
+// Links checks links to pictures for people, before they send them.
+type Links struct {
+	Rules   mms.Rules
+	Checker Checker
+	Store   interface {
+		// ForgetFailedCheck lets the worker ask a host again that has failed.
+		ForgetFailedCheck(ctx context.Context, url string) error
+	}
+
+	mu     sync.Mutex
+	limits map[uuid.UUID]*rate.Limiter // by user; never shrinks, since users do not become many
+}
+
+// Check looks at what is behind a link now. It returns invalid.Fields for what is no URL that
+// Plivo could fetch, and TooManyChecksError.
+func (l *Links) Check(ctx context.Context, user uuid.UUID, raw string) (mms.MediaCheck, error) {
+	url, err := l.Rules.ParseMediaURL(raw)
+	if err != nil {
+		return mms.MediaCheck{}, invalid.Fields{{Name: "url", Rule: "media_url", Message: err.Error()}}
+	}
+	if wait := l.limit(user); wait > 0 {
+		return mms.MediaCheck{}, TooManyChecksError{RetryAfter: wait}
+	}
+	check, _, err := l.Checker.Check(ctx, url)
+	if err == nil && check.Result == mms.CheckPassed {
+		err = l.Store.ForgetFailedCheck(ctx, url)
+	}
+	return check, err
+}
+
+// limit returns how long the user has to wait; 0 if a link may be checked now.
+func (l *Links) limit(user uuid.UUID) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.limits[user]
+	if limit == nil {
+		if l.limits == nil {
+			l.limits = map[uuid.UUID]*rate.Limiter{}
+		}
+		limit = rate.NewLimiter(rate.Every(time.Minute/checksPerMinute), checksAtOnce)
+		l.limits[user] = limit
+	}
+	reservation := limit.Reserve()
+	if wait := reservation.Delay(); wait > 0 {
+		reservation.Cancel()
+		return wait
+	}
+	return 0
+}
