@@ -156,3 +156,30 @@ func TestComposeChecksLinks(t *testing.T) {
 		t.Errorf("checking a redirect: got %d %s, %v", status, body, err)
 	}
 }
+
+// TestBatchWithUploadedPicture creates a batch whose picture is a file, after a first try
+// with a file that is no picture.
+func TestBatchWithUploadedPicture(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	r.worker("")
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	rows := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(rows, []byte("to,name\n+14165551000,Ada\n+14165551001,Bob\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, "choosing a picture and a table as pictures", chromedp.Navigate(url+"/batches/new"), chromedp.WaitVisible(`#picture`),
+		chromedp.SetUploadFiles(`#file`, []string{rows}), chromedp.SetUploadFiles(`#picture`, []string{r.sampleFile("small-photo.jpg"), rows}),
+		chromedp.SendKeys(`#text`, "Hi {{name}}"), chromedp.Submit(`#name`), chromedp.WaitVisible(`#summary`))
+	if errors := read(t, ctx, chromedp.Text(`#summary`)); !strings.Contains(errors, "rows.csv") {
+		t.Errorf("got errors %q, want one that names the file", errors)
+	}
+	do(t, ctx, "submitting with the picture that is left", chromedp.WaitVisible(`.uploads img`), chromedp.SetUploadFiles(`#file`, []string{rows}),
+		chromedp.Submit(`#name`), chromedp.WaitVisible(`//dd[normalize-space()="Finished"] | //*[contains(., "has been submitted")]`))
+	r.wantUploads(1)
+	if sent := r.sim.Ledger(); len(sent) != 2 || len(sent[0].Media) != 1 || len(sent[1].Media) != 1 {
+		t.Errorf("got %+v at Plivo, want two messages with the picture", sent)
+	}
+}

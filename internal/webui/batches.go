@@ -69,6 +69,8 @@ func (p *Pages) batches(w http.ResponseWriter, r *http.Request, principal identi
 // newBatchPage is the form for a new batch. Form fields hold what the user typed.
 type newBatchPage struct {
 	Name, Text, MediaURL, From string
+	mediaIDs                   []string
+	Uploads                    []chosenUpload
 	CreateValid                bool
 	Windows1252                bool   // the file is in that encoding
 	AskWindows1252             bool   // offer it
@@ -88,6 +90,9 @@ func (p *Pages) renderBatchForm(w http.ResponseWriter, r *http.Request, status i
 		body.IdempotencyKey = rand.Text()
 	}
 	body.Senders = p.Senders
+	if principal, ok := identity.PrincipalFrom(r.Context()); ok {
+		body.Uploads = p.chosenUploads(r.Context(), principal.UserID, body.mediaIDs)
+	}
 	render(p, w, r, status, "newbatch", layout{Title: "New batch"}, body)
 }
 
@@ -105,11 +110,16 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 	body := newBatchPage{
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: pasted.Trim(r.PostForm.Get("mediaUrl")),
 		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
-		Windows1252: r.PostForm.Get("charset") == string(csvrows.Windows1252),
+		Windows1252: r.PostForm.Get("charset") == string(csvrows.Windows1252), mediaIDs: words(r.PostForm["mediaId"]),
 	}
 	storing, cancel := httpkit.WithDeadline(r.Context(), storeTimeout)
 	defer cancel()
-	result, err := p.uploadBatch(r.WithContext(storing), principal, body)
+	ids, err := p.savePictures(storing, principal.UserID, r.MultipartForm.File["picture"])
+	body.mediaIDs = append(body.mediaIDs, ids...)
+	var result mms.BatchResult
+	if err == nil {
+		result, err = p.uploadBatch(r.WithContext(storing), principal, body)
+	}
 	if err == nil {
 		p.redirect(w, r, "/batches/"+result.ID.String())
 		return
@@ -129,7 +139,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 // readUpload parses the form with the file. If that fails, it answers the request and
 // returns false.
 func (p *Pages) readUpload(w http.ResponseWriter, r *http.Request) bool {
-	body, err := httpkit.Body(w, r, maxBatchFile)
+	body, err := httpkit.Body(w, r, maxBatchFile+maxPictureForm)
 	if err == nil {
 		r.Body = io.NopCloser(body)
 		err = r.ParseMultipartForm(1 << 20)
@@ -139,7 +149,7 @@ func (p *Pages) readUpload(w http.ResponseWriter, r *http.Request) bool {
 	case errors.As(err, &encoding):
 		p.renderError(w, r, http.StatusUnsupportedMediaType, "Unsupported encoding", "The upload could not be read: "+encoding.Error()+". No batch was created.")
 	case err != nil:
-		p.renderError(w, r, http.StatusBadRequest, "Invalid upload", "The file could not be read or is larger than 64 MiB. No batch was created. Split a larger file into several batches.")
+		p.renderError(w, r, http.StatusBadRequest, "Invalid upload", "The files could not be read or are too large. No batch was created. Split a large file into several batches.")
 	}
 	return err == nil
 }
@@ -282,7 +292,7 @@ func submitterOf(principal identity.Principal) mms.Submitter {
 func batchParams(form newBatchPage) mms.BatchParams {
 	return mms.BatchParams{
 		Name: form.Name, CreateValid: form.CreateValid,
-		CreateParams: mms.CreateParams{Text: form.Text, MediaURL: form.MediaURL, From: form.From},
+		CreateParams: mms.CreateParams{Text: form.Text, MediaURL: form.MediaURL, MediaIDs: form.mediaIDs, From: form.From},
 	}
 }
 

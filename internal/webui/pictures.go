@@ -121,13 +121,14 @@ var errFormParts = errors.New("the form cannot be read")
 func (p *Pages) readParts(r *http.Request, parts *multipart.Reader, user uuid.UUID) (invalid.Fields, error) {
 	ctx, cancel := httpkit.WithDeadline(r.Context(), uploadTimeout+fittingTimeout)
 	defer cancel()
-	var fitted []media.Fitted
-	var violations invalid.Fields
+	files := fittedFiles{uploads: p.Uploads, user: user}
 	left := int64(maxForm)
 	for {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
-			return violations, p.saveFitted(ctx, r.PostForm, fitted, &violations)
+			ids, err := files.save(ctx)
+			r.PostForm["mediaId"] = append(r.PostForm["mediaId"], ids...)
+			return files.violations, err
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errFormParts, err)
@@ -140,44 +141,83 @@ func (p *Pages) readParts(r *http.Request, parts *multipart.Reader, user uuid.UU
 			r.PostForm.Add(part.FormName(), string(value))
 			continue
 		}
-		f, err := media.ReadFile(part.FileName(), part)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("%w: %w", errFormParts, err)
-		case f.Name == "" && len(f.Data) == 0, user == uuid.Nil: // no file was chosen
-			continue
-		case len(fitted) == mms.MaxUploads:
-			violations.Add(formFile, "max_items", fmt.Sprintf("must be at most %d pictures", mms.MaxUploads))
-			continue
-		}
-		one, err := p.Uploads.Fit(ctx, user, formFile, f)
-		if more := (invalid.Fields)(nil); errors.As(err, &more) {
-			violations = append(violations, more...)
-			continue
-		}
-		if err != nil {
+		if err := files.add(ctx, part.FileName(), part); err != nil {
 			return nil, err
 		}
-		fitted = append(fitted, one)
 	}
 }
 
-// saveFitted stores pictures, also when others of the form are refused: nobody should have
-// to choose them again.
-func (p *Pages) saveFitted(ctx context.Context, form url.Values, fitted []media.Fitted, violations *invalid.Fields) error {
-	if len(fitted) == 0 {
+// fittedFiles are the pictures of one form.
+type fittedFiles struct {
+	uploads    Uploads
+	user       uuid.UUID // without one the files are dropped
+	fitted     []media.Fitted
+	violations invalid.Fields
+}
+
+// add reads a file and makes it ready. What is wrong with it becomes a violation. Browsers
+// send an empty file without a name if none was chosen.
+func (f *fittedFiles) add(ctx context.Context, name string, content io.Reader) error {
+	file, err := media.ReadFile(name, content)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errFormParts, err)
+	case file.Name == "" && len(file.Data) == 0, f.user == uuid.Nil:
+		return nil
+	case len(f.fitted) == mms.MaxUploads:
+		f.violations.Add(formFile, "max_items", fmt.Sprintf("must be at most %d pictures", mms.MaxUploads))
 		return nil
 	}
-	uploads, err := p.Uploads.Save(ctx, fitted)
-	var quota mms.QuotaError
-	if errors.As(err, &quota) {
-		violations.Add(formFile, "range", "cannot be stored: "+quota.Error())
+	one, err := f.uploads.Fit(ctx, f.user, formFile, file)
+	if more := (invalid.Fields)(nil); errors.As(err, &more) {
+		f.violations = append(f.violations, more...)
 		return nil
 	}
-	for _, u := range uploads {
-		form.Add("mediaId", u.ID.String())
+	if err == nil {
+		f.fitted = append(f.fitted, one)
 	}
 	return err
+}
+
+// save stores the pictures, also when others of the form are refused: nobody should have to
+// choose them again. It returns their ids.
+func (f *fittedFiles) save(ctx context.Context) ([]string, error) {
+	if len(f.fitted) == 0 {
+		return nil, nil
+	}
+	uploads, err := f.uploads.Save(ctx, f.fitted)
+	var quota mms.QuotaError
+	if errors.As(err, &quota) {
+		f.violations.Add(formFile, "range", "cannot be stored: "+quota.Error())
+		return nil, nil
+	}
+	ids := make([]string, len(uploads))
+	for i, u := range uploads {
+		ids[i] = u.ID.String()
+	}
+	return ids, err
+}
+
+// savePictures stores the pictures of a form that has been parsed. The error may be
+// invalid.Fields, while other pictures were stored.
+func (p *Pages) savePictures(ctx context.Context, user uuid.UUID, headers []*multipart.FileHeader) (ids []string, err error) {
+	files := fittedFiles{uploads: p.Uploads, user: user}
+	for _, header := range headers {
+		content, err := header.Open()
+		if err != nil {
+			return nil, fmt.Errorf("opening an uploaded picture: %w", err)
+		}
+		err = files.add(ctx, header.Filename, content)
+		content.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	ids, err = files.save(ctx)
+	if err == nil {
+		err = files.violations.Err()
+	}
+	return ids, err
 }
 
 // chosenUploads returns the user's uploads with these ids. It leaves out those that have
