@@ -113,6 +113,10 @@ func (s *Store) SaveUploads(ctx context.Context, uploads []mms.Upload, contents 
 	if _, err := tx.ExecContext(ctx, lockUploads, owner.String()); err != nil {
 		return nil, wrapError(err, doing)
 	}
+	var before, used int64
+	if err := tx.GetContext(ctx, &before, selectQuotaUsed, owner); err != nil {
+		return nil, wrapError(err, doing)
+	}
 	if err := insertContents(ctx, tx, contents); err != nil {
 		return nil, wrapError(err, doing)
 	}
@@ -122,29 +126,21 @@ func (s *Store) SaveUploads(ctx context.Context, uploads []mms.Upload, contents 
 			return nil, wrapError(err, doing)
 		}
 	}
-	var used int64
 	if err := tx.GetContext(ctx, &used, selectQuotaUsed, owner); err != nil {
 		return nil, wrapError(err, doing)
 	}
 	if used > quota {
-		return nil, mms.QuotaError{Quota: quota, Used: used - requested(contents), Requested: requested(contents)}
+		return nil, mms.QuotaError{Quota: quota, Used: before, Requested: used - before}
 	}
 	return stored, wrapError(tx.Commit(), doing)
 }
 
-func requested(contents []mms.Content) int64 {
-	var n int64
-	for _, c := range contents {
-		n += int64(len(c.Data))
-	}
-	return n
-}
-
-// insertContents stores previews first, since others refer to them, and otherwise in the
-// order of the hashes, so that two transactions with the same contents cannot deadlock.
+// insertContents stores contents without a preview first, since others refer to them, and
+// otherwise in the order of the hashes, so that two transactions with the same contents
+// cannot deadlock. The preview is no part of the order: one content may come with several.
 func insertContents(ctx context.Context, tx *sqlx.Tx, contents []mms.Content) error {
 	sorted := slices.SortedFunc(slices.Values(contents), func(a, b mms.Content) int {
-		return cmp.Or(bytes.Compare(hashColumn(a.Preview), hashColumn(b.Preview)), bytes.Compare(a.Hash[:], b.Hash[:]))
+		return cmp.Or(len(hashColumn(a.Preview))-len(hashColumn(b.Preview)), bytes.Compare(a.Hash[:], b.Hash[:]))
 	})
 	for _, c := range sorted {
 		if _, err := tx.ExecContext(ctx, insertContent, contentArgs(c)...); err != nil {
