@@ -22,6 +22,9 @@ package postgres
 //  11. webhooks, in the order of their ids
 //  12. webhook_events
 //  13. stats_days, then stats_changes, then stats_totals in the order of their keys
+//  14. uploads: the advisory lock on their user, then media_contents: those without a preview
+//     first, in the order of their hashes, then media_uploads, media_fitted, media_checks, and
+//     plivo_media in the order of their contents
 //
 // How statements keep to it:
 //
@@ -39,5 +42,7 @@ package postgres
 //   - A trigger creates webhook events when a message's status changes. It locks the
 //     webhooks FOR KEY SHARE, as their foreign key does. Changes of a webhook do not wait for
 //     that lock and must not use FOR UPDATE, but FOR NO KEY UPDATE; a deletion waits.
+//   - message_media refers to media_contents without a foreign key, so no transition of a
+//     message locks a content.
 //   - An attempt's lease is renewed without its message's lock, and skips locked attempts.
 //     Statements for one attempt alone (stopChecking, recordLateResponse) lock nothing else.

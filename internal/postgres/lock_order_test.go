@@ -149,6 +149,12 @@ var oneMessage = []lockTransition{
 			return errors.Join(s.store.PollSoon(f.ctx, ref), s.store.BackOffUnreported(f.ctx, ref))
 		})
 	}},
+	{"prepare", []string{"queued", "released"}, func(f *lockFixture, s *lockSide) error {
+		return f.each(s, func(id uuid.UUID) error { return s.store.Prepare(f.ctx, id) })
+	}},
+	{"postpone preparation", []string{"preparing", "batch, preparing"}, func(f *lockFixture, s *lockSide) error {
+		return s.store.PostponePreparation(f.ctx, f.some(s), time.Minute)
+	}},
 	{"fail suppressed", []string{"suppressed"}, func(f *lockFixture, s *lockSide) error {
 		return f.each(s, func(id uuid.UUID) error { return s.store.FailSuppressed(f.ctx, id) })
 	}},
@@ -305,6 +311,44 @@ var lockTransitions = []lockTransition{
 		_, err = w.Commit(f.ctx, mms.RowErrors{})
 		return err
 	}},
+	{"mark prepared", []string{"preparing", "batch, preparing"}, func(f *lockFixture, s *lockSide) error {
+		var list []mms.Prepared
+		for _, id := range f.some(s) {
+			list = append(list, mms.Prepared{MessageID: id, Contents: map[int]mms.ContentHash{1: lockContent(0).Hash}, Note: "copied"})
+		}
+		_, err := s.store.MarkPrepared(f.ctx, list)
+		return err
+	}},
+	{"fail preparation", []string{"preparing", "batch, preparing"}, func(f *lockFixture, s *lockSide) error {
+		return s.store.FailPreparation(f.ctx, f.some(s), mms.ReasonMediaGone, "410")
+	}},
+	{"save uploads", []string{"old contents"}, func(f *lockFixture, s *lockSide) error {
+		var uploads []mms.Upload
+		var contents []mms.Content
+		for _, n := range s.random.Perm(lockMessages) {
+			preview, c := lockContent(n), testContent(fmt.Sprint("with a preview ", n))
+			c.Preview = preview.Hash
+			uploads, contents = append(uploads, newUpload(f.owner, c)), append(contents, c, preview)
+		}
+		_, err := s.store.SaveUploads(f.ctx, uploads, contents, 1e9)
+		return err
+	}},
+	{"save and check contents", []string{"old contents"}, func(f *lockFixture, s *lockSide) error {
+		var errs []error
+		for _, n := range s.random.Perm(lockMessages) {
+			c := lockContent(n)
+			check := mms.MediaCheck{URL: fmt.Sprint("https://example.com/", n), Result: mms.CheckPassed, Copy: c.Hash}
+			errs = append(errs, s.store.SaveContent(f.ctx, c), s.store.SaveMediaCheck(f.ctx, check), s.store.SavePlivoMedia(f.ctx, c.Hash, "m"))
+		}
+		return errors.Join(errs...)
+	}},
+	{"note and forget what Plivo has", []string{"contents at Plivo"}, func(f *lockFixture, s *lockSide) error {
+		errs := []error{s.store.MarkUsedPlivoMedia(f.ctx)}
+		return errors.Join(append(errs, f.each(s, func(id uuid.UUID) error { return s.store.ForgetPlivoMedia(f.ctx, id) }))...)
+	}},
+	{"delete old contents", []string{"old contents", "contents at Plivo"}, func(f *lockFixture, s *lockSide) error {
+		return s.store.DeleteExpired(f.ctx)
+	}},
 	{"set rate limits", []string{"waiting"}, func(f *lockFixture, s *lockSide) error {
 		return errors.Join(s.store.SetRateLimit(f.ctx, "+14155550100", 0), s.store.SetRateLimit(f.ctx, "+14155550101", time.Duration(1+s.random.IntN(1000))*time.Microsecond))
 	}},
@@ -359,6 +403,15 @@ var lockStates = map[string]lockState{
 	"superseded":           {`status = 'queued', final_at = NULL, attempts = 1, next_attempt_at = now(), task_check_at = now()`, insertLockAttempt + `now(), now(), 'unknown', NULL, now()); INSERT INTO silence_retries (message_id, ordinal) VALUES ('$m', 1)`},
 	"superseded, accepted": {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL); INSERT INTO silence_retries (message_id, ordinal) VALUES ('$m', 1)`},
 	"submitted":            {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m', poll_base_at = now() - interval '1 day', updated_at = now() - interval '2 days'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL)`},
+	"preparing":            {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'preparing', prepare_at = now()`, insertLockMedia},
+	"batch, preparing":     {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'preparing', prepare_at = now(), batch_id = '$batch'`, insertLockMedia},
+	"old contents": {``, `
+INSERT INTO media_contents SELECT sha256(d), 'image/jpeg', 100, 3, 2, d, NULL, now() - interval '2 days' FROM convert_to(rpad('$n', 100), 'UTF8') d
+    ON CONFLICT (hash) DO UPDATE SET touched_at = EXCLUDED.touched_at`},
+	"contents at Plivo": {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m', poll_base_at = now() - interval '1 day'`, insertLockMedia + `;
+INSERT INTO media_contents SELECT sha256(d), 'image/jpeg', 100, 3, 2, d, NULL, now() - interval '2 days' FROM convert_to(rpad('$n', 100), 'UTF8') d
+    ON CONFLICT (hash) DO UPDATE SET touched_at = EXCLUDED.touched_at;
+INSERT INTO plivo_media (content, account, media_id, uploaded_at, usable_until) SELECT sha256(convert_to(rpad('$n', 100), 'UTF8')), '', 'm', now() - interval '1 hour', 'infinity' ON CONFLICT DO NOTHING; ` + insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL)`},
 	"old rows": {``, `
 INSERT INTO idempotency_keys (user_id, key, fingerprint, message_id, created_at) VALUES ('$owner', 'key' || $n, decode(repeat('00', 32), 'hex'), '$m', now() - interval '2 days')
     ON CONFLICT (user_id, key) DO UPDATE SET created_at = EXCLUDED.created_at;
@@ -373,6 +426,11 @@ INSERT INTO webhook_events (webhook_id, message_id) SELECT id, '$m' FROM webhook
 }
 
 const insertLockAttempt = `INSERT INTO attempts (message_id, ordinal, token, sender, http_status, lease_until, finished_at, outcome, plivo_uuid, next_check_at) VALUES ('$m', 1, 'token-of-a-message-$m', '+14155550100', 500, `
+
+const insertLockMedia = `INSERT INTO message_media (message_id, position, url, content) VALUES ('$m', 1, 'https://example.com/a.jpg', sha256(convert_to(rpad('$n', 100), 'UTF8')))`
+
+// lockContent is the content of the message with that number.
+func lockContent(n int) mms.Content { return testContent(fmt.Sprint(n)) }
 
 func lockToken(id uuid.UUID) string { return "token-of-a-message-" + id.String() }
 
@@ -483,11 +541,11 @@ func (f *lockFixture) reset(states ...string) {
 	f.t.Helper()
 	var script strings.Builder
 	script.WriteString(`
-DELETE FROM attempts; DELETE FROM silence_retries; DELETE FROM pauses; DELETE FROM suppressions; DELETE FROM webhook_events; DELETE FROM stats_changes; DELETE FROM idempotency_keys;
+DELETE FROM attempts; DELETE FROM message_media; DELETE FROM media_uploads; DELETE FROM media_checks; DELETE FROM plivo_media; DELETE FROM media_contents; DELETE FROM silence_retries; DELETE FROM pauses; DELETE FROM suppressions; DELETE FROM webhook_events; DELETE FROM stats_changes; DELETE FROM idempotency_keys;
 UPDATE rate_limits SET released_until = '-infinity', next_arrival_at = now();
 DELETE FROM rate_limits WHERE name LIKE '+1415555020_';
 UPDATE messages SET status = 'canceled', final_at = now(), recipient = '+14165559999', attempts = 0, reason = '', plivo_uuid = NULL, plivo_code = '', next_attempt_at = NULL, task_check_at = NULL,
-    backlog_state = NULL, held = false, poll_base_at = NULL, send_at = NULL, batch_id = NULL, expires_at = now() + interval '1 hour', updated_at = now(), task_generation = 1;`)
+    backlog_state = NULL, prepare_at = NULL, held = false, poll_base_at = NULL, send_at = NULL, batch_id = NULL, expires_at = now() + interval '1 hour', updated_at = now(), task_generation = 1;`)
 	pairs := f.random.Perm(lockMessages)
 	for n, id := range f.ids {
 		name := states[f.random.IntN(len(states))]
@@ -547,7 +605,7 @@ func (f *lockFixture) wantEffect(a lockTransition) {
 func (f *lockFixture) contents() string {
 	f.t.Helper()
 	var all strings.Builder
-	for _, table := range []string{"messages", "attempts", "pauses", "rate_limits", "suppressions", "silence_retries", "batches", "idempotency_keys", "stats_changes", "webhook_events", "webhooks"} {
+	for _, table := range []string{"messages", "attempts", "pauses", "rate_limits", "suppressions", "silence_retries", "batches", "idempotency_keys", "stats_changes", "webhook_events", "webhooks", "media_uploads", "media_checks", "plivo_media", "media_contents"} {
 		var rows string
 		if err := f.control.DB().QueryRow(`SELECT coalesce(string_agg(r::text, ' ' ORDER BY r::text), '') FROM ` + table + ` r`).Scan(&rows); err != nil {
 			f.t.Fatal(err)

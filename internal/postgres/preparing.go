@@ -268,7 +268,10 @@ func (s *Store) SavePlivoMedia(ctx context.Context, hash mms.ContentHash, mediaI
 }
 
 const forgetPlivoMedia = `
-DELETE FROM plivo_media WHERE account = $2 AND content IN (SELECT content FROM message_media WHERE message_id = $1)`
+WITH locked AS MATERIALIZED (
+    SELECT content FROM plivo_media WHERE account = $2 AND content IN (SELECT content FROM message_media WHERE message_id = $1) ORDER BY content FOR UPDATE
+)
+DELETE FROM plivo_media WHERE account = $2 AND content IN (SELECT content FROM locked)`
 
 // ForgetPlivoMedia deletes the ids that Plivo gave to the uploads of a message, because it
 // does not know one of them any more.
@@ -280,10 +283,12 @@ func (s *Store) ForgetPlivoMedia(ctx context.Context, message uuid.UUID) error {
 // markUsedPlivoMedia looks for an attempt with the content that Plivo accepted after the
 // upload: from then on Plivo keeps the content for longer.
 const markUsedPlivoMedia = `
-UPDATE plivo_media p SET used = true, usable_until = p.uploaded_at + $2 * interval '1 second'
-WHERE p.account = $1 AND NOT p.used AND EXISTS (
-    SELECT FROM message_media mm JOIN attempts a ON a.message_id = mm.message_id
-    WHERE mm.content = p.content AND a.outcome = 'accepted' AND a.started_at > p.uploaded_at)`
+UPDATE plivo_media SET used = true, usable_until = uploaded_at + $2 * interval '1 second'
+WHERE account = $1 AND content IN (
+    SELECT p.content FROM plivo_media p WHERE p.account = $1 AND NOT p.used AND EXISTS (
+        SELECT FROM message_media mm JOIN attempts a ON a.message_id = mm.message_id
+        WHERE mm.content = p.content AND a.outcome = 'accepted' AND a.started_at > p.uploaded_at)
+    FOR UPDATE OF p SKIP LOCKED)`
 
 // MarkUsedPlivoMedia notes which uploads Plivo keeps for longer because a message has used
 // them.
