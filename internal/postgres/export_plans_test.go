@@ -9,6 +9,11 @@ var (
 
 	TakeForTaskCheckStatement    = takeForTaskCheck
 	SomeWithoutProgressStatement = someWithoutProgress
+	PreparationsStatement        = selectPreparations
+	MarkPreparedStatement        = markPrepared
+	QueueScheduledStatement      = queueScheduled
+	ClaimMessageStatement        = claimMessage
+	DeleteUnusedStatement        = deleteUnusedContents
 )
 
 // Statements whose plans TestSharedStatementsReadOnlyTheirMessages checks.
