@@ -31,6 +31,9 @@ WITH m AS (
 ), attempt AS (
     INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, plivo_uuid)
     SELECT id, 1, 'token-of-message-' || id, '+14155550100', now(), now(), 'accepted', plivo_uuid FROM m
+), media AS (
+    INSERT INTO message_media (message_id, position, url, content)
+    SELECT id, n, 'https://example.com/a.jpg', CASE WHEN n = 2 THEN sha256(convert_to(id::text, 'UTF8')) END FROM m, generate_series(1, 2) n
 )
 INSERT INTO message_events (message_id, kind, status)
 SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted', 'delivered']) AS status`, owner); err != nil {
