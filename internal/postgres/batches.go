@@ -218,7 +218,8 @@ func (s *Store) SyncBatch(ctx context.Context, limit int) (bool, error) {
 }
 
 // park locks the batch's row, so that resuming the batch waits for it: either
-// SyncBatch finds the message parked, or park finds the batch running.
+// SyncBatch finds the message parked, or park finds the batch running. A message that is
+// preparing is parked when its media are ready.
 const park = `
 WITH b AS (
     SELECT b.id, b.state = 'canceled' AS canceled FROM batches b
@@ -231,7 +232,7 @@ WITH b AS (
         backlog_state = CASE WHEN NOT canceled THEN 'parked' END,
         final_at = CASE WHEN canceled THEN now() END,
         version = version + canceled::int, updated_at = now()
-    FROM b WHERE messages.id = $1 AND messages.status = 'queued'
+    FROM b WHERE messages.id = $1 AND messages.status = 'queued' AND (canceled OR messages.backlog_state IS DISTINCT FROM 'preparing')
     RETURNING messages.id, messages.status, canceled
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'canceled', status, 'batch' FROM m WHERE canceled
@@ -239,7 +240,7 @@ WITH b AS (
 SELECT id FROM m`
 
 // Park parks a queued message whose batch is paused, and cancels one whose batch is
-// canceled. It returns false when the batch is running.
+// canceled. It returns false when the batch is running, and for a message that is preparing.
 func (s *Store) Park(ctx context.Context, id uuid.UUID) (bool, error) {
 	changed, err := s.exec(ctx, "parking a message", park, id)
 	return changed == 1, err

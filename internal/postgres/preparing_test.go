@@ -359,6 +359,9 @@ func TestBatchIsPausedWhilePreparing(t *testing.T) {
 	}
 	mark(ids[0], "waiting")
 	set(mms.BatchPaused)
+	if parked, err := store.Park(t.Context(), ids[1]); parked || err != nil { // for a task from before
+		t.Errorf("Park: got %t, %v for a message that is preparing", parked, err)
+	}
 	wantBacklogState(t, store, ids[1], "preparing", false)
 	mark(ids[1], "parked")
 	set(mms.BatchRunning)

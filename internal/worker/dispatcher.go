@@ -135,13 +135,13 @@ func (d *Dispatcher) handleBlocked(ctx context.Context, id uuid.UUID) mms.TaskRe
 		return mms.TaskResult{Action: mms.TaskFail, Reason: mms.ReasonOptedOut}
 	case blocker.Expired: // the expirer fails the message
 		return mms.TaskResult{Action: mms.TaskDone}
-	case blocker.BatchNotRunning:
-		return d.park(ctx, id)
-	case blocker.NotPrepared: // the media preparer gives it another task
+	case blocker.NotPrepared: // the media preparer gives it another task, or parks it
 		if err := d.Store.Prepare(ctx, id); err != nil {
 			return d.postpone(ctx, id, err)
 		}
 		return mms.TaskResult{Action: mms.TaskDone}
+	case blocker.BatchNotRunning:
+		return d.park(ctx, id)
 	case blocker.DueIn > 0:
 		return mms.TaskResult{Action: mms.TaskPostpone, Wait: blocker.DueIn}
 	case blocker.PairInFlight:

@@ -66,7 +66,7 @@ func TestClaimBlockerDecidesTaskResult(t *testing.T) {
 		"batch paused":                 {blocker: mms.ClaimBlocker{BatchNotRunning: true}, want: done, calls: []string{"park"}},
 		"batch resumed while parking":  {blocker: mms.ClaimBlocker{BatchNotRunning: true}, resumed: true, want: postpone(parkRetryDelay), calls: []string{"park"}},
 		"pictures not ready":           {blocker: mms.ClaimBlocker{NotPrepared: true, DueIn: time.Minute}, want: done, calls: []string{"prepare"}},
-		"pictures in a paused batch":   {blocker: mms.ClaimBlocker{NotPrepared: true, BatchNotRunning: true}, want: done, calls: []string{"park"}},
+		"pictures in a paused batch":   {blocker: mms.ClaimBlocker{NotPrepared: true, BatchNotRunning: true}, want: done, calls: []string{"prepare"}},
 		"attempt not due":              {blocker: mms.ClaimBlocker{DueIn: time.Minute}, want: postpone(time.Minute)},
 		"pair in flight":               {blocker: mms.ClaimBlocker{PairInFlight: true}, want: postpone(pairRetryDelay)},
 		"rate limited":                 {blocker: mms.ClaimBlocker{RateLimited: time.Millisecond}, want: done, calls: []string{"add to backlog"}},
