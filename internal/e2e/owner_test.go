@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"image"
+	"image/png"
 	"net/http"
 	"strings"
 	"testing"
@@ -71,9 +75,37 @@ func (c *contract) createResources(ada *user) resources {
 	webhook := ada.want(http.StatusCreated, "POST", "/api/webhooks", `{"url":"http://127.0.0.1:1/mine"}`)
 	event := ada.want(http.StatusAccepted, "POST", "/api/webhooks/"+fmt.Sprint(webhook["id"])+"/test", "")
 	return resources{
+		"media":    {ada.uploadPixel()},
 		"messages": {fmt.Sprint(message["id"])}, "batches": {fmt.Sprint(batch["id"])}, "keys": {fmt.Sprint(key["id"])},
 		"webhooks": {fmt.Sprint(webhook["id"]), fmt.Sprint(event["id"])},
 	}
+}
+
+// uploadPixel uploads the smallest picture and returns its id.
+func (u *user) uploadPixel() string {
+	u.t.Helper()
+	var pixel bytes.Buffer
+	if err := png.Encode(&pixel, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
+		u.t.Fatal(err)
+	}
+	form, contentType := formOf("file", "pixel.png", pixel.Bytes())
+	status, _, text := u.do("POST", "/api/media", form, contentType...)
+	var uploads []struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(text), &uploads); err != nil || status != http.StatusCreated {
+		u.t.Fatalf("uploading a picture: got %d %s (error %v)", status, text, err)
+	}
+	return uploads[0].ID
+}
+
+// formOf returns a form with one part, and the header that declares it.
+func formOf(field, file string, content []byte) (body string, contentType []string) {
+	disposition := fmt.Sprintf("form-data; name=%q", field)
+	if file != "" {
+		disposition += fmt.Sprintf("; filename=%q", file)
+	}
+	return fmt.Sprintf("--b\r\nContent-Disposition: %s\r\n\r\n%s\r\n--b--\r\n", disposition, content), []string{"Content-Type", "multipart/form-data; boundary=b"}
 }
 
 // wantNoneListed checks that a list has none of another user's ids.
@@ -98,6 +130,7 @@ func (r *rig) resourceRows() string {
 		SELECT concat_ws(' ', (SELECT string_agg(id || status || version, ',' ORDER BY id) FROM messages WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || state || sync_pending, ',' ORDER BY id) FROM batches WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || coalesce(revoked_at::text, ''), ',' ORDER BY id) FROM api_keys WHERE user_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || encode(sent, 'hex'), ',' ORDER BY id) FROM media_uploads WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || secret || coalesce(disabled_at::text, ''), ',' ORDER BY id) FROM webhooks WHERE user_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(e.id || e.state, ',' ORDER BY e.id) FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE w.user_id IN (SELECT id FROM ada)))`).Scan(&sum)
 	if err != nil || len(sum) < 100 {
