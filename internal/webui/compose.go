@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
@@ -108,6 +109,10 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 	if !ok {
 		return
 	}
+	received := r.Context() // its deadline may have passed while the pictures came in
+	answering, cancel := httpkit.WithDeadline(received, httpkit.RequestTimeout)
+	defer cancel()
+	r = r.WithContext(answering)
 	form, key := composeFormOf(r), r.PostForm.Get("idempotencyKey")
 	if len(files) > 0 {
 		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, form, files))
@@ -121,7 +126,9 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 	errors.As(err, &violations)
 	switch {
 	case err == nil:
-		p.Auth.Flash(r.Context(), createdNotice(form.To, message.Message))
+		if received.Err() == nil { // else the session, and with it the notice, cannot be stored
+			p.Auth.Flash(r.Context(), createdNotice(form.To, message.Message))
+		}
 		p.redirect(w, r, "/messages/"+message.ID.String())
 	case violations != nil:
 		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, form, violations))

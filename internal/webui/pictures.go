@@ -245,10 +245,12 @@ func (p *Pages) upload(w http.ResponseWriter, r *http.Request, principal identit
 	if !ok {
 		return
 	}
+	answering, cancel := httpkit.WithDeadline(r.Context(), httpkit.RequestTimeout)
+	defer cancel()
 	answer := struct {
 		Uploads []chosenUpload `json:"uploads"`
 		Errors  []string       `json:"errors"`
-	}{p.chosenUploads(r.Context(), principal.UserID, r.PostForm["mediaId"]), []string{}}
+	}{p.chosenUploads(answering, principal.UserID, r.PostForm["mediaId"]), []string{}}
 	for _, v := range violations {
 		answer.Errors = append(answer.Errors, "The picture "+v.Message+".")
 	}
