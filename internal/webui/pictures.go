@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -224,7 +225,8 @@ func (p *Pages) savePictures(ctx context.Context, user uuid.UUID, headers []*mul
 }
 
 // chosenUploads returns the user's uploads with these ids. It leaves out those that have
-// expired or do not exist.
+// expired or do not exist. One that cannot be read stays, by its id alone: a form without it
+// would send the message without its picture.
 func (p *Pages) chosenUploads(ctx context.Context, user uuid.UUID, ids []string) []chosenUpload {
 	var list []chosenUpload
 	for _, id := range ids[:min(len(ids), mms.MaxUploads)] {
@@ -232,8 +234,13 @@ func (p *Pages) chosenUploads(ctx context.Context, user uuid.UUID, ids []string)
 		if err != nil {
 			continue
 		}
-		if u, err := p.Uploads.Upload(ctx, user, parsed); err == nil {
+		u, err := p.Uploads.Upload(ctx, user, parsed)
+		switch {
+		case err == nil:
 			list = append(list, p.chosen(u))
+		case !errors.Is(err, mms.ErrNoUpload):
+			p.Logger.WarnContext(ctx, "an upload shown without its picture", slog.Any("error", err))
+			list = append(list, chosenUpload{ID: parsed.String()})
 		}
 	}
 	return list

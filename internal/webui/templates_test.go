@@ -141,7 +141,7 @@ var pageData = map[string][]any{
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"File is missing"}}},
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Rows must be in UTF-8"}, AskWindows1252: true}},
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Text is too long"}, Windows1252: true, Uploads: []chosenUpload{{ID: anID.String(), Width: 4, Height: 3, Note: "8 kB"}}}},
-		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Not confirmed."}, MaybeCreated: anID.String()}},
+		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Not confirmed."}, MaybeCreated: anID.String(), Uploads: []chosenUpload{{ID: anID.String()}}}},
 	},
 	"overview": {
 		page[overviewPage]{layouts.user, overviewPage{}},
