@@ -183,3 +183,46 @@ func TestBatchWithUploadedPicture(t *testing.T) {
 		t.Errorf("got %+v at Plivo, want two messages with the picture", sent)
 	}
 }
+
+// TestComposeWaitsForUploads presses Send while a picture is being uploaded, cancels the
+// upload, and drops and pastes where people do.
+func TestComposeWaitsForUploads(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	do(t, ctx, "typing", chromedp.SendKeys(`#to`, "(416) 555-1234"), chromedp.SendKeys(`#media-0`, "https://example.com/a.jpg"))
+	read(t, ctx, chromedp.Evaluate[bool](`(() => { window.send = XMLHttpRequest.prototype.send; XMLHttpRequest.prototype.send = () => {}; return true; })()`))
+	handOver(t, ctx, "drop", r.samplePicture("drawing.png"))
+	do(t, ctx, "sending too early", chromedp.WaitVisible(`#uploads progress`), chromedp.Click(`form.postcard .left > button`),
+		chromedp.WaitVisible(`//p[@id="upload-waiting" and contains(., "still being uploaded")]`))
+	screenshot(t, ctx, "compose-uploading")
+	if n := r.count(`SELECT count(*) FROM messages`); n != 0 {
+		t.Errorf("got %d messages while a picture was being uploaded, want 0", n)
+	}
+	do(t, ctx, "canceling", chromedp.Click(`#uploads button`), chromedp.WaitNotPresent(`#uploads li`))
+	if text := read(t, ctx, chromedp.Evaluate[string](`document.getElementById("upload-waiting").textContent`)); text != "" {
+		t.Errorf("got %q after the upload was canceled, want nothing", text)
+	}
+
+	// Word processors put a picture of a copied text beside it; a file may miss the field.
+	script := fmt.Sprintf(`(() => {
+		XMLHttpRequest.prototype.send = window.send;
+		const file = new File([Uint8Array.from(atob(%q), (c) => c.charCodeAt(0))], "missed.png", {type: "image/png"});
+		const copied = new DataTransfer();
+		copied.setData("text/plain", "Hello");
+		copied.items.add(file);
+		const untouched = document.getElementById("text").dispatchEvent(new ClipboardEvent("paste", {clipboardData: copied, bubbles: true, cancelable: true}));
+		const dragged = new DataTransfer();
+		dragged.items.add(file);
+		return untouched && !document.querySelector("h1").dispatchEvent(new DragEvent("drop", {dataTransfer: dragged, bubbles: true, cancelable: true}));
+	})()`, base64.StdEncoding.EncodeToString(r.samplePicture("drawing.png")))
+	if !read(t, ctx, chromedp.Evaluate[bool](script)) {
+		t.Error("got a pasted text taken as a picture, or a dropped file left to the browser")
+	}
+	do(t, ctx, "sending", chromedp.WaitVisible(`#uploads img`), chromedp.Click(`form.postcard .left > button`), chromedp.WaitVisible(`#status.queued`))
+	if n := r.count(`SELECT count(*) FROM message_media`); n != 2 {
+		t.Errorf("got a message with %d pictures, want the link and the upload", n)
+	}
+}

@@ -36,6 +36,11 @@ function pictures() {
   const status = document.getElementById("upload-status");
   const phone = document.getElementById("phone-pictures");
   const max = Number(fieldset.dataset.max);
+  const waiting = document.createElement("p"); // beside the button: why it does not send yet
+  waiting.className = "error";
+  waiting.id = "upload-waiting";
+  waiting.setAttribute("role", "alert");
+  form.querySelector(".left > button").before(waiting);
 
   const chosen = () => list.querySelectorAll("input[name=mediaId]:checked").length;
   const size = (bytes) => bytes >= 1e6 ? (bytes / 1e6).toFixed(1) + " MB" : Math.max(1, Math.round(bytes / 1000)) + " kB";
@@ -62,6 +67,7 @@ function pictures() {
   function discard(item) {
     const next = item.nextElementSibling?.querySelector("button") || input;
     item.remove();
+    waiting.textContent = "";
     next.focus();
     showOnPhone();
   }
@@ -79,6 +85,7 @@ function pictures() {
     id.checked = true;
     id.hidden = true;
     item.querySelector("progress")?.remove();
+    waiting.textContent = "";
     item.prepend(image, id);
     note.textContent = upload.note;
     remove.textContent = "Remove";
@@ -88,6 +95,7 @@ function pictures() {
   }
 
   function refuse({ item, note, remove }, message) {
+    waiting.textContent = "";
     item.querySelector("progress")?.remove();
     item.classList.add("bad");
     note.textContent = message;
@@ -128,10 +136,25 @@ function pictures() {
 
   const sendAll = (files) => Array.from(files).forEach(send);
   input.addEventListener("change", () => { sendAll(input.files); input.value = ""; });
-  for (const event of ["dragenter", "dragover"]) drop.addEventListener(event, (e) => { e.preventDefault(); drop.classList.add("over"); });
-  for (const event of ["dragleave", "drop"]) drop.addEventListener(event, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (e) => { e.preventDefault(); sendAll(e.dataTransfer.files); });
-  document.addEventListener("paste", (e) => { if (e.clipboardData?.files.length) { e.preventDefault(); sendAll(e.clipboardData.files); } });
+
+  // Files may be dropped anywhere: a browser would open one that misses the field, and the
+  // form would be lost.
+  const hasFiles = (e) => e.dataTransfer?.types.includes("Files");
+  for (const event of ["dragenter", "dragover"]) document.addEventListener(event, (e) => { if (hasFiles(e)) { e.preventDefault(); drop.classList.add("over"); } });
+  document.addEventListener("dragleave", (e) => { if (!e.relatedTarget) drop.classList.remove("over"); });
+  document.addEventListener("drop", (e) => {
+    drop.classList.remove("over");
+    if (hasFiles(e)) { e.preventDefault(); sendAll(e.dataTransfer.files); }
+  });
+  document.addEventListener("paste", (e) => {
+    const text = e.target.matches?.("input, textarea") && e.clipboardData?.types.includes("text/plain"); // office programs add a picture of it
+    if (!text && e.clipboardData?.files.length) { e.preventDefault(); sendAll(e.clipboardData.files); }
+  });
+  form.addEventListener("submit", (e) => {
+    if (!list.querySelector("progress")) return;
+    e.preventDefault();
+    waiting.textContent = "The message was not sent: a picture is still being uploaded. Wait for it or cancel it, then press Send message again.";
+  });
   list.addEventListener("change", showOnPhone);
 
   const text = document.getElementById("text");
