@@ -148,12 +148,14 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 // composeLoggedOut shows the submitted form again after the session has ended. It
 // shows the user's input only, nothing that requires a session. The idempotency
 // key stays the same, because an earlier request may have created the message. Uploads
-// stay by their ids, which are of use to their owner alone; files must be chosen again.
+// stay by their ids, which are of use to their owner alone. The form says which files must be
+// chosen again: without that, the message would be sent without them.
 func (p *Pages) composeLoggedOut(w http.ResponseWriter, r *http.Request) {
-	if _, ok := p.readPictureForm(w, r, uuid.Nil); !ok {
+	dropped, ok := p.readPictureForm(w, r, uuid.Nil)
+	if !ok {
 		return
 	}
-	body := p.newCompose(r.PostForm.Get("idempotencyKey"), composeFormOf(r), nil)
+	body := p.newCompose(r.PostForm.Get("idempotencyKey"), composeFormOf(r), dropped)
 	body.LoggedOut, body.Senders = true, nil
 	for _, id := range body.mediaIDs[:min(len(body.mediaIDs), mms.MaxUploads)] {
 		body.Uploads = append(body.Uploads, chosenUpload{ID: id})

@@ -84,7 +84,7 @@ func describeUpload(u mms.Upload) string {
 
 // readPictureForm parses a form that may have files, and stores them as uploads, whose ids
 // it adds to the values of mediaId. It returns the violations of the files. Without a user
-// the files are dropped. If the form cannot be read, it answers the request and returns
+// the files are dropped, and a violation says of each to choose it again. If the form cannot be read, it answers the request and returns
 // false.
 func (p *Pages) readPictureForm(w http.ResponseWriter, r *http.Request, user uuid.UUID) (violations invalid.Fields, ok bool) {
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
@@ -160,6 +160,9 @@ type fittedFiles struct {
 // send an empty file without a name if none was chosen.
 func (f *fittedFiles) add(ctx context.Context, name string, content io.Reader) error {
 	if f.user == uuid.Nil { // not even read into memory
+		if name != "" && len(f.violations) < mms.MaxUploads {
+			f.violations.Add(formFile, "required", fmt.Sprintf("must be chosen again (%s)", name))
+		}
 		return nil
 	}
 	file, err := media.ReadFile(name, content)

@@ -125,7 +125,7 @@ func TestPicturesOfVisitors(t *testing.T) {
 	f, b := newBackend(t, false, func(o *webui.Options) { o.Uploads = uploads })
 	id := uuid.Must(uuid.NewV7()).String()
 	got := b.request(pictureForm(t, "/messages/new", "to", "4155550123", "text", "Keep me", "mediaId", id))
-	b.want("form", got, http.StatusForbidden, "Your session has ended", "Keep me", `name="mediaId" value="`+id+`" checked`)
+	b.want("form", got, http.StatusForbidden, "Your session has ended", "Keep me", "Picture must be chosen again (photo.jpg)", `name="mediaId" value="`+id+`" checked`)
 	if uploads.fitted > 0 || len(f.messages) > 0 {
 		t.Errorf("got %d files looked at and %d messages, want none", uploads.fitted, len(f.messages))
 	}
