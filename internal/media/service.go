@@ -75,7 +75,12 @@ func (s *Service) Fit(ctx context.Context, owner uuid.UUID, field string, f File
 	if err != nil {
 		return Fitted{}, violation(field, f.Name, err)
 	}
-	fitted, err := picture.Fit(f.Data, picture.Options{Budget: s.budget, Memory: s.memory, FirstFrame: f.FirstFrame})
+	options := picture.Options{Budget: s.budget, Memory: s.memory}
+	fitted, err := picture.Fit(f.Data, options)
+	if violated := (*picture.Error)(nil); f.FirstFrame && errors.As(err, &violated) && violated.Rule == picture.RuleAnimated {
+		options.FirstFrame = true
+		fitted, err = picture.Fit(f.Data, options)
+	}
 	if err != nil {
 		return Fitted{}, violation(field, f.Name, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"image"
 	"image/color"
+	"image/color/palette"
+	"image/gif"
 	"image/jpeg"
 	"image/png"
 	"math/rand/v2"
@@ -88,6 +90,45 @@ func TestUpload(t *testing.T) {
 	}
 	if small := store.contents[uploads[1].Sent]; small.Preview != (mms.ContentHash{}) {
 		t.Error("got a preview of a picture that is small itself")
+	}
+}
+
+// film returns an animation of two frames of noise.
+func film(t *testing.T, side int) []byte {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, uint64(side)))
+	animation := &gif.GIF{}
+	for range 2 {
+		frame := image.NewPaletted(image.Rect(0, 0, side, side), palette.Plan9)
+		for i := range frame.Pix {
+			frame.Pix[i] = byte(random.Uint32())
+		}
+		animation.Image, animation.Delay = append(animation.Image, frame), append(animation.Delay, 10)
+	}
+	var out bytes.Buffer
+	if err := gif.EncodeAll(&out, animation); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// TestFirstFrame uploads animations whose first frame may be used. Those that fit stay
+// animations.
+func TestFirstFrame(t *testing.T) {
+	t.Parallel()
+	for side, want := range map[int]bool{50: false, 300: true} {
+		s, _ := newService()
+		fitted, err := s.Fit(t.Context(), uuid.New(), "file", media.File{Data: film(t, side), FirstFrame: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		uploads, err := s.Save(t.Context(), []media.Fitted{fitted})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(uploads[0].Changed, string(picture.FirstFrame)); got != want {
+			t.Errorf("side of %d: got %v done to it, want the first frame: %t", side, uploads[0].Changed, want)
+		}
 	}
 }
 
