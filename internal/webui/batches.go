@@ -74,6 +74,8 @@ type newBatchPage struct {
 	CreateValid                bool
 	Windows1252                bool   // the file is in that encoding
 	AskWindows1252             bool   // offer it
+	FirstFrame                 bool   // send the first frame of animations that are too large
+	AskFirstFrame              bool   // offer it
 	IdempotencyKey             string // so that submitting the form twice creates one batch
 	Senders                    []mms.PhoneNumber
 	Errors                     []string
@@ -111,10 +113,11 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: pasted.Trim(r.PostForm.Get("mediaUrl")),
 		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
 		Windows1252: r.PostForm.Get("charset") == string(csvrows.Windows1252), mediaIDs: words(r.PostForm["mediaId"]),
+		FirstFrame: r.PostForm.Has(formFirstFrame),
 	}
 	storing, cancel := httpkit.WithDeadline(r.Context(), storeTimeout)
 	defer cancel()
-	ids, err := p.savePictures(storing, principal.UserID, r.MultipartForm.File["picture"])
+	ids, err := p.savePictures(storing, principal.UserID, r.MultipartForm)
 	body.mediaIDs = append(body.mediaIDs, ids...)
 	var result mms.BatchResult
 	if err == nil {
@@ -175,6 +178,7 @@ func (b *newBatchPage) explain(err error) bool {
 	var unreadable csvrows.MalformedError
 	switch {
 	case errors.As(err, &violations):
+		b.AskFirstFrame = asksFirstFrame(violations)
 		for _, v := range violations {
 			b.Errors = append(b.Errors, fieldLabel(v.Name)+" "+v.Message)
 			b.AskWindows1252 = b.AskWindows1252 || v.Rule == csvrows.EncodingRule

@@ -30,6 +30,7 @@ type composePage struct {
 	MaxMedia       int
 	MoreOptions    bool // whether they are shown
 	ChecksLinks    bool
+	AskFirstFrame  bool // offer to send the first frame of animations that are too large
 	Summary        []inputError
 	Errors         map[string]string // by id of the input
 	Error          string            // about the form as a whole
@@ -40,13 +41,14 @@ type composePage struct {
 // composeForm is what the user typed.
 type composeForm struct {
 	To, From, Text, SendAt, ValidFor, Priority string
+	FirstFrame                                 bool
 	mediaURLs, mediaIDs                        []string
 }
 
 func composeFormOf(r *http.Request) composeForm {
 	get := r.PostForm.Get
 	return composeForm{
-		To: pasted.Clean(get("to")), From: get("from"), Text: get("text"), SendAt: get("sendAt"), ValidFor: get("validFor"), Priority: get("priority"),
+		To: pasted.Clean(get("to")), From: get("from"), Text: get("text"), SendAt: get("sendAt"), ValidFor: get("validFor"), Priority: get("priority"), FirstFrame: r.PostForm.Has(formFirstFrame),
 		mediaURLs: words(r.PostForm["mediaUrl"]), mediaIDs: words(r.PostForm["mediaId"]),
 	}
 }
@@ -214,7 +216,8 @@ func (p *Pages) newCompose(key string, form composeForm, violations invalid.Fiel
 	c := composePage{
 		composeForm: form, IdempotencyKey: key, Senders: p.Senders,
 		MaxText: mms.MaxText, MaxMedia: mms.MaxMedia, Errors: map[string]string{}, ChecksLinks: p.Links != nil,
-		MoreOptions: form.From+form.SendAt+form.ValidFor+form.Priority != "",
+		AskFirstFrame: form.FirstFrame || asksFirstFrame(violations),
+		MoreOptions:   form.From+form.SendAt+form.ValidFor+form.Priority != "",
 	}
 	for _, v := range violations {
 		id, label := inputFor(v.Name)

@@ -47,8 +47,11 @@ type Links interface {
 	Check(ctx context.Context, user uuid.UUID, url string) (mms.MediaCheck, error)
 }
 
-// formFile is the field of a form for files.
-const formFile = "file"
+// Fields of a form with pictures. What stands behind the files has no effect on them.
+const (
+	formFile       = "file"
+	formFirstFrame = "firstFrame" // whether to use the first frame of an animation that does not fit
+)
 
 // chosenUpload is an upload that a form will send.
 type chosenUpload struct {
@@ -142,6 +145,7 @@ func (p *Pages) readParts(r *http.Request, parts *multipart.Reader, user uuid.UU
 			r.PostForm.Add(part.FormName(), string(value))
 			continue
 		}
+		files.firstFrame = r.PostForm.Has(formFirstFrame)
 		if err := files.add(ctx, part.FileName(), part); err != nil {
 			return nil, err
 		}
@@ -152,6 +156,7 @@ func (p *Pages) readParts(r *http.Request, parts *multipart.Reader, user uuid.UU
 type fittedFiles struct {
 	uploads    Uploads
 	user       uuid.UUID // without one the files are dropped
+	firstFrame bool      // use the first frame of an animation that does not fit
 	fitted     []media.Fitted
 	violations invalid.Fields
 }
@@ -175,6 +180,7 @@ func (f *fittedFiles) add(ctx context.Context, name string, content io.Reader) e
 		f.violations.Add(formFile, "max_items", fmt.Sprintf("must be at most %d pictures", mms.MaxUploads))
 		return nil
 	}
+	file.FirstFrame = f.firstFrame
 	one, err := f.uploads.Fit(ctx, f.user, formFile, file)
 	if more := (invalid.Fields)(nil); errors.As(err, &more) {
 		f.violations = append(f.violations, more...)
@@ -207,9 +213,9 @@ func (f *fittedFiles) save(ctx context.Context) ([]string, error) {
 
 // savePictures stores the pictures of a form that has been parsed. The error may be
 // invalid.Fields, while other pictures were stored.
-func (p *Pages) savePictures(ctx context.Context, user uuid.UUID, headers []*multipart.FileHeader) (ids []string, err error) {
-	files := fittedFiles{uploads: p.Uploads, user: user}
-	for _, header := range headers {
+func (p *Pages) savePictures(ctx context.Context, user uuid.UUID, form *multipart.Form) (ids []string, err error) {
+	files := fittedFiles{uploads: p.Uploads, user: user, firstFrame: form.Value[formFirstFrame] != nil}
+	for _, header := range form.File["picture"] {
 		content, err := header.Open()
 		if err != nil {
 			return nil, fmt.Errorf("opening an uploaded picture: %w", err)
@@ -225,6 +231,11 @@ func (p *Pages) savePictures(ctx context.Context, user uuid.UUID, headers []*mul
 		err = files.violations.Err()
 	}
 	return ids, err
+}
+
+// asksFirstFrame reports whether an animation is too large, whose first frame can be sent.
+func asksFirstFrame(violations invalid.Fields) bool {
+	return slices.ContainsFunc(violations, func(v invalid.Field) bool { return v.Rule == string(picture.RuleAnimated) })
 }
 
 // chosenUploads returns the user's uploads with these ids. It leaves out those that have
@@ -260,7 +271,9 @@ func (p *Pages) upload(w http.ResponseWriter, r *http.Request, principal identit
 	answer := struct {
 		Uploads []chosenUpload `json:"uploads"`
 		Errors  []string       `json:"errors"`
-	}{p.chosenUploads(answering, principal.UserID, r.PostForm["mediaId"]), []string{}}
+		// AskFirstFrame says that the first frame of the animation could be sent.
+		AskFirstFrame bool `json:"askFirstFrame"`
+	}{p.chosenUploads(answering, principal.UserID, r.PostForm["mediaId"]), []string{}, asksFirstFrame(violations)}
 	for _, v := range violations {
 		answer.Errors = append(answer.Errors, "The picture "+v.Message+".")
 	}

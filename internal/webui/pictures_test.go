@@ -14,8 +14,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/httpkit"
+	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/picture"
 	"github.com/postcard-mms/postcard/internal/webui"
 )
 
@@ -24,10 +26,14 @@ type fakeUploads struct {
 	fitted int           // files that were looked at
 	wait   chan struct{} // if set, Fit waits until it is closed
 	err    error         // of reading an upload
+	films  bool          // files are animations that are too large
 }
 
-func (f *fakeUploads) Fit(context.Context, uuid.UUID, string, media.File) (media.Fitted, error) {
+func (f *fakeUploads) Fit(_ context.Context, _ uuid.UUID, field string, file media.File) (media.Fitted, error) {
 	f.fitted++
+	if f.films && !file.FirstFrame {
+		return media.Fitted{}, invalid.Fields{{Name: field, Rule: string(picture.RuleAnimated), Message: "is too large"}}
+	}
 	if f.wait != nil {
 		<-f.wait
 	}
@@ -64,7 +70,7 @@ func pictureForm(t *testing.T, target string, fields ...string) *http.Request {
 			t.Fatal(err)
 		}
 	}
-	part, err := form.CreateFormFile("file", "photo.jpg")
+	part, err := form.CreateFormFile(formFileOf(target), "photo.jpg")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +79,37 @@ func pictureForm(t *testing.T, target string, fields ...string) *http.Request {
 	r := httptest.NewRequest("POST", target, &body)
 	r.Header.Set("Content-Type", form.FormDataContentType())
 	return r
+}
+
+func formFileOf(target string) string {
+	if target == "/batches/new" {
+		return "picture"
+	}
+	return "file"
+}
+
+// TestAnimations checks that each form offers the first frame of an animation that is too
+// large, and takes it.
+func TestAnimations(t *testing.T) {
+	t.Parallel()
+	_, b := newBackend(t, false, func(o *webui.Options) { o.Uploads = &fakeUploads{films: true} })
+	b.login(userEmail)
+	const input = `name="firstFrame" value="on"`
+	for _, form := range []struct {
+		path, refused, taken string
+		status               int // without the offer
+	}{
+		{"/messages/new", input + ">", input + " checked>", http.StatusUnprocessableEntity},
+		{"/batches/new", input + ">", input + " checked>", http.StatusUnprocessableEntity},
+		{"/uploads", `"uploads":null,"errors":["The picture is too large."],"askFirstFrame":true`, `"src":"/uploads/`, http.StatusOK},
+	} {
+		b.want(form.path, b.request(pictureForm(t, form.path, "to", "1")), form.status, form.refused)
+		got := b.request(pictureForm(t, form.path, "to", "1", "firstFrame", "on"))
+		b.want(form.path+" with its first frame", got, form.status, form.taken)
+		if form.path != "/uploads" {
+			b.want(form.path+" with its first frame", got, form.status, `<img src="/uploads/`)
+		}
+	}
 }
 
 // TestSlowPictures checks that pictures may take longer than the deadline of a request.

@@ -100,6 +100,7 @@ function pictures() {
     item.classList.add("bad");
     note.textContent = message;
     remove.textContent = "Dismiss";
+    remove.removeAttribute("aria-label");
     status.textContent = message;
   }
 
@@ -111,27 +112,55 @@ function pictures() {
       shown.remove.addEventListener("click", () => discard(shown.item));
       return;
     }
+    transfer(shown, file, name, false);
+  }
+
+  function transfer(shown, file, name, firstFrame) {
     const progress = document.createElement("progress");
     progress.max = 1;
     progress.setAttribute("aria-label", "Uploading " + name);
+    shown.item.classList.remove("bad");
     shown.item.prepend(progress);
     shown.note.textContent = `${name} (${size(file.size)})`;
     shown.remove.textContent = "Cancel";
+    shown.remove.setAttribute("aria-label", "Cancel " + name);
     const request = new XMLHttpRequest(); // fetch reports no progress of uploads
     request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progress.value = event.loaded / event.total; });
+    request.upload.addEventListener("load", () => { progress.removeAttribute("value"); shown.note.textContent = `Making ${name} fit`; });
     request.addEventListener("load", () => {
       let answer = null;
       try { answer = JSON.parse(request.responseText); } catch { /* an error page */ }
-      if (answer?.uploads?.length) showUpload(shown, answer.uploads[0], name);
-      else refuse(shown, answer?.errors?.[0] || (request.status === 200 ? "Your session has ended. Log in in another tab, then add the picture again." : `${name} could not be uploaded. Try again.`));
+      if (answer?.uploads?.length) { showUpload(shown, answer.uploads[0], name); return; }
+      refuse(shown, answer?.errors?.[0] || (request.status === 200 ? "Your session has ended. Log in in another tab, then add the picture again." : `${name} could not be uploaded. Try again.`));
+      if (answer?.askFirstFrame) offerFirstFrame(shown, file, name);
     });
     request.addEventListener("error", () => refuse(shown, `${name} could not be uploaded: Postcard cannot be reached.`));
-    shown.remove.addEventListener("click", () => { request.abort(); discard(shown.item); });
+    shown.remove.onclick = () => {
+      if (progress.isConnected) status.textContent = "The upload of " + name + " is canceled";
+      else if (shown.item.querySelector("img")) status.textContent = name + " is removed";
+      request.abort();
+      discard(shown.item);
+    };
     const body = new FormData();
+    if (firstFrame) body.append("firstFrame", "on"); // before the file
     body.append("file", file, file.name);
     request.open("POST", fieldset.dataset.uploads);
     request.send(body);
     status.textContent = "Uploading " + name;
+  }
+
+  // offerFirstFrame lets people send an animation that is too large as a still picture.
+  function offerFirstFrame(shown, file, name) {
+    const still = document.createElement("button");
+    still.type = "button";
+    still.className = "quiet";
+    still.textContent = "Use the first frame";
+    still.addEventListener("click", () => {
+      still.remove();
+      transfer(shown, file, name, true);
+      shown.remove.focus();
+    });
+    shown.remove.before(still);
   }
 
   const sendAll = (files) => Array.from(files).forEach(send);
