@@ -1,15 +1,22 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
+	"image"
+	"image/color/palette"
+	"image/gif"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
 	"github.com/postcard-mms/postcard/internal/plivosim"
@@ -225,4 +232,157 @@ func TestComposeWaitsForUploads(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM message_media`); n != 2 {
 		t.Errorf("got a message with %d pictures, want the link and the upload", n)
 	}
+}
+
+// awaitTrue waits until a condition in JavaScript holds.
+func awaitTrue(t *testing.T, ctx context.Context, name, condition string) {
+	t.Helper()
+	script := fmt.Sprintf(`new Promise((done) => { const look = () => ((%s) ? done(true) : setTimeout(look, 20)); look(); })`, condition)
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise)); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// TestComposeCancelsASlowUpload cancels an upload that would take a minute, by keyboard. The
+// server keeps nothing of it.
+func TestComposeCancelsASlowUpload(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	slow := network.Conditions{DownloadThroughput: -1, UploadThroughput: 60_000}
+	if _, err := chromedp.Call(ctx, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{&slow}}); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, "choosing a large photo", chromedp.SetUploadFiles(`#file`, []string{r.sampleFile("photo.jpg")}), chromedp.WaitVisible(`#uploads progress`))
+	awaitTrue(t, ctx, "progress", `document.querySelector("#uploads progress").position > 0`)
+	if position := read(t, ctx, chromedp.Evaluate[float64](`document.querySelector("#uploads progress").position`)); position >= 1 {
+		t.Errorf("got a progress of %v of a slow upload, want less than 1", position)
+	}
+	do(t, ctx, "canceling by keyboard", chromedp.Focus(`#uploads button`), chromedp.KeyEvent("\r"), chromedp.WaitNotPresent(`#uploads li`))
+	if status := read(t, ctx, chromedp.Evaluate[string](`document.getElementById("upload-status").textContent`)); status != "The upload of photo.jpg is canceled" {
+		t.Errorf("got %q announced, want that the upload is canceled", status)
+	}
+	if focused := read(t, ctx, chromedp.Evaluate[string](`document.activeElement.id`)); focused != "file" {
+		t.Errorf("got the focus on %q after canceling, want it on the field for files", focused)
+	}
+	if n := r.count(`SELECT count(*) FROM media_uploads`); n != 0 {
+		t.Errorf("got %d uploads after canceling, want none", n)
+	}
+}
+
+// TestComposeByKeyboard fills in the form in the order of its fields and sends it, without a
+// mouse, at 200 % zoom and in a narrow window.
+func TestComposeByKeyboard(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	do(t, ctx, "zooming to 200 %", chromedp.EmulateViewport(desktopWidth/2, 350, chromedp.EmulateScale(2)),
+		chromedp.Focus(`#to`), chromedp.KeyEvent("(416) 555-1234"), chromedp.SetUploadFiles(`#file`, []string{r.sampleFile("small-photo.jpg")}), chromedp.WaitVisible(`#uploads img`))
+	focused := func() string {
+		return read(t, ctx, chromedp.Evaluate[string](`(() => { const e = document.activeElement; return e.id || (e.getAttribute("aria-label") ?? e.textContent).trim(); })()`))
+	}
+	var order []string
+	for len(order) < 20 && focused() != "Send message" {
+		do(t, ctx, "going on", chromedp.KeyEvent("\t"))
+		order = append(order, focused())
+		if focused() == "text" {
+			do(t, ctx, "typing", chromedp.KeyEvent("By keyboard"))
+		}
+	}
+	if want := []string{"file", "Remove small-photo.jpg", "media-0", "Add another link", "text", "More options", "Send message"}; !slices.Equal(order, want) {
+		t.Fatalf("got the order %q, want %q", order, want)
+	}
+	for _, width := range []int64{desktopWidth / 2, phoneWidth, 320} {
+		do(t, ctx, "resizing", chromedp.EmulateViewport(width, 350, chromedp.EmulateScale(2)))
+		if got := read(t, ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)); got > width {
+			t.Errorf("got a page of %d px in a window of %d px", got, width)
+		}
+	}
+	if below := read(t, ctx, chromedp.Evaluate[bool](`document.querySelector(".right").getBoundingClientRect().top >= document.querySelector(".left").getBoundingClientRect().bottom - 1`)); !below {
+		t.Error("got the phone beside the form in a narrow window, want it below")
+	}
+	do(t, ctx, "sending", chromedp.KeyEvent("\r"), chromedp.WaitVisible(`#status.queued`))
+	if n := r.count(`SELECT count(*) FROM messages m JOIN message_media ON message_id = m.id WHERE m.text = 'By keyboard' AND upload_id IS NOT NULL`); n != 1 {
+		t.Errorf("got %d messages with the text and the picture, want 1", n)
+	}
+}
+
+// TestComposeKeepsPicturesAfterTheSession ends the session while a message is written. After a
+// log-in in another tab, the message is sent with its text and picture.
+func TestComposeKeepsPicturesAfterTheSession(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api()
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	endSession := func() {
+		t.Helper()
+		if _, err := r.store.DB().Exec(`DELETE FROM sessions`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logIn := func() {
+		t.Helper()
+		const script = `fetch("/login", {method: "POST", body: new URLSearchParams({email: "admin@example.com", password: "correct horse"})}).then((r) => r.ok)`
+		if !read(t, ctx, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise)) {
+			t.Fatal("logging in as from another tab failed")
+		}
+	}
+	do(t, ctx, "writing", chromedp.SendKeys(`#to`, "(416) 555-1234"), chromedp.SendKeys(`#text`, "Kept"),
+		chromedp.SetUploadFiles(`#file`, []string{r.sampleFile("small-photo.jpg")}), chromedp.WaitVisible(`#uploads img`))
+	endSession()
+	handOver(t, ctx, "drop", r.samplePicture("drawing.png"))
+	do(t, ctx, "dropping a picture without a session", chromedp.WaitVisible(`//*[@id="uploads"]//span[contains(., "Your session has ended")]`), chromedp.Click(`#uploads .bad button`))
+	do(t, ctx, "sending without a session", chromedp.Submit(`#to`), chromedp.WaitVisible(`//p[contains(., "Your session has ended")]`))
+	screenshot(t, ctx, "compose-session-ended")
+	if text := read(t, ctx, chromedp.Value(`#text`)); text != "Kept" {
+		t.Errorf("got text %q, want what was written", text)
+	}
+	logIn()
+	do(t, ctx, "sending after the log-in", chromedp.Submit(`#to`), chromedp.WaitVisible(`#status.queued`))
+	if n := r.count(`SELECT count(*) FROM messages m JOIN message_media ON message_id = m.id WHERE m.text = 'Kept' AND upload_id IS NOT NULL`); n != 1 {
+		t.Errorf("got %d messages with the text and the picture, want 1", n)
+	}
+}
+
+// TestComposeOffersTheFirstFrame uploads an animation that is too large.
+func TestComposeOffersTheFirstFrame(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plivosim.Config{})
+	_, url := r.api("MMS_BUDGET=20000")
+	ctx := browser(t)
+	openCompose(t, ctx, url)
+	film := filepath.Join(t.TempDir(), "film.gif")
+	if err := os.WriteFile(film, noisyFilm(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, "choosing an animation", chromedp.SetUploadFiles(`#file`, []string{film}), chromedp.WaitVisible(`//button[.="Use the first frame"]`))
+	screenshot(t, ctx, "compose-first-frame")
+	do(t, ctx, "using its first frame", chromedp.Focus(`//button[.="Use the first frame"]`), chromedp.KeyEvent("\r"), chromedp.WaitVisible(`#uploads img`))
+	if note := read(t, ctx, chromedp.Text(`#uploads .note`)); !strings.Contains(note, "first frame only") {
+		t.Errorf("got note %q, want one that says that only the first frame is sent", note)
+	}
+}
+
+// noisyFilm returns an animation that hardly compresses.
+func noisyFilm(t *testing.T) []byte {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	film := &gif.GIF{}
+	for range 2 {
+		frame := image.NewPaletted(image.Rect(0, 0, 150, 150), palette.Plan9)
+		for i := range frame.Pix {
+			frame.Pix[i] = byte(random.Uint32())
+		}
+		film.Image, film.Delay = append(film.Image, frame), append(film.Delay, 10)
+	}
+	var out bytes.Buffer
+	if err := gif.EncodeAll(&out, film); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }
