@@ -80,8 +80,8 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err := ids.Measure(ctx); err != nil {
 		return err
 	}
-	links := linkChecker(c, rules, store)
 	pictures := media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory, Quota: c.MediaQuota})
+	links := linkChecker(c, rules, store, pictures)
 	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
 		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Links: links, Batches: store, Keys: keys, Webhooks: store,
@@ -220,9 +220,12 @@ func newSessions(store scs.Store, publicURL string) *scs.SessionManager {
 }
 
 // linkChecker returns nil if links to pictures are not checked.
-func linkChecker(c config.API, rules mms.Rules, store *postgres.Store) httpapi.Links {
+func linkChecker(c config.API, rules mms.Rules, store *postgres.Store, pictures *media.Service) interface {
+	httpapi.Links
+	webui.Links
+} {
 	if c.MediaCheck == "off" {
 		return nil
 	}
-	return &media.Links{Rules: rules, Store: store, Checker: mediacheck.New(mediacheck.Options{Budget: c.MediaBudget, AllowPrivate: c.AllowPrivateMedia})}
+	return &media.Links{Rules: rules, Store: store, Thumbnails: pictures, Checker: mediacheck.New(mediacheck.Options{Budget: c.MediaBudget, AllowPrivate: c.AllowPrivateMedia})}
 }

@@ -141,22 +141,34 @@ func TestComposeWithoutScripts(t *testing.T) {
 	}
 }
 
-// TestComposeChecksLinks enters links that work and that do not, and one that nobody could
-// fetch.
+// TestComposeChecksLinks types links that work and that do not, and one that nobody could
+// fetch. The phone shows the picture behind the one that works.
 func TestComposeChecksLinks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api("MEDIA_CHECK=on", "ALLOW_PRIVATE_MEDIA=true")
 	ctx := browser(t)
 	openCompose(t, ctx, url)
+	empty := func() {
+		t.Helper()
+		read(t, ctx, chromedp.Evaluate[string](`document.getElementById("media-0").value = ""`))
+	}
 	for link, want := range map[string]string{
 		r.plivoURL + "/sim/pictures/drawing.png": "A picture of",
 		r.plivoURL + "/sim/pictures/missing.jpg": "404",
 		"https://-example.com/a.jpg":             "The link must name a host",
 	} {
-		do(t, ctx, "entering a link", chromedp.SetValue(`#media-0`, link))
-		read(t, ctx, chromedp.Evaluate[bool](`document.getElementById("media-0").dispatchEvent(new Event("change", {bubbles: true}))`))
-		do(t, ctx, "waiting for what is behind it", chromedp.WaitVisible(`//p[contains(@class, "found") and contains(., "`+want+`")]`))
+		empty()
+		do(t, ctx, "typing a link", chromedp.SendKeys(`#media-0`, link), // and staying in the field
+			chromedp.WaitVisible(`//p[contains(@class, "found") and contains(., "`+want+`")]`))
+	}
+	empty()
+	do(t, ctx, "typing two links", chromedp.SendKeys(`#media-0`, r.plivoURL+"/sim/pictures/drawing.png "+r.plivoURL+"/sim/pictures/missing.jpg"),
+		chromedp.WaitVisible(`//p[contains(@class, "found") and contains(., "A picture of") and contains(., "404")]`))
+	wantPictures(t, ctx, `#phone-pictures img`, 1)
+	screenshot(t, ctx, "compose-links")
+	if described := read(t, ctx, chromedp.Evaluate[string](`document.getElementById("media-0").getAttribute("aria-describedby")`)); described != "media-hint media-0-found" {
+		t.Errorf("got the field described by %q, want also what was found", described)
 	}
 	caller := loggedIn(t, url)
 	if status, body, err := caller.post("/api/media/check", fmt.Sprintf(`{"url":%q}`, r.plivoURL+"/sim/pictures/moved.jpg")); err != nil || status != 200 || !strings.Contains(body, `"redirected":true`) {

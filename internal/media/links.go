@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -33,6 +34,11 @@ type Checker interface {
 	Check(ctx context.Context, url string) (check mms.MediaCheck, data []byte, err error)
 }
 
+// Thumbnails makes small versions of pictures, and the zero value of what is no picture.
+type Thumbnails interface {
+	Thumbnail(ctx context.Context, data []byte) (mms.Content, error)
+}
+
 // Links checks links to pictures for people, before they send them.
 type Links struct {
 	Rules   mms.Rules
@@ -41,6 +47,7 @@ type Links struct {
 		// ForgetFailedCheck lets the worker ask a host again that has failed.
 		ForgetFailedCheck(ctx context.Context, url string) error
 	}
+	Thumbnails Thumbnails
 
 	mu     sync.Mutex
 	limits map[uuid.UUID]*rate.Limiter // by user; never shrinks, since users do not become many
@@ -49,18 +56,37 @@ type Links struct {
 // Check looks at what is behind a link now. It returns invalid.Fields for what is no URL that
 // Plivo could fetch, and TooManyChecksError.
 func (l *Links) Check(ctx context.Context, user uuid.UUID, raw string) (mms.MediaCheck, error) {
+	check, _, err := l.check(ctx, user, raw)
+	return check, err
+}
+
+// CheckAndShow is Check with a small version of the picture, for pages. That is zero if there
+// is no picture, or other pictures took too long.
+func (l *Links) CheckAndShow(ctx context.Context, user uuid.UUID, raw string) (mms.MediaCheck, mms.Content, error) {
+	check, data, err := l.check(ctx, user, raw)
+	if err != nil || check.Result != mms.CheckPassed || check.Width == 0 {
+		return check, mms.Content{}, err
+	}
+	thumbnail, err := l.Thumbnails.Thumbnail(ctx, data)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return check, mms.Content{}, nil
+	}
+	return check, thumbnail, err
+}
+
+func (l *Links) check(ctx context.Context, user uuid.UUID, raw string) (mms.MediaCheck, []byte, error) {
 	url, err := l.Rules.ParseMediaURL(raw)
 	if err != nil {
-		return mms.MediaCheck{}, invalid.Fields{{Name: "url", Rule: "media_url", Message: err.Error()}}
+		return mms.MediaCheck{}, nil, invalid.Fields{{Name: "url", Rule: "media_url", Message: err.Error()}}
 	}
 	if wait := l.limit(user); wait > 0 {
-		return mms.MediaCheck{}, TooManyChecksError{RetryAfter: wait}
+		return mms.MediaCheck{}, nil, TooManyChecksError{RetryAfter: wait}
 	}
-	check, _, err := l.Checker.Check(ctx, url)
+	check, data, err := l.Checker.Check(ctx, url)
 	if err == nil && check.Result == mms.CheckPassed {
 		err = l.Store.ForgetFailedCheck(ctx, url)
 	}
-	return check, err
+	return check, data, err
 }
 
 // limit returns how long the user has to wait; 0 if a link may be checked now.

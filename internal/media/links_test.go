@@ -15,13 +15,14 @@ import (
 // fakeWeb answers every check with the same result.
 type fakeWeb struct {
 	result  mms.CheckResult
+	width   int // 0: no picture
 	checked []string
 	forgot  []string
 }
 
 func (f *fakeWeb) Check(_ context.Context, url string) (mms.MediaCheck, []byte, error) {
 	f.checked = append(f.checked, url)
-	return mms.MediaCheck{URL: url, Result: f.result}, nil, nil
+	return mms.MediaCheck{URL: url, Result: f.result, PictureInfo: mms.PictureInfo{Width: f.width}}, []byte("pixels"), nil
 }
 
 func (f *fakeWeb) ForgetFailedCheck(_ context.Context, url string) error {
@@ -75,5 +76,39 @@ func TestLinkLimit(t *testing.T) {
 	}
 	if _, err := links.Check(t.Context(), bob, "https://example.com/a.jpg"); err != nil {
 		t.Errorf("another user: got %v", err)
+	}
+}
+
+// thumbnails answers with an error, or with the bytes of the picture.
+type thumbnails struct{ err error }
+
+func (f thumbnails) Thumbnail(_ context.Context, data []byte) (mms.Content, error) {
+	if f.err != nil {
+		return mms.Content{}, f.err
+	}
+	return mms.Content{Data: data}, nil
+}
+
+// TestLinksAreShown checks when a page gets a small version of the picture.
+func TestLinksAreShown(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for name, tt := range map[string]struct {
+		web        fakeWeb
+		thumbnails thumbnails
+		want       string
+		err        error
+	}{
+		"picture":        {fakeWeb{result: mms.CheckPassed, width: 4}, thumbnails{}, "pixels", nil},
+		"no picture":     {fakeWeb{result: mms.CheckPassed}, thumbnails{}, "", nil},
+		"failed":         {fakeWeb{result: mms.CheckFailed, width: 4}, thumbnails{}, "", nil},
+		"took too long":  {fakeWeb{result: mms.CheckPassed, width: 4}, thumbnails{context.DeadlineExceeded}, "", nil},
+		"cannot be made": {fakeWeb{result: mms.CheckPassed, width: 4}, thumbnails{broken}, "", broken},
+	} {
+		links := media.Links{Checker: &tt.web, Store: &tt.web, Thumbnails: tt.thumbnails}
+		check, thumbnail, err := links.CheckAndShow(t.Context(), uuid.New(), "https://example.com/a.jpg")
+		if check.Result != tt.web.result || string(thumbnail.Data) != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%s: got %s, %q, %v, want %s, %q, %v", name, check.Result, thumbnail.Data, err, tt.web.result, tt.want, tt.err)
+		}
 	}
 }

@@ -299,21 +299,30 @@ func (s *Service) Copy(ctx context.Context, data []byte, budget int) (Copied, er
 // Preview stores a small version of a fetched picture, and returns the zero hash for what
 // is no picture.
 func (s *Service) Preview(ctx context.Context, data []byte) (mms.ContentHash, error) {
+	c, err := s.Thumbnail(ctx, data)
+	if err != nil || c.Data == nil {
+		return mms.ContentHash{}, err
+	}
+	return c.Hash, s.store.SaveContent(ctx, c)
+}
+
+// Thumbnail returns a small version of a fetched picture without storing it, and the zero
+// value for what is no picture.
+func (s *Service) Thumbnail(ctx context.Context, data []byte) (mms.Content, error) {
 	release, err := s.acquire(ctx)
 	if err != nil {
-		return mms.ContentHash{}, err
+		return mms.Content{}, err
 	}
 	defer release()
 	small, err := picture.Preview(data, previewSide, s.memory)
 	var violated *picture.Error
 	if errors.As(err, &violated) {
-		return mms.ContentHash{}, nil
+		return mms.Content{}, nil
 	}
 	if err != nil {
-		return mms.ContentHash{}, err
+		return mms.Content{}, fmt.Errorf("making a thumbnail: %w", err)
 	}
-	c := content(small, mms.ContentHash{})
-	return c.Hash, s.store.SaveContent(ctx, c)
+	return content(small, mms.ContentHash{}), nil
 }
 
 func (s *Service) saveAll(ctx context.Context, contents []mms.Content) error {

@@ -2,6 +2,7 @@ package webui
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,9 +43,10 @@ const (
 	fittingTimeout = 90 * time.Second // for all files of a form, which wait for those of others
 )
 
-// Links checks links to pictures. Errors are invalid.Fields and media.TooManyChecksError.
+// Links checks links to pictures, and returns a small version of the picture if there is one.
+// Errors are invalid.Fields and media.TooManyChecksError.
 type Links interface {
-	Check(ctx context.Context, user uuid.UUID, url string) (mms.MediaCheck, error)
+	CheckAndShow(ctx context.Context, user uuid.UUID, url string) (mms.MediaCheck, mms.Content, error)
 }
 
 // Fields of a form with pictures. What stands behind the files has no effect on them.
@@ -321,6 +323,9 @@ func (p *Pages) checkLink(w http.ResponseWriter, r *http.Request, principal iden
 		p.NotFound(w, r)
 		return
 	}
+	if !p.readForm(w, r) {
+		return
+	}
 	control := http.NewResponseController(w)
 	if err := control.SetWriteDeadline(time.Now().Add(checkTimeout + writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		p.fail(w, r, fmt.Errorf("extending the deadline for a check: %w", err))
@@ -328,18 +333,22 @@ func (p *Pages) checkLink(w http.ResponseWriter, r *http.Request, principal iden
 	}
 	ctx, cancel := httpkit.WithDeadline(r.Context(), checkTimeout)
 	defer cancel()
-	check, err := p.Links.Check(ctx, principal.UserID, r.URL.Query().Get("url"))
+	check, thumbnail, err := p.Links.CheckAndShow(ctx, principal.UserID, r.PostForm.Get("url"))
 	answer := struct {
-		Good bool   `json:"good"`
-		Text string `json:"text"`
-	}{check.Result == mms.CheckPassed, check.Describe()}
+		Good    bool   `json:"good"`
+		Text    string `json:"text"`
+		Picture string `json:"picture"` // a data: URL, so that the browser does not call the host
+	}{Good: check.Result == mms.CheckPassed, Text: check.Describe()}
+	if thumbnail.Data != nil {
+		answer.Picture = "data:" + thumbnail.Type + ";base64," + base64.StdEncoding.EncodeToString(thumbnail.Data)
+	}
 	var violations invalid.Fields
 	var tooMany media.TooManyChecksError
 	switch {
 	case errors.As(err, &violations):
 		answer.Text = "The link " + violations[0].Message + "."
 	case errors.As(err, &tooMany):
-		answer.Text = "" // nothing is wrong with the link
+		answer.Good, answer.Text = true, "" // nothing is known to be wrong with the link
 	case err != nil:
 		p.fail(w, r, err)
 		return

@@ -138,7 +138,7 @@ func (p *Pages) routes() chi.Router {
 	get("/messages/{id}", p.requireUser(p.message))
 	get("/messages/{id}/pictures/{position}", p.requireUser(p.messagePicture))
 	r.Post("/uploads", p.requireUser(p.upload))
-	get("/uploads/link", p.requireUser(p.checkLink))
+	r.Post("/uploads/link", p.requireUser(p.checkLink))
 	get("/uploads/{id}", p.requireUser(p.uploadedPicture))
 	r.Post("/messages/{id}/decision", p.requireUser(p.decide))
 	r.Post("/messages/{id}/cancel", p.requireUser(p.cancel))

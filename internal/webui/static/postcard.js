@@ -24,6 +24,26 @@ function counters() {
   }
 }
 
+// linkedPictures has a small version of the picture behind each link that was checked.
+const linkedPictures = new Map();
+
+const linksIn = (input) => input.value.split(/\s+/).filter(Boolean);
+
+// showOnPhone shows the pictures in the order in which they are sent.
+function showOnPhone() {
+  const fieldset = document.getElementById("pictures");
+  const linked = Array.from(fieldset.querySelectorAll("input[name=mediaUrl]")).flatMap(linksIn).map((link) => linkedPictures.get(link));
+  const uploaded = Array.from(fieldset.querySelectorAll(".uploads li"))
+    .filter((item) => item.querySelector("input:checked"))
+    .map((item) => item.querySelector("img")?.src);
+  document.getElementById("phone-pictures").replaceChildren(...[...linked, ...uploaded].filter(Boolean).map((src) => {
+    const image = document.createElement("img");
+    image.src = src;
+    image.alt = "";
+    return image;
+  }));
+}
+
 // pictures uploads files as soon as they are chosen, dropped or pasted, and shows what will
 // be sent. Without it, the form sends the files itself.
 function pictures() {
@@ -34,23 +54,16 @@ function pictures() {
   const input = document.getElementById("file");
   const drop = document.getElementById("drop");
   const status = document.getElementById("upload-status");
-  const phone = document.getElementById("phone-pictures");
   const max = Number(fieldset.dataset.max);
   const waiting = document.createElement("p"); // beside the button: why it does not send yet
   waiting.className = "error";
   waiting.id = "upload-waiting";
   waiting.setAttribute("role", "alert");
   form.querySelector(".left > button").before(waiting);
+  document.getElementById("file-hint").append(" You can also drop pictures on this page, or paste them.");
 
   const chosen = () => list.querySelectorAll("input[name=mediaId]:checked").length;
   const size = (bytes) => bytes >= 1e6 ? (bytes / 1e6).toFixed(1) + " MB" : Math.max(1, Math.round(bytes / 1000)) + " kB";
-
-  function showOnPhone() {
-    const shown = Array.from(list.querySelectorAll("li"))
-      .filter((item) => item.querySelector("input:checked") && item.querySelector("img"))
-      .map((item) => { const image = document.createElement("img"); image.src = item.querySelector("img").src; image.alt = ""; return image; });
-    phone.replaceChildren(...shown);
-  }
 
   function entry() {
     const item = document.createElement("li");
@@ -198,24 +211,61 @@ function links() {
   const fieldset = document.getElementById("pictures");
   if (!fieldset) return;
   const inputs = () => fieldset.querySelectorAll("input[name=mediaUrl]");
+  const answers = new Map(); // by link
 
-  // check says below a link what is behind it.
-  async function check(input) {
-    input.parentElement.querySelector(".found")?.remove();
-    const link = input.value.trim();
-    if (!link || !fieldset.dataset.link) return;
-    const found = document.createElement("p");
-    found.className = "hint found";
-    found.setAttribute("role", "status");
-    found.textContent = "Looking at the picture…";
-    input.after(found);
-    const response = await fetch(fieldset.dataset.link + "?url=" + encodeURIComponent(link)).catch(() => null);
+  async function ask(link) {
+    const response = await fetch(fieldset.dataset.link, { method: "POST", body: new URLSearchParams({ url: link }) }).catch(() => null);
     const answer = response?.ok && response.headers.get("Content-Type").includes("json") ? await response.json() : { good: true, text: "" };
-    if (input.value.trim() !== link) return; // a later check answers
-    found.textContent = answer.text;
-    found.classList.toggle("error", !answer.good);
+    if (!answer.good || !answer.text) answers.delete(link); // ask again next time
+    if (answer.picture) linkedPictures.set(link, answer.picture);
+    return answer;
   }
-  fieldset.addEventListener("change", (e) => { if (e.target.name === "mediaUrl") check(e.target); });
+
+  // check says below the links of an input what is behind them.
+  async function check(input) {
+    const links = linksIn(input).slice(0, Number(fieldset.dataset.max));
+    const found = foundFor(input);
+    const asked = links.join(" ");
+    if (found.dataset.asked === asked) return;
+    found.dataset.asked = asked;
+    found.textContent = links.length ? "Looking at the picture…" : "";
+    found.classList.remove("error");
+    const results = await Promise.all(links.map((link) => {
+      if (!answers.has(link)) answers.set(link, ask(link));
+      return answers.get(link);
+    }));
+    if (found.dataset.asked !== asked) return; // a later check answers
+    found.textContent = results.map((answer) => answer.text).filter(Boolean).join(" ");
+    found.classList.toggle("error", results.some((answer) => !answer.good));
+    showOnPhone();
+  }
+
+  // foundFor returns the paragraph with what is behind the links of an input.
+  function foundFor(input) {
+    const id = input.id + "-found";
+    let found = document.getElementById(id);
+    if (found) return found;
+    found = document.createElement("p");
+    found.className = "hint found";
+    found.id = id;
+    found.setAttribute("role", "status");
+    input.after(found);
+    input.setAttribute("aria-describedby", input.getAttribute("aria-describedby") + " " + id);
+    return found;
+  }
+
+  if (fieldset.dataset.link) {
+    const pause = 800; // ms without a key: the link is probably complete
+    let typing = 0;
+    fieldset.addEventListener("input", (e) => {
+      if (e.target.name !== "mediaUrl") return;
+      clearTimeout(typing);
+      typing = setTimeout(check, pause, e.target);
+      showOnPhone();
+    });
+    fieldset.addEventListener("change", (e) => { if (e.target.name === "mediaUrl") { clearTimeout(typing); check(e.target); } });
+    inputs().forEach((input) => { if (input.value) check(input); });
+  }
 
   const more = document.createElement("button");
   more.type = "button";
@@ -229,6 +279,7 @@ function links() {
     input.id = "media-" + number;
     input.value = "";
     input.removeAttribute("aria-invalid");
+    input.setAttribute("aria-describedby", "media-hint");
     const label = field.querySelector("label");
     label.htmlFor = input.id;
     label.firstChild.textContent = "Link to picture " + (number + 1) + " ";
