@@ -3,7 +3,9 @@ package mms
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -125,7 +127,22 @@ func IntervalForRate(perMinute float64) time.Duration {
 	if perMinute == 0 {
 		return 0
 	}
-	return time.Duration(1.005 * float64(time.Minute) / perMinute)
+	return time.Duration(rateMargin * float64(time.Minute) / perMinute)
+}
+
+const rateMargin = 1.005
+
+// DescribeRate says for people which rate an interval of IntervalForRate has, like
+// "15 messages a minute".
+func DescribeRate(interval time.Duration) string {
+	if interval == 0 {
+		return "no rate limit"
+	}
+	perMinute := strconv.FormatFloat(math.Round(100*rateMargin*float64(time.Minute)/float64(interval))/100, 'f', -1, 64)
+	if perMinute == "1" {
+		return "1 message a minute"
+	}
+	return perMinute + " messages a minute"
 }
 
 // LogValue masks all but the last two digits, since logs must not contain full

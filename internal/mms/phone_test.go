@@ -134,6 +134,11 @@ func TestDefaultInterval(t *testing.T) {
 			t.Errorf("%s: got %v, want a little over %v", n, got, want)
 		}
 	}
+	for rate, want := range map[float64]string{0: "no rate limit", 0.5: "0.5 messages a minute", 1: "1 message a minute", 15: "15 messages a minute", 120: "120 messages a minute", 7.25: "7.25 messages a minute"} {
+		if got := DescribeRate(IntervalForRate(rate)); got != want {
+			t.Errorf("DescribeRate of %v a minute = %q, want %q", rate, got, want)
+		}
+	}
 	if got := IntervalForRate(0); got != 0 {
 		t.Errorf("IntervalForRate(0) = %v, want 0", got)
 	}

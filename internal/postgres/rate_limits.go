@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/lib/pq"
+
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -19,6 +21,25 @@ ON CONFLICT (name) DO UPDATE SET interval_seconds = EXCLUDED.interval_seconds,
 func (s *Store) SetRateLimit(ctx context.Context, sender mms.PhoneNumber, interval time.Duration) error {
 	_, err := s.db.ExecContext(ctx, setRateLimit, string(sender), interval.Seconds())
 	return wrapError(err, "setting a sender's rate limit")
+}
+
+const senderIntervals = `SELECT name, interval_seconds FROM rate_limits WHERE name = ANY($1)`
+
+// SenderIntervals returns the least interval between two messages of each sender; 0 means
+// unlimited. It leaves out senders for which no worker has set one yet.
+func (s *Store) SenderIntervals(ctx context.Context, senders []mms.PhoneNumber) (map[mms.PhoneNumber]time.Duration, error) {
+	var rows []struct {
+		Name            mms.PhoneNumber `db:"name"`
+		IntervalSeconds float64         `db:"interval_seconds"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, senderIntervals, pq.Array(phoneNumbers(senders))); err != nil {
+		return nil, wrapError(err, "reading the rate limits of senders")
+	}
+	intervals := make(map[mms.PhoneNumber]time.Duration, len(rows))
+	for _, row := range rows {
+		intervals[row.Name] = seconds(row.IntervalSeconds)
+	}
+	return intervals, nil
 }
 
 // listRateLimit limits queries of Plivo's message list. Plivo allows 20 a minute (Plivo

@@ -2,9 +2,11 @@ package postgres_test
 
 import (
 	"database/sql"
+	"maps"
 	"testing"
 	"time"
 
+	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
@@ -74,5 +76,20 @@ func TestReserveListCallSpacesCalls(t *testing.T) {
 	}
 	if waits[0] > 100*time.Millisecond || waits[1] < 2*time.Second || waits[2] < 5*time.Second {
 		t.Errorf("got waits %v, want 0, then 3 s more each", waits)
+	}
+}
+
+// TestSenderIntervals reads the rates of senders, some of which have none yet.
+func TestSenderIntervals(t *testing.T) {
+	t.Parallel()
+	store, _ := newStore(t)
+	for sender, interval := range map[mms.PhoneNumber]time.Duration{"+14155550198": 4 * time.Second, "+14155550199": 0} {
+		if err := store.SetRateLimit(t.Context(), sender, interval); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := store.SenderIntervals(t.Context(), []mms.PhoneNumber{"+14155550197", "+14155550198", "+14155550199"})
+	if want := (map[mms.PhoneNumber]time.Duration{"+14155550198": 4 * time.Second, "+14155550199": 0}); err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 }
