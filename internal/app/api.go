@@ -85,7 +85,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
 		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Links: links, Batches: store, Keys: keys, Webhooks: store,
-		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders,
+		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders, Rates: store,
 		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {

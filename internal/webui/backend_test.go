@@ -92,6 +92,14 @@ func (f *fakeBackend) CreateMessage(_ context.Context, by mms.Submitter, p mms.C
 	return mms.CreateResult{Message: m}, err
 }
 
+// SenderIntervals knows the rate of the first sender alone.
+func (f *fakeBackend) SenderIntervals(_ context.Context, senders []mms.PhoneNumber) (map[mms.PhoneNumber]time.Duration, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return map[mms.PhoneNumber]time.Duration{senders[0]: mms.IntervalForRate(15)}, nil
+}
+
 // MessagePicture has a picture at the first position of every message.
 func (f *fakeBackend) MessagePicture(ctx context.Context, owner, message uuid.UUID, position int, _ bool) (mms.Content, error) {
 	if _, err := f.Message(ctx, owner, message); err != nil || position != 1 {

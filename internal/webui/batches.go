@@ -77,7 +77,7 @@ type newBatchPage struct {
 	FirstFrame                 bool   // send the first frame of animations that are too large
 	AskFirstFrame              bool   // offer it
 	IdempotencyKey             string // so that submitting the form twice creates one batch
-	Senders                    []mms.PhoneNumber
+	Senders                    []senderChoice
 	Errors                     []string
 	Rejected                   int    // rows with errors
 	MaybeCreated               string // id of the batch, when it is unknown whether it was created
@@ -91,7 +91,7 @@ func (p *Pages) renderBatchForm(w http.ResponseWriter, r *http.Request, status i
 	if body.IdempotencyKey == "" {
 		body.IdempotencyKey = rand.Text()
 	}
-	body.Senders = p.Senders
+	body.Senders = p.senderChoices(r.Context())
 	if principal, ok := identity.PrincipalFrom(r.Context()); ok {
 		body.Uploads = p.chosenUploads(r.Context(), principal.UserID, body.mediaIDs)
 	}

@@ -57,7 +57,7 @@ func newBackend(t *testing.T, signupOpen bool, change ...func(*webui.Options)) (
 	service := auth.New(f, f, sessions, signupOpen)
 	o := webui.Options{
 		Auth: service, Intake: f, Messages: f, Batches: f, Keys: auth.NewKeyService(f, auth.NewKeyCache(f)), Webhooks: f,
-		Pauses: f, Suppressions: f, OptOutScope: mms.OptOutsOfEverySender, Senders: f.rules.Senders, Simulated: true, Logger: slog.New(slog.DiscardHandler),
+		Pauses: f, Suppressions: f, OptOutScope: mms.OptOutsOfEverySender, Senders: f.rules.Senders, Rates: f, Simulated: true, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
 		f(&o)

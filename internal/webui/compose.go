@@ -1,9 +1,11 @@
 package webui
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,7 +27,7 @@ type composePage struct {
 	Media          []mediaInput
 	Uploads        []chosenUpload
 	IdempotencyKey string // so that submitting the form twice creates one message
-	Senders        []mms.PhoneNumber
+	Senders        []senderChoice
 	MaxText        int // characters
 	MaxMedia       int
 	MoreOptions    bool // whether they are shown
@@ -76,6 +78,33 @@ func (f composeForm) params() mms.CreateParams {
 	return params
 }
 
+// senderChoice is one of our numbers with its rate, like "15 messages a minute". That is
+// empty while it is unknown.
+type senderChoice struct {
+	Number mms.PhoneNumber
+	Rate   string
+}
+
+// senderChoices returns the senders among which people can choose. Rates are left out if they
+// cannot be read: the form is of use without them.
+func (p *Pages) senderChoices(ctx context.Context) []senderChoice {
+	if len(p.Senders) < 2 {
+		return nil
+	}
+	intervals, err := p.Rates.SenderIntervals(ctx, p.Senders)
+	if err != nil {
+		p.Logger.WarnContext(ctx, "senders shown without their rates", slog.Any("error", err))
+	}
+	choices := make([]senderChoice, len(p.Senders))
+	for i, number := range p.Senders {
+		choices[i].Number = number
+		if interval, ok := intervals[number]; ok {
+			choices[i].Rate = mms.DescribeRate(interval)
+		}
+	}
+	return choices
+}
+
 // mediaInput is one of the inputs for pictures.
 type mediaInput struct {
 	ID    string
@@ -101,6 +130,7 @@ func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.P
 
 func (p *Pages) renderCompose(w http.ResponseWriter, r *http.Request, status int, body composePage) {
 	if principal, ok := identity.PrincipalFrom(r.Context()); ok {
+		body.Senders = p.senderChoices(r.Context())
 		body.Uploads = p.chosenUploads(r.Context(), principal.UserID, body.mediaIDs)
 	}
 	render(p, w, r, status, "compose", layout{Title: "New message"}, body)
@@ -158,7 +188,7 @@ func (p *Pages) composeLoggedOut(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := p.newCompose(r.PostForm.Get("idempotencyKey"), composeFormOf(r), dropped)
-	body.LoggedOut, body.Senders = true, nil
+	body.LoggedOut = true
 	for _, id := range body.mediaIDs[:min(len(body.mediaIDs), mms.MaxUploads)] {
 		body.Uploads = append(body.Uploads, chosenUpload{ID: id})
 	}
@@ -214,7 +244,7 @@ func (p *Pages) newCompose(key string, form composeForm, violations invalid.Fiel
 	}
 	form.mediaURLs = form.mediaURLs[:min(len(form.mediaURLs), maxInputs)]
 	c := composePage{
-		composeForm: form, IdempotencyKey: key, Senders: p.Senders,
+		composeForm: form, IdempotencyKey: key,
 		MaxText: mms.MaxText, MaxMedia: mms.MaxMedia, Errors: map[string]string{}, ChecksLinks: p.Links != nil,
 		AskFirstFrame: form.FirstFrame || asksFirstFrame(violations),
 		MoreOptions:   form.From+form.SendAt+form.ValidFor+form.Priority != "",

@@ -27,10 +27,11 @@ import (
 )
 
 var (
-	aTime   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	anID    = uuid.MustParse("0195530a-0000-7000-8000-000000000001")
-	units   = 2
-	senders = []mms.PhoneNumber{"+14155550100", "+14155550101"}
+	aTime         = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	anID          = uuid.MustParse("0195530a-0000-7000-8000-000000000001")
+	units         = 2
+	senders       = []mms.PhoneNumber{"+14155550100", "+14155550101"}
+	senderChoices = []senderChoice{{senders[0], "15 messages a minute"}, {senders[1], ""}}
 )
 
 // violationsOf returns a violation of each field.
@@ -76,13 +77,13 @@ var pageData = map[string][]any{
 		page[composePage]{layouts.visitor, composePage{LoggedOut: true, composeForm: composeForm{From: string(senders[0])}, Uploads: []chosenUpload{{ID: anID.String()}}}},
 		page[composePage]{layouts.user, composePage{
 			composeForm: composeForm{To: "1", From: string(senders[1]), Text: "Hi", SendAt: "2026-12-24T18:00", ValidFor: "3600", Priority: "high", FirstFrame: true},
-			Senders:     senders, Error: "Not sent.", MoreOptions: true, ChecksLinks: true, AskFirstFrame: true,
+			Senders:     senderChoices, Error: "Not sent.", MoreOptions: true, ChecksLinks: true, AskFirstFrame: true,
 			Uploads: []chosenUpload{{ID: anID.String(), Src: "not used", Width: 4, Height: 3, Note: "4.3 MB → 260 kB"}},
 			Media:   []mediaInput{{ID: "media-0", Label: "Picture"}, {ID: "media-1", Label: "Picture 2", Value: "x", Error: "Picture 2 is invalid"}},
 			Summary: []inputError{{ID: "to", Message: "Recipient is invalid"}},
 			Errors:  map[string]string{"to": "Recipient is invalid", "from": "Sender is invalid", "text": "Text is invalid", "file": "Picture is invalid", "sendAt": "Send at is invalid", "validFor": "x", "priority": "x"},
 		}},
-		page[composePage]{layouts.user, composePage{Senders: senders, AskFirstFrame: true}},
+		page[composePage]{layouts.user, composePage{Senders: senderChoices, AskFirstFrame: true}},
 		page[composePage]{layouts.visitor, composePage{LoggedOut: true}},
 		page[composePage]{layouts.user, composePage{Error: "Not confirmed.", MaybeCreated: anID.String()}},
 	},
@@ -137,7 +138,7 @@ var pageData = map[string][]any{
 	},
 	"newbatch": {
 		page[newBatchPage]{layouts.user, newBatchPage{}},
-		page[newBatchPage]{layouts.user, newBatchPage{From: string(senders[1]), CreateValid: true, Senders: senders, Errors: []string{"Row 2: to is invalid"}, Rejected: 1}},
+		page[newBatchPage]{layouts.user, newBatchPage{From: string(senders[1]), CreateValid: true, Senders: senderChoices, Errors: []string{"Row 2: to is invalid"}, Rejected: 1}},
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"File is missing"}}},
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Rows must be in UTF-8"}, AskWindows1252: true, AskFirstFrame: true}},
 		page[newBatchPage]{layouts.user, newBatchPage{Errors: []string{"Text is too long"}, Windows1252: true, FirstFrame: true, Uploads: []chosenUpload{{ID: anID.String(), Width: 4, Height: 3, Note: "8 kB"}}}},

@@ -61,6 +61,12 @@ type Suppressions interface {
 	RemoveSuppression(ctx context.Context, sender, recipient mms.PhoneNumber) (bool, error)
 }
 
+// Rates tells the least interval between two messages of each sender; 0 means unlimited. It
+// leaves out senders whose rate is not known yet.
+type Rates interface {
+	SenderIntervals(ctx context.Context, senders []mms.PhoneNumber) (map[mms.PhoneNumber]time.Duration, error)
+}
+
 // Options are the dependencies and settings of the pages.
 type Options struct {
 	Auth     *auth.Service
@@ -78,6 +84,7 @@ type Options struct {
 	Suppressions Suppressions
 	OptOutScope  mms.OptOutScope // of Suppressions
 	Senders      []mms.PhoneNumber
+	Rates        Rates  // of Senders
 	PublicURL    string // without a trailing slash; pages link to its path
 	Simulated    bool   // messages go to a simulator; every page says so
 	Logger       *slog.Logger

@@ -564,3 +564,17 @@ func TestOverviewPage(t *testing.T) {
 	f.err = mms.ErrUnavailable
 	b.want("without a database", b.get("/overview"), http.StatusServiceUnavailable)
 }
+
+// TestSenderChoice shows the senders with their rates, and without them while the database is
+// down.
+func TestSenderChoice(t *testing.T) {
+	t.Parallel()
+	f, b := newBackend(t, false)
+	b.login(userEmail)
+	for _, path := range []string{"/messages/new", "/batches/new"} {
+		b.want(path, b.get(path), http.StatusOK, "415-555-0100 (15 messages a minute)</option>", "415-555-0101</option>")
+		f.err = mms.ErrUnavailable
+		b.want(path+" without rates", b.get(path), http.StatusOK, "415-555-0100</option>", "415-555-0101</option>")
+		f.err = nil
+	}
+}
