@@ -9,15 +9,12 @@ import (
 
 // Fingerprint identifies a request for mms.Idempotency. Requests with the same
 // operation, parameters and extra values have the same fingerprint, however the
-// client encoded them; an empty list or object counts as none. The idempotency key itself does not count. A batch passes a
-// hash of its rows in extra.
+// client encoded them; an empty list or object counts as none. The idempotency key itself
+// does not count. A batch passes a hash of its rows in extra.
 func Fingerprint(operation string, params mms.CreateParams, extra ...string) [32]byte {
 	params.Idempotency = mms.Idempotency{}
 	if len(params.MediaURLs) == 0 {
 		params.MediaURLs = nil
-	}
-	if len(params.MediaIDs) == 0 {
-		params.MediaIDs = nil
 	}
 	if len(params.Metadata) == 0 {
 		params.Metadata = nil

@@ -25,15 +25,16 @@ var (
 )
 
 // CreateParams is a message as somebody submitted it. Rules.Validate makes a
-// Message of it.
+// Message of it. A new field must be left out of the JSON when it is empty: idempotency keys
+// are stored with a hash of it (see package intake), and must survive an upgrade.
 type CreateParams struct {
 	To        string   // as people type it (see ParseTypedPhoneNumber)
 	From      string   // like To; empty: Postcard chooses one of the senders
 	Text      string   // may be empty
 	MediaURL  string   // for one picture; exclusive with MediaURLs
 	MediaURLs []string // for several pictures
-	MediaIDs  []string // ids of uploads, beside the URLs
-	Fit       string   // empty: FitAuto
+	MediaIDs  []string `json:",omitempty"` // ids of uploads, beside the URLs
+	Fit       string   `json:",omitempty"` // empty: FitAuto
 	ValidFor  *int     // how long it may wait to be sent, in seconds; nil: DefaultValidFor
 	SendAt    string   // RFC 3339; empty: immediately
 	Priority  string   // empty: normal
@@ -43,7 +44,7 @@ type CreateParams struct {
 
 	// Uploads are what becomes of MediaIDs, when it is known already: of a message that is
 	// resent, and of the rows of a batch.
-	Uploads []MessageUpload
+	Uploads []MessageUpload `json:",omitempty"`
 }
 
 // Limits of CreateParams.ValidFor.
