@@ -190,6 +190,14 @@ func (f *fakeMessages) CreateMessage(_ context.Context, o mms.CreateRequest) (mm
 	return mms.CreateResult{Message: m}, f.err
 }
 
+func (f *fakeMessages) MessageCreatedUnder(context.Context, uuid.UUID, mms.Idempotency) (mms.CreateResult, error) {
+	return mms.CreateResult{}, mms.ErrNotFound
+}
+
+func (f *fakeMessages) BatchCreatedUnder(context.Context, uuid.UUID, mms.Idempotency) (mms.BatchResult, error) {
+	return mms.BatchResult{}, mms.ErrBatchNotFound
+}
+
 // BeginBatch returns a writer that keeps the messages of the batch and nothing else.
 func (f *fakeMessages) BeginBatch(_ context.Context, request mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error) {
 	return &fakeBatchWriter{messages: f, batch: request.Batch}, nil, nil

@@ -41,25 +41,15 @@ const insertBatchSize = 1000
 // unavailable, the error is mms.ErrNotStored, or mms.OutcomeUnknownError when the batch
 // may be stored.
 func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.BatchParams, rows Rows) (mms.BatchResult, error) {
-	id, err := in.IDs.next()
-	if err != nil {
-		return mms.BatchResult{}, err
-	}
 	now, err := in.now(ctx, params.CreateParams)
 	if err != nil {
 		return mms.BatchResult{}, notStored(err)
 	}
 	params = params.FromColumns()
-	batch, err := in.Rules.ValidateBatch(params, id, by.User, now)
-	if err = withRowViolations(err, rows); err != nil {
-		return mms.BatchResult{}, err
-	}
-	batch.KeyID = by.Key
-	if len(params.MediaIDs) > 0 {
-		if params.Uploads, err = in.resolve(ctx, by.User, params.MediaIDs, mms.Fit(params.Fit)); err != nil {
-			return mms.BatchResult{}, notStored(err)
-		}
-		params.MediaIDs = nil
+	batch, err := in.validateBatch(ctx, by, &params, now, rows)
+	if err != nil {
+		replayed, err := in.replayBatch(ctx, by, params.Idempotency, err)
+		return replayed, notStored(err)
 	}
 	request := mms.BatchRequest{Batch: batch, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
@@ -69,6 +59,25 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 	}
 	failpoint.Hit(failpoint.APICommitted)
 	return result, nil
+}
+
+// validateBatch validates the common fields of a batch, and replaces the MediaIDs of params by
+// what is sent of them.
+func (in *Intake) validateBatch(ctx context.Context, by mms.Submitter, params *mms.BatchParams, now time.Time, rows Rows) (mms.Batch, error) {
+	id, err := in.IDs.next()
+	if err != nil {
+		return mms.Batch{}, err
+	}
+	batch, err := in.Rules.ValidateBatch(*params, id, by.User, now)
+	if err = withRowViolations(err, rows); err != nil {
+		return mms.Batch{}, err
+	}
+	batch.KeyID = by.Key
+	if len(params.MediaIDs) > 0 {
+		params.Uploads, err = in.resolve(ctx, by.User, params.MediaIDs, mms.Fit(params.Fit))
+		params.MediaIDs = nil
+	}
+	return batch, err
 }
 
 // withRowViolations adds what is wrong with the rows as a whole to the violations of the

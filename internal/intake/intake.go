@@ -30,6 +30,13 @@ type Store interface {
 	// before, under the same idempotency key.
 	BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error)
 
+	// MessageCreatedUnder and BatchCreatedUnder return what was created under an idempotency
+	// key. They return mms.ErrNotFound or mms.ErrBatchNotFound if nothing was,
+	// mms.ErrKeyReused if a different request has the key, and mms.ErrInFlight while one is in
+	// progress.
+	MessageCreatedUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error)
+	BatchCreatedUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (mms.BatchResult, error)
+
 	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
 	Forecast(ctx context.Context, m mms.Message, candidates []mms.PhoneNumber) (mms.Forecast, error)
 	Now(ctx context.Context) (time.Time, error)
@@ -107,7 +114,8 @@ func validForOf(m mms.Message) *int {
 func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.CreateParams, resendOf uuid.UUID) (mms.CreateResult, error) {
 	message, err := in.validate(ctx, by, params)
 	if err != nil {
-		return mms.CreateResult{}, notStored(err)
+		replayed, err := in.replayMessage(ctx, by, params.Idempotency, err)
+		return replayed, notStored(err)
 	}
 	message.ResendOf = resendOf
 	request := mms.CreateRequest{Message: message, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}

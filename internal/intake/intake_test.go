@@ -36,7 +36,8 @@ type fakeStore struct {
 	afterCreate func()
 
 	replay    *mms.BatchResult
-	added     int // messages of the batch
+	under     error // returned by MessageCreatedUnder and BatchCreatedUnder
+	added     int   // messages of the batch
 	committed bool
 	rejected  mms.RowErrors
 }
@@ -61,6 +62,19 @@ func (s *fakeStore) CreateMessage(ctx context.Context, request mms.CreateRequest
 	}
 	m.Version = 7 // differs from the request
 	return mms.CreateResult{Message: m}, s.storeErr
+}
+
+func (s *fakeStore) MessageCreatedUnder(context.Context, uuid.UUID, mms.Idempotency) (mms.CreateResult, error) {
+	s.calls = append(s.calls, "look up")
+	return mms.CreateResult{Message: s.message, Replayed: s.under == nil}, s.under
+}
+
+func (s *fakeStore) BatchCreatedUnder(context.Context, uuid.UUID, mms.Idempotency) (mms.BatchResult, error) {
+	s.calls = append(s.calls, "look up")
+	if errors.Is(s.under, mms.ErrNotFound) {
+		return mms.BatchResult{}, mms.ErrBatchNotFound
+	}
+	return mms.BatchResult{Batch: mms.Batch{Created: 3}, Replayed: s.under == nil}, s.under
 }
 
 func (s *fakeStore) BeginBatch(context.Context, mms.BatchRequest) (mms.BatchWriter, *mms.BatchResult, error) {

@@ -57,8 +57,11 @@ func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.B
 	if !errors.Is(err, errKeyTaken) {
 		return nil, nil, err
 	}
-	result, err := s.replayBatch(ctx, request)
-	if err != nil {
+	result, err := s.BatchCreatedUnder(ctx, request.Owner, request.Idempotency)
+	switch {
+	case errors.Is(err, mms.ErrBatchNotFound):
+		return nil, nil, mms.ErrInFlight
+	case err != nil:
 		return nil, nil, err
 	}
 	return nil, &result, nil
@@ -284,23 +287,4 @@ func claimBatchKey(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest) e
 		return errKeyTaken
 	}
 	return wrapError(err, doing)
-}
-
-// replayBatch returns the batch that was created under the request's idempotency key.
-func (s *Store) replayBatch(ctx context.Context, request mms.BatchRequest) (mms.BatchResult, error) {
-	earlier, found, err := s.createdUnder(ctx, request.Owner, request.Idempotency)
-	switch {
-	case err != nil:
-		return mms.BatchResult{}, err
-	case !found:
-		return mms.BatchResult{}, mms.ErrInFlight
-	case !earlier.BatchID.Valid:
-		return mms.BatchResult{}, mms.ErrKeyReused
-	}
-	batch, err := readBatch(ctx, s.db, request.Owner, earlier.BatchID.UUID)
-	if err != nil {
-		return mms.BatchResult{}, err
-	}
-	rowErrors, _, err := s.BatchErrors(ctx, request.Owner, batch.ID, 0, mms.MaxPage)
-	return mms.BatchResult{Batch: batch, Errors: rowErrors, Replayed: true}, err
 }

@@ -41,3 +41,62 @@ func (s *Store) createdUnder(ctx context.Context, owner uuid.UUID, idempotency m
 	}
 	return row, true, nil
 }
+
+// settledUnder is like createdUnder, and returns mms.ErrInFlight while a request with the key
+// is in progress.
+func (s *Store) settledUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (idempotencyRow, bool, error) {
+	var free bool
+	if err := s.db.GetContext(ctx, &free, tryKeyLock, owner, idempotency.Key); err != nil {
+		return idempotencyRow{}, false, wrapError(err, "looking for a request in progress")
+	}
+	if !free {
+		return idempotencyRow{}, false, mms.ErrInFlight
+	}
+	return s.createdUnder(ctx, owner, idempotency)
+}
+
+// MessageCreatedUnder returns the message that its owner created under an idempotency key,
+// or mms.ErrNotFound. It returns mms.ErrKeyReused if the key belongs to another request, and
+// mms.ErrInFlight while a request with the key is in progress.
+func (s *Store) MessageCreatedUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error) {
+	earlier, found, err := s.settledUnder(ctx, owner, idempotency)
+	switch {
+	case err != nil:
+		return mms.CreateResult{}, err
+	case !found:
+		return mms.CreateResult{}, mms.ErrNotFound
+	case !earlier.MessageID.Valid:
+		return mms.CreateResult{}, mms.ErrKeyReused
+	}
+	var row messageRow
+	err = s.db.GetContext(ctx, &row, selectMessage, earlier.MessageID.UUID, owner)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return mms.CreateResult{}, mms.ErrNotFound
+	case err != nil:
+		return mms.CreateResult{}, wrapError(err, "reading a message that was created earlier")
+	}
+	m := row.message().AsCreated()
+	m.Copies = copiesOf(m)
+	return mms.CreateResult{Message: m, Replayed: true}, nil
+}
+
+// BatchCreatedUnder returns the batch that its owner created under an idempotency key, or
+// mms.ErrBatchNotFound. Its other errors are those of MessageCreatedUnder.
+func (s *Store) BatchCreatedUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (mms.BatchResult, error) {
+	earlier, found, err := s.settledUnder(ctx, owner, idempotency)
+	switch {
+	case err != nil:
+		return mms.BatchResult{}, err
+	case !found:
+		return mms.BatchResult{}, mms.ErrBatchNotFound
+	case !earlier.BatchID.Valid:
+		return mms.BatchResult{}, mms.ErrKeyReused
+	}
+	batch, err := readBatch(ctx, s.db, owner, earlier.BatchID.UUID)
+	if err != nil {
+		return mms.BatchResult{}, err
+	}
+	rowErrors, _, err := s.BatchErrors(ctx, owner, batch.ID, 0, mms.MaxPage)
+	return mms.BatchResult{Batch: batch, Errors: rowErrors, Replayed: true}, err
+}
