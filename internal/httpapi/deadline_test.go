@@ -17,6 +17,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/httpapi"
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/intake"
+	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
@@ -166,6 +167,39 @@ func TestBatchOutlivesTheDeadline(t *testing.T) {
 	ada.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusAccepted {
 		t.Errorf("got %d %s, want 202", w.Code, w.Body)
+	}
+}
+
+// slowUploads take longer than the deadline that requests have by default.
+type slowUploads struct{}
+
+func (slowUploads) Resolve(ctx context.Context, _ uuid.UUID, ids []uuid.UUID, _ mms.Fit) ([]mms.MessageUpload, error) {
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", media.ErrBusy, ctx.Err())
+	case <-time.After(2 * short):
+		return make([]mms.MessageUpload, len(ids)), nil
+	}
+}
+
+// TestUploadsOutliveTheDeadline sends one upload, which never has to be made smaller, and
+// two.
+func TestUploadsOutliveTheDeadline(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, func(o *httpapi.Options) { o.Intake.(*intake.Intake).Uploads = slowUploads{} })
+	ada := s.ada()
+	s.handler = httpkit.Deadline(short)(s.handler)
+	for ids, want := range map[string]int{
+		fmt.Sprintf("%q", uuid.New()):                http.StatusServiceUnavailable,
+		fmt.Sprintf("%q,%q", uuid.New(), uuid.New()): http.StatusAccepted,
+	} {
+		got := ada.do("POST", "/api/send-mms", `{"to":"+14155550123","mediaIds":[`+ids+`]}`)
+		if got.status != want {
+			t.Errorf("%s: got %d %s, want %d", ids, got.status, got.body, want)
+		}
+		if want == http.StatusServiceUnavailable && (got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "Nothing was stored")) {
+			t.Errorf("got %v %s, want the advice to repeat the request", got.header, got.body)
+		}
 	}
 }
 

@@ -30,6 +30,10 @@ const (
 	maxMediaUpload = mms.MaxUploads * (picture.MaxBytes + 10_000)
 
 	fittingTimeout = 90 * time.Second // for all files of a request, which wait for those of others
+
+	// sharingTimeout is how long the uploads of a message may take to be made smaller together.
+	// It is below the server's write timeout.
+	sharingTimeout = 40 * time.Second
 )
 
 // Media keeps uploads. Fit returns the rule that a file violates as invalid.Fields, and Save

@@ -110,6 +110,7 @@ var kinds = []struct {
 	{mms.ErrNotFinal, http.StatusConflict, "The message is still being sent. Resending it now could deliver it twice. Retry once it is sent or final."},
 	{mms.ErrKeyReused, http.StatusUnprocessableEntity, "This Idempotency-Key was used for a different request in the last 24 hours. Use a new key for each new request."},
 	{mms.ErrNotHeld, http.StatusConflict, "The message is not held, or a decision has already been made."},
+	{media.ErrBusy, http.StatusServiceUnavailable, "Too many pictures are being worked on. Nothing was stored. Repeat the request in a few seconds."},
 	{mms.ErrNotStored, http.StatusServiceUnavailable, "The service is temporarily unavailable. Nothing was stored. Repeat the request in a few seconds."},
 	{mms.ErrUnavailable, http.StatusServiceUnavailable, "The service is temporarily unavailable. Retry in a few seconds."},
 }

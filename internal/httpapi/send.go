@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
@@ -122,6 +123,11 @@ func (a *api) send(ctx context.Context, principal identity.Principal, in *sendIn
 	var err error
 	if params.Idempotency, err = idempotency(in.Request, intake.Fingerprint("send", params)); err != nil {
 		return nil, err
+	}
+	if len(params.MediaIDs) > 1 { // they share the budget, so each may have to be made smaller
+		var cancel context.CancelFunc
+		ctx, cancel = httpkit.WithDeadline(ctx, sharingTimeout)
+		defer cancel()
 	}
 	if body.DryRun {
 		forecast, err := a.Intake.Forecast(ctx, submitterOf(principal), params)

@@ -154,15 +154,24 @@ func violation(field, name string, err error) error {
 	return invalid.Fields{{Name: field, Rule: string(violated.Rule), Message: message}}
 }
 
+// ErrBusy says that a picture had to wait for others until the end of its request. Nothing
+// was stored.
+var ErrBusy = fmt.Errorf("%w: other pictures are being worked on", mms.ErrNotStored)
+
 // acquire waits until no other picture is being worked on: two at a time would take twice
-// the memory.
+// the memory. It returns ErrBusy when ctx ends, also if no other picture is left: there is no
+// time for this one.
 func (s *Service) acquire(ctx context.Context) (release func(), err error) {
 	select {
 	case s.slot <- struct{}{}:
-		return func() { <-s.slot }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for other pictures: %w", ctx.Err())
+		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
+	if err := ctx.Err(); err != nil {
+		<-s.slot
+		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return func() { <-s.slot }, nil
 }
 
 // Save stores the pictures of one user: all, or none of them. The error may be an

@@ -2,6 +2,7 @@ package media_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"image"
 	"image/color"
@@ -130,6 +131,27 @@ func TestFirstFrame(t *testing.T) {
 			t.Errorf("side of %d: got %v done to it, want the first frame: %t", side, uploads[0].Changed, want)
 		}
 	}
+}
+
+// TestBusy works on a picture after the end of its request.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	s, store := newService()
+	owner := uuid.New()
+	uploads := save(t, s, owner, noise(t, 900, 600), noise(t, 600, 900))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, fit := s.Fit(ctx, owner, "file", media.File{Data: noise(t, 60, 60)})
+	_, resolve := s.Resolve(ctx, owner, []uuid.UUID{uploads[0].ID, uploads[1].ID}, mms.FitAuto)
+	for name, err := range map[string]error{"fit": fit, "resolve": resolve} {
+		if !errors.Is(err, media.ErrBusy) || !errors.Is(err, mms.ErrNotStored) || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got error %v, want ErrBusy", name, err)
+		}
+	}
+	if len(store.uploads) != 2 {
+		t.Errorf("got %d uploads, want 2", len(store.uploads))
+	}
+	save(t, s, owner, noise(t, 60, 60)) // nothing keeps the slot
 }
 
 // TestRefusedFile names the file and the rule.

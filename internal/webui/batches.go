@@ -21,6 +21,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/pasted"
 )
@@ -164,6 +165,8 @@ func (b *newBatchPage) unavailable(err error) {
 	switch {
 	case errors.As(err, &unknown):
 		b.MaybeCreated = unknown.ID.String()
+	case errors.Is(err, media.ErrBusy):
+		b.Errors = []string{"Too many pictures are being worked on at the moment. Submit the form again in a minute."}
 	case errors.Is(err, mms.ErrNotStored):
 		b.Errors = []string{"Postcard cannot use its database at the moment. Submit the form again in a minute."}
 	}

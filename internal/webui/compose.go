@@ -17,6 +17,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
+	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/pasted"
 )
@@ -142,7 +143,11 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 		return
 	}
 	received := r.Context() // its deadline may have passed while the pictures came in
-	answering, cancel := httpkit.WithDeadline(received, httpkit.RequestTimeout)
+	timeout := httpkit.RequestTimeout
+	if len(r.PostForm["mediaId"]) > 1 { // they share the budget, so each may have to be made smaller
+		timeout = sharingTimeout
+	}
+	answering, cancel := httpkit.WithDeadline(received, timeout)
 	defer cancel()
 	r = r.WithContext(answering)
 	form, key := composeFormOf(r), r.PostForm.Get("idempotencyKey")
@@ -218,6 +223,8 @@ func (p *Pages) composeFailed(w http.ResponseWriter, r *http.Request, body compo
 	switch {
 	case errors.As(err, &unknown):
 		body.MaybeCreated = unknown.ID.String()
+	case errors.Is(err, media.ErrBusy):
+		body.Error = "The message was not created: too many pictures are being worked on at the moment. Press Send message again in a minute."
 	case errors.Is(err, mms.ErrNotStored):
 		body.Error = "The message was not created: Postcard cannot use its database at the moment. Press Send message again in a minute."
 	}

@@ -41,6 +41,7 @@ const (
 	maxPictureForm = mms.MaxUploads*(picture.MaxBytes+10_000) + maxForm
 
 	fittingTimeout = 90 * time.Second // for all files of a form, which wait for those of others
+	sharingTimeout = 40 * time.Second // for the uploads of a message that are made smaller together
 )
 
 // Links checks links to pictures, and returns a small version of the picture if there is one.
@@ -102,7 +103,7 @@ func (p *Pages) readPictureForm(w http.ResponseWriter, r *http.Request, user uui
 	} else {
 		control := http.NewResponseController(w)
 		received := time.Now().Add(uploadTimeout)
-		if err := errors.Join(control.SetReadDeadline(received), control.SetWriteDeadline(received.Add(fittingTimeout+writeTimeout))); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := errors.Join(control.SetReadDeadline(received), control.SetWriteDeadline(received.Add(fittingTimeout+sharingTimeout+writeTimeout))); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			p.fail(w, r, fmt.Errorf("extending the deadlines for pictures: %w", err))
 			return nil, false
 		}
