@@ -95,7 +95,7 @@ ALTER TABLE messages DROP CONSTRAINT messages_backlog_state_check;
 ALTER TABLE messages ADD CONSTRAINT messages_backlog_state_check CHECK (backlog_state IN ('waiting', 'released', 'parked', 'preparing')) NOT VALID;
 ALTER TABLE messages ADD prepare_at timestamptz; -- when its media are looked at, while preparing
 ALTER TABLE messages ADD CONSTRAINT messages_preparing CHECK (backlog_state <> 'preparing' OR prepare_at IS NOT NULL) NOT VALID;
-CREATE INDEX messages_preparing_at ON messages (prepare_at) WHERE backlog_state = 'preparing';
+CREATE INDEX messages_preparing_at ON messages (batch_id, prepare_at) WHERE backlog_state = 'preparing';
 -- Plivo's code for too large media, which is rare.
 CREATE INDEX messages_too_large ON messages (id) WHERE status = 'failed' AND plivo_code = '120';
 

@@ -48,18 +48,44 @@ func (s *Store) Prepare(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-// selectPreparations reads the media with the size of their contents.
-var selectPreparations = `
-WITH due AS MATERIALIZED (
-    SELECT id, expires_at, prepare_at FROM messages
-    WHERE backlog_state = 'preparing' AND prepare_at <= now() AND expires_at > now() ORDER BY prepare_at LIMIT $1
-)
-SELECT due.id, due.expires_at, mm.position, mm.fit, coalesce(mm.url, '') AS url, mm.content, coalesce(c.bytes, 0) AS bytes,
-    mm.content IS NOT NULL AND ` + atPlivo("mm", "$2") + ` AS at_plivo
-FROM due JOIN message_media mm ON mm.message_id = due.id LEFT JOIN media_contents c ON c.hash = mm.content
-ORDER BY due.prepare_at, due.id, mm.position`
+// duePreparations reads up to $1 messages that are due to be prepared, longest first, and
+// ranks them. The condition says what their batch_id is.
+func duePreparations(condition string) string {
+	return `
+    SELECT *, row_number() OVER (ORDER BY prepare_at) AS rank FROM (
+        SELECT id, expires_at, prepare_at FROM messages
+        WHERE backlog_state = 'preparing' AND batch_id ` + condition + ` AND prepare_at <= now() AND expires_at > now()
+        ORDER BY prepare_at LIMIT $1) longest`
+}
 
-// Preparations returns up to limit messages whose media are due to be prepared.
+// selectPreparations reads the media with the size of their contents. Each batch, and the
+// messages of no batch together, have an equal share of the page: a batch whose URLs take
+// long to check does not hold up others. The batches are found by index, one by one.
+//
+// OFFSET 0 makes it read the media of each message by its id. The planner takes the page for
+// a tenth of all messages, and might join it with all media.
+var selectPreparations = `
+WITH RECURSIVE preparing AS (
+    (SELECT batch_id FROM messages WHERE backlog_state = 'preparing' AND batch_id IS NOT NULL ORDER BY batch_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT m.batch_id FROM messages m WHERE m.backlog_state = 'preparing' AND m.batch_id > p.batch_id ORDER BY m.batch_id LIMIT 1)
+    FROM preparing p WHERE p.batch_id IS NOT NULL
+), due AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT * FROM (` + duePreparations(`IS NULL`) + `) of_no_batch
+        UNION ALL
+        SELECT of_batch.* FROM preparing, LATERAL (` + duePreparations(`= preparing.batch_id`) + `) of_batch
+    ) of_all ORDER BY rank, prepare_at LIMIT $1
+)
+SELECT due.id, due.expires_at, mm.position, mm.fit, mm.url, mm.content, mm.bytes, mm.at_plivo
+FROM due, LATERAL (
+    SELECT mm.position, mm.fit, coalesce(mm.url, '') AS url, mm.content, mm.content IS NOT NULL AND ` + atPlivo("mm", "$2") + ` AS at_plivo,
+        coalesce((SELECT c.bytes FROM media_contents c WHERE c.hash = mm.content), 0) AS bytes
+    FROM message_media mm WHERE mm.message_id = due.id OFFSET 0) mm
+ORDER BY due.rank, due.prepare_at, due.id, mm.position`
+
+// Preparations returns up to limit messages whose media are due to be prepared, those that
+// have waited longest first, in turn for each batch and for the messages of no batch.
 func (s *Store) Preparations(ctx context.Context, limit int) ([]mms.Preparation, error) {
 	var rows []struct {
 		ID        uuid.UUID `db:"id"`
