@@ -28,8 +28,7 @@ var checks = []check{
 	{"I1", "queued messages whose task check is overdue", `
 		SELECT count(*) FROM messages WHERE status = 'queued' AND backlog_state IS DISTINCT FROM 'waiting' AND task_check_at < now() - interval '15 minutes'
 		AND (task_check_at > '-infinity' OR updated_at < now() - interval '5 minutes')`, false},
-	{"I1", "messages whose media nobody prepares", `
-		SELECT count(*) FROM messages WHERE backlog_state = 'preparing' AND prepare_at < now() - interval '15 minutes' AND expires_at > now()`, false},
+	{"I1", "messages whose media nobody prepares", countNotPrepared, false},
 	{"I1", "scheduled messages that are overdue", `
 		SELECT count(*) FROM messages WHERE status = 'scheduled' AND send_at < now() - interval '5 minutes'`, false},
 	{"I1", "parked messages of running batches", `
@@ -72,6 +71,15 @@ var checks = []check{
 			SELECT sender, started_at - lag(started_at) OVER (PARTITION BY sender ORDER BY started_at) AS gap FROM attempts
 		) a JOIN rate_limits r ON r.name = a.sender WHERE a.gap < (r.interval_seconds * 0.94) * interval '1 second'`, false},
 }
+
+// countNotPrepared counts messages that have been due to be prepared for long. A large batch
+// takes longer, so its messages count only when none of them has changed meanwhile.
+const countNotPrepared = `
+SELECT coalesce(sum(late.messages), 0) FROM (
+    SELECT batch_id, count(*) AS messages FROM messages
+    WHERE backlog_state = 'preparing' AND prepare_at < now() - interval '15 minutes' AND expires_at > now() GROUP BY batch_id
+) late WHERE late.batch_id IS NULL OR NOT EXISTS (
+    SELECT FROM messages m WHERE m.batch_id = late.batch_id AND m.updated_at > now() - interval '15 minutes')`
 
 // countWithoutProgress counts queued messages that a claim would take and that no worker has
 // tried to send, while workers sent later messages of their priority, or none at all. $1
