@@ -90,10 +90,11 @@ type statsCollector struct {
 }
 
 var (
-	messagesDesc = prometheus.NewDesc("postcard_messages", "Messages that are not final and not known to be sent, by status.", []string{"status"}, nil)
-	waitingDesc  = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's rate limit or the end of a pause.", nil, nil)
-	heldDesc     = prometheus.NewDesc("postcard_messages_held", "Messages in doubt that wait for a person's decision.", nil, nil)
-	pausedDesc   = prometheus.NewDesc("postcard_sending_paused", "1 while sending is paused because of an account error, by cause.", []string{"cause"}, nil)
+	messagesDesc  = prometheus.NewDesc("postcard_messages", "Messages that are not final and not known to be sent, by status.", []string{"status"}, nil)
+	waitingDesc   = prometheus.NewDesc("postcard_messages_waiting", "Queued messages that wait for their sender's rate limit or the end of a pause.", nil, nil)
+	preparingDesc = prometheus.NewDesc("postcard_messages_preparing", "Queued messages whose pictures are being checked or handed to Plivo.", nil, nil)
+	heldDesc      = prometheus.NewDesc("postcard_messages_held", "Messages in doubt that wait for a person's decision.", nil, nil)
+	pausedDesc    = prometheus.NewDesc("postcard_sending_paused", "1 while sending is paused because of an account error, by cause.", []string{"cause"}, nil)
 
 	silenceRefutedDesc = prometheus.NewDesc("postcard_doubt_silence_refuted_total", "Messages that DOUBT_SILENCE queued again although Plivo had accepted them.", nil, nil)
 	silenceOffDesc     = prometheus.NewDesc("postcard_doubt_silence_off", "1 while DOUBT_SILENCE is off for 24 hours, because it was wrong.", nil, nil)
@@ -101,7 +102,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (statsCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, heldDesc, pausedDesc, silenceRefutedDesc, silenceOffDesc} {
+	for _, d := range []*prometheus.Desc{messagesDesc, waitingDesc, preparingDesc, heldDesc, pausedDesc, silenceRefutedDesc, silenceOffDesc} {
 		out <- d
 	}
 }
@@ -123,6 +124,7 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(messagesDesc, n, string(status))
 	}
 	gauge(waitingDesc, counts.Waiting)
+	gauge(preparingDesc, counts.Preparing)
 	gauge(heldDesc, counts.Held)
 	c.collectSilence(ctx, out)
 	pauses, err := c.store.Pauses(ctx)

@@ -41,7 +41,8 @@ func (p Pause) Active() bool { return p.Cause != "" }
 
 // OpenCounts count the messages that are not final and not known to be sent.
 type OpenCounts struct {
-	Messages map[Status]int // by status: queued, sending, in doubt, and submitted unless closed without a report
-	Waiting  int            // queued messages that wait for a rate limit or the end of a pause
-	Held     int            // messages in doubt that wait for a person's decision
+	Messages  map[Status]int // by status: queued, sending, in doubt, and submitted unless closed without a report
+	Waiting   int            // queued messages that wait for a rate limit or the end of a pause
+	Preparing int            // queued messages whose media are being checked or handed to Plivo
+	Held      int            // messages in doubt that wait for a person's decision
 }

@@ -43,3 +43,18 @@ func TestUnpreparedMessagesAreFound(t *testing.T) {
 		})
 	}
 }
+
+func TestOpenCountsOfPreparing(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	insertPreparing(t, store, owner, true, 2)
+	insertPreparing(t, store, owner, false, 1)
+	create(t, store, owner)
+	counts, err := store.OpenCounts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counts.Preparing != 3 || counts.Waiting != 0 || counts.Messages["queued"] != 4 {
+		t.Errorf("got %+v, want 3 of 4 queued messages preparing", counts)
+	}
+}
