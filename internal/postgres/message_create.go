@@ -58,7 +58,7 @@ WITH input AS MATERIALIZED (
         WHERE k.created_at <= now() - interval '24 hours'
     RETURNING message_id
 ), attached AS MATERIALIZED (
-    SELECT * FROM unnest($18::uuid[], $19::smallint[], $20::text[], $23::uuid[], $24::bytea[], $25::text[], $26::boolean[]) AS u (id, position, url, upload_id, content, fit, alone)
+    SELECT * FROM unnest((SELECT $18::uuid[]), $19::smallint[], $20::text[], $23::uuid[], $24::bytea[], $25::text[], $26::boolean[]) AS u (id, position, url, upload_id, content, fit, alone)
 ), unprepared AS MATERIALIZED (
     SELECT DISTINCT u.id FROM attached u WHERE ` + notReady("u", "u.alone", "$27", "$28") + `
 ), created AS (
