@@ -219,7 +219,7 @@ func (s *Store) SyncBatch(ctx context.Context, limit int) (bool, error) {
 
 // park locks the batch's row, so that resuming the batch waits for it: either
 // SyncBatch finds the message parked, or park finds the batch running. A message that is
-// preparing is parked when its media are ready.
+// being prepared stays so: parked, it would be sent without its preparation.
 const park = `
 WITH b AS (
     SELECT b.id, b.state = 'canceled' AS canceled FROM batches b

@@ -196,12 +196,15 @@ func (s *Store) Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, er
 	}, wrapError(err, "reading an upload")
 }
 
-// deleteUpload touches the contents: a request may be creating a message with them.
+// deleteUpload touches the contents: a request may be creating a message with them. It locks
+// them in the order of insertContents.
 const deleteUpload = `
 WITH gone AS (
     DELETE FROM media_uploads WHERE user_id = $1 AND id = $2 AND expires_at > now() RETURNING id, sent, original
+), locked AS MATERIALIZED (
+    SELECT hash FROM media_contents WHERE hash IN (SELECT unnest(ARRAY[sent, original]) FROM gone) ORDER BY preview IS NOT NULL, hash FOR NO KEY UPDATE
 ), touched AS (
-    UPDATE media_contents SET touched_at = now() WHERE hash IN (SELECT unnest(ARRAY[sent, original]) FROM gone)
+    UPDATE media_contents SET touched_at = now() WHERE hash IN (SELECT hash FROM locked)
 )
 SELECT id FROM gone`
 

@@ -310,14 +310,18 @@ func (s *Store) ForgetPlivoMedia(ctx context.Context, message uuid.UUID) error {
 }
 
 // markUsedPlivoMedia looks for an attempt with the content that Plivo accepted after the
-// upload: from then on Plivo keeps the content for longer.
+// upload: from then on Plivo keeps the content for longer. OFFSET 0 makes it do so per
+// upload, by indexes.
 const markUsedPlivoMedia = `
-UPDATE plivo_media SET used = true, usable_until = uploaded_at + $2 * interval '1 second'
-WHERE account = $1 AND content IN (
-    SELECT p.content FROM plivo_media p WHERE p.account = $1 AND NOT p.used AND EXISTS (
+WITH found AS MATERIALIZED (
+    SELECT p.content, p.account FROM plivo_media p
+    WHERE p.account = $1 AND NOT p.used AND EXISTS (
         SELECT FROM message_media mm JOIN attempts a ON a.message_id = mm.message_id
-        WHERE mm.content = p.content AND a.outcome = 'accepted' AND a.started_at > p.uploaded_at)
-    FOR UPDATE OF p SKIP LOCKED)`
+        WHERE mm.content = p.content AND a.outcome = 'accepted' AND a.started_at > p.uploaded_at OFFSET 0)
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE plivo_media p SET used = true, usable_until = p.uploaded_at + $2 * interval '1 second'
+FROM found WHERE p.content = found.content AND p.account = found.account`
 
 // MarkUsedPlivoMedia notes which uploads Plivo keeps for longer because a message has used
 // them.

@@ -38,22 +38,33 @@ WITH old AS MATERIALIZED (
 )
 SELECT hash FROM old`
 
-// deleteBatchSize is how many rows one statement deletes.
-const deleteBatchSize = 10_000
+// How many rows one statement deletes. A picture is stored in about a thousand parts.
+const (
+	deleteBatchSize     = 10_000
+	deleteContentsBatch = 100
+)
 
 // DeleteExpired deletes idempotency keys, daily counts, webhook events, ended api
 // processes, uploads, media checks and pictures that are past their retention.
 func (s *Store) DeleteExpired(ctx context.Context) error {
 	const doing = "deleting expired rows"
-	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses, deleteOldUploads, deleteOldMediaChecks, deleteUnusedContents} {
-		for deleted := int64(deleteBatchSize); deleted == deleteBatchSize; {
-			result, err := s.db.ExecContext(ctx, statement, deleteBatchSize)
-			if err != nil {
-				return wrapError(err, doing)
-			}
-			if deleted, err = result.RowsAffected(); err != nil {
-				return wrapError(err, doing)
-			}
+	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses, deleteOldUploads, deleteOldMediaChecks} {
+		if err := s.deleteAll(ctx, statement, deleteBatchSize); err != nil {
+			return wrapError(err, doing)
+		}
+	}
+	return wrapError(s.deleteAll(ctx, deleteUnusedContents, deleteContentsBatch), doing)
+}
+
+// deleteAll runs a statement that affects up to $1 rows until it affects fewer.
+func (s *Store) deleteAll(ctx context.Context, statement string, limit int64) error {
+	for deleted := limit; deleted == limit; {
+		result, err := s.db.ExecContext(ctx, statement, limit)
+		if err != nil {
+			return err
+		}
+		if deleted, err = result.RowsAffected(); err != nil {
+			return err
 		}
 	}
 	return nil
