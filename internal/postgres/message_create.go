@@ -288,7 +288,10 @@ func (s *Store) explainNotCreated(ctx context.Context, request mms.CreateRequest
 	err = s.db.GetContext(ctx, &row, selectMessage, id, request.Owner)
 	switch {
 	case err == nil:
-		return mms.CreateResult{Message: row.message().AsCreated(), Replayed: id != request.ID}, nil
+		m := row.message().AsCreated()
+		m.Copies = copiesOf(m)
+		m.Preparing = row.Preparing && id == request.ID // which gets no task; a replay gets none anyway
+		return mms.CreateResult{Message: m, Replayed: id != request.ID}, nil
 	case !errors.Is(err, sql.ErrNoRows):
 		return mms.CreateResult{}, wrapError(err, "reading a message that was created earlier")
 	}
