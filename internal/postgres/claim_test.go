@@ -233,6 +233,11 @@ func drawClaimState(t *rapid.T) []string {
 		`UPDATE messages SET priority = 1 WHERE id = $1`,
 		`UPDATE messages SET backlog_state = 'waiting' WHERE id = $1`,
 		`UPDATE messages SET backlog_state = 'released' WHERE id = $1`,
+		`UPDATE messages SET backlog_state = 'preparing', prepare_at = now() WHERE id = $1`,
+		`UPDATE message_media SET content = sha256('not at Plivo') WHERE message_id = $1`,
+		`WITH c AS (INSERT INTO media_contents (hash, type, bytes, width, height, data) VALUES (sha256('x'), 'image/png', 1, 1, 1, 'x') ON CONFLICT (hash) DO UPDATE SET touched_at = now() RETURNING hash),
+			p AS (INSERT INTO plivo_media (content, account, media_id, usable_until) SELECT hash, '', 'id', now() + interval '1 hour' FROM c ON CONFLICT DO NOTHING)
+			UPDATE message_media SET content = hash FROM c WHERE message_id = $1`,
 		`UPDATE messages SET next_attempt_at = now() + interval '1 hour' WHERE id = $1`,
 		`UPDATE messages SET expires_at = now() WHERE id = $1`,
 		`WITH b AS (INSERT INTO batches (id, user_id, name, state) SELECT gen_random_uuid(), user_id, '', 'running' FROM messages WHERE id = $1 RETURNING id)

@@ -22,9 +22,12 @@ package postgres
 //  11. webhooks, in the order of their ids
 //  12. webhook_events
 //  13. stats_days, then stats_changes, then stats_totals in the order of their keys
-//  14. uploads: the advisory lock on their user, then media_contents: those without a preview
-//     first, in the order of their hashes, then media_uploads, media_fitted, media_checks, and
-//     plivo_media in the order of their contents
+//  14. uploads: the advisory lock on the user (SaveUploads only), then media_uploads
+//  15. media_checks
+//  16. media_contents: previews, which have none themselves, then the others, each in the order
+//     of their hashes
+//  17. media_fitted
+//  18. plivo_media, in the order of their contents
 //
 // How statements keep to it:
 //
@@ -42,7 +45,11 @@ package postgres
 //   - A trigger creates webhook events when a message's status changes. It locks the
 //     webhooks FOR KEY SHARE, as their foreign key does. Changes of a webhook do not wait for
 //     that lock and must not use FOR UPDATE, but FOR NO KEY UPDATE; a deletion waits.
-//   - message_media refers to media_contents without a foreign key, so no transition of a
-//     message locks a content.
+//   - The media tables, from 14 on, are locked together with others of the list by
+//     DeleteExpired at most, whose statements each delete rows of one table. A message refers
+//     to contents without a foreign key, so creating and preparing one only reads them. The
+//     foreign keys among the media tables lock contents FOR KEY SHARE, which only the deletion
+//     of a content waits for. That deletion skips locked contents, and deletes nothing that
+//     another row refers to, except rows of media_fitted and plivo_media.
 //   - An attempt's lease is renewed without its message's lock, and skips locked attempts.
 //     Statements for one attempt alone (stopChecking, recordLateResponse) lock nothing else.

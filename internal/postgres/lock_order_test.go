@@ -149,12 +149,6 @@ var oneMessage = []lockTransition{
 			return errors.Join(s.store.PollSoon(f.ctx, ref), s.store.BackOffUnreported(f.ctx, ref))
 		})
 	}},
-	{"prepare", []string{"queued", "released"}, func(f *lockFixture, s *lockSide) error {
-		return f.each(s, func(id uuid.UUID) error { return s.store.Prepare(f.ctx, id) })
-	}},
-	{"postpone preparation", []string{"preparing", "batch, preparing"}, func(f *lockFixture, s *lockSide) error {
-		return s.store.PostponePreparation(f.ctx, f.some(s), time.Minute)
-	}},
 	{"fail suppressed", []string{"suppressed"}, func(f *lockFixture, s *lockSide) error {
 		return f.each(s, func(id uuid.UUID) error { return s.store.FailSuppressed(f.ctx, id) })
 	}},
@@ -311,48 +305,55 @@ var lockTransitions = []lockTransition{
 		_, err = w.Commit(f.ctx, mms.RowErrors{})
 		return err
 	}},
-	{"mark prepared", []string{"preparing", "batch, preparing"}, func(f *lockFixture, s *lockSide) error {
-		var list []mms.Prepared
-		for _, id := range f.some(s) {
-			list = append(list, mms.Prepared{MessageID: id, Contents: map[int]mms.ContentHash{1: lockContent(0).Hash}, Note: "copied"})
+	{"mark prepared", []string{"preparing", "preparing, batch"}, func(f *lockFixture, s *lockSide) error {
+		var prepared []mms.Prepared
+		for i, id := range f.some(s) {
+			prepared = append(prepared, mms.Prepared{MessageID: id, Contents: map[int]mms.ContentHash{1: lockContents[i%4].Hash, 2: lockContents[3].Hash}, Note: "copied"})
 		}
-		_, err := s.store.MarkPrepared(f.ctx, list)
+		_, err := s.store.MarkPrepared(f.ctx, prepared)
 		return err
 	}},
-	{"fail preparation", []string{"preparing", "batch, preparing"}, func(f *lockFixture, s *lockSide) error {
-		return s.store.FailPreparation(f.ctx, f.some(s), mms.ReasonMediaGone, "410")
+	{"postpone preparation", []string{"preparing", "preparing, batch"}, func(f *lockFixture, s *lockSide) error {
+		return s.store.PostponePreparation(f.ctx, f.some(s), time.Minute)
 	}},
-	{"save uploads", []string{"old contents"}, func(f *lockFixture, s *lockSide) error {
-		var uploads []mms.Upload
-		var contents []mms.Content
-		for _, n := range s.random.Perm(lockMessages) {
-			preview, c := lockContent(n), testContent(fmt.Sprint("with a preview ", n))
-			c.Preview = preview.Hash
-			uploads, contents = append(uploads, newUpload(f.owner, c)), append(contents, c, preview)
-		}
-		_, err := s.store.SaveUploads(f.ctx, uploads, contents, 1e9)
-		return err
+	{"fail preparation", []string{"preparing", "preparing, batch"}, func(f *lockFixture, s *lockSide) error {
+		return s.store.FailPreparation(f.ctx, f.some(s), mms.ReasonMediaUnreachable, "404")
 	}},
-	{"save and check contents", []string{"old contents"}, func(f *lockFixture, s *lockSide) error {
-		var errs []error
-		for _, n := range s.random.Perm(lockMessages) {
-			c := lockContent(n)
-			check := mms.MediaCheck{URL: fmt.Sprint("https://example.com/", n), Result: mms.CheckPassed, Copy: c.Hash}
-			errs = append(errs, s.store.SaveContent(f.ctx, c), s.store.SaveMediaCheck(f.ctx, check), s.store.SavePlivoMedia(f.ctx, c.Hash, "m"))
+	{"prepare", []string{"queued", "waiting", "released", "batch"}, func(f *lockFixture, s *lockSide) error {
+		return f.each(s, func(id uuid.UUID) error { return s.store.Prepare(f.ctx, id) })
+	}},
+	{"refit", []string{"too large"}, func(f *lockFixture, s *lockSide) error {
+		return f.each(s, func(id uuid.UUID) error {
+			return s.store.CreateRefit(f.ctx, id, uuid.NewSHA1(id, []byte("refit")), map[int]mms.ContentHash{1: lockContents[2].Hash})
+		})
+	}},
+	{"save and delete uploads", []string{"with media"}, func(f *lockFixture, s *lockSide) error {
+		uploads, err := f.saveUploads(s)
+		errs := []error{err}
+		for _, u := range uploads {
+			errs = append(errs, s.store.DeleteUpload(f.ctx, f.owner, u.ID))
 		}
 		return errors.Join(errs...)
 	}},
-	{"note and forget what Plivo has", []string{"contents at Plivo"}, func(f *lockFixture, s *lockSide) error {
-		errs := []error{s.store.MarkUsedPlivoMedia(f.ctx)}
-		return errors.Join(append(errs, f.each(s, func(id uuid.UUID) error { return s.store.ForgetPlivoMedia(f.ctx, id) }))...)
+	{"save contents, media checks and media ids", []string{"with media", "with old media"}, func(f *lockFixture, s *lockSide) error {
+		var errs []error
+		for _, n := range s.random.Perm(4) {
+			c := lockContents[n]
+			check := mms.MediaCheck{URL: fmt.Sprint("https://example.com/", n), Result: mms.CheckPassed, Copy: c.Hash, Preview: c.Preview}
+			errs = append(errs, s.store.SaveFitted(f.ctx, lockContents[(n+1)%4].Hash, 100, c), s.store.SaveMediaCheck(f.ctx, check), s.store.SavePlivoMedia(f.ctx, c.Hash, "m"))
+		}
+		return errors.Join(errs...)
 	}},
-	{"delete old contents", []string{"old contents", "contents at Plivo"}, func(f *lockFixture, s *lockSide) error {
-		return s.store.DeleteExpired(f.ctx)
+	{"forget media ids", []string{"with media"}, func(f *lockFixture, s *lockSide) error {
+		return f.each(s, func(id uuid.UUID) error { return s.store.ForgetPlivoMedia(f.ctx, id) })
+	}},
+	{"mark used media ids", []string{"with media, submitted"}, func(f *lockFixture, s *lockSide) error {
+		return s.store.MarkUsedPlivoMedia(f.ctx)
 	}},
 	{"set rate limits", []string{"waiting"}, func(f *lockFixture, s *lockSide) error {
 		return errors.Join(s.store.SetRateLimit(f.ctx, "+14155550100", 0), s.store.SetRateLimit(f.ctx, "+14155550101", time.Duration(1+s.random.IntN(1000))*time.Microsecond))
 	}},
-	{"delete expired rows", []string{"old rows"}, func(f *lockFixture, s *lockSide) error {
+	{"delete expired rows", []string{"old rows", "with old media"}, func(f *lockFixture, s *lockSide) error {
 		return errors.Join(s.store.DeleteExpired(f.ctx), s.store.Sessions().DeleteExpired(f.ctx))
 	}},
 	{"roll up stats", []string{"old changes"}, func(f *lockFixture, s *lockSide) error {
@@ -381,6 +382,13 @@ var (
 
 const lockMessages = 8
 
+// lockContents are two previews and two pictures that have one.
+var lockContents = func() []mms.Content {
+	list := []mms.Content{newContent("a", 10), newContent("b", 10), newContent("c", 10), newContent("d", 10)}
+	list[2].Preview, list[3].Preview = list[1].Hash, list[0].Hash
+	return list
+}()
+
 // lockState is a state of a message $m: assignments to its columns, and statements that add
 // what belongs to it.
 type lockState struct{ columns, rows string }
@@ -391,6 +399,8 @@ var lockStates = map[string]lockState{
 	"waiting":              {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'waiting'`, ``},
 	"waiting, paused":      {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'waiting'`, `INSERT INTO pauses (cause, probe_at) SELECT cause, now() FROM unnest('{$causes}'::text[]) cause ON CONFLICT DO NOTHING`},
 	"batch":                {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'waiting', batch_id = '$batch'`, `UPDATE batches SET state = 'paused', sync_pending = true WHERE id = '$batch'`},
+	"preparing":            {preparingColumns, insertLockMedia},
+	"preparing, batch":     {preparingColumns + `, batch_id = '$batch'`, insertLockMedia},
 	"released":             {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = now(), backlog_state = 'released'`, ``},
 	"suppressed":           {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = now()`, `INSERT INTO suppressions SELECT sender, recipient, 'admin' FROM messages WHERE id = '$m' ON CONFLICT DO NOTHING`},
 	"expired":              {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = now(), expires_at = now()`, ``},
@@ -403,15 +413,6 @@ var lockStates = map[string]lockState{
 	"superseded":           {`status = 'queued', final_at = NULL, attempts = 1, next_attempt_at = now(), task_check_at = now()`, insertLockAttempt + `now(), now(), 'unknown', NULL, now()); INSERT INTO silence_retries (message_id, ordinal) VALUES ('$m', 1)`},
 	"superseded, accepted": {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL); INSERT INTO silence_retries (message_id, ordinal) VALUES ('$m', 1)`},
 	"submitted":            {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m', poll_base_at = now() - interval '1 day', updated_at = now() - interval '2 days'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL)`},
-	"preparing":            {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'preparing', prepare_at = now()`, insertLockMedia},
-	"batch, preparing":     {`status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'preparing', prepare_at = now(), batch_id = '$batch'`, insertLockMedia},
-	"old contents": {``, `
-INSERT INTO media_contents SELECT sha256(d), 'image/jpeg', 100, 3, 2, d, NULL, now() - interval '2 days' FROM convert_to(rpad('$n', 100), 'UTF8') d
-    ON CONFLICT (hash) DO UPDATE SET touched_at = EXCLUDED.touched_at`},
-	"contents at Plivo": {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m', poll_base_at = now() - interval '1 day'`, insertLockMedia + `;
-INSERT INTO media_contents SELECT sha256(d), 'image/jpeg', 100, 3, 2, d, NULL, now() - interval '2 days' FROM convert_to(rpad('$n', 100), 'UTF8') d
-    ON CONFLICT (hash) DO UPDATE SET touched_at = EXCLUDED.touched_at;
-INSERT INTO plivo_media (content, account, media_id, uploaded_at, usable_until) SELECT sha256(convert_to(rpad('$n', 100), 'UTF8')), '', 'm', now() - interval '1 hour', 'infinity' ON CONFLICT DO NOTHING; ` + insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL)`},
 	"old rows": {``, `
 INSERT INTO idempotency_keys (user_id, key, fingerprint, message_id, created_at) VALUES ('$owner', 'key' || $n, decode(repeat('00', 32), 'hex'), '$m', now() - interval '2 days')
     ON CONFLICT (user_id, key) DO UPDATE SET created_at = EXCLUDED.created_at;
@@ -419,6 +420,10 @@ INSERT INTO daily_counts VALUES ('$owner', now() - interval '10 days', $n, 1) ON
 INSERT INTO api_processes (id, beat_at) VALUES ('$m', now() - interval '2 days') ON CONFLICT DO NOTHING;
 INSERT INTO sessions VALUES ('$m', '', now() - interval '1 day') ON CONFLICT DO NOTHING;
 INSERT INTO webhook_events (webhook_id, message_id, state, occurred_at) SELECT id, '$m', 'delivered', now() - interval '40 days' FROM webhooks`},
+	"with media":            {``, insertLockMedia},
+	"with media, submitted": {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL);` + insertLockMedia},
+	"with old media":        {``, `UPDATE media_contents SET touched_at = now() - interval '2 days'`},
+	"too large":             {`status = 'failed', plivo_code = '120', plivo_uuid = 'u-$m'`, ``},
 	"old changes": {``, `
 INSERT INTO stats_changes SELECT '$owner', now() - d * interval '1 day', now() - d * interval '1 day', 'canceled', '', '', 1 FROM generate_series(1, 3) d`},
 	"with events": {``, `
@@ -427,10 +432,26 @@ INSERT INTO webhook_events (webhook_id, message_id) SELECT id, '$m' FROM webhook
 
 const insertLockAttempt = `INSERT INTO attempts (message_id, ordinal, token, sender, http_status, lease_until, finished_at, outcome, plivo_uuid, next_check_at) VALUES ('$m', 1, 'token-of-a-message-$m', '+14155550100', 500, `
 
-const insertLockMedia = `INSERT INTO message_media (message_id, position, url, content) VALUES ('$m', 1, 'https://example.com/a.jpg', sha256(convert_to(rpad('$n', 100), 'UTF8')))`
+const preparingColumns = `status = 'queued', final_at = NULL, next_attempt_at = now(), task_check_at = 'infinity', backlog_state = 'preparing', prepare_at = now()`
 
-// lockContent is the content of the message with that number.
-func lockContent(n int) mms.Content { return testContent(fmt.Sprint(n)) }
+// insertLockContents stores lockContents, and Plivo's ids of them.
+var insertLockContents = func() string {
+	var script strings.Builder
+	for _, c := range lockContents {
+		preview := "NULL"
+		if c.Preview != (mms.ContentHash{}) {
+			preview = `'\x` + c.Preview.String() + `'`
+		}
+		fmt.Fprintf(&script, `
+INSERT INTO media_contents (hash, type, bytes, width, height, data, preview) VALUES ('\x%[1]s', 'image/jpeg', 10, 4, 3, '\x%[2]x', %[3]s);
+INSERT INTO plivo_media (content, account, media_id, uploaded_at, usable_until) VALUES ('\x%[1]s', '', 'm', now() - interval '1 hour', now() + interval '1 hour');`,
+			c.Hash, c.Data, preview)
+	}
+	return script.String()
+}()
+
+// insertLockMedia gives a message a medium of each content.
+const insertLockMedia = `INSERT INTO message_media (message_id, position, url, content) SELECT '$m', row_number() OVER (ORDER BY hash), 'https://example.com', hash FROM media_contents;`
 
 func lockToken(id uuid.UUID) string { return "token-of-a-message-" + id.String() }
 
@@ -536,16 +557,31 @@ func (f *lockFixture) applyReports(s *lockSide) error {
 	})
 }
 
+// saveUploads stores four uploads, and their contents in a random order.
+func (f *lockFixture) saveUploads(s *lockSide) ([]mms.Upload, error) {
+	var uploads []mms.Upload
+	var contents []mms.Content
+	for _, n := range s.random.Perm(4) {
+		u := newUpload(f.owner, lockContents[n])
+		u.Original = lockContents[(n+1)%4].Hash
+		uploads, contents = append(uploads, u), append(contents, lockContents[n])
+	}
+	return s.store.SaveUploads(f.ctx, uploads, contents, 1_000_000)
+}
+
 // reset puts each message in one of the states.
 func (f *lockFixture) reset(states ...string) {
 	f.t.Helper()
 	var script strings.Builder
 	script.WriteString(`
-DELETE FROM attempts; DELETE FROM message_media; DELETE FROM media_uploads; DELETE FROM media_checks; DELETE FROM plivo_media; DELETE FROM media_contents; DELETE FROM silence_retries; DELETE FROM pauses; DELETE FROM suppressions; DELETE FROM webhook_events; DELETE FROM stats_changes; DELETE FROM idempotency_keys;
+DELETE FROM media_checks; DELETE FROM media_uploads; DELETE FROM media_fitted; DELETE FROM plivo_media; DELETE FROM media_contents; DELETE FROM message_media;
+DELETE FROM messages WHERE resend_of IS NOT NULL; DELETE FROM message_events WHERE kind = 'refitted';
+DELETE FROM attempts; DELETE FROM silence_retries; DELETE FROM pauses; DELETE FROM suppressions; DELETE FROM webhook_events; DELETE FROM stats_changes; DELETE FROM idempotency_keys;
 UPDATE rate_limits SET released_until = '-infinity', next_arrival_at = now();
 DELETE FROM rate_limits WHERE name LIKE '+1415555020_';
 UPDATE messages SET status = 'canceled', final_at = now(), recipient = '+14165559999', attempts = 0, reason = '', plivo_uuid = NULL, plivo_code = '', next_attempt_at = NULL, task_check_at = NULL,
     backlog_state = NULL, prepare_at = NULL, held = false, poll_base_at = NULL, send_at = NULL, batch_id = NULL, expires_at = now() + interval '1 hour', updated_at = now(), task_generation = 1;`)
+	script.WriteString(insertLockContents)
 	pairs := f.random.Perm(lockMessages)
 	for n, id := range f.ids {
 		name := states[f.random.IntN(len(states))]
@@ -581,7 +617,8 @@ func (f *lockFixture) race(round int, a, b lockTransition) {
 	group.Wait()
 	for i, transition := range []lockTransition{a, b} {
 		// Two rollups of a day, in transactions that read repeatably, may also fail to serialize.
-		states := slices.DeleteFunc(postgres.SQLStates(errs[i]), func(state string) bool { return state == "40001" })
+		// A content that is not used may be deleted before something refers to it.
+		states := slices.DeleteFunc(postgres.SQLStates(errs[i]), func(state string) bool { return state == "40001" || state == "23503" })
 		if len(states) > 0 {
 			f.t.Errorf("%s, while %s: got SQLSTATE %s: %v", transition.name, []lockTransition{b, a}[i].name, states, errs[i])
 		}
@@ -605,7 +642,7 @@ func (f *lockFixture) wantEffect(a lockTransition) {
 func (f *lockFixture) contents() string {
 	f.t.Helper()
 	var all strings.Builder
-	for _, table := range []string{"messages", "attempts", "pauses", "rate_limits", "suppressions", "silence_retries", "batches", "idempotency_keys", "stats_changes", "webhook_events", "webhooks", "media_uploads", "media_checks", "plivo_media", "media_contents"} {
+	for _, table := range []string{"messages", "attempts", "pauses", "rate_limits", "suppressions", "silence_retries", "batches", "idempotency_keys", "stats_changes", "webhook_events", "webhooks", "media_uploads", "media_contents", "media_checks", "media_fitted", "plivo_media"} {
 		var rows string
 		if err := f.control.DB().QueryRow(`SELECT coalesce(string_agg(r::text, ' ' ORDER BY r::text), '') FROM ` + table + ` r`).Scan(&rows); err != nil {
 			f.t.Fatal(err)
