@@ -41,3 +41,28 @@ var (
 	CreateMessagesStatement      = createMessages
 	InsertBatchMessagesStatement = insertBatchMessages
 )
+
+// Statements whose plans TestMediaPlansUseIndexes checks.
+var (
+	QueueScheduledStatement       = queueScheduled
+	SelectPreparationsStatement   = selectPreparations
+	SelectRefitCandidateStatement = selectRefitCandidates
+	SelectClaimBlockerStatement   = selectClaimBlocker
+	ClaimMessageStatement         = claimMessage
+)
+
+// Statements whose plans TestMediaPlansUseIndexes checks.
+const (
+	MarkPreparedStatement         = markPrepared
+	PostponePreparationStatement  = postponePreparation
+	FailPreparationStatement      = failPreparation
+	ForgetPlivoMediaStatement     = forgetPlivoMedia
+	MarkUsedPlivoMediaStatement   = markUsedPlivoMedia
+	SelectMediaChecksStatement    = selectMediaChecks
+	SelectQuotaUsedStatement      = selectQuotaUsed
+	SelectMessagePictureStatement = selectMessagePicture
+	DeleteUploadStatement         = deleteUpload
+	DeleteOldUploadsStatement     = deleteOldUploads
+	DeleteOldMediaChecksStatement = deleteOldMediaChecks
+	DeleteUnusedContentsStatement = deleteUnusedContents
+)

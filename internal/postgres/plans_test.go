@@ -69,6 +69,74 @@ SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted
 	}
 }
 
+// TestMediaPlansUseIndexes has many messages, contents, checks and uploads. Only few messages
+// are being prepared or scheduled.
+func TestMediaPlansUseIndexes(t *testing.T) {
+	t.Parallel()
+	store, owner := newStoreForLargeTables(t)
+	for _, statement := range []string{
+		`INSERT INTO media_contents (hash, type, bytes, width, height, data, touched_at) SELECT sha256(i::text::bytea), 'image/png', 1, 1, 1, 'x', now() - i * interval '10 seconds' FROM generate_series(1, 10000) i`,
+		`UPDATE media_contents SET preview = sha256('1')`,
+		`INSERT INTO media_uploads (id, user_id, type, bytes, width, height, sent, original, changed, expires_at)
+			SELECT gen_random_uuid(), CASE WHEN row_number() OVER () % 100 = 0 THEN '$owner' ELSE '$other' END::uuid, 'image/png', 1, 1, 1, hash, hash, '{}', touched_at + interval '3 hours' FROM media_contents`,
+		`INSERT INTO media_checks (url_hash, result, copy, preview, checked_at) SELECT hash, 'passed', hash, hash, touched_at FROM media_contents`,
+		`INSERT INTO media_fitted SELECT hash, 1, hash FROM media_contents`,
+		`INSERT INTO plivo_media (content, account, media_id, used, usable_until) SELECT hash, 'MA1', 'm', get_byte(hash, 0) > 5, now() FROM media_contents`,
+		`INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, plivo_code, final_at, attempts)
+			SELECT lpad(to_hex(i), 32, '0')::uuid, '$owner'::uuid, '+14155550100', '+1416' || (2000000 + i), '', CASE WHEN i % 1000 = 0 THEN 'failed' ELSE 'delivered' END, i::text,
+			CASE WHEN i % 1000 = 0 THEN '120' ELSE '' END, now(), 1 FROM generate_series(1, 20000) i`,
+		`INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, plivo_uuid)
+			SELECT id, 1, 'token-of-message-' || id, sender, now(), now(), 'accepted', plivo_uuid FROM messages`,
+		`INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at)
+			SELECT gen_random_uuid(), '$owner'::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now() FROM generate_series(1, 50) i`,
+		`INSERT INTO messages (id, user_id, sender, recipient, text, status, send_at)
+			SELECT gen_random_uuid(), '$owner'::uuid, '+14155550100', '+1437' || (2000100 + i), '', 'scheduled', now() FROM generate_series(1, 50) i`,
+		`INSERT INTO message_media (message_id, position, content, preview) SELECT id, 1, sha256((row_number() OVER () % 10000)::text::bytea), sha256('1') FROM messages`,
+		`ANALYZE`,
+	} {
+		execute(t, store, strings.NewReplacer("$owner", owner.String(), "$other", addUser(t, store, uuid.NewString()+"@example.com").String()).Replace(statement))
+	}
+	id, ids := "'"+uuid.NewString()+"'", "'{"+uuid.NewString()+"}'"
+	for name, statement := range map[string]struct{ query, args string }{
+		"claim":                {postgres.ClaimMessageStatement, id + `, '', 1, true, 'MA1'`},
+		"claim together":       {postgres.ClaimMessagesStatement, ids + `, '{x}', 1, true, 'MA1'`},
+		"claim blocker":        {postgres.SelectClaimBlockerStatement, id + `, true, 'MA1'`},
+		"create":               {postgres.CreateMessagesStatement, nulls(postgres.CreateMessagesStatement)},
+		"create a batch":       {postgres.InsertBatchMessagesStatement, nulls(postgres.InsertBatchMessagesStatement)},
+		"queue scheduled":      {postgres.QueueScheduledStatement, `1000, 'MA1', true`},
+		"preparations":         {postgres.SelectPreparationsStatement, `1000, 'MA1'`},
+		"mark prepared":        {postgres.MarkPreparedStatement, ids + `, '{x}', ` + ids + `, '{1}', '{x}', '{x}'`},
+		"postpone preparation": {postgres.PostponePreparationStatement, ids + `, 1`},
+		"fail preparation":     {postgres.FailPreparationStatement, ids + `, '', ''`},
+		"forget media ids":     {postgres.ForgetPlivoMediaStatement, id + `, 'MA1'`},
+		"mark used media ids":  {postgres.MarkUsedPlivoMediaStatement, `'MA1', 1`},
+		"media checks":         {postgres.SelectMediaChecksStatement, `'{x}'`},
+		"quota":                {postgres.SelectQuotaUsedStatement, id},
+		"message picture":      {postgres.SelectMessagePictureStatement, id + `, ` + id + `, 1, true`},
+		"delete an upload":     {postgres.DeleteUploadStatement, id + `, ` + id},
+		"delete old uploads":   {postgres.DeleteOldUploadsStatement, `100`},
+		"delete old checks":    {postgres.DeleteOldMediaChecksStatement, `100`},
+		"delete contents":      {postgres.DeleteUnusedContentsStatement, `100`},
+		"refit candidates":     {postgres.SelectRefitCandidateStatement, id + `, 100`},
+	} {
+		plan := genericPlan(t, store, statement.query, statement.args)
+		for _, table := range []string{"messages", "message_media", "attempts", "media_", "plivo_media"} {
+			if strings.Contains(plan, "Seq Scan on "+table) {
+				t.Errorf("%s: got a sequential scan of %s, want indexes:\n%s", name, table, plan)
+			}
+		}
+	}
+}
+
+// nulls are NULL for each parameter of a query.
+func nulls(query string) string {
+	parameters := 0
+	for strings.Contains(query, fmt.Sprintf("$%d", parameters+1)) {
+		parameters++
+	}
+	return strings.TrimSuffix(strings.Repeat("NULL, ", parameters), ", ")
+}
+
 func wantIndexes(t *testing.T, store *postgres.Store, name, query, args string) {
 	t.Helper()
 	if plan := genericPlan(t, store, query, args); strings.Contains(plan, "Seq Scan") {
