@@ -128,6 +128,39 @@ func TestMediaPlansUseIndexes(t *testing.T) {
 	}
 }
 
+// TestPreparingReadsOnlyItsMessages prepares a few messages of a large batch, with plans that
+// Postgres made before it knew of the batch.
+func TestPreparingReadsOnlyItsMessages(t *testing.T) {
+	t.Parallel()
+	const few = `'{00000000-0000-0000-0000-0000000f4300, 00000000-0000-0000-0000-0000000f4400, 00000000-0000-0000-0000-0000000f5000}'`
+	store, owner := newStoreForLargeTables(t)
+	store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
+	batch := createBatch(t, store, owner, 0)
+	for _, statement := range []string{
+		`ALTER TABLE messages SET (autovacuum_enabled = false)`,
+		`INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
+			SELECT lpad(to_hex(i), 32, '0')::uuid, '$owner'::uuid, '+14155550100', '+1416' || (2000000 + i), '', 'delivered', i::text, now(), 1 FROM generate_series(1, 20000) i`,
+		`ANALYZE`,
+		`SET plan_cache_mode = force_generic_plan`,
+		`PREPARE mark_prepared AS ` + postgres.MarkPreparedStatement,
+		`PREPARE postpone AS ` + postgres.PostponePreparationStatement,
+		`PREPARE fail AS ` + postgres.FailPreparationStatement,
+		`EXECUTE mark_prepared('{}', '{}', '{}', '{}', '{}', '{}')`, // makes the plan
+		`EXECUTE postpone('{}', 1)`,
+		`EXECUTE fail('{}', '', '')`,
+		`INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, batch_id)
+			SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, '$owner'::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now(), '$batch' FROM generate_series(1, 20000) i`,
+	} {
+		execute(t, store, strings.NewReplacer("$owner", owner.String(), "$batch", batch.ID.String()).Replace(statement))
+	}
+	const most = 400 // pages; 200 of them are the system's tables, when a statement first runs
+	for _, statement := range []string{`postpone(` + few + `, 1)`, `mark_prepared(` + few + `, '{x, y, z}', '{}', '{}', '{}', '{}')`, `fail(` + few + `, '', '')`} {
+		if pages := pagesRead(t, store, `EXECUTE `+statement); pages > most {
+			t.Errorf("%s: got %d pages read, want at most %d", statement, pages, most)
+		}
+	}
+}
+
 // nulls are NULL for each parameter of a query.
 func nulls(query string) string {
 	parameters := 0

@@ -121,13 +121,20 @@ func (s *Store) Preparations(ctx context.Context, limit int) ([]mms.Preparation,
 // that change $3 messages, $4 positions, $5 contents, $6 previews.
 //
 // A message of no batch gets its task at once, like one that is created.
+//
+// Here and in the statements below, the given messages are read first and the conditions
+// applied afterwards. If both were in one query level, the planner might read all messages
+// that are being prepared, or all of the batch.
 const markPrepared = `
 WITH b AS MATERIALIZED (
-    SELECT id, state FROM batches WHERE id IN (SELECT batch_id FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[])) ORDER BY id FOR SHARE
-), locked AS MATERIALIZED (
-    SELECT id, batch_id FROM messages
-    WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) AND status = 'queued' AND backlog_state = 'preparing' AND (SELECT count(*) FROM b) >= 0
+    SELECT id, state FROM batches WHERE id IN (
+        SELECT batch_id FROM (SELECT batch_id FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) OFFSET 0) m) ORDER BY id FOR SHARE
+), found AS MATERIALIZED (
+    SELECT id, batch_id, status, backlog_state FROM messages
+    WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) AND (SELECT count(*) FROM b) >= 0
     ORDER BY id FOR UPDATE
+), locked AS MATERIALIZED (
+    SELECT id, batch_id FROM found WHERE status = 'queued' AND backlog_state = 'preparing'
 ), media AS (
     UPDATE message_media mm SET content = coalesce(u.content, mm.content), preview = coalesce(u.preview, mm.preview)
     FROM unnest($3::uuid[], $4::smallint[], $5::bytea[], $6::bytea[]) AS u (message_id, position, content, preview), locked
@@ -171,8 +178,10 @@ func (s *Store) MarkPrepared(ctx context.Context, prepared []mms.Prepared) ([]mm
 }
 
 const postponePreparation = `
-UPDATE messages SET prepare_at = now() + $2 * interval '1 second' WHERE id IN (
-    SELECT id FROM messages WHERE id = ANY ($1::uuid[]) AND backlog_state = 'preparing' FOR UPDATE SKIP LOCKED)`
+WITH found AS MATERIALIZED (
+    SELECT id, backlog_state FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) FOR UPDATE SKIP LOCKED
+)
+UPDATE messages SET prepare_at = now() + $2 * interval '1 second' WHERE id = ANY (ARRAY(SELECT id FROM found WHERE backlog_state = 'preparing'))`
 
 // PostponePreparation makes messages wait before their media are looked at again.
 func (s *Store) PostponePreparation(ctx context.Context, ids []uuid.UUID, wait time.Duration) error {
@@ -181,12 +190,12 @@ func (s *Store) PostponePreparation(ctx context.Context, ids []uuid.UUID, wait t
 }
 
 const failPreparation = `
-WITH locked AS (
-    SELECT id FROM messages WHERE id = ANY ($1::uuid[]) AND status = 'queued' AND backlog_state = 'preparing' ORDER BY id FOR UPDATE
+WITH found AS MATERIALIZED (
+    SELECT id, status, backlog_state FROM messages WHERE id = ANY ((SELECT $1::uuid[])::uuid[]) ORDER BY id FOR UPDATE
 ), m AS (
     UPDATE messages SET status = 'failed', reason = $2, next_attempt_at = NULL, task_check_at = NULL, backlog_state = NULL, prepare_at = NULL,
         version = version + 1, updated_at = now(), final_at = now()
-    FROM locked WHERE messages.id = locked.id
+    WHERE id = ANY (ARRAY(SELECT id FROM found WHERE status = 'queued' AND backlog_state = 'preparing'))
     RETURNING messages.id, messages.status
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, detail) SELECT id, 'media_failed', status, $3 FROM m
