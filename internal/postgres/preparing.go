@@ -320,11 +320,12 @@ func (s *Store) ForgetPlivoMedia(ctx context.Context, message uuid.UUID) error {
 
 // markUsedPlivoMedia looks for an attempt with the content that Plivo accepted after the
 // upload: from then on Plivo keeps the content for longer. OFFSET 0 makes it do so per
-// upload, by indexes.
+// upload, by indexes. It gives up a day after the upload is no longer used: a large batch that
+// was canceled would be searched forever.
 const markUsedPlivoMedia = `
 WITH found AS MATERIALIZED (
     SELECT p.content, p.account FROM plivo_media p
-    WHERE p.account = $1 AND NOT p.used AND EXISTS (
+    WHERE p.account = $1 AND NOT p.used AND p.usable_until > now() - interval '1 day' AND EXISTS (
         SELECT FROM message_media mm JOIN attempts a ON a.message_id = mm.message_id
         WHERE mm.content = p.content AND a.outcome = 'accepted' AND a.started_at > p.uploaded_at OFFSET 0)
     FOR UPDATE SKIP LOCKED

@@ -649,6 +649,8 @@ func TestMarkUsedPlivoMedia(t *testing.T) {
 		"accepted":                     {true, ``, used},
 		"accepted before the upload":   {true, `UPDATE plivo_media SET uploaded_at = now() + interval '1 second', usable_until = now() + interval '1 second' + interval '5 hours'`, unused},
 		"accepted with another upload": {true, `UPDATE message_media SET content = sha256('x')`, unused},
+		"noticed a day later":          {true, `UPDATE plivo_media SET uploaded_at = now() - interval '28 hours', usable_until = now() - interval '23 hours'`, used},
+		"not noticed in time":          {true, `UPDATE plivo_media SET uploaded_at = now() - interval '30 hours', usable_until = now() - interval '25 hours'`, unused},
 		"at another account":           {true, `UPDATE plivo_media SET account = 'MA2'`, unused},
 	} {
 		t.Run(name, func(t *testing.T) {
