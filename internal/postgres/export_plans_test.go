@@ -9,11 +9,6 @@ var (
 
 	TakeForTaskCheckStatement    = takeForTaskCheck
 	SomeWithoutProgressStatement = someWithoutProgress
-	PreparationsStatement        = selectPreparations
-	MarkPreparedStatement        = markPrepared
-	QueueScheduledStatement      = queueScheduled
-	ClaimMessageStatement        = claimMessage
-	DeleteUnusedStatement        = deleteUnusedContents
 )
 
 // Statements whose plans TestSharedStatementsReadOnlyTheirMessages checks.

@@ -469,3 +469,44 @@ func TestOldChecksAndUploadsAreDeleted(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadsOfTheSameContentsDoNotDeadlock has two users store the same contents at the same
+// time, with other previews.
+func TestUploadsOfTheSameContentsDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	users := []uuid.UUID{owner, addUser(t, store, "eve@example.com")}
+	var group sync.WaitGroup
+	for i := range users {
+		group.Go(func() {
+			for round := range 20 {
+				var contents []mms.Content
+				var uploads []mms.Upload
+				for n, name := range []string{"x", "y"} {
+					preview, c := newContent(fmt.Sprint("preview ", round, (i+n)%2), 100), newContent(fmt.Sprint(name, round), 100)
+					c.Preview = preview.Hash
+					contents, uploads = append(contents, c, preview), append(uploads, newUpload(users[i], c))
+				}
+				if _, err := store.SaveUploads(t.Context(), uploads, contents, 1_000_000); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestDeletedUploadKeepsItsContentForADay deletes an upload while a request is creating a
+// message with it.
+func TestDeletedUploadKeepsItsContentForADay(t *testing.T) {
+	t.Parallel()
+	store, owner := newStore(t)
+	u := saveUpload(t, store, owner, "sent")
+	execute(t, store, `UPDATE media_contents SET touched_at = now() - interval '25 hours'`)
+	if err := errors.Join(store.DeleteUpload(t.Context(), owner, u.ID), store.DeleteExpired(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Content(t.Context(), u.Sent); err != nil {
+		t.Errorf("got %v, want the content", err)
+	}
+}

@@ -54,11 +54,6 @@ SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted
 	for name, statement := range map[string]struct{ query, args string }{
 		"task checks":               {postgres.TakeForTaskCheckStatement, "500, false, true, ''"},
 		"messages without progress": {postgres.SomeWithoutProgressStatement, "true, ''"},
-		"preparations":              {postgres.PreparationsStatement, "1000, ''"},
-		"mark prepared":             {postgres.MarkPreparedStatement, "'{}', '{}', '{}', '{}', '{}', '{}'"},
-		"queue scheduled":           {postgres.QueueScheduledStatement, "100, '', true"},
-		"claim":                     {postgres.ClaimMessageStatement, fmt.Sprintf("'%s', 'token', 12, true, ''", uuid.New())},
-		"delete unused contents":    {postgres.DeleteUnusedStatement, "100"},
 	} {
 		plan := genericPlan(t, store, statement.query, statement.args)
 		for _, table := range []string{"messages", "attempts", "message_media"} {

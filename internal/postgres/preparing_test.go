@@ -725,3 +725,18 @@ func TestMediaChecks(t *testing.T) {
 		t.Errorf("no URLs: got %v, %v, want none", got, err)
 	}
 }
+
+// TestResendKeepsUploads repeats a message with an upload that has expired.
+func TestResendKeepsUploads(t *testing.T) {
+	t.Parallel()
+	store, owner := newMediaStore(t)
+	request := withUpload(owner, saveUpload(t, store, owner, "sent").Sent)
+	m := read(t, store, mustCreate(t, store, request)).Message
+	execute(t, store, `DELETE FROM media_uploads`)
+	again := newRequest(owner)
+	again.MediaURLs, again.Uploads, again.Fit, again.ResendOf = m.MediaURLs, m.Uploads, m.Fit, m.ID
+	got := mustCreate(t, store, again)
+	if !slices.Equal(read(t, store, got).Uploads, request.Uploads) || !got.Preparing {
+		t.Errorf("got %v, preparing %t, want %v", got.Uploads, got.Preparing, request.Uploads)
+	}
+}
