@@ -155,7 +155,7 @@ func queryAsObject(query url.Values) ([]byte, error) {
 		case isMetadata:
 			metadata[key] = values[0]
 			object["metadata"] = metadata
-		case name == "mediaUrls":
+		case name == "mediaUrls", name == "mediaIds":
 			object[name] = values
 		case name == "rows":
 			violations.Add(name, "unknown", "must be in the body")
