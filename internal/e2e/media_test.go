@@ -60,7 +60,7 @@ func (r *rig) samplePicture(name string) []byte {
 // upload uploads a sample picture without the api.
 func (r mediaRig) upload(name string) uuid.UUID {
 	r.t.Helper()
-	fitted, err := r.media.Fit(r.t.Context(), r.owner, "file", media.File{Name: name, Data: r.samplePicture(name)})
+	fitted, err := r.media.Fit(r.t.Context(), r.owner, "file", media.File{Name: name, Content: bytes.NewReader(r.samplePicture(name))})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -201,9 +201,14 @@ func (a *api) uploadMedia(_ context.Context, principal identity.Principal, in *b
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := httpkit.WithDeadline(in.r.Context(), uploadTimeout+fittingTimeout)
+	files, err := receiveFiles(parts)
+	defer closeFiles(files)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := httpkit.WithDeadline(in.r.Context(), fittingTimeout)
 	defer cancel()
-	fitted, err := a.fitFiles(ctx, principal.UserID, parts)
+	fitted, err := a.fitFiles(ctx, principal.UserID, files)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +221,12 @@ func (a *api) uploadMedia(_ context.Context, principal identity.Principal, in *b
 		out.Body[i] = uploadOf(u)
 	}
 	return out, nil
+}
+
+func closeFiles(files []media.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // multipartReader returns the parts of the body, and gives the client time to send them.
@@ -244,64 +255,73 @@ func multipartReader(q Request) (*multipart.Reader, error) {
 	return multipart.NewReader(body, params["boundary"]), nil
 }
 
-// fitFiles reads one file at a time, so that no more than one is in memory. It returns the
-// violations of all files.
-func (a *api) fitFiles(ctx context.Context, owner uuid.UUID, parts *multipart.Reader) ([]media.Fitted, error) {
-	var fitted []media.Fitted
-	var violations invalid.Fields
+// receiveFiles receives all files before the first one is worked on. The caller closes them,
+// also after an error.
+func receiveFiles(parts *multipart.Reader) (files []media.File, err error) {
 	firstFrame := false
-	for n := 0; ; {
+	for {
 		part, err := parts.NextPart()
-		if errors.Is(err, io.EOF) {
-			if n == 0 {
-				violations.Add("file", "required", "is missing: send 1 to 10 pictures as parts named file")
-			}
-			return fitted, violations.Err()
-		}
-		if err != nil {
-			return nil, partError(err)
+		switch {
+		case errors.Is(err, io.EOF) && len(files) == 0:
+			return nil, invalid.Fields{{Name: "file", Rule: "required", Message: "is missing: send 1 to 10 pictures as parts named file"}}
+		case errors.Is(err, io.EOF):
+			return files, nil
+		case err != nil:
+			return files, partError(err)
 		}
 		switch name := part.FormName(); {
 		case name == "firstFrame":
-			if firstFrame, err = readFlag(part, &violations); err != nil {
-				return nil, err
+			if firstFrame, err = readFlag(part); err != nil {
+				return files, err
 			}
 		case name != "file":
-			return nil, invalid.Fields{{Name: clip(name), Rule: "unknown", Message: "is not a known part: name the pictures file"}}
-		case n == mms.MaxUploads:
-			return nil, invalid.Fields{{Name: "file", Rule: "max_items", Message: fmt.Sprintf("must be at most %d files", mms.MaxUploads)}}
+			return files, invalid.Fields{{Name: clip(name), Rule: "unknown", Message: "is not a known part: name the pictures file"}}
+		case len(files) == mms.MaxUploads:
+			return files, invalid.Fields{{Name: "file", Rule: "max_items", Message: fmt.Sprintf("must be at most %d files", mms.MaxUploads)}}
 		default:
 			f, err := media.ReadFile(clip(part.FileName()), part)
 			if err != nil {
-				return nil, partError(err)
+				return files, partError(err)
 			}
 			f.FirstFrame = firstFrame
-			one, err := a.Media.Fit(ctx, owner, "file["+strconv.Itoa(n)+"]", f)
-			if more := (invalid.Fields)(nil); errors.As(err, &more) {
-				violations = append(violations, more...)
-			} else if err != nil {
-				return nil, err
-			}
-			fitted = append(fitted, one)
-			n++
+			files = append(files, f)
 		}
 	}
 }
 
+// fitFiles returns the violations of all files.
+func (a *api) fitFiles(ctx context.Context, owner uuid.UUID, files []media.File) ([]media.Fitted, error) {
+	var fitted []media.Fitted
+	var violations invalid.Fields
+	for i, f := range files {
+		one, err := a.Media.Fit(ctx, owner, "file["+strconv.Itoa(i)+"]", f)
+		if more := (invalid.Fields)(nil); errors.As(err, &more) {
+			violations = append(violations, more...)
+		} else if err != nil {
+			return nil, err
+		}
+		fitted = append(fitted, one)
+	}
+	return fitted, violations.Err()
+}
+
 // readFlag reads a part that is true or false.
-func readFlag(part io.Reader, violations *invalid.Fields) (bool, error) {
+func readFlag(part io.Reader) (bool, error) {
 	value, err := io.ReadAll(io.LimitReader(part, maxName))
 	if err != nil {
 		return false, partError(err)
 	}
 	flag, err := strconv.ParseBool(string(value))
 	if err != nil {
-		violations.Add("firstFrame", "type", "must be true or false")
+		return false, invalid.Fields{{Name: "firstFrame", Rule: "type", Message: "must be true or false"}}
 	}
 	return flag, nil
 }
 
 func partError(err error) error {
+	if errors.Is(err, media.ErrNoSpace) {
+		return err
+	}
 	return bodyError(err, fmt.Sprintf("The request body exceeds %d MB.", maxMediaUpload/1_000_000))
 }
 

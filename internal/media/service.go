@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/google/uuid"
 
@@ -40,23 +39,6 @@ func New(o Options) *Service {
 	return &Service{store: o.Store, budget: o.Budget, memory: o.Memory, quota: o.Quota, slot: make(chan struct{}, 1)}
 }
 
-// File is an uploaded file.
-type File struct {
-	Name       string // for errors
-	Data       []byte
-	FirstFrame bool // use the first frame of an animation that does not fit
-}
-
-// ReadFile reads a file of at most picture.MaxBytes, and one byte of a larger one more,
-// which Save refuses.
-func ReadFile(name string, r io.Reader) (File, error) {
-	data, err := io.ReadAll(io.LimitReader(r, picture.MaxBytes+1))
-	if err != nil {
-		return File{}, fmt.Errorf("reading an uploaded file: %w", err)
-	}
-	return File{Name: name, Data: data}, nil
-}
-
 // Fitted is a picture that is ready to be stored as an upload.
 type Fitted struct {
 	upload   mms.Upload
@@ -71,15 +53,19 @@ func (s *Service) Fit(ctx context.Context, owner uuid.UUID, field string, f File
 		return Fitted{}, err
 	}
 	defer release()
-	info, err := picture.Inspect(f.Data)
+	data, err := f.read()
+	if err != nil {
+		return Fitted{}, err
+	}
+	info, err := picture.Inspect(data)
 	if err != nil {
 		return Fitted{}, violation(field, f.Name, err)
 	}
 	options := picture.Options{Budget: s.budget, Memory: s.memory}
-	fitted, err := picture.Fit(f.Data, options)
+	fitted, err := picture.Fit(data, options)
 	if violated := (*picture.Error)(nil); f.FirstFrame && errors.As(err, &violated) && violated.Rule == picture.RuleAnimated {
 		options.FirstFrame = true
-		fitted, err = picture.Fit(f.Data, options)
+		fitted, err = picture.Fit(data, options)
 	}
 	if err != nil {
 		return Fitted{}, violation(field, f.Name, err)
@@ -93,7 +79,7 @@ func (s *Service) Fit(ctx context.Context, owner uuid.UUID, field string, f File
 		return Fitted{}, fmt.Errorf("making the id of an upload: %w", err)
 	}
 	upload := mms.Upload{ID: id, Owner: owner, Uploaded: pictureInfo(info), Sent: sent.Hash, SentInfo: sent.PictureInfo, Changed: names(fitted.Changed)}
-	if original, ok := s.original(f.Data, sent); ok {
+	if original, ok := s.original(data, sent); ok {
 		upload.Original, contents = original.Hash, append(contents, original)
 	}
 	return Fitted{upload: upload, contents: contents}, nil

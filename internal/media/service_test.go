@@ -53,7 +53,7 @@ func save(t *testing.T, s *media.Service, owner uuid.UUID, files ...[]byte) []mm
 	fitted := make([]media.Fitted, len(files))
 	for i, data := range files {
 		var err error
-		if fitted[i], err = s.Fit(t.Context(), owner, "file", media.File{Data: data}); err != nil {
+		if fitted[i], err = s.Fit(t.Context(), owner, "file", media.File{Content: bytes.NewReader(data)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestFirstFrame(t *testing.T) {
 	t.Parallel()
 	for side, want := range map[int]bool{50: false, 300: true} {
 		s, _ := newService()
-		fitted, err := s.Fit(t.Context(), uuid.New(), "file", media.File{Data: film(t, side), FirstFrame: true})
+		fitted, err := s.Fit(t.Context(), uuid.New(), "file", media.File{Content: bytes.NewReader(film(t, side)), FirstFrame: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestBusy(t *testing.T) {
 	uploads := save(t, s, owner, noise(t, 900, 600), noise(t, 600, 900))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, fit := s.Fit(ctx, owner, "file", media.File{Data: noise(t, 60, 60)})
+	_, fit := s.Fit(ctx, owner, "file", media.File{Content: bytes.NewReader(noise(t, 60, 60))})
 	_, resolve := s.Resolve(ctx, owner, []uuid.UUID{uploads[0].ID, uploads[1].ID}, mms.FitAuto)
 	for name, err := range map[string]error{"fit": fit, "resolve": resolve} {
 		if !errors.Is(err, media.ErrBusy) || !errors.Is(err, mms.ErrNotStored) || !errors.Is(err, context.Canceled) {
@@ -158,7 +158,7 @@ func TestBusy(t *testing.T) {
 func TestRefusedFile(t *testing.T) {
 	t.Parallel()
 	s, _ := newService()
-	_, err := s.Fit(t.Context(), uuid.New(), "file[1]", media.File{Name: "plan.svg", Data: []byte("<svg></svg>")})
+	_, err := s.Fit(t.Context(), uuid.New(), "file[1]", media.File{Name: "plan.svg", Content: strings.NewReader("<svg></svg>")})
 	var violations invalid.Fields
 	if !errors.As(err, &violations) || violations[0].Name != "file[1]" || violations[0].Rule != string(picture.RuleType) ||
 		!strings.Contains(violations[0].Message, "plan.svg") || !strings.Contains(violations[0].Message, "SVG") {

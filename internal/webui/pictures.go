@@ -90,8 +90,8 @@ func describeUpload(u mms.Upload) string {
 
 // readPictureForm parses a form that may have files, and stores them as uploads, whose ids
 // it adds to the values of mediaId. It returns the violations of the files. Without a user
-// the files are dropped, and a violation says of each to choose it again. If the form cannot be read, it answers the request and returns
-// false.
+// the files are dropped, and a violation says of each to choose it again. If the form cannot
+// be read, it answers the request and returns false.
 func (p *Pages) readPictureForm(w http.ResponseWriter, r *http.Request, user uuid.UUID) (violations invalid.Fields, ok bool) {
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 		return nil, p.readForm(w, r)
@@ -124,66 +124,82 @@ func (p *Pages) readPictureForm(w http.ResponseWriter, r *http.Request, user uui
 
 var errFormParts = errors.New("the form cannot be read")
 
-// readParts reads the parts one by one, so that no more than one file is in memory.
+// readParts receives all files before the first one is worked on.
 func (p *Pages) readParts(r *http.Request, parts *multipart.Reader, user uuid.UUID) (invalid.Fields, error) {
-	ctx, cancel := httpkit.WithDeadline(r.Context(), uploadTimeout+fittingTimeout)
-	defer cancel()
-	files := fittedFiles{uploads: p.Uploads, user: user}
+	var received []media.File
+	defer func() {
+		for _, f := range received {
+			f.Close()
+		}
+	}()
+	var dropped invalid.Fields
 	left := int64(maxForm)
 	for {
 		part, err := parts.NextPart()
-		if errors.Is(err, io.EOF) {
-			ids, err := files.save(ctx)
-			r.PostForm["mediaId"] = append(r.PostForm["mediaId"], ids...)
-			return files.violations, err
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			violations, err := p.saveReceived(r, user, received)
+			return append(dropped, violations...), err
+		case err != nil:
 			return nil, fmt.Errorf("%w: %w", errFormParts, err)
-		}
-		if part.FormName() != formFile {
+		case part.FormName() != formFile:
 			value, err := io.ReadAll(io.LimitReader(part, left+1))
 			if left -= int64(len(value)); err != nil || left < 0 {
 				return nil, fmt.Errorf("%w: %w", errFormParts, err)
 			}
 			r.PostForm.Add(part.FormName(), string(value))
-			continue
+		case user == uuid.Nil:
+			if name := part.FileName(); name != "" && len(dropped) < mms.MaxUploads {
+				dropped.Add(formFile, "required", fmt.Sprintf("must be chosen again (%s)", name))
+			}
+		case len(received) > mms.MaxUploads: // one too many is a violation already
+		default:
+			f, err := media.ReadFile(part.FileName(), part)
+			if errors.Is(err, media.ErrNoSpace) {
+				return nil, err
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", errFormParts, err)
+			}
+			f.FirstFrame = r.PostForm.Has(formFirstFrame)
+			received = append(received, f)
 		}
-		files.firstFrame = r.PostForm.Has(formFirstFrame)
-		if err := files.add(ctx, part.FileName(), part); err != nil {
+	}
+}
+
+// saveReceived stores received files as uploads and adds their ids to the form.
+func (p *Pages) saveReceived(r *http.Request, user uuid.UUID, received []media.File) (invalid.Fields, error) {
+	ctx, cancel := httpkit.WithDeadline(r.Context(), fittingTimeout)
+	defer cancel()
+	files := fittedFiles{uploads: p.Uploads, user: user}
+	for _, f := range received {
+		if err := files.add(ctx, f); err != nil {
 			return nil, err
 		}
 	}
+	ids, err := files.save(ctx)
+	r.PostForm["mediaId"] = append(r.PostForm["mediaId"], ids...)
+	return files.violations, err
 }
 
 // fittedFiles are the pictures of one form.
 type fittedFiles struct {
 	uploads    Uploads
-	user       uuid.UUID // without one the files are dropped
-	firstFrame bool      // use the first frame of an animation that does not fit
+	user       uuid.UUID
 	fitted     []media.Fitted
 	violations invalid.Fields
 }
 
-// add reads a file and makes it ready. What is wrong with it becomes a violation. Browsers
-// send an empty file without a name if none was chosen.
-func (f *fittedFiles) add(ctx context.Context, name string, content io.Reader) error {
-	if f.user == uuid.Nil { // not even read into memory
-		if name != "" && len(f.violations) < mms.MaxUploads {
-			f.violations.Add(formFile, "required", fmt.Sprintf("must be chosen again (%s)", name))
-		}
-		return nil
-	}
-	file, err := media.ReadFile(name, content)
+// add makes a file ready. What is wrong with it becomes a violation. Browsers send an empty
+// file without a name if none was chosen.
+func (f *fittedFiles) add(ctx context.Context, file media.File) error {
 	switch {
-	case err != nil:
-		return fmt.Errorf("%w: %w", errFormParts, err)
-	case file.Name == "" && len(file.Data) == 0:
+	case file.Name == "" && file.Size == 0:
 		return nil
 	case len(f.fitted) == mms.MaxUploads:
 		f.violations.Add(formFile, "max_items", fmt.Sprintf("must be at most %d pictures", mms.MaxUploads))
 		return nil
 	}
-	file.FirstFrame = f.firstFrame
 	one, err := f.uploads.Fit(ctx, f.user, formFile, file)
 	if more := (invalid.Fields)(nil); errors.As(err, &more) {
 		f.violations = append(f.violations, more...)
@@ -217,13 +233,13 @@ func (f *fittedFiles) save(ctx context.Context) ([]string, error) {
 // savePictures stores the pictures of a form that has been parsed. The error may be
 // invalid.Fields, while other pictures were stored.
 func (p *Pages) savePictures(ctx context.Context, user uuid.UUID, form *multipart.Form) (ids []string, err error) {
-	files := fittedFiles{uploads: p.Uploads, user: user, firstFrame: form.Value[formFirstFrame] != nil}
+	files := fittedFiles{uploads: p.Uploads, user: user}
 	for _, header := range form.File["picture"] {
 		content, err := header.Open()
 		if err != nil {
 			return nil, fmt.Errorf("opening an uploaded picture: %w", err)
 		}
-		err = files.add(ctx, header.Filename, content)
+		err = files.add(ctx, media.File{Name: header.Filename, Content: content, Size: int(header.Size), FirstFrame: form.Value[formFirstFrame] != nil})
 		content.Close()
 		if err != nil {
 			return nil, err
