@@ -87,7 +87,7 @@ func (a *api) exportPage(ctx context.Context, owner uuid.UUID, page mms.Page) ([
 
 var exportColumns = []string{
 	"id", "status", "to", "from", "text", "media_urls", "explanation", "reason", "plivo_code", "plivo_uuid", "units", "cost",
-	"priority", "created_at", "send_at", "updated_at", "final_at", "batch_id", "resend_of", "metadata",
+	"priority", "created_at", "send_at", "updated_at", "final_at", "batch_id", "resend_of", "metadata", "media_ids",
 }
 
 func exportRow(m mms.Message) []string {
@@ -103,8 +103,16 @@ func exportRow(m mms.Message) []string {
 		m.ID.String(), string(m.Status), string(m.Recipient), string(m.Sender), csvrows.EscapeFormula(m.Text), strings.Join(m.MediaURLs, " "),
 		m.Explain(), string(m.Reason), csvrows.EscapeFormula(m.PlivoCode), csvrows.EscapeFormula(m.PlivoUUID), units, csvrows.EscapeFormula(m.Cost), m.Priority.String(),
 		m.CreatedAt.UTC().Format(time.RFC3339Nano), timeOrEmpty(m.SendAt), m.UpdatedAt.UTC().Format(time.RFC3339Nano), timeOrEmpty(m.FinalAt),
-		idOrEmpty(m.BatchID), idOrEmpty(m.ResendOf), metadata,
+		idOrEmpty(m.BatchID), idOrEmpty(m.ResendOf), metadata, strings.Join(uploadIDs(m.Uploads), " "),
 	}
+}
+
+func uploadIDs(uploads []mms.MessageUpload) []string {
+	ids := make([]string, len(uploads))
+	for i, u := range uploads {
+		ids[i] = u.ID.String()
+	}
+	return ids
 }
 
 func timeOrEmpty(t *time.Time) string {

@@ -6,7 +6,8 @@ import (
 )
 
 // Retention returns the job that deletes what is kept for a limited time:
-// idempotency keys, daily counts, webhook events and ended api processes.
+// idempotency keys, daily counts, webhook events, ended api processes, uploads, media checks
+// and pictures that no message has.
 func Retention(deleteExpired func(context.Context) error) Job {
 	return Job{Name: "retention", Interval: time.Hour, Run: deleteExpired}
 }
