@@ -207,8 +207,8 @@ WITH attached AS MATERIALIZED (
     RETURNING id, sender, status, text, metadata
 ), search AS (` + insertSearch + `
 ), media AS (
-    INSERT INTO message_media (message_id, position, url, upload_id, content, fit)
-    SELECT id, position, url, upload_id, content, fit FROM attached
+    INSERT INTO message_media (message_id, position, url, upload_id, content, fit, preview)
+    SELECT id, position, url, upload_id, content, fit, ` + knownPreview + ` FROM attached u
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created
 )

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -508,5 +509,24 @@ func TestDeletedUploadKeepsItsContentForADay(t *testing.T) {
 	}
 	if _, err := store.Content(t.Context(), u.Sent); err != nil {
 		t.Errorf("got %v, want the content", err)
+	}
+}
+
+// TestKnownPreviewIsShown creates messages whose URL was checked a moment ago. They are not
+// prepared, and must show its picture nevertheless.
+func TestKnownPreviewIsShown(t *testing.T) {
+	t.Parallel()
+	store, owner := newMediaStore(t)
+	preview := saveContent(t, store, "preview")
+	request := newRequest(owner)
+	check := mms.MediaCheck{URL: request.MediaURLs[0], Result: mms.CheckPassed, PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 100}, Fits: true, Preview: preview}
+	if err := store.SaveMediaCheck(t.Context(), check); err != nil {
+		t.Fatal(err)
+	}
+	other := newRequest(owner)
+	for name, m := range map[string]mms.Message{"alone": mustCreate(t, store, request), "in a batch": createBatchOf(t, store, other)} {
+		if m = read(t, store, m).Message; m.Preparing || !slices.Equal(m.Copies, []bool{true}) {
+			t.Errorf("%s: got preparing %t and copies %v, want a copy to show", name, m.Preparing, m.Copies)
+		}
 	}
 }

@@ -74,8 +74,8 @@ WITH input AS MATERIALIZED (
     RETURNING id, sender, status, created_at, expires_at, send_at, text, metadata, resend_of, backlog_state
 ), search AS (` + insertSearch + `
 ), media AS (
-    INSERT INTO message_media (message_id, position, url, upload_id, content, fit)
-    SELECT u.id, u.position, u.url, u.upload_id, u.content, u.fit FROM attached u JOIN created ON created.id = u.id
+    INSERT INTO message_media (message_id, position, url, upload_id, content, fit, preview)
+    SELECT u.id, u.position, u.url, u.upload_id, u.content, u.fit, ` + knownPreview + ` FROM attached u JOIN created ON created.id = u.id
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', status FROM created
 ), counted AS (

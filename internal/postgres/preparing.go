@@ -32,6 +32,10 @@ func notReady(row, alone, account, check string) string {
 
 const checkLifetime = `interval '10 minutes'` // mms.MediaCheckLifetime
 
+// knownPreview is the small version of the picture behind the URL of a medium u, if a check
+// has seen it: a message that needs no check of its own gets no other.
+const knownPreview = `(SELECT k.preview FROM media_checks k WHERE k.url_hash = sha256(convert_to(u.url, 'UTF8')) AND k.result = 'passed')`
+
 // unprepared is true when some medium of a stored message m is not ready.
 func unprepared(account, check string) string {
 	return `EXISTS (
