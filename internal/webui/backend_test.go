@@ -32,6 +32,7 @@ type fakeBackend struct {
 	replies      map[uuid.UUID][]mms.Inbound
 	decision     mms.Decision // the last one
 	keysUsed     []string     // idempotency keys of created messages
+	fingerprints [][32]byte   // of the requests for messages and batches
 	batches      map[uuid.UUID]mms.Batch
 	rowErrors    []mms.RowError
 	pauses       []mms.Pause
@@ -84,7 +85,7 @@ func (f *fakeBackend) CreateMessage(_ context.Context, by mms.Submitter, p mms.C
 	if f.err != nil {
 		return mms.CreateResult{}, f.err
 	}
-	f.keysUsed = append(f.keysUsed, p.Idempotency.Key)
+	f.keysUsed, f.fingerprints = append(f.keysUsed, p.Idempotency.Key), append(f.fingerprints, p.Idempotency.Fingerprint)
 	m, err := f.rules.Validate(p, uuid.Must(uuid.NewV7()), by.User, time.Time{})
 	if err == nil {
 		f.messages[m.ID] = mms.History{Message: m}
@@ -134,6 +135,7 @@ func (f *fakeBackend) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 
 // CreateBatch counts the valid rows but creates no messages.
 func (f *fakeBackend) CreateBatch(_ context.Context, by mms.Submitter, p mms.BatchParams, rows intake.Rows) (mms.BatchResult, error) {
+	f.fingerprints = append(f.fingerprints, p.Idempotency.Fingerprint)
 	b, err := f.rules.ValidateBatch(p, uuid.Must(uuid.NewV7()), by.User, time.Time{})
 	var violations invalid.Fields
 	errors.As(err, &violations)

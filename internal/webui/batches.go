@@ -228,10 +228,11 @@ func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form 
 		}
 		rows = intake.NoRows(columns)
 	}
-	params.Idempotency = mms.Idempotency{
-		Key:         formKey(r),
-		Fingerprint: intake.Fingerprint("batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), hex.EncodeToString(hash.Sum(nil))),
+	fingerprint, err := p.fingerprint(r.Context(), principal.UserID, "batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), hex.EncodeToString(hash.Sum(nil)))
+	if err != nil {
+		return mms.BatchResult{}, err
 	}
+	params.Idempotency = mms.Idempotency{Key: formKey(r), Fingerprint: fingerprint}
 	return p.Intake.CreateBatch(r.Context(), submitterOf(principal), params, rows)
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
-	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -155,9 +154,7 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 		p.renderCompose(w, r, http.StatusUnprocessableEntity, p.newCompose(key, form, files))
 		return
 	}
-	params := form.params()
-	params.Idempotency = mms.Idempotency{Key: formKey(r), Fingerprint: intake.Fingerprint("compose", params)}
-	message, err := p.Intake.CreateMessage(r.Context(), submitterOf(principal), params)
+	message, err := p.createComposed(r, principal, form)
 	var violations invalid.Fields
 	var capped mms.CapError
 	errors.As(err, &violations)
@@ -180,6 +177,16 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 	default:
 		p.composeFailed(w, r, p.newCompose(key, form, nil), err)
 	}
+}
+
+func (p *Pages) createComposed(r *http.Request, principal identity.Principal, form composeForm) (mms.CreateResult, error) {
+	params := form.params()
+	fingerprint, err := p.fingerprint(r.Context(), principal.UserID, "compose", params)
+	if err != nil {
+		return mms.CreateResult{}, err
+	}
+	params.Idempotency = mms.Idempotency{Key: formKey(r), Fingerprint: fingerprint}
+	return p.Intake.CreateMessage(r.Context(), submitterOf(principal), params)
 }
 
 // composeLoggedOut shows the submitted form again after the session has ended. It

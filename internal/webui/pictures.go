@@ -21,6 +21,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -277,6 +278,28 @@ func (p *Pages) chosenUploads(ctx context.Context, user uuid.UUID, ids []string)
 		}
 	}
 	return list
+}
+
+// fingerprint identifies a submitted form for mms.Idempotency. It has the contents of uploads
+// in place of their ids: each submission of a form with files makes uploads of its own.
+func (p *Pages) fingerprint(ctx context.Context, user uuid.UUID, operation string, params mms.CreateParams, extra ...string) ([32]byte, error) {
+	pictures := make([]string, len(params.MediaIDs))
+	for i, id := range params.MediaIDs {
+		pictures[i] = id
+		parsed, err := uuid.Parse(id)
+		if err != nil {
+			continue // a violation
+		}
+		u, err := p.Uploads.Upload(ctx, user, parsed)
+		if err != nil && !errors.Is(err, mms.ErrNoUpload) {
+			return [32]byte{}, err
+		}
+		if err == nil {
+			pictures[i] = u.Sent.String()
+		}
+	}
+	params.MediaIDs = nil
+	return intake.Fingerprint(operation, params, append(extra, pictures...)...), nil
 }
 
 // upload stores the pictures that a script sends while the form is filled in.

@@ -167,3 +167,25 @@ func TestPicturesOfVisitors(t *testing.T) {
 		t.Errorf("got %d files looked at and %d messages, want none", uploads.fitted, len(f.messages))
 	}
 }
+
+// TestFormWithPicturesTwice submits forms with files twice, as a double click does. Each time
+// the files become uploads with other ids, and the second request must be known as the same.
+func TestFormWithPicturesTwice(t *testing.T) {
+	t.Parallel()
+	f, b := newBackend(t, false, func(o *webui.Options) { o.Uploads = &fakeUploads{} })
+	b.login(userEmail)
+	batch := func() response { return b.upload("to\n+14155550123\n", "mediaId", uuid.NewString()) }
+	message := func(more ...string) response {
+		return b.request(pictureForm(t, "/messages/new", append([]string{"to", "4155550123"}, more...)...))
+	}
+	for _, got := range []response{message(), message(), message("mediaId", uuid.NewString()), batch(), batch()} {
+		if got.status != http.StatusSeeOther {
+			t.Fatalf("got %d %s, want 303", got.status, got.body)
+		}
+	}
+	for i, same := range []bool{true, false, false, true} {
+		if got := f.fingerprints[i] == f.fingerprints[i+1]; got != same {
+			t.Errorf("requests %d and %d have the same fingerprint: got %t, want %t", i+1, i+2, got, same)
+		}
+	}
+}
