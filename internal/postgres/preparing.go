@@ -15,9 +15,10 @@ import (
 
 // notReady is true for a medium that has to be prepared before its message is sent: Plivo
 // does not have the upload, or nobody has looked lately at what is behind the URL, or it
-// has to be copied. The row needs the columns url, content and fit. alone says whether it is
-// the message's only medium: if not, what fits alone may not fit together. account and check
-// are parameters: the Plivo account, and whether media URLs are checked.
+// has to be copied, or the history has to say that the URL redirects. The row needs the
+// columns url, content and fit. alone says whether it is the message's only medium: if not,
+// what fits alone may not fit together. account and check are parameters: the Plivo account,
+// and whether media URLs are checked.
 //
 // The scalar subquery hides check from the planner. Knowing it, the planner may leave out the
 // search for a check, take that plan for cheaper, and plan each execution anew.
@@ -27,7 +28,7 @@ func notReady(row, alone, account, check string) string {
         ELSE NOT EXISTS (
             SELECT FROM media_checks k WHERE k.url_hash = sha256(convert_to(` + row + `.url, 'UTF8')) AND k.checked_at > now() - ` + checkLifetime + `
             AND k.result = 'passed' AND ` + alone + ` AND (` + row + `.fit = 'auto' AND k.fits
-                OR ` + row + `.fit = 'never' AND k.type <> 'image/webp' AND k.bytes <= ` + strconv.Itoa(mms.MaxPlivoMedia) + `)) END`
+                OR ` + row + `.fit = 'never' AND NOT k.redirected AND k.type <> 'image/webp' AND k.bytes <= ` + strconv.Itoa(mms.MaxPlivoMedia) + `)) END`
 }
 
 const checkLifetime = `interval '10 minutes'` // mms.MediaCheckLifetime

@@ -100,6 +100,8 @@ func TestWhatMakesAMessagePreparing(t *testing.T) {
 	const good, bad = "https://example.com/good.jpg", "https://example.com/bad.jpg"
 	fitting := mms.MediaCheck{URL: good, Result: mms.CheckPassed, Fits: true, PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 1000}}
 	large := mms.MediaCheck{URL: good, Result: mms.CheckPassed, PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 900_000}}
+	redirected := fitting
+	redirected.Redirected, redirected.Fits = true, false
 	failed := mms.MediaCheck{URL: good, Result: mms.CheckFailed, Fits: true, Reason: mms.ReasonMediaUnreachable}
 	retry := mms.MediaCheck{URL: good, Result: mms.CheckRetry, Fits: true, Reason: mms.ReasonMediaUnreachable}
 	const (
@@ -126,6 +128,8 @@ func TestWhatMakesAMessagePreparing(t *testing.T) {
 		"fits, never":                 {media: []string{good}, fit: mms.FitNever, check: fitting, want: false},
 		"too large":                   {media: []string{good}, check: large, want: true},
 		"too large, never":            {media: []string{good}, fit: mms.FitNever, check: large, want: false},
+		"redirected":                  {media: []string{good}, check: redirected, want: true},
+		"redirected, never":           {media: []string{good}, fit: mms.FitNever, check: redirected, want: true},
 		"failed":                      {media: []string{good}, check: failed, want: true},
 		"failed, never":               {media: []string{good}, fit: mms.FitNever, check: failed, want: true},
 		"to be retried":               {media: []string{good}, check: retry, want: true},
