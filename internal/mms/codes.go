@@ -60,7 +60,7 @@ var codeMeanings = map[string]CodeMeaning{
 	"90":         {Description: "No route to the recipient's carrier was available.", Responsible: ResponsibleCarrier, NextStep: "Resend it once, later. If it fails again, tell the operator."},
 	"100":        {Description: "The carrier prohibits or does not support this kind of message.", Responsible: ResponsibleCarrier, NextStep: "Reach the recipient another way, for example by a plain text message or at another number."},
 	"110":        {Description: "The message is too long.", Responsible: ResponsibleMessage, NextStep: "Shorten the text, and send a new message."},
-	TooLargeCode: {Description: "The pictures together are too large.", Responsible: ResponsibleMessage, NextStep: "Make the pictures smaller (every carrier accepts 600 KB), and send a new message."},
+	TooLargeCode: {Description: "The pictures together are too large.", Responsible: ResponsibleMessage, NextStep: "Wait a minute: the history says whether Postcard has resent it with smaller pictures. If not, make them smaller (every carrier accepts 600 kB), and send a new message."},
 	OptedOutCode: {Description: "The recipient has opted out of messages from this sender.", Responsible: ResponsibleRecipient, NextStep: nextRespectOptOut},
 	"420":        {Description: "The message waited too long in Plivo's queue and expired.", Responsible: ResponsiblePlivo, NextStep: "Resend it if it is still useful. If this happens often, the operator should lower SENDER_RATE."},
 	"450":        {Description: "The recipient's country is not enabled for this Plivo account.", Responsible: ResponsibleOperator, NextStep: nextOperator},

@@ -140,7 +140,7 @@ func TestNextStep(t *testing.T) {
 		"in doubt":                    {Message{Status: InDoubt}, ""},
 		"held":                        {Message{Status: InDoubt, Held: true}, "Choose"},
 		"undelivered":                 {Message{Status: Undelivered, PlivoCode: "50"}, "Check the number"},
-		"failed at Plivo":             {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "smaller"},
+		"failed at Plivo":             {Message{Status: Failed, Reason: ReasonReported, PlivoCode: "120"}, "the history says whether Postcard has resent it"},
 		"rejected":                    {Message{Status: Failed, Reason: ReasonRejected}, "Correct"},
 		"given up by a person":        {Message{Status: Failed, Reason: ReasonDecidedGiveUp}, ""},
 		"sent and closed":             {Message{Status: Sent, PlivoUUID: "u", FinalAt: new(time.Time)}, "ask the recipient"},
