@@ -128,6 +128,19 @@ type timelineEntry struct {
 	After time.Duration
 }
 
+// OtherMessage is the id of the message that repeats this one, or that this one repeats, if
+// the event is about one. The detail ends with it.
+func (e timelineEntry) OtherMessage() string {
+	if e.Kind != mms.EventResent && e.Kind != mms.EventRefitted {
+		return ""
+	}
+	id, err := uuid.Parse(e.Detail[strings.LastIndexByte(e.Detail, ' ')+1:])
+	if err != nil {
+		return ""
+	}
+	return id.String()
+}
+
 // newTimeline takes the events oldest first.
 func newTimeline(events []mms.Event) []timelineEntry {
 	timeline := make([]timelineEntry, len(events))

@@ -130,6 +130,7 @@ var pageData = map[string][]any{
 			Replies: []mms.Inbound{{Text: "STOP", Keyword: mms.KeywordStop, MediaURLs: []string{"https://example.com/b.jpg"}}, {Text: "START", Keyword: mms.KeywordStart}, {}},
 			Timeline: []timelineEntry{
 				{Event: mms.Event{At: aTime, Kind: mms.EventResent, Detail: anID.String()}, After: time.Second},
+				{Event: mms.Event{At: aTime, Kind: mms.EventRefitted, Detail: "as message " + anID.String()}},
 				{Event: mms.Event{At: aTime, Kind: mms.EventHeld, Attempt: 1, Detail: string(mms.ReasonAmbiguous)}},
 				{Event: mms.Event{At: aTime, Kind: mms.EventCreated}},
 			},
