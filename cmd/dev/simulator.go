@@ -45,7 +45,9 @@ func startSimulator(ctx context.Context, vars map[string]string, logger *slog.Lo
 		}
 	}()
 	vars["PLIVO_BASE_URL"] = s.url
-	setDefault(vars, "ALLOW_PRIVATE_WEBHOOKS", "true") // so that webhooks can be received on this machine
+	// Webhooks can be received on this machine, and the simulator's pictures are on it.
+	setDefault(vars, "ALLOW_PRIVATE_WEBHOOKS", "true")
+	setDefault(vars, "ALLOW_PRIVATE_MEDIA", "true")
 	return s, nil
 }
 
