@@ -503,7 +503,7 @@ func (p *preparation) note(m medium) {
 	why := "is too large to be sent as it is"
 	switch {
 	case p.Fit == mms.FitAlways:
-		why = "was to be made to fit"
+		why = "is always made to fit"
 	case m.check.Redirected:
 		why = "is behind a redirect, which Plivo may not follow"
 	case m.check.Type == string(picture.WebP):

@@ -78,7 +78,7 @@ var eventTitles = map[EventKind]string{
 	EventDue:              "Scheduled time reached",
 	EventCanceled:         "Canceled",
 	EventResent:           "Resent as a new message",
-	EventPreparing:        "Its pictures are being checked",
+	EventPreparing:        "Its pictures are being prepared",
 	EventPrepared:         "Its pictures are ready",
 	EventMediaFailed:      "Not sent: its pictures cannot be used",
 	EventRefitted:         "Too large for the carrier: resent with smaller pictures",

@@ -234,7 +234,7 @@ func (m Message) explainQueued() string {
 
 // explainPreparing says what keeps the media from being ready, if something does.
 func (m Message) explainPreparing() string {
-	const preparing = "The message is stored. Its pictures are being checked before it is sent."
+	const preparing = "The message is stored. Its pictures are being prepared before it is sent."
 	if m.MediaProblem == "" {
 		return preparing
 	}
