@@ -107,7 +107,7 @@ func (a *api) registerMedia() {
 		Summary: "Upload pictures",
 		Description: "Stores up to 10 pictures, all or none of them, to be sent with mediaIds. Takes JPEG, PNG, GIF and WebP files of up to 25 MB, 50 megapixels and 300 frames, each as a part named file. " +
 			"Location and other metadata are removed, and a picture that is too large for phones and carriers is made smaller. " +
-			"An animation that is too large is refused; with firstFrame=true its first frame is used.",
+			"An animation that is too large is refused; with firstFrame=true, as a part before the files, its first frame is used.",
 		DefaultStatus: http.StatusCreated,
 		Responses: map[string]*huma.Response{"201": {Description: "The uploads, in the order of the files.", Content: map[string]*huma.MediaType{
 			mediaType: {Schema: &huma.Schema{Type: huma.TypeArray, Items: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Upload](), true, "")}},
@@ -145,7 +145,7 @@ func (a *api) registerMediaCheck() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "checkMedia", Method: http.MethodPost, Path: mediaPath + "/check", Tags: []string{"media"},
 		Summary:     "Check a link",
-		Description: "Looks at what is behind a URL now, as is done before a message is sent with it. Limited to 30 checks a minute. 404 if the installation checks no links (MEDIA_CHECK=off).",
+		Description: "Looks at what is behind a URL now, as is done before a message is sent with it. Limited to 30 checks a minute, 10 of them at once. 404 if the installation checks no links (MEDIA_CHECK=off).",
 		Responses:   map[string]*huma.Response{"200": {Description: "What was found."}},
 		Errors:      bodyErrors(http.StatusNotFound),
 	}, a.checkMedia)
