@@ -85,12 +85,9 @@ type senderChoice struct {
 	Rate   string
 }
 
-// senderChoices returns the senders among which people can choose. Rates are left out if they
-// cannot be read: the form is of use without them.
+// senderChoices returns the senders. Rates are left out if they cannot be read: the form is
+// of use without them.
 func (p *Pages) senderChoices(ctx context.Context) []senderChoice {
-	if len(p.Senders) < 2 {
-		return nil
-	}
 	intervals, err := p.Rates.SenderIntervals(ctx, p.Senders)
 	if err != nil {
 		p.Logger.WarnContext(ctx, "senders shown without their rates", slog.Any("error", err))

@@ -200,6 +200,7 @@ function pictures() {
   list.addEventListener("change", showOnPhone);
 
   const text = document.getElementById("text");
+  document.getElementById("preview").hidden = false; // without a script it would stay as it is
   const phoneText = document.getElementById("phone-text");
   const showText = () => { phoneText.textContent = text.value; };
   text.addEventListener("input", showText);
