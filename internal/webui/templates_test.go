@@ -84,6 +84,8 @@ var pageData = map[string][]any{
 			Errors:  map[string]string{"to": "Recipient is invalid", "from": "Sender is invalid", "text": "Text is invalid", "file": "Picture is invalid", "sendAt": "Send at is invalid", "validFor": "x", "priority": "x"},
 		}},
 		page[composePage]{layouts.user, composePage{Senders: senderChoices, AskFirstFrame: true}},
+		page[composePage]{layouts.user, composePage{Senders: senderChoices[:1]}},
+		page[composePage]{layouts.user, composePage{Senders: senderChoices[1:]}},
 		page[composePage]{layouts.visitor, composePage{LoggedOut: true}},
 		page[composePage]{layouts.user, composePage{Error: "Not confirmed.", MaybeCreated: anID.String()}},
 	},
