@@ -54,9 +54,9 @@ func newMediaClient(follow bool) *http.Client {
 func (s *Simulator) fetchAll(ctx context.Context, e *epoch, o sendRequest) ([]Medium, *mediaError) {
 	var fetched []Medium
 	for _, rawURL := range o.mediaURLs {
-		file, data, fault := s.fetch(ctx, rawURL)
-		if fault != nil {
-			return append(fetched, o.media...), fault
+		file, data, problem := s.fetch(ctx, rawURL)
+		if problem != nil {
+			return append(fetched, o.media...), problem
 		}
 		e.keepFetched(file, data)
 		fetched = append(fetched, Medium{URL: rawURL, File: file})
@@ -95,9 +95,9 @@ func (s *Simulator) fetch(ctx context.Context, rawURL string) (File, []byte, *me
 	if err != nil {
 		return File{}, nil, unusable("the media URL cannot be read: %s", plainError(err))
 	}
-	mediaType, fault := checkFile(resp.Header.Get("Content-Type"), data)
-	if fault != nil {
-		return File{}, nil, fault
+	mediaType, problem := checkFile(resp.Header.Get("Content-Type"), data)
+	if problem != nil {
+		return File{}, nil, problem
 	}
 	return newFile(mediaType, data), data, nil
 }
@@ -114,11 +114,11 @@ func (e *epoch) keepFetched(f File, data []byte) {
 
 // fetchAtDequeue records what the message's media URLs are, or why the message fails.
 func (s *Simulator) fetchAtDequeue(m *message) {
-	media, fault := s.fetchAll(m.epoch.ctx, m.epoch, m.request)
+	media, problem := s.fetchAll(m.epoch.ctx, m.epoch, m.request)
 	m.epoch.mu.Lock()
 	defer m.epoch.mu.Unlock()
 	m.entry.Media = media
-	if fault != nil {
-		m.entry.MediaError, m.mediaCode = fault.text, fault.code
+	if problem != nil {
+		m.entry.MediaError, m.mediaCode = problem.text, problem.code
 	}
 }

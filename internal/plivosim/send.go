@@ -29,8 +29,8 @@ func (s *Simulator) send(x *exchange) {
 		return
 	}
 	o.media = uploads
-	if fault := checkTotal(o.text, o.media); fault != nil {
-		s.answer(x, refusal(http.StatusBadRequest, fault.text), reply{})
+	if problem := checkTotal(o.text, o.media); problem != nil {
+		s.answer(x, refusal(http.StatusBadRequest, problem.text), reply{})
 		return
 	}
 	sc := s.choose(x.epoch, o.from, o.to[0])
@@ -45,9 +45,9 @@ func (s *Simulator) send(x *exchange) {
 		return
 	}
 	if s.cfg.FetchMedia == FetchAtAccept {
-		media, fault := s.fetchAll(x.r.Context(), x.epoch, o)
-		if fault != nil {
-			s.answer(x, refusal(http.StatusBadRequest, fault.text), reply{})
+		media, problem := s.fetchAll(x.r.Context(), x.epoch, o)
+		if problem != nil {
+			s.answer(x, refusal(http.StatusBadRequest, problem.text), reply{})
 			return
 		}
 		o.media = media

@@ -128,12 +128,12 @@ func readFile(part *multipart.Part) (sentFile, error) {
 func (s *Simulator) storeFiles(x *exchange, files []sentFile) []mediaObject {
 	objects := make([]mediaObject, len(files))
 	for i, f := range files {
-		mediaType, fault := checkFile(f.declared, f.data)
+		mediaType, problem := checkFile(f.declared, f.data)
 		if f.name == "" {
-			fault = &mediaError{codeUnusable, "the file has no name"}
+			problem = &mediaError{codeUnusable, "the file has no name"}
 		}
-		if fault != nil {
-			objects[i] = failedFile(f, *fault)
+		if problem != nil {
+			objects[i] = failedFile(f, *problem)
 			continue
 		}
 		stored := x.epoch.addUpload(f.name, newFile(mediaType, f.data), f.data, s.cfg.Now())
@@ -151,11 +151,11 @@ func failAll(files []sentFile) []mediaObject {
 	return objects
 }
 
-func failedFile(f sentFile, fault mediaError) mediaObject {
-	code, _ := strconv.Atoi(fault.code)
+func failedFile(f sentFile, problem mediaError) mediaObject {
+	code, _ := strconv.Atoi(problem.code)
 	return mediaObject{
 		ContentType: f.declared, FileName: f.name, Size: len(f.data),
-		Status: "failed", StatusCode: http.StatusBadRequest, ErrorCode: code, ErrorMessage: fault.text,
+		Status: "failed", StatusCode: http.StatusBadRequest, ErrorCode: code, ErrorMessage: problem.text,
 	}
 }
 

@@ -74,8 +74,8 @@ func (s *Simulator) validate(b sendBody) (sendRequest, string) {
 		func() string { return s.findSource(b, &o) },
 		func() string { return findDestinations(b, &o) },
 	} {
-		if fault := check(); fault != "" {
-			return sendRequest{}, fault
+		if problem := check(); problem != "" {
+			return sendRequest{}, problem
 		}
 	}
 	return o, ""
