@@ -140,7 +140,7 @@ func urlsToCheck(page []mms.Preparation) []string {
 	var urls []string
 	for _, m := range page {
 		for _, medium := range m.Media {
-			if medium.Content == (mms.ContentHash{}) {
+			if medium.Content.IsZero() {
 				urls = append(urls, medium.URL)
 			}
 		}

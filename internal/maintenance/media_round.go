@@ -93,7 +93,7 @@ type medium struct {
 	err   error
 }
 
-func (m medium) stored() bool { return m.Content != (mms.ContentHash{}) }
+func (m medium) stored() bool { return !m.Content.IsZero() }
 
 // size is what the medium takes as it is.
 func (m medium) size() int {
@@ -158,7 +158,7 @@ func (r *mediaRound) check(ctx context.Context, rawURL string, rule copyRule) ch
 // usable reports whether a recent check says all that is needed. If a picture could not be
 // copied, its detail says why.
 func usable(known mms.MediaCheck, rule copyRule) bool {
-	triedToCopy := known.Copy != (mms.ContentHash{}) || known.Detail != "" || !strings.HasPrefix(known.Type, "image/")
+	triedToCopy := !known.Copy.IsZero() || known.Detail != "" || !strings.HasPrefix(known.Type, "image/")
 	return known.Result == mms.CheckFailed || known.Result == mms.CheckPassed && (triedToCopy || !rule.needs(known))
 }
 
@@ -425,7 +425,7 @@ func (p *preparation) judgeChecks(context.Context) bool {
 		if m.err == nil && m.check.Result == mms.CheckFailed {
 			return p.fail(m, m.check.Reason, m.check.Detail)
 		}
-		if m.check.Preview != (mms.ContentHash{}) {
+		if !m.check.Preview.IsZero() {
 			p.result.Previews[m.Position] = m.check.Preview
 		}
 	}
@@ -471,7 +471,7 @@ func (p *preparation) replace(ctx context.Context, m *medium, share int) bool {
 		base = m.check.Copy
 		p.note(*m)
 	}
-	if base == (mms.ContentHash{}) {
+	if base.IsZero() {
 		return p.fail(*m, mms.ReasonMediaUnusable, sentence(m.check.Detail))
 	}
 	if !m.stored() && share >= min(m.check.Bytes, p.Budget) { // the copy is no larger

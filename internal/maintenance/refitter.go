@@ -137,7 +137,7 @@ func (r *refitter) makeSmaller(ctx context.Context, c mms.RefitCandidate) (map[i
 	total := 0
 	for i, m := range c.Media {
 		sizes[i] = m.Bytes
-		if m.Content == (mms.ContentHash{}) {
+		if m.Content.IsZero() {
 			var err error
 			if data[i], err = r.read(ctx, m.URL); err != nil {
 				return nil, err

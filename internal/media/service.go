@@ -206,7 +206,7 @@ func (s *Service) Resolve(ctx context.Context, owner uuid.UUID, ids []uuid.UUID,
 			violations.Add(field, "unknown", "is not one of your uploads, or has expired: upload the picture again")
 		case err != nil:
 			return nil, err
-		case fit == mms.FitNever && u.Original == (mms.ContentHash{}):
+		case fit == mms.FitNever && u.Original.IsZero():
 			violations.Add(field, string(picture.RuleBytes), "cannot be sent as it is: it has more than 2 MB, or must be rotated or converted. Use another fit")
 		case fit == mms.FitNever:
 			uploads[i] = mms.MessageUpload{ID: id, Content: u.Original}

@@ -15,6 +15,9 @@ type ContentHash [32]byte
 // String is the hash in hexadecimal.
 func (h ContentHash) String() string { return hex.EncodeToString(h[:]) }
 
+// IsZero reports whether there is no content.
+func (h ContentHash) IsZero() bool { return h == ContentHash{} }
+
 // PictureInfo describes a picture.
 type PictureInfo struct {
 	Type          string // media type, like image/jpeg

@@ -45,7 +45,7 @@ func contentHash(column []byte) mms.ContentHash {
 
 // hashColumn returns NULL for the zero hash.
 func hashColumn(h mms.ContentHash) []byte {
-	if h == (mms.ContentHash{}) {
+	if h.IsZero() {
 		return nil
 	}
 	return h[:]
@@ -53,7 +53,7 @@ func hashColumn(h mms.ContentHash) []byte {
 
 // hexColumn returns NULL for the zero hash, as an element of an array.
 func hexColumn(h mms.ContentHash) sql.NullString {
-	return sql.NullString{String: `\x` + h.String(), Valid: h != (mms.ContentHash{})}
+	return sql.NullString{String: `\x` + h.String(), Valid: !h.IsZero()}
 }
 
 // insertContent touches a content that is stored already, so that it is not deleted at the

@@ -171,7 +171,7 @@ func (s *Store) MarkPrepared(ctx context.Context, prepared []mms.Prepared) ([]mm
 		ids[i], notes[i] = p.MessageID.String(), p.Note
 		for position := 1; position <= mms.MaxMedia; position++ {
 			content, preview := p.Contents[position], p.Previews[position]
-			if content == (mms.ContentHash{}) && preview == (mms.ContentHash{}) {
+			if content.IsZero() && preview.IsZero() {
 				continue
 			}
 			messages, positions = append(messages, p.MessageID.String()), append(positions, int64(position))
