@@ -64,7 +64,7 @@ type MediaCheck struct {
 	URL         string          `json:"url" doc:"The URL as messages store it." format:"uri"`
 	Result      mms.CheckResult `json:"result" enum:"passed,failed,retry" doc:"passed: Plivo can use it; failed: it cannot, and a message with it would fail; retry: the host does not answer as it should, and a message would wait and try again." example:"passed"`
 	Reason      mms.Reason      `json:"reason,omitempty" doc:"Why it failed, as a stable code."`
-	Explanation string          `json:"explanation" doc:"What was found, in plain language." example:"A picture of 4032 × 3024 pixels with 1.2 MB. It is made smaller before it is sent."`
+	Explanation string          `json:"explanation" doc:"What was found, in plain language." example:"A picture of 4032 × 3024 pixels, 1.2 MB. It is made smaller before it is sent."`
 	Type        string          `json:"type,omitempty" doc:"The media type, by the content." example:"image/jpeg"`
 	Bytes       int             `json:"bytes,omitempty" doc:"The size in bytes." example:"1200000"`
 	Width       int             `json:"width,omitempty" doc:"The width in pixels, if it is a picture." example:"4032"`

@@ -530,7 +530,7 @@ func (p *preparation) judgeUnfitted() bool {
 		case m.check.Type == string(picture.WebP):
 			return p.fail(m, mms.ReasonMediaUnsupported, "The picture is a WebP picture, which phones often cannot show. Let Postcard make it fit, or use a JPEG picture.")
 		case m.size() > mms.MaxPlivoMedia:
-			return p.fail(m, mms.ReasonMediaTooLarge, fmt.Sprintf("The file has %.1f MB: Plivo takes %d MB at most.", float64(m.size())/1e6, mms.MaxPlivoMedia/1_000_000))
+			return p.fail(m, mms.ReasonMediaTooLarge, fmt.Sprintf("The file is %s: Plivo allows %d MB at most.", mms.FormatBytes(m.size()), mms.MaxPlivoMedia/1_000_000))
 		case m.check.Redirected:
 			p.notes = append(p.notes, p.named(m)+"The link redirects, and Plivo may not follow it.")
 		}
@@ -548,7 +548,7 @@ func (p *preparation) judgeTotal(context.Context) bool {
 	}
 	if total > maxTotal {
 		p.result.reason = mms.ReasonMediaTotal
-		p.result.detail = fmt.Sprintf("The attachments have %.1f MB together: Plivo takes %d MB at most.", float64(total)/1e6, mms.MaxPlivoTotal/1_000_000)
+		p.result.detail = fmt.Sprintf("The attachments are %s together: Plivo allows %d MB at most.", mms.FormatBytes(total), mms.MaxPlivoTotal/1_000_000)
 		return false
 	}
 	p.result.Note = strings.Join(slices.Compact(p.notes), " ")

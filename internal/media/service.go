@@ -207,7 +207,7 @@ func (s *Service) Resolve(ctx context.Context, owner uuid.UUID, ids []uuid.UUID,
 		case err != nil:
 			return nil, err
 		case fit == mms.FitNever && u.Original.IsZero():
-			violations.Add(field, string(picture.RuleBytes), "cannot be sent as it is: it has more than 2 MB, or must be rotated or converted. Use another fit")
+			violations.Add(field, string(picture.RuleBytes), "cannot be sent as it is: it is larger than 2 MB, or must be rotated or converted. Set fit to auto or always")
 		case fit == mms.FitNever:
 			uploads[i] = mms.MessageUpload{ID: id, Content: u.Original}
 		default:

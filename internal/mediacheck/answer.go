@@ -45,14 +45,12 @@ func (a answer) headerProblem() *mms.MediaCheck {
 	case a.Header.Get("Content-Encoding") != "" && !strings.EqualFold(a.Header.Get("Content-Encoding"), "identity"):
 		check = failed(mms.ReasonMediaCompressed, "%s sends the file with Content-Encoding %.40q, although nobody asked for it: turn off compression for this file.", a.host, a.Header.Get("Content-Encoding"))
 	case a.ContentLength > maxRead:
-		check = failed(mms.ReasonMediaTooLarge, "The file has %.1f MB: a picture that Postcard can make smaller may have %d MB, and any other file %d MB.", megabytes(a.ContentLength), maxRead/1_000_000, mms.MaxPlivoMedia/1_000_000)
+		check = failed(mms.ReasonMediaTooLarge, "The file is %s: a picture that Postcard can make smaller may be up to %d MB, and any other file up to %d MB.", mms.FormatBytes(int(a.ContentLength)), maxRead/1_000_000, mms.MaxPlivoMedia/1_000_000)
 	default:
 		return nil
 	}
 	return &check
 }
-
-func megabytes(n int64) float64 { return float64(n) / 1e6 }
 
 // judge returns what the content shows, and the data if they are a picture.
 func (a answer) judge(data []byte, budget int) (mms.MediaCheck, []byte) {
@@ -86,13 +84,13 @@ func (a answer) judge(data []byte, budget int) (mms.MediaCheck, []byte) {
 	return check, data
 }
 
-// judgeOther judges a file that nobody makes smaller.
+// judgeOther judges a file that is no picture, and so cannot be made smaller.
 func (a answer) judgeOther(declared string, size int) mms.MediaCheck {
 	switch {
-	case !plivoTakes(declared):
+	case !plivoAllows(declared):
 		return failed(mms.ReasonMediaUnsupported, "The file on %s is of the type %.60s, which cannot be sent by MMS.", a.host, declared)
 	case size > mms.MaxPlivoMedia:
-		return failed(mms.ReasonMediaTooLarge, "The file on %s has %.1f MB: Plivo takes %d MB at most.", a.host, megabytes(int64(size)), mms.MaxPlivoMedia/1_000_000)
+		return failed(mms.ReasonMediaTooLarge, "The file on %s is %s: Plivo allows %d MB at most.", a.host, mms.FormatBytes(size), mms.MaxPlivoMedia/1_000_000)
 	}
 	return mms.MediaCheck{
 		Result: mms.CheckPassed, Redirected: a.redirected, Fits: true,
@@ -121,12 +119,12 @@ func isPicture(mediaType string) bool {
 	return slices.Contains([]picture.Type{picture.JPEG, picture.PNG, picture.GIF, picture.WebP}, picture.Type(mediaType))
 }
 
-// otherTypes are types besides audio and video that Plivo takes (Plivo's Python SDK, media
+// otherTypes are types besides audio and video that Plivo allows (Plivo's Python SDK, media
 // upload; the complete list is not public).
 var otherTypes = []string{"text/vcard", "text/plain", "text/csv", "application/pdf", "application/ogg", "application/vnd.ms-excel",
 	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "image/x-xcf"}
 
-func plivoTakes(mediaType string) bool {
+func plivoAllows(mediaType string) bool {
 	return strings.HasPrefix(mediaType, "video/") || strings.HasPrefix(mediaType, "audio/") || slices.Contains(otherTypes, mediaType)
 }
 

@@ -27,7 +27,7 @@ const (
 	CheckRetry  CheckResult = "retry"  // the host did not answer, or with an error that may pass
 )
 
-// MediaCheck is what the worker found behind a media URL.
+// MediaCheck is what was found behind a media URL.
 type MediaCheck struct {
 	URL       string
 	CheckedAt time.Time // by the database's clock; set when read
@@ -69,13 +69,13 @@ type Prepared struct {
 	Note      string              // for the history; empty for none
 }
 
-// PlivoMediaError is Plivo's answer that it does not take a picture. No other picture is
+// PlivoMediaError is Plivo's rejection of a picture. No other picture is
 // affected, and another upload of this one fails as well.
 type PlivoMediaError struct {
 	Text string // Plivo's, at most MaxDetail bytes
 }
 
-func (e PlivoMediaError) Error() string { return "Plivo did not take the picture: " + e.Text }
+func (e PlivoMediaError) Error() string { return "Plivo rejected the picture: " + e.Text }
 
 // TooLargeCode is Plivo's error code for media that are too large (Plivo support, MMS file
 // sizes). Such a message is not charged.
@@ -93,9 +93,9 @@ func (c MediaCheck) Describe() string {
 	if c.Result != CheckPassed {
 		return c.Detail
 	}
-	text := fmt.Sprintf("A file of type %s with %s.", c.Type, FormatBytes(c.Bytes))
+	text := fmt.Sprintf("A file of type %s, %s.", c.Type, FormatBytes(c.Bytes))
 	if c.Width > 0 {
-		text = fmt.Sprintf("A picture of %d × %d pixels with %s.", c.Width, c.Height, FormatBytes(c.Bytes))
+		text = fmt.Sprintf("A picture of %d × %d pixels, %s.", c.Width, c.Height, FormatBytes(c.Bytes))
 	}
 	switch {
 	case c.Redirected:
