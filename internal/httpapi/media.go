@@ -145,7 +145,7 @@ func (a *api) registerMediaCheck() {
 	registerFor(a, identity.SendScope, huma.Operation{
 		OperationID: "checkMedia", Method: http.MethodPost, Path: mediaPath + "/check", Tags: []string{"media"},
 		Summary:     "Check a link",
-		Description: "Looks at what is behind a URL now, as is done before a message is sent with it. Limited to 30 checks a minute, 10 of them at once. 404 if the installation checks no links (MEDIA_CHECK=off).",
+		Description: "Checks what is behind a URL now, as Postcard does before it sends a message with it. Limited to 30 checks a minute, 10 of them at once. 404 if the installation checks no links (MEDIA_CHECK=off).",
 		Responses:   map[string]*huma.Response{"200": {Description: "What was found."}},
 		Errors:      bodyErrors(http.StatusNotFound),
 	}, a.checkMedia)

@@ -44,7 +44,7 @@ type MediaPreparerStore interface {
 	PlivoMediaStore
 }
 
-// MediaChecker looks at what is behind a URL. The data are those of a picture.
+// MediaChecker checks what is behind a URL. The data are those of a picture.
 type MediaChecker interface {
 	Check(ctx context.Context, url string) (check mms.MediaCheck, data []byte, err error)
 }
@@ -68,17 +68,17 @@ type MediaUploader interface {
 type MediaPreparerOptions struct {
 	Store     MediaPreparerStore
 	WithLease WithLease
-	Checker   MediaChecker // nil: URLs are sent unseen
+	Checker   MediaChecker // nil: URLs are sent unchecked
 	Pictures  PictureCopier
 	Plivo     MediaUploader
 	Queue     Enqueuer
 	Budget    int                  // bytes that the pictures of a message may take together
-	OnCheck   func(mms.MediaCheck) // called for each URL that was asked
+	OnCheck   func(mms.MediaCheck) // called for each URL that was fetched
 	OnUpload  func(err error)      // called for each upload to Plivo
 }
 
 const (
-	preparationPage  = 1000 // messages taken at a time
+	preparationPage  = 1000 // messages read at a time
 	preparationChunk = 500  // messages recorded by one statement
 	flushInterval    = 200 * time.Millisecond
 	roundLimit       = 20 * time.Second // after which a round starts no more calls, so that new messages do not wait for slow hosts
@@ -86,12 +86,12 @@ const (
 
 // MediaPreparer returns the job that makes the media of messages ready: it checks what is
 // behind URLs, copies pictures that would not fit, and uploads pictures to Plivo. It does so
-// before a message is claimed: neither an attempt nor its lease covers these calls, and one
-// whose answer is lost is made again.
+// before a message is claimed: neither an attempt nor its lease covers these calls, and
+// a call whose answer is lost is repeated.
 //
-// In a round of up to preparationPage messages it asks each URL and uploads each picture
+// In a round of up to preparationPage messages it fetches each URL and uploads each picture
 // once, several at a time, and releases each message as soon as its own media are ready. A
-// host that fails is left alone for the rest of the round, and for longer with each round.
+// host that fails is skipped for the rest of the round; its messages wait longer each time.
 func MediaPreparer(o MediaPreparerOptions) Job {
 	p := &mediaPreparer{MediaPreparerOptions: o, backoff: backoff{failures: map[string]int{}}}
 	return Job{Name: "media preparer", Interval: time.Second, Run: func(ctx context.Context) error {
@@ -117,7 +117,7 @@ func (p *mediaPreparer) run(ctx context.Context) error {
 }
 
 // prepareAll prepares messages and records what became of them. Its error is the first
-// that is no message's fault; the messages that it concerns are postponed.
+// that neither a message nor the host of a picture has caused; its messages are postponed.
 func (p *mediaPreparer) prepareAll(ctx context.Context, page []mms.Preparation) error {
 	known, err := p.Store.MediaChecks(ctx, urlsToCheck(page))
 	if err != nil {
@@ -156,7 +156,7 @@ type preparationResult struct {
 	reason mms.Reason
 	detail string
 	wait   time.Duration // 0 if it is prepared or has failed
-	err    error         // why it waits, if that is not a host's fault
+	err    error         // why it waits, unless the host of a picture is the cause
 }
 
 // recordAll records results until the channel is closed, in chunks. It keeps receiving

@@ -20,7 +20,7 @@ import (
 const (
 	maxConcurrentChecks = 16
 	maxChecksOfHost     = 4
-	maxHostFailures     = 2 // after which the host is left alone
+	maxHostFailures     = 2 // after which the host is skipped
 	uploadTimeout       = time.Minute
 )
 
@@ -114,7 +114,7 @@ func (m medium) isPicture() bool {
 
 // prepare makes the media of one message ready.
 func (r *mediaRound) prepare(ctx context.Context, m mms.Preparation) preparationResult {
-	p := preparation{mediaRound: r, Preparation: m, media: r.look(ctx, m)}
+	p := preparation{mediaRound: r, Preparation: m, media: r.checkURLs(ctx, m)}
 	p.result.MessageID = m.MessageID
 	p.result.Contents, p.result.Previews = map[int]mms.ContentHash{}, map[int]mms.ContentHash{}
 	for _, step := range []func(context.Context) bool{p.judgeChecks, p.fitBudget, p.judgeTotal, p.upload} {
@@ -125,10 +125,10 @@ func (r *mediaRound) prepare(ctx context.Context, m mms.Preparation) preparation
 	return p.result
 }
 
-// look checks the URLs of a message side by side.
-func (r *mediaRound) look(ctx context.Context, m mms.Preparation) []medium {
+// checkURLs checks the URLs of a message side by side.
+func (r *mediaRound) checkURLs(ctx context.Context, m mms.Preparation) []medium {
 	media := make([]medium, len(m.Media))
-	var looking sync.WaitGroup
+	var checks sync.WaitGroup
 	for i, attachment := range m.Media {
 		media[i].MessageMedium = attachment
 		if media[i].stored() {
@@ -138,21 +138,21 @@ func (r *mediaRound) look(ctx context.Context, m mms.Preparation) []medium {
 			media[i].check = mms.MediaCheck{Result: mms.CheckPassed, Fits: true}
 			continue
 		}
-		looking.Go(func() {
+		checks.Go(func() {
 			result := r.check(ctx, attachment.URL, copyRuleOf(m))
 			media[i].check, media[i].err = result.MediaCheck, result.err
 		})
 	}
-	looking.Wait()
+	checks.Wait()
 	return media
 }
 
-// check returns what is behind a URL: as a recent check found it, or by asking.
+// check returns what is behind a URL: from a recent check, or by fetching it.
 func (r *mediaRound) check(ctx context.Context, rawURL string, rule copyRule) checked {
 	if known, ok := r.known[rawURL]; ok && usable(known, rule) {
 		return checked{MediaCheck: known}
 	}
-	return r.checks.do(checkKey{rawURL, rule}, func() checked { return r.ask(ctx, rawURL, rule) })
+	return r.checks.do(checkKey{rawURL, rule}, func() checked { return r.fetch(ctx, rawURL, rule) })
 }
 
 // usable reports whether a recent check says all that is needed. If a picture could not be
@@ -164,12 +164,12 @@ func usable(known mms.MediaCheck, rule copyRule) bool {
 
 // Why a call was not made in this round.
 var (
-	errLater     = errors.New("the round has ended")
-	errLeftAlone = errors.New("uploads have failed in this round")
+	errLater   = errors.New("the round has ended")
+	errSkipped = errors.New("uploads have failed in this round")
 )
 
-// ask asks a URL, unless its host has failed before in this round.
-func (r *mediaRound) ask(ctx context.Context, rawURL string, rule copyRule) checked {
+// fetch checks a URL by fetching it, unless its host is skipped in this round.
+func (r *mediaRound) fetch(ctx context.Context, rawURL string, rule copyRule) checked {
 	h := r.host(rawURL)
 	if err := h.enter(r.closing, r.slots); err != nil {
 		return checked{err: err}
@@ -237,7 +237,7 @@ func (r *mediaRound) uploadOnce(ctx context.Context, hash mms.ContentHash) error
 		}
 		defer h.leave(nil)
 		if _, failing := h.failing(); failing {
-			return errLeftAlone
+			return errSkipped
 		}
 		err := r.uploadContent(ctx, hash)
 		var rejected mms.PlivoMediaError
@@ -338,7 +338,7 @@ func (h *host) note(c mms.MediaCheck) {
 	}
 }
 
-// failing returns the last failure of a host that is left alone.
+// failing returns the last failure of a host that is skipped.
 func (h *host) failing() (mms.MediaCheck, bool) {
 	if h.failures.Load() < maxHostFailures {
 		return mms.MediaCheck{}, false
@@ -411,7 +411,7 @@ func (p *preparation) stopped(err error, name string) bool {
 	case errors.Is(err, errLater):
 		p.result.wait = max(p.result.wait, minPreparationWait)
 		return false
-	case errors.Is(err, errLeftAlone):
+	case errors.Is(err, errSkipped):
 		return p.wait(name)
 	}
 	p.result.err = err

@@ -29,7 +29,7 @@ type RefitterOptions struct {
 	Store     RefitStore
 	WithLease WithLease
 	Plivo     Getter
-	Checker   MediaChecker // nil: messages with URLs are left alone
+	Checker   MediaChecker // nil: messages with URLs are not resent
 	Pictures  PictureCopier
 	Budget    int // bytes that the pictures of a message may take together
 	Logger    *slog.Logger
@@ -82,7 +82,7 @@ func (r *refitter) run(ctx context.Context) error {
 	}
 }
 
-// refit resends one message. Its error is no fault of the message.
+// refit resends one message. An error is not caused by the message.
 func (r *refitter) refit(ctx context.Context, c mms.RefitCandidate) error {
 	r.tries[c.MessageID]++
 	confirmed, err := r.confirmed(ctx, c)

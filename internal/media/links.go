@@ -29,7 +29,7 @@ func (e TooManyChecksError) Error() string {
 	return fmt.Sprintf("too many links were checked: wait %.0f seconds", math.Ceil(e.RetryAfter.Seconds()))
 }
 
-// Checker looks at what is behind a URL.
+// Checker checks what is behind a URL.
 type Checker interface {
 	Check(ctx context.Context, url string) (check mms.MediaCheck, data []byte, err error)
 }
@@ -44,7 +44,7 @@ type Links struct {
 	Rules   mms.Rules
 	Checker Checker
 	Store   interface {
-		// ForgetFailedCheck lets the worker ask a host again that has failed.
+		// ForgetFailedCheck lets the worker check a URL again that has failed.
 		ForgetFailedCheck(ctx context.Context, url string) error
 	}
 	Thumbnails Thumbnails
@@ -53,8 +53,8 @@ type Links struct {
 	limits map[uuid.UUID]*rate.Limiter // by user; never shrinks, since users do not become many
 }
 
-// Check looks at what is behind a link now. It returns invalid.Fields for what is no URL that
-// Plivo could fetch, and TooManyChecksError.
+// Check checks what is behind a link now. It returns invalid.Fields if Plivo could not fetch the
+// URL, and TooManyChecksError if the user has to wait.
 func (l *Links) Check(ctx context.Context, user uuid.UUID, raw string) (mms.MediaCheck, error) {
 	check, _, err := l.check(ctx, user, raw)
 	return check, err

@@ -1,4 +1,4 @@
-// Package mediacheck looks at what is behind a media URL, as Plivo would fetch it. It
+// Package mediacheck checks what is behind a media URL, as Plivo would fetch it. It
 // reaches no private host, stores nothing, and does not change pictures.
 package mediacheck
 
@@ -60,7 +60,7 @@ func newChecker(o Options, guard func(network, address string, _ syscall.RawConn
 			DialContext:            dialer.DialContext,
 			Protocols:              http1(), // HTTP/2 has no chunks, and a host may answer a fetcher that knows HTTP/1.1 only with them
 			DisableCompression:     true,    // no Accept-Encoding: a compressed answer has the wrong length
-			DisableKeepAlives:      true,    // each URL is asked once in a while
+			DisableKeepAlives:      true,    // each URL is fetched once in a while
 			TLSHandshakeTimeout:    5 * time.Second,
 			MaxResponseHeaderBytes: 32 << 10,
 		},
@@ -116,29 +116,29 @@ func (c *Checker) check(ctx context.Context, rawURL string) (mms.MediaCheck, []b
 	return answered.judge(data, c.options.Budget)
 }
 
-// errRedirects says that a redirect is not followed. Its text is for people.
-type errRedirects string
+// linkError says why a URL or redirect is not followed. Its text is for people.
+type linkError string
 
-func (e errRedirects) Error() string { return string(e) }
+func (e linkError) Error() string { return string(e) }
 
 var errPrivate = errors.New("the host is private")
 
 func (c *Checker) checkRedirect(request *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
-		return errRedirects(fmt.Sprintf("redirects more than %d times", maxRedirects))
+		return linkError(fmt.Sprintf("redirects more than %d times", maxRedirects))
 	}
 	request.Header.Del("Referer") // a link may contain a secret
 	return c.checkTarget(request.URL)
 }
 
-// checkTarget checks a URL before it is asked. The guard of the dialer judges what its
+// checkTarget checks a URL before it is requested. The guard of the dialer judges what its
 // name resolves to.
 func (c *Checker) checkTarget(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return errRedirects("leads to an address that does not start with http:// or https://")
+		return linkError("leads to an address that does not start with http:// or https://")
 	case u.User != nil:
-		return errRedirects("leads to an address with a user name or password")
+		return linkError("leads to an address with a user name or password")
 	case !c.options.AllowPrivate && mms.IsPrivateHost(u.Hostname()):
 		return errPrivate
 	}
@@ -146,14 +146,14 @@ func (c *Checker) checkTarget(u *url.URL) error {
 }
 
 // fetchError says why there is no complete answer of a URL. Most causes may pass.
-func fetchError(asked *url.URL, err error) mms.MediaCheck {
-	host := asked.Hostname()
-	var redirects errRedirects
+func fetchError(fetched *url.URL, err error) mms.MediaCheck {
+	host := fetched.Hostname()
+	var link linkError
 	var dns *net.DNSError
 	var netErr net.Error
 	switch {
-	case errors.As(err, &redirects):
-		return failed(mms.ReasonMediaRedirects, "The link on %s %s.", host, redirects)
+	case errors.As(err, &link):
+		return failed(mms.ReasonMediaRedirects, "The link on %s %s.", host, link)
 	case errors.Is(err, errPrivate), errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrProhibitedPort):
 		return failed(mms.ReasonMediaPrivate, "The link on %s leads to a private or reserved address, which Plivo cannot reach.", host)
 	case errors.As(err, &dns):

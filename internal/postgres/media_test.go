@@ -325,7 +325,7 @@ func TestMediaAreReadBack(t *testing.T) {
 }
 
 // TestUnusedContentsAreDeleted: a content is deleted when nothing refers to it and nobody has
-// touched it for a day. One that is used is looked at again in a day.
+// touched it for a day. One that is used is checked again in a day.
 func TestUnusedContentsAreDeleted(t *testing.T) {
 	t.Parallel()
 	store, owner := newStore(t)
@@ -398,7 +398,7 @@ func TestUnusedContentsAreDeleted(t *testing.T) {
 			t.Errorf("%s: got kept %t, %v, want %t", name, kept, err, tt.kept)
 		}
 		if n := count(t, store, `SELECT count(*) FROM media_contents WHERE touched_at < now() - interval '24 hours'`); n != 0 {
-			t.Errorf("%s: got %d contents that are looked at again at once, want none", name, n)
+			t.Errorf("%s: got %d contents that are checked again at once, want none", name, n)
 		}
 		if _, err := store.Content(t.Context(), other.Hash); err != nil {
 			t.Errorf("%s: the other content is gone", name)

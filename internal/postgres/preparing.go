@@ -14,7 +14,7 @@ import (
 )
 
 // notReady is true for a medium that has to be prepared before its message is sent: Plivo
-// does not have the upload, or nobody has looked lately at what is behind the URL, or it
+// does not have the upload, or the URL has no recent check, or its picture
 // has to be copied, or the history has to say that the URL redirects. The row needs the
 // columns url, content and fit. alone says whether it is the message's only medium: if not,
 // what fits alone may not fit together. account and check are parameters: the Plivo account,
@@ -56,8 +56,8 @@ func (s *Store) Prepare(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-// duePreparations reads up to $1 messages that are due to be prepared, longest first, and
-// ranks them. The condition says what their batch_id is.
+// duePreparations reads up to $1 messages that are due to be prepared, those that have waited
+// longest first, and ranks them. The condition says what their batch_id is.
 func duePreparations(condition string) string {
 	return `
     SELECT *, row_number() OVER (ORDER BY prepare_at) AS rank FROM (
@@ -188,7 +188,7 @@ WITH found AS MATERIALIZED (
 )
 UPDATE messages SET prepare_at = now() + $2 * interval '1 second' WHERE id = ANY (ARRAY(SELECT id FROM found WHERE backlog_state = 'preparing'))`
 
-// PostponePreparation makes messages wait before their media are looked at again.
+// PostponePreparation makes messages wait before their media are checked again.
 func (s *Store) PostponePreparation(ctx context.Context, ids []uuid.UUID, wait time.Duration) error {
 	_, err := s.db.ExecContext(ctx, postponePreparation, pq.Array(idStrings(ids)), wait.Seconds())
 	return wrapError(err, "postponing messages to prepare")
@@ -294,7 +294,7 @@ func (s *Store) AtPlivo(ctx context.Context, hash mms.ContentHash) (bool, error)
 const forgetFailedCheck = `DELETE FROM media_checks WHERE url_hash = $1 AND result <> 'passed'`
 
 // ForgetFailedCheck deletes the check of a media URL unless it has passed, so that the URL is
-// asked again: somebody has seen that it works.
+// checked again: somebody has seen that it works.
 func (s *Store) ForgetFailedCheck(ctx context.Context, url string) error {
 	_, err := s.db.ExecContext(ctx, forgetFailedCheck, urlHash(url))
 	return wrapError(err, "deleting the failed check of a media URL")

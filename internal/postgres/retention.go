@@ -20,8 +20,8 @@ const deleteOldMediaChecks = `
 DELETE FROM media_checks WHERE url_hash IN (
     SELECT url_hash FROM media_checks WHERE checked_at < now() - interval '1 day' LIMIT $1 FOR UPDATE SKIP LOCKED)`
 
-// deleteUnusedContents looks at contents that nobody has touched for a day. It deletes those
-// that nothing refers to, and looks at the others again in a day. Whatever begins to refer to
+// deleteUnusedContents checks contents that nobody has touched for a day. It deletes those
+// that nothing refers to, and checks the others again in a day. Whatever begins to refer to
 // a content stores it at that moment or finds it through something that refers to it and
 // stays for a day: so none is deleted that is about to be used.
 const deleteUnusedContents = `
