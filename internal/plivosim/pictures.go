@@ -31,7 +31,7 @@ func samplePictures() []samplePicture {
 		return func(w http.ResponseWriter, _ *http.Request) { serveFile(w, mediaType, data()) }
 	}
 	return []samplePicture{
-		{"photo.jpg", "a photo of 12 megapixels with the place where it was taken, to be rotated", of("image/jpeg", photo)},
+		{"photo.jpg", "a photo of 12 megapixels with its location, to be rotated", of("image/jpeg", photo)},
 		{"small-photo.jpg", "the same with 1 megapixel", of("image/jpeg", small)},
 		{"drawing.png", "a PNG with few colors", of("image/png", sync.OnceValue(drawing))},
 		{"transparent.png", "a PNG with transparency", of("image/png", sync.OnceValue(transparent))},

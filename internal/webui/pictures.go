@@ -51,7 +51,7 @@ type Links interface {
 	CheckAndShow(ctx context.Context, user uuid.UUID, url string) (mms.MediaCheck, mms.Content, error)
 }
 
-// Fields of a form with pictures. What stands behind the files has no effect on them.
+// Fields of a form with pictures. A field after the files has no effect on them.
 const (
 	formFile       = "file"
 	formFirstFrame = "firstFrame" // whether to use the first frame of an animation that does not fit

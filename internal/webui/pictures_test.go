@@ -23,7 +23,7 @@ import (
 
 // fakeUploads takes every file as a picture.
 type fakeUploads struct {
-	fitted int           // files that were looked at
+	fitted int           // files that were checked
 	wait   chan struct{} // if set, Fit waits until it is closed
 	err    error         // of reading an upload
 	films  bool          // files are animations that are too large
@@ -164,7 +164,7 @@ func TestPicturesOfVisitors(t *testing.T) {
 	got := b.request(pictureForm(t, "/messages/new", "to", "4155550123", "text", "Keep me", "mediaId", id))
 	b.want("form", got, http.StatusForbidden, "Your session has ended", "Keep me", "Picture must be chosen again (photo.jpg)", `name="mediaId" value="`+id+`" checked`)
 	if uploads.fitted > 0 || len(f.messages) > 0 {
-		t.Errorf("got %d files looked at and %d messages, want none", uploads.fitted, len(f.messages))
+		t.Errorf("got %d files checked and %d messages, want none", uploads.fitted, len(f.messages))
 	}
 }
 

@@ -207,7 +207,7 @@ function pictures() {
   showText();
 }
 
-// links lets people add more links to pictures.
+// links checks links to pictures while they are entered, and lets people add more.
 function links() {
   const fieldset = document.getElementById("pictures");
   if (!fieldset) return;
@@ -229,7 +229,7 @@ function links() {
     const asked = links.join(" ");
     if (found.dataset.asked === asked) return;
     found.dataset.asked = asked;
-    found.textContent = links.length ? "Looking at the picture…" : "";
+    found.textContent = links.length ? "Checking the link…" : "";
     found.classList.remove("error");
     const results = await Promise.all(links.map((link) => {
       if (!answers.has(link)) answers.set(link, ask(link));
