@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -30,12 +31,19 @@ const (
 	lastPort  = 32000
 )
 
-// FreePort returns a random free TCP port of the loopback interface. Another process
-// may still take it before the caller listens.
+// handedOut are the ports that FreePort has returned. On a busy machine it takes seconds until
+// the program that gets one listens.
+var handedOut sync.Map
+
+// FreePort returns a random free TCP port of the loopback interface, which it returns only
+// once. Another process may still take it before the caller listens.
 func FreePort() (int, error) {
 	var err error
 	for range 50 {
 		port := firstPort + rand.IntN(lastPort-firstPort)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
 		var l net.Listener
 		l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {

@@ -7,10 +7,10 @@ import (
 
 // defaultTimeout is how long a test waits for a condition. It is much longer than
 // conditions take, and only elapses when the test fails.
-const defaultTimeout = 30 * time.Second
+const defaultTimeout = time.Minute
 
-// Eventually waits until cond holds, and fails the test if it does not within 30
-// seconds. The description says what is awaited.
+// Eventually waits until cond holds, and fails the test if it does not within a
+// minute. The description says what is awaited.
 func Eventually(t testing.TB, description string, cond func() bool) {
 	t.Helper()
 	EventuallyWithin(t, defaultTimeout, description, cond)
