@@ -14,7 +14,7 @@ smoke: ## start everything on free ports, send one simulated message, stop
 
 # bcrypt and what reads and writes pictures share no memory between goroutines, and are ten
 # times as slow with the race detector.
-without_race = golang.org/x/crypto/blowfish golang.org/x/image/... image/... compress/... ./internal/picture
+without_race = golang.org/x/crypto/blowfish golang.org/x/image/... image/... compress/... hash/... ./internal/picture
 
 test: ## run every test, on its own servers and browser; installs them if missing
 	@go run ./cmd/dev -install

@@ -70,9 +70,12 @@ func TestMemory(t *testing.T) {
 		"baseline JPEG 4:4:4":    func(f float64) []byte { return flatJPEG(f, 0xc0, 3, false) },
 		"progressive JPEG 4:4:4": func(f float64) []byte { return flatJPEG(f, 0xc2, 3, false) },
 		"CMYK JPEG":              func(f float64) []byte { return flatJPEG(f, 0xc0, 4, true) },
+		"RGB JPEG":               func(f float64) []byte { return flatJPEG(f, 0xc0, 3, true) },
 		"PNG of 16 bits":         func(f float64) []byte { return flatPNG(t, f, 16, 6, 0, 8) },
 		"interlaced PNG":         func(f float64) []byte { return flatPNG(t, f, 8, 6, 1, 4) },
+		"palette PNG":            func(f float64) []byte { return flatPNG(t, f, 8, 3, 0, 1) },
 		"GIF of 300 frames":      func(float64) []byte { return flatGIF(t, 300, 408, 408) },
+		"GIF":                    func(float64) []byte { return flatGIF(t, 1, 7000, 7000) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			fraction, data := largestThatPasses(t, source)

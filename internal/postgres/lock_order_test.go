@@ -21,7 +21,7 @@ import (
 )
 
 // lockRounds is how often a pair of transitions runs at the same time.
-const lockRounds = 1
+const lockRounds = 2
 
 // TestTransitionsDoNotDeadlock runs each pair of transitions at the same time on the same
 // few messages. The order of locks is written down in lock_order.go.
