@@ -54,7 +54,8 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 	defer closeLogged(logger, "the database", store.Close)
-	if err := createFirstAdmin(ctx, c, store, logger); err != nil {
+	err = awaitDatabase(ctx, logger, func(ctx context.Context) error { return createFirstAdmin(ctx, c, store, logger) })
+	if err != nil {
 		return err
 	}
 
@@ -77,7 +78,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return err
 	}
 	ids := intake.NewIDs(store.Now)
-	if err := ids.Measure(ctx); err != nil {
+	if err := awaitDatabase(ctx, logger, ids.Measure); err != nil {
 		return err
 	}
 	pictures := media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory, Quota: c.MediaQuota})
@@ -101,7 +102,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		return fmt.Errorf("creating the id of the process: %w", err)
 	}
 	callbackHealth := callback.NewHealth(store, process, logger)
-	if err := callbackHealth.Beat(ctx); err != nil { // before the first callback can arrive
+	if err := awaitDatabase(ctx, logger, callbackHealth.Beat); err != nil { // before the first callback can arrive
 		return err
 	}
 	registry := newRegistry()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/postcard-mms/postcard/internal/config"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -35,19 +36,56 @@ func openStore(ctx context.Context, c config.Shared, n connections, logger *slog
 }
 
 func prepareDatabase(ctx context.Context, c config.Shared, store *postgres.Store, maxConnections int, logger *slog.Logger) error {
-	if err := await(ctx, "the database", logger, store.Ping); err != nil {
+	// A database that is being set up may refuse the user for a while, too.
+	always := func(error) bool { return true }
+	if err := await(ctx, "the database", logger, store.Ping, always); err != nil {
 		return err
 	}
-	if err := store.CheckSessions(ctx); err != nil {
+	if err := awaitDatabase(ctx, logger, store.CheckSessions); err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	if err := checkConnectionLimits(ctx, store, maxConnections, logger); err != nil {
+	err := awaitDatabase(ctx, logger, func(ctx context.Context) error {
+		return checkConnectionLimits(ctx, store, maxConnections, logger)
+	})
+	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, string(c.DatabaseListenURL)); err != nil {
+	// Migrations are not limited by startTimeout.
+	err = awaitDatabase(ctx, logger, func(context.Context) error { return migrate(ctx, string(c.DatabaseListenURL)) })
+	if err != nil {
 		return fmt.Errorf("%s: %w", listenVariable(c), err)
 	}
-	return await(ctx, "the database to be writable", logger, store.CheckWritable)
+	return await(ctx, "the database to be writable", logger, store.CheckWritable, always)
+}
+
+// startTimeout limits how long each step of the start waits for the database.
+const startTimeout = time.Minute
+
+// awaitDatabase calls step until it does not fail because the database is unavailable,
+// for at most startTimeout: a failover during the start is no reason to stop.
+func awaitDatabase(ctx context.Context, logger *slog.Logger, step func(context.Context) error) error {
+	return await(ctx, "the database", logger, step, func(err error) bool { return errors.Is(err, mms.ErrUnavailable) })
+}
+
+// await calls step until it succeeds or fails with an error that does not pass, for at
+// most startTimeout.
+func await(ctx context.Context, name string, logger *slog.Logger, step func(context.Context) error, passes func(error) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for logged := false; ; logged = true {
+		err := step(ctx)
+		if err == nil || !passes(err) {
+			return err
+		}
+		if !logged {
+			logger.WarnContext(ctx, fmt.Sprintf("waiting for %s", name), slog.Any("error", err))
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", name, err)
+		}
+	}
 }
 
 // listenVariable is the variable that DatabaseListenURL comes from.

@@ -89,7 +89,8 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		OnDuplicate: onDuplicate,
 		Logger:      logger,
 	}
-	if err := setRateLimits(ctx, c, store, logger); err != nil {
+	err = awaitDatabase(ctx, logger, func(ctx context.Context) error { return setRateLimits(ctx, c, store, logger) })
+	if err != nil {
 		return err
 	}
 	taskChecks, err := postgres.Listen(ctx, string(c.DatabaseListenURL), postgres.TaskCheckChannel, logger)
@@ -296,29 +297,6 @@ func callbackURL(base string) func(token string) string {
 			return ""
 		}
 		return base + callback.StatusPath(token)
-	}
-}
-
-// startTimeout limits how long a starting process waits for the database.
-const startTimeout = time.Minute
-
-// await calls ping until it succeeds, for at most startTimeout.
-func await(ctx context.Context, name string, logger *slog.Logger, ping func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for logged := false; ; logged = true {
-		err := ping(ctx)
-		if err == nil {
-			return nil
-		}
-		if !logged {
-			logger.WarnContext(ctx, fmt.Sprintf("waiting for %s", name), slog.Any("error", err))
-		}
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", name, err)
-		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -260,7 +259,7 @@ func load(t *testing.T, s *sends, n int) (acceptedAfter func(time.Time) int, sto
 func TestLostPackets(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	proxy := testkit.StartProxy(t, hostOf(t, database))
+	proxy := testkit.StartProxy(t, testkit.HostOf(t, database))
 	r := newRigOn(t, plivosim.Config{}, database, testkit.Redis(t))
 	r.database = proxy.URL(t, database) // for the processes
 	api, url := r.api()
@@ -290,15 +289,6 @@ func TestLostPackets(t *testing.T) {
 	for _, m := range messages {
 		r.wantStatus(m, mms.Delivered)
 	}
-}
-
-func hostOf(t *testing.T, database string) string {
-	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Host
 }
 
 // TestLockedTable has an operator lock a table for longer than requests last.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -18,15 +17,6 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
-
-func hostOf(t *testing.T, database string) string {
-	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Host
-}
 
 // operator returns a connection pool that is not the store's.
 func operator(t *testing.T, database string) *sql.DB {
@@ -175,7 +165,7 @@ func TestStatementEndsWithItsContext(t *testing.T) {
 			for _, end := range []string{"deadline", "cancellation"} {
 				t.Run(fmt.Sprintf("%s, timeout %v, %s", name, timeout, end), func(t *testing.T) {
 					t.Parallel()
-					proxy := testkit.StartProxy(t, hostOf(t, database))
+					proxy := testkit.StartProxy(t, testkit.HostOf(t, database))
 					store := openStore(t, proxy.URL(t, database), 3, timeout)
 					if _, err := store.Now(t.Context()); err != nil { // prepares the statement
 						t.Fatal(err)

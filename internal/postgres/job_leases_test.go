@@ -61,7 +61,7 @@ func TestExpiredLeaseIsTakenOver(t *testing.T) {
 func TestLeaseOfCutOffProcess(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	proxy := testkit.StartProxy(t, hostOf(t, database))
+	proxy := testkit.StartProxy(t, testkit.HostOf(t, database))
 	store := openStore(t, proxy.URL(t, database), 2, postgres.StatementTimeout)
 	err := store.WithLease(t.Context(), "work", func(cutOff context.Context) error {
 		proxy.Lose()

@@ -29,7 +29,7 @@ func Migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("applying migrations: %w", err)
+		return wrapError(err, "applying migrations")
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func notify(t *testing.T, database string, notifications <-chan string) bool {
 func TestListenAgain(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	proxy := testkit.StartProxy(t, hostOf(t, database))
+	proxy := testkit.StartProxy(t, testkit.HostOf(t, database))
 	notifications, err := postgres.Listen(t.Context(), proxy.URL(t, database), postgres.TaskCheckChannel, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

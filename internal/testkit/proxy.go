@@ -17,6 +17,8 @@ type Proxy struct {
 	target string
 	lost   bool
 	links  map[*proxyLink]bool
+	count  int    // of accepted connections
+	closed [2]int // the first and last connection that are closed at once
 }
 
 // proxyLink is a connection through the proxy.
@@ -61,6 +63,31 @@ func (p *Proxy) URL(t testing.TB, server string) string {
 	return u.String()
 }
 
+// HostOf returns the address in a server's URL.
+func HostOf(t testing.TB, server string) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal("the server's URL is not valid")
+	}
+	return u.Host
+}
+
+// CloseAtOnce closes connections first to last as soon as they are accepted. The first
+// connection through the proxy is number 1.
+func (p *Proxy) CloseAtOnce(first, last int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = [2]int{first, last}
+}
+
+// Accepted returns how many connections were accepted.
+func (p *Proxy) Accepted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
+
 // Switch sends new connections to another server.
 func (p *Proxy) Switch(target string) {
 	p.mu.Lock()
@@ -102,12 +129,17 @@ func (p *Proxy) serve(client net.Conn) {
 	target := p.target
 	link.lost = p.lost
 	p.links[link] = true
+	p.count++
+	closed := p.closed[0] <= p.count && p.count <= p.closed[1]
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.links, link)
 	}()
+	if closed {
+		return
+	}
 	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", target)
 	if err != nil {
 		return
