@@ -66,6 +66,7 @@ const memoryLimit = 400 << 20
 // stays below the limit and 100 MiB.
 func TestMemory(t *testing.T) {
 	const most = memoryLimit + 100<<20
+	program := buildWithoutRace(t)
 	for name, source := range map[string]func(fraction float64) []byte{
 		"baseline JPEG 4:4:4":    func(f float64) []byte { return flatJPEG(f, 0xc0, 3, false) },
 		"progressive JPEG 4:4:4": func(f float64) []byte { return flatJPEG(f, 0xc2, 3, false) },
@@ -84,7 +85,7 @@ func TestMemory(t *testing.T) {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			child := exec.CommandContext(t.Context(), os.Args[0])
+			child := exec.CommandContext(t.Context(), program)
 			child.Env = append(os.Environ(), memoryFile+"="+path)
 			out, err := child.CombinedOutput()
 			peak, malformed := strconv.Atoi(strings.TrimSpace(string(out)))
@@ -97,6 +98,17 @@ func TestMemory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// buildWithoutRace builds the tests of this package without the race detector, whose own
+// memory would be measured too: it keeps a shadow of the program's.
+func buildWithoutRace(t *testing.T) string {
+	t.Helper()
+	program := t.TempDir() + "/picture.test"
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("building the program to measure: %v: %s", err, out)
+	}
+	return program
 }
 
 // largestThatPasses makes a picture of 50 megapixels, or of as many as its refusal says.
