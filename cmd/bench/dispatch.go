@@ -138,11 +138,11 @@ func (s *stack) dispatch(ctx context.Context, how sending) (c cost, err error) {
 		}
 		defer func() { err = errors.Join(err, restore()) }()
 	}
-	owner, err := s.owner(ctx)
+	workspace, err := s.workspace(ctx)
 	if err != nil {
 		return c, err
 	}
-	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: how.messages}); err != nil {
+	if err := s.insertQueued(ctx, queued{workspaces: []uuid.UUID{workspace}, to: how.messages}); err != nil {
 		return c, err
 	}
 	if err := s.enqueueAll(ctx); err != nil {

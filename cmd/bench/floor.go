@@ -70,11 +70,11 @@ func (s *stack) floorOver(ctx context.Context, concurrency, connections int) (f 
 	options.PoolSize = concurrency
 	tasks := redis.NewClient(options)
 	defer tasks.Close()
-	owner, err := s.owner(ctx)
+	workspace, err := s.workspace(ctx)
 	if err != nil {
 		return f, err
 	}
-	call, err := storeAndEnqueue(ctx, pool, tasks, owner)
+	call, err := storeAndEnqueue(ctx, pool, tasks, workspace)
 	if err != nil {
 		return f, err
 	}
@@ -103,7 +103,7 @@ func (s *stack) floorOver(ctx context.Context, concurrency, connections int) (f 
 // insertMessage inserts the rows of one message.
 const insertMessage = `
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at)
     VALUES ($1, $2, $3, $4, $5, 'queued', now(), 'infinity') RETURNING id
 ), media AS (
     INSERT INTO message_media (message_id, position, url) SELECT id, 1, $6 FROM m
@@ -112,7 +112,7 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'que
 
 // storeAndEnqueue returns a caller that inserts one message in a transaction and enqueues
 // its task.
-func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client, owner uuid.UUID) (caller, error) {
+func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client, workspace uuid.UUID) (caller, error) {
 	statement, err := pool.PrepareContext(ctx, insertMessage)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the insert: %w", err)
@@ -123,7 +123,7 @@ func storeAndEnqueue(ctx context.Context, pool *sql.DB, tasks *redis.Client, own
 		if err != nil {
 			return fmt.Errorf("creating an id: %w", err)
 		}
-		if _, err := statement.Exec(id, owner, sender, fmt.Sprintf("+1416%07d", 2000000+n%8000000), "Greetings from the coast", "https://example.com/picture.jpg"); err != nil {
+		if _, err := statement.Exec(id, workspace, sender, fmt.Sprintf("+1416%07d", 2000000+n%8000000), "Greetings from the coast", "https://example.com/picture.jpg"); err != nil {
 			return fmt.Errorf("inserting a message: %w", err)
 		}
 		text, _ := id.MarshalText()

@@ -11,20 +11,20 @@ import (
 
 // insertHistory inserts the messages with ordinals above $1 and up to $2, created 2.5
 // seconds apart so that the millionth is created now. Those above $3 are queued, the
-// others final. The first of the owners $4 has every second message, the rest share the
-// others. Queued messages of the first owner form the batch $7 and wait in the backlog of
+// others final. The first of the workspaces $4 has every second message, the rest share the
+// others. Queued messages of the first workspace form the batch $7 and wait in the backlog of
 // the sender $8; other queued messages have no task until tomorrow. $5 is the sender of
 // all other messages, and messages up to $6 contain the word "old". Rows are inserted in
 // random order, similar to what updates leave behind.
 const insertHistory = `
 WITH i AS (
     SELECT i, i > $3 AS queued, i > $3 AND i % 2 = 0 AS in_backlog, now() - (1000000 - i) * interval '2.5 seconds' AS at,
-        ($4::uuid[])[CASE WHEN i % 2 = 0 THEN 1 ELSE 2 + (i / 2) % (cardinality($4::uuid[]) - 1) END] AS owner
+        ($4::uuid[])[CASE WHEN i % 2 = 0 THEN 1 ELSE 2 + (i / 2) % (cardinality($4::uuid[]) - 1) END] AS workspace
     FROM generate_series($1::int + 1, $2::int) AS i ORDER BY md5(i::text)
 ), m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, created_at, updated_at, final_at, next_attempt_at, task_check_at, expires_at, attempts, version, metadata, backlog_state, batch_id, batch_row)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, plivo_uuid, created_at, updated_at, final_at, next_attempt_at, task_check_at, expires_at, attempts, version, metadata, backlog_state, batch_id, batch_row)
     SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
-        owner, CASE WHEN in_backlog THEN $8 ELSE $5 END, '+1416' || (2000000 + i),
+        workspace, CASE WHEN in_backlog THEN $8 ELSE $5 END, '+1416' || (2000000 + i),
         'Greetings from the coast, word' || (i % 50000)
             || CASE WHEN i % 2 = 1 THEN ' theirs' ELSE '' END
             || CASE WHEN i / 2 % 2 = 0 THEN ' morning' ELSE ' evening' END
@@ -51,11 +51,11 @@ FROM m, unnest(CASE WHEN status = 'queued' THEN ARRAY['created'] ELSE ARRAY['cre
 // insertMessages raises the number of messages from `from` to `to`. Each is created 2.5 s
 // after the one before, so that a million span 29 days. Of the added messages, the last
 // fifth is queued, half of it in the batch; the others are final.
-func (s *stack) insertMessages(ctx context.Context, owners []uuid.UUID, batch uuid.UUID, from, to int) error {
+func (s *stack) insertMessages(ctx context.Context, workspaces []uuid.UUID, batch uuid.UUID, from, to int) error {
 	const chunk = 20_000
 	final := to - (to-from)/5
 	for ; from < to; from += chunk {
-		_, err := s.db.ExecContext(ctx, insertHistory, from, min(to, from+chunk), final, pq.Array(owners), sender, to/4, batch, rateLimitedSender)
+		_, err := s.db.ExecContext(ctx, insertHistory, from, min(to, from+chunk), final, pq.Array(workspaces), sender, to/4, batch, rateLimitedSender)
 		if err != nil {
 			return fmt.Errorf("inserting messages: %w", err)
 		}

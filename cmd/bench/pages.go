@@ -37,14 +37,14 @@ func benchRedis(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	owner, err := s.owner(ctx)
+	workspace, err := s.workspace(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.insertQueued(ctx, queued{owners: pages.owners(), to: watched}); err != nil { // inserted first, so they are sent first
+	if err := s.insertQueued(ctx, queued{workspaces: pages.workspaces(), to: watched}); err != nil { // inserted first, so they are sent first
 		return err
 	}
-	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, from: watched, to: watched + backlog}); err != nil {
+	if err := s.insertQueued(ctx, queued{workspaces: []uuid.UUID{workspace}, from: watched, to: watched + backlog}); err != nil {
 		return err
 	}
 	before, err := s.redisNumber(ctx, "used_memory")
@@ -132,7 +132,7 @@ func (s *stack) newPages(ctx context.Context) (*pages, error) {
 	return p, nil
 }
 
-func (p *pages) owners() []uuid.UUID {
+func (p *pages) workspaces() []uuid.UUID {
 	var ids []uuid.UUID
 	for _, u := range p.users {
 		ids = append(ids, u.id)
@@ -144,7 +144,7 @@ func (p *pages) owners() []uuid.UUID {
 func (p *pages) open(ctx context.Context, s *stack, api *process) error {
 	for _, u := range p.users {
 		var messages []string
-		if err := s.db.QueryRowContext(ctx, `SELECT array_agg(id::text) FROM messages WHERE user_id = $1`, u.id).Scan((*pq.StringArray)(&messages)); err != nil {
+		if err := s.db.QueryRowContext(ctx, `SELECT array_agg(id::text) FROM messages WHERE workspace_id = $1`, u.id).Scan((*pq.StringArray)(&messages)); err != nil {
 			return fmt.Errorf("reading messages: %w", err)
 		}
 		for _, id := range messages {
@@ -208,7 +208,7 @@ func (p *pages) countEvents(ctx context.Context, s *stack, r *report) error {
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
-		err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM messages WHERE user_id = ANY ($1) AND status IN ('queued', 'sending')`, pq.Array(p.owners())).Scan(&left)
+		err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM messages WHERE workspace_id = ANY ($1) AND status IN ('queued', 'sending')`, pq.Array(p.workspaces())).Scan(&left)
 		if err != nil {
 			return fmt.Errorf("counting unsent messages: %w", err)
 		}

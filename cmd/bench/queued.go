@@ -10,9 +10,9 @@ import (
 )
 
 // queued describes messages to insert directly into the database. Their ordinals, above
-// from and up to to, determine their recipients; owners take turns.
+// from and up to to, determine their recipients; workspaces take turns.
 type queued struct {
-	owners       []uuid.UUID
+	workspaces   []uuid.UUID
 	from, to     int
 	backlogState string // "waiting"; empty: they have tasks
 }
@@ -21,7 +21,7 @@ type queued struct {
 func (s *stack) insertQueued(ctx context.Context, q queued) error {
 	_, err := s.db.ExecContext(ctx, `
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, expires_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, expires_at)
     SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
         ($1::uuid[])[1 + i % cardinality($1::uuid[])], $2, '+1416' || (2000000 + i), 'Greetings from the coast', 'queued', now(),
         CASE WHEN $5 = '' THEN now() + interval '10 minutes' ELSE 'infinity' END, nullif($5, ''), now() + interval '1 day'
@@ -29,7 +29,7 @@ WITH m AS (
 ), media AS (
     INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/picture.jpg' FROM m
 )
-INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m`, pq.Array(q.owners), sender, q.from, q.to, q.backlogState)
+INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m`, pq.Array(q.workspaces), sender, q.from, q.to, q.backlogState)
 	if err != nil {
 		return fmt.Errorf("inserting messages: %w", err)
 	}

@@ -14,12 +14,12 @@ func benchRateLimit(ctx context.Context, s *stack, r *report) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
-	owner, err := s.owner(ctx)
+	workspace, err := s.workspace(ctx)
 	if err != nil {
 		return err
 	}
 	const perMinute, length = 120, 30 * time.Second // what Plivo carries from a toll-free number
-	if err := s.insertQueued(ctx, queued{owners: []uuid.UUID{owner}, to: perMinute, backlogState: "waiting"}); err != nil {
+	if err := s.insertQueued(ctx, queued{workspaces: []uuid.UUID{workspace}, to: perMinute, backlogState: "waiting"}); err != nil {
 		return err
 	}
 	for range 4 {

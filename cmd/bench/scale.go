@@ -28,7 +28,7 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	reader, err := s.owner(ctx)
+	reader, err := s.workspace(ctx)
 	if err != nil {
 		return err
 	}
@@ -36,12 +36,12 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 	if err != nil {
 		return err
 	}
-	owners := []uuid.UUID{reader}
+	workspaces := []uuid.UUID{reader}
 	for _, u := range others {
-		owners = append(owners, u.id)
+		workspaces = append(workspaces, u.id)
 	}
 	batch := uuid.New()
-	if _, err := s.db.ExecContext(ctx, `INSERT INTO batches (id, user_id, name, created) VALUES ($1, $2, 'bench', 100000)`, batch, reader); err != nil {
+	if _, err := s.db.ExecContext(ctx, `INSERT INTO batches (id, workspace_id, name, created) VALUES ($1, $2, 'bench', 100000)`, batch, reader); err != nil {
 		return fmt.Errorf("inserting a batch: %w", err)
 	}
 	stored, before := 0, map[int64]statementStats{}
@@ -50,7 +50,7 @@ func benchScale(ctx context.Context, s *stack, r *report) error {
 		if messages == few {
 			metrics = &report{} // only the pages that statements touch matter
 		}
-		if err := s.fill(ctx, metrics, owners, batch, stored, messages); err != nil {
+		if err := s.fill(ctx, metrics, workspaces, batch, stored, messages); err != nil {
 			return err
 		}
 		if err := s.read(ctx, metrics, api, key, cookie, reader, batch); err != nil {
@@ -93,9 +93,9 @@ func (s *stack) readCurrentHour(ctx context.Context, r *report, api *process, co
 }
 
 // fill inserts the messages and resets the statement statistics.
-func (s *stack) fill(ctx context.Context, r *report, owners []uuid.UUID, batch uuid.UUID, from, to int) error {
+func (s *stack) fill(ctx context.Context, r *report, workspaces []uuid.UUID, batch uuid.UUID, from, to int) error {
 	start := time.Now()
-	if err := s.insertMessages(ctx, owners, batch, from, to); err != nil {
+	if err := s.insertMessages(ctx, workspaces, batch, from, to); err != nil {
 		return err
 	}
 	r.add("inserting a million messages", time.Since(start).Seconds(), "s", "")
@@ -118,7 +118,7 @@ func bearer(key string) string { return "Authorization: Bearer " + key + "\r\n" 
 // recent, although what they search for is frequent elsewhere.
 func (s *stack) read(ctx context.Context, r *report, api *process, key, cookie string, reader, batch uuid.UUID) error {
 	var id, last string
-	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages WHERE user_id = $1 ORDER BY id OFFSET (SELECT count(*) / 4 FROM messages) LIMIT 1`, reader).Scan(&id); err != nil {
+	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages WHERE workspace_id = $1 ORDER BY id OFFSET (SELECT count(*) / 4 FROM messages) LIMIT 1`, reader).Scan(&id); err != nil {
 		return fmt.Errorf("choosing a message: %w", err)
 	}
 	if err := s.db.QueryRowContext(ctx, `SELECT id FROM messages WHERE sender = $1 AND backlog_state = 'waiting' ORDER BY priority DESC, id DESC LIMIT 1`, rateLimitedSender).Scan(&last); err != nil {

@@ -37,7 +37,7 @@ func (t statementStats) name() (name string, known bool) {
 		}
 	}
 	const length = 120
-	if _, filters, ok := strings.Cut(t.query, "FROM messages m WHERE m.user_id = $1 AND "); ok {
+	if _, filters, ok := strings.Cut(t.query, "FROM messages m WHERE m.workspace_id = $1 AND "); ok {
 		return "list by " + filters[:min(len(filters), length)], false
 	}
 	return t.query[:min(len(t.query), length)], false

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,23 +115,6 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 		return err
 	}
 	_, err = fmt.Fprintln(out, "Changed the password and ended the user's sessions.")
-	return err
-}
-
-func setDailyCap(ctx context.Context, email, messages string, out io.Writer) error {
-	n, err := strconv.Atoi(messages)
-	if err != nil || n < 0 || n > identity.MaxDailyCap {
-		return fmt.Errorf("MESSAGES must be a whole number from 0 to %d, not %q", identity.MaxDailyCap, messages)
-	}
-	store, err := openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	if err := store.SetDailyCap(ctx, identity.NormalizeEmail(email), n); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(out, "Set the daily cap.")
 	return err
 }
 

@@ -3,7 +3,7 @@
 //	postcard migrate                        migrate the database schema
 //	postcard user add EMAIL [--admin]       add a user; reads the password from standard input
 //	postcard user passwd EMAIL              change a user's password; reads it from standard input
-//	postcard user cap EMAIL MESSAGES        set a user's messages per day; 0: DAILY_CAP applies
+//	postcard workspace ...                  list, create and change workspaces and their members
 //	postcard send --to NUMBER --media FILE  send a message through the API; see the usage for its flags
 //	postcard verify                         check the invariants; exit 1 when one is violated
 //	postcard verify --plivo DURATION        also compare with Plivo's list of messages for the last DURATION
@@ -35,7 +35,17 @@ const usage = `Usage:
   postcard migrate                    migrate the database schema
   postcard user add EMAIL [--admin]   add a user; reads the password from standard input
   postcard user passwd EMAIL          change a user's password; reads it from standard input
-  postcard user cap EMAIL MESSAGES    set a user's messages per day; 0: DAILY_CAP applies
+  postcard workspace list             list the workspaces with their ids
+  postcard workspace create NAME EMAIL
+                                      create a workspace that the user with EMAIL may manage
+  postcard workspace cap WORKSPACE MESSAGES
+                                      set a workspace's messages per day; 0: DAILY_CAP applies
+  postcard workspace members WORKSPACE
+                                      list the members of a workspace
+  postcard workspace add WORKSPACE EMAIL [send] [manage]
+                                      make a user a member, or change what a member may do
+  postcard workspace remove WORKSPACE EMAIL
+                                      remove a member
   postcard send --to NUMBER --media URL|FILE [--text TEXT] [--from NUMBER] [--at TIME]
                 [--priority high|normal|bulk] [--metadata NAME=VALUE] [--key IDEMPOTENCY-KEY]
                 [--dry-run] [--wait [--for DURATION]] [--json]
@@ -87,8 +97,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return addUser(ctx, args[2:], in, out)
 	case len(args) == 3 && args[0] == "user" && args[1] == "passwd":
 		return changePassword(ctx, args[2], in, out)
-	case len(args) == 4 && args[0] == "user" && args[1] == "cap":
-		return setDailyCap(ctx, args[2], args[3], out)
+	case len(args) >= 2 && args[0] == "workspace":
+		return workspaceCommand(ctx, args[1:], out)
 	case len(args) > 1 && args[0] == "send":
 		err := send(ctx, args[1:], out)
 		if errors.Is(err, flag.ErrHelp) {

@@ -155,13 +155,13 @@ func TestHealthcheck(t *testing.T) {
 
 // fixture is a database and a simulator to compare it with.
 type fixture struct {
-	t     *testing.T
-	store *postgres.Store
-	sim   *plivosim.Simulator
-	plivo *plivo.Client
-	url   string
-	owner uuid.UUID
-	sent  int
+	t         *testing.T
+	store     *postgres.Store
+	sim       *plivosim.Simulator
+	plivo     *plivo.Client
+	url       string
+	workspace uuid.UUID
+	sent      int
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -188,7 +188,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.owner = user.ID
+	f.workspace = user.ID
 	if err := f.store.SetRateLimit(t.Context(), sender, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func (f *fixture) send() (mms.AttemptRef, mms.Verdict) {
 	f.t.Helper()
 	f.sent++
 	m, err := f.store.CreateMessage(f.t.Context(), mms.CreateRequest{Message: mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: f.owner, Sender: sender, Recipient: mms.PhoneNumber(fmt.Sprintf("+1416555%04d", f.sent)),
+		ID: uuid.Must(uuid.NewV7()), Workspace: f.workspace, Sender: sender, Recipient: mms.PhoneNumber(fmt.Sprintf("+1416555%04d", f.sent)),
 		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}})
 	if err != nil {

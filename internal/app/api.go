@@ -73,6 +73,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	authService := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
+	workspaces := auth.NewWorkspaceService(store, users)
 	revoked, err := postgres.Listen(ctx, string(c.DatabaseListenURL), postgres.AccessRevokedChannel, logger)
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	links := linkChecker(c, rules, store, pictures)
 	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
-		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Links: links, Batches: store, Keys: keys, Webhooks: store,
+		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Links: links, Batches: store, Keys: keys, Workspaces: workspaces, Webhooks: store,
 		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders, Rates: store,
 		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
@@ -121,7 +122,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 			queueHealth(tasks.Faults, store.WithoutProgress),
 		),
 		api: httpapi.New(httpapi.Options{
-			Auth: authService, Keys: keys, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,
+			Auth: authService, Keys: keys, Workspaces: workspaces, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,
 			Webhooks: store, Media: pictures, Links: links, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL,
 			Simulated: c.Plivo.Simulated(), SessionCookie: sessionCookie, Logger: logger,
 		}),

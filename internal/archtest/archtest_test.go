@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 	"internal/auth":             {"internal/identity", "internal/invalid", "internal/pasted"},
 	"internal/httpapi":          {"internal/intake", "internal/csvrows", "internal/live", "internal/mms", "internal/identity", "internal/invalid", "internal/auth", "internal/webhook", "internal/httpkit", "internal/pasted", "internal/media", "internal/picture", "internal/mediacheck"},
 	"internal/webui":            {"internal/intake", "internal/csvrows", "internal/mms", "internal/identity", "internal/invalid", "internal/auth", "internal/webhook", "internal/httpkit", "internal/pasted", "internal/media", "internal/picture", "internal/mediacheck"},
-	"internal/testkit":          {"internal/devstack", "internal/postgres"},
+	"internal/testkit":          {"internal/devstack", "internal/identity", "internal/postgres"},
 	"internal/app":              {"internal/auth", "internal/callback", "internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/live", "internal/maintenance", "internal/media", "internal/mediacheck", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/webhook/dispatch", "internal/webui", "internal/worker"},
 	"internal/version":          {},
 	"internal/archtest":         {},

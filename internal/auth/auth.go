@@ -52,6 +52,7 @@ type Service struct {
 const (
 	userKey        = "user_id"
 	fingerprintKey = "password_fingerprint"
+	workspaceKey   = "workspace_id"
 	flashKey       = "flash"
 )
 
@@ -87,6 +88,9 @@ func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) 
 	}
 	if err != nil {
 		return identity.Principal{}, err
+	}
+	if user, err = s.users.UserByID(ctx, id); err != nil { // with the new workspace
+		return identity.Principal{}, fmt.Errorf("reading a new user: %w", err)
 	}
 	return s.startSession(ctx, user)
 }
@@ -151,7 +155,13 @@ func (s *Service) startSession(ctx context.Context, user identity.User) (identit
 	s.sessions.Put(ctx, userKey, user.ID.String())
 	s.sessions.Put(ctx, fingerprintKey, user.PasswordHash.Fingerprint())
 	s.rememberBrowser(ctx, user)
-	return user.Principal(), nil
+	return user.Principal(s.workspace(ctx)), nil
+}
+
+// workspace returns the workspace that the session uses; uuid.Nil if none was chosen.
+func (s *Service) workspace(ctx context.Context) uuid.UUID {
+	id, _ := uuid.Parse(s.sessions.GetString(ctx, workspaceKey)) // uuid.Nil if there is none
+	return id
 }
 
 // Logout ends the session.
@@ -193,7 +203,7 @@ func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, er
 			case err != nil || user.PasswordHash.Fingerprint() != s.sessions.GetString(r.Context(), fingerprintKey):
 				next.ServeHTTP(w, r)
 			default:
-				next.ServeHTTP(w, r.WithContext(identity.WithPrincipal(r.Context(), user.Principal())))
+				next.ServeHTTP(w, r.WithContext(identity.WithPrincipal(r.Context(), user.Principal(s.workspace(r.Context())))))
 			}
 		})))
 	}

@@ -12,7 +12,7 @@ import (
 
 // cacheTTL bounds how stale a cached key or user may be. A revoked key and a changed
 // password are dropped at once (see Drop); the TTL matters if that notification is
-// lost, and for changed caps.
+// lost, and for changed caps and names of workspaces.
 const cacheTTL = 5 * time.Second
 
 // maxCacheEntries bounds the memory of a cache. A full cache is emptied.

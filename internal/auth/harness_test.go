@@ -15,6 +15,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/auth"
 	"github.com/postcard-mms/postcard/internal/identity"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 const (
@@ -39,7 +40,7 @@ func (f *fakeUsers) find(matches func(identity.User) bool) (identity.User, error
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if i := slices.IndexFunc(f.users, matches); i >= 0 && f.err == nil {
-		return f.users[i], nil
+		return testkit.InOwnWorkspace(f.users[i]), nil
 	}
 	if f.err != nil {
 		return identity.User{}, f.err

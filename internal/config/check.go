@@ -153,8 +153,8 @@ func normalizeURL(name string, value *string) []error {
 // reservedPaths are the first parts of the api's own paths. Tests of packages app and webui
 // compare them with the routes.
 var reservedPaths = []string{
-	"admin", "api", "batches", "callbacks", "docs", "favicon.ico", "livez", "login", "logout",
-	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static", "uploads",
+	"admin", "api", "batches", "callbacks", "docs", "favicon.ico", "invitations", "livez", "login", "logout",
+	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static", "uploads", "workspaces",
 }
 
 // checkReservedPath rejects a PUBLIC_URL whose path begins like one of the api's own. Behind

@@ -66,11 +66,11 @@ type API struct {
 	AdminEmail     string   `env:"ADMIN_EMAIL"`
 	AdminPassword  Secret   `env:"ADMIN_PASSWORD"`
 	Countries      []string `env:"MMS_COUNTRIES" envDefault:"US,CA"`
-	MediaQuota     int64    `env:"MEDIA_QUOTA" envDefault:"200000000"` // bytes of uploads that a user may have at a time
+	MediaQuota     int64    `env:"MEDIA_QUOTA" envDefault:"200000000"` // bytes of uploads that a workspace may have at a time
 	ClientIPHeader string   `env:"CLIENT_IP_HEADER"`                   // set by a trusted proxy; if empty, the connection's address is used
 	QueuesWritable bool     `env:"QUEUES_WRITABLE" envDefault:"false"`
 	KeyRate        int      `env:"API_KEY_RATE" envDefault:"3000"` // requests per minute, for each API key and process; 0: no limit
-	DailyCap       int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a user without a cap of their own; 0: no cap
+	DailyCap       int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a workspace without a cap of its own; 0: no cap
 }
 
 // Worker is the configuration of cmd/worker.

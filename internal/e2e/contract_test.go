@@ -17,6 +17,7 @@ import (
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 
+	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/plivosim"
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
@@ -316,6 +317,7 @@ func TestAPIContract(t *testing.T) {
 		}
 	}
 	c.exerciseExamples(ada)
+	c.exerciseWorkspaces(r, ada)
 	c.exerciseAccount(stranger, ada)
 	c.exerciseMessages(r, ada, key)
 	c.exerciseBatches(r, ada, key)
@@ -370,6 +372,42 @@ func (c *contract) exerciseMedia(r *rig, ada *user) {
 	form, contentType := formOf("file", "photo.jpg", r.samplePicture("small-photo.jpg"))
 	ada.want(http.StatusConflict, "POST", "/api/media", form, contentType...)
 	ada.want(http.StatusNoContent, "DELETE", path, "")
+}
+
+// exerciseWorkspaces manages the members of Ada's workspace and of a second one.
+func (c *contract) exerciseWorkspaces(r *rig, ada *user) {
+	user := ada.want(http.StatusOK, "GET", "/api/me", "")["user"].(map[string]any)
+	own := uuid.MustParse(fmt.Sprint(user["id"]))
+	bob := identity.User{ID: uuid.New(), Email: "bob@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60))}
+	if err := r.store.CreateUser(c.t.Context(), bob); err != nil {
+		c.t.Fatal(err)
+	}
+	second := uuid.MustParse(fmt.Sprint(ada.want(http.StatusCreated, "POST", "/api/workspaces", `{"name":"Second"}`)["id"]))
+	for _, workspace := range []uuid.UUID{own, second} {
+		if err := r.store.AddMember(c.t.Context(), workspace, bob.Email, identity.MemberPermissions()); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	ada.want(http.StatusOK, "GET", "/api/workspaces", "")
+	ada.want(http.StatusNoContent, "POST", "/api/workspaces/"+second.String()+"/switch", "")
+	ada.want(http.StatusNoContent, "POST", "/api/workspace", `{"name":"Renamed"}`)
+	ada.want(http.StatusNoContent, "POST", "/api/workspaces/"+second.String()+"/leave", "")
+	ada.want(http.StatusOK, "GET", "/api/members", "") // of her own workspace again
+	members := "/api/members/"
+	ada.want(http.StatusNoContent, "POST", members+bob.ID.String(), `{"permissions":["send"]}`)
+	ada.want(http.StatusConflict, "POST", members+own.String(), `{"permissions":["send"]}`)
+	ada.want(http.StatusBadRequest, "POST", members+bob.ID.String(), `{"permissions":["root"]}`)
+	ada.want(http.StatusConflict, "DELETE", members+own.String(), "")
+	ada.want(http.StatusConflict, "POST", "/api/workspaces/"+own.String()+"/leave", "")
+	ada.want(http.StatusConflict, "POST", "/api/invitations", `{"email":"bob@example.com"}`)
+	ada.want(http.StatusNoContent, "DELETE", members+bob.ID.String(), "")
+	ada.want(http.StatusNotFound, "POST", members+bob.ID.String(), `{"permissions":["send"]}`)
+	invitation := ada.want(http.StatusCreated, "POST", "/api/invitations", `{"email":"bob@example.com","permissions":["send"]}`)
+	ada.want(http.StatusOK, "GET", "/api/invitations", "")
+	ada.want(http.StatusNoContent, "DELETE", "/api/invitations/"+fmt.Sprint(invitation["id"]), "")
+	for c.find("POST", "/api/workspaces").responses["409"] == false {
+		ada.do("POST", "/api/workspaces", `{"name":"More"}`)
+	}
 }
 
 func (c *contract) exerciseAccount(stranger, ada *user) {

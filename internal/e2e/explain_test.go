@@ -23,8 +23,8 @@ var situations = []struct{ name, update, want string }{
 	{"paused", `INSERT INTO pauses (cause, since, probe_at) SELECT 'plivo_credit', '2026-03-09 07:05Z', now() WHERE $1::uuid IS NOT NULL`, "Postcard paused all sending on 9 Mar 2026, 07:05:00 UTC. The Plivo account has no credit left."},
 	{"waiting in a pause", `WITH m AS (UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity' WHERE id = $1)
 		INSERT INTO pauses (cause, probe_at) VALUES ('plivo_credentials', now())`, "Postcard paused all sending on "},
-	{"batch paused", `WITH b AS (INSERT INTO batches (id, user_id, name, state) SELECT id, user_id, '', 'paused' FROM messages WHERE id = $1 RETURNING id)
-		UPDATE messages SET batch_id = $1, backlog_state = 'parked', task_check_at = 'infinity' WHERE id = $1`, "Its batch was paused by its owner"},
+	{"batch paused", `WITH b AS (INSERT INTO batches (id, workspace_id, name, state) SELECT id, workspace_id, '', 'paused' FROM messages WHERE id = $1 RETURNING id)
+		UPDATE messages SET batch_id = $1, backlog_state = 'parked', task_check_at = 'infinity' WHERE id = $1`, "Its batch was paused by its workspace"},
 	{"scheduled", `UPDATE messages SET status = 'scheduled', send_at = now() + interval '1 hour', next_attempt_at = NULL, task_check_at = NULL WHERE id = $1`, "scheduled time"},
 	{"sending", setStatus("sending", "", ""), "A worker is sending"},
 	{"in doubt", setStatus("in_doubt", "no_response", ""), "Postcard is checking with Plivo"},

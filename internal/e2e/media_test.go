@@ -60,7 +60,7 @@ func (r *rig) samplePicture(name string) []byte {
 // upload uploads a sample picture without the api.
 func (r mediaRig) upload(name string) uuid.UUID {
 	r.t.Helper()
-	fitted, err := r.media.Fit(r.t.Context(), r.owner, "file", media.File{Name: name, Content: bytes.NewReader(r.samplePicture(name))})
+	fitted, err := r.media.Fit(r.t.Context(), r.workspace, "file", media.File{Name: name, Content: bytes.NewReader(r.samplePicture(name))})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func (r mediaRig) upload(name string) uuid.UUID {
 
 func (r mediaRig) createWith(params mms.CreateParams) mms.Message {
 	r.t.Helper()
-	m, err := r.intake.CreateMessage(r.t.Context(), mms.Submitter{User: r.owner}, params)
+	m, err := r.intake.CreateMessage(r.t.Context(), mms.Submitter{Workspace: r.workspace}, params)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestOptOutHoldsForEverySender(t *testing.T) {
 	}
 	createFrom := func(from string) mms.Message {
 		t.Helper()
-		m, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: phone, From: from, MediaURL: "https://example.com/a.jpg"})
+		m, err := r.intake.CreateMessage(t.Context(), mms.Submitter{Workspace: r.workspace}, mms.CreateParams{To: phone, From: from, MediaURL: "https://example.com/a.jpg"})
 		if err != nil {
 			t.Fatal(err)
 		}

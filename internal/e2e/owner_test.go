@@ -13,13 +13,13 @@ import (
 	"github.com/postcard-mms/postcard/internal/plivosim"
 )
 
-// resources are a user's ids for the parameters of a path, by its first segment.
+// resources are a workspace's ids for the parameters of a path, by its first segment.
 type resources map[string][]string
 
-// TestOtherUsersResources calls every operation of the API with the ids of another
-// user's resources, by session and by API key: the response is 404, or 403 where keys
+// TestOtherWorkspacesResources calls every operation of the API with the ids of another
+// workspace's resources, by session and by API key: the response is 404, or 403 where keys
 // are not permitted, and nothing changes.
-func TestOtherUsersResources(t *testing.T) {
+func TestOtherWorkspacesResources(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plivosim.Config{})
 	_, url := r.api("ALLOW_PRIVATE_WEBHOOKS=true")
@@ -42,15 +42,18 @@ func TestOtherUsersResources(t *testing.T) {
 			}
 			calls++
 			body := ""
-			if o.id == "decideMessage" {
+			switch o.id {
+			case "decideMessage":
 				body = `{"decision":"give_up"}`
+			case "changeMember":
+				body = `{"permissions":["send"]}`
 			}
 			want := http.StatusNotFound
 			if by.key != "" && !o.byKey {
 				want = http.StatusForbidden
 			}
 			if status, _, text := by.do(o.method, o.withIDs(ids...), body); status != want {
-				t.Errorf("%s on another user's resource: got %d %s, want %d", o.id, status, text, want)
+				t.Errorf("%s on another workspace's resource: got %d %s, want %d", o.id, status, text, want)
 			}
 		}
 	}
@@ -74,7 +77,11 @@ func (c *contract) createResources(ada *user) resources {
 	key := ada.want(http.StatusCreated, "POST", "/api/keys", `{"name":"mine","scopes":["send"]}`)
 	webhook := ada.want(http.StatusCreated, "POST", "/api/webhooks", `{"url":"http://127.0.0.1:1/mine"}`)
 	event := ada.want(http.StatusAccepted, "POST", "/api/webhooks/"+fmt.Sprint(webhook["id"])+"/test", "")
+	invitation := ada.want(http.StatusCreated, "POST", "/api/invitations", `{"email":"eve@example.com"}`)
+	me := ada.want(http.StatusOK, "GET", "/api/me", "")
+	id := fmt.Sprint(me["user"].(map[string]any)["id"])
 	return resources{
+		"workspaces": {id}, "members": {id}, "invitations": {fmt.Sprint(invitation["id"])},
 		"media":    {ada.uploadPixel()},
 		"messages": {fmt.Sprint(message["id"])}, "batches": {fmt.Sprint(batch["id"])}, "keys": {fmt.Sprint(key["id"])},
 		"webhooks": {fmt.Sprint(webhook["id"]), fmt.Sprint(event["id"])},
@@ -127,12 +134,14 @@ func (r *rig) resourceRows() string {
 	var sum string
 	err := r.store.DB().QueryRow(`
 		WITH ada AS (SELECT id FROM users WHERE email LIKE 'ada.lovelace%')
-		SELECT concat_ws(' ', (SELECT string_agg(id || status || version, ',' ORDER BY id) FROM messages WHERE user_id IN (SELECT id FROM ada)),
-			(SELECT string_agg(id || state || sync_pending, ',' ORDER BY id) FROM batches WHERE user_id IN (SELECT id FROM ada)),
-			(SELECT string_agg(id || coalesce(revoked_at::text, ''), ',' ORDER BY id) FROM api_keys WHERE user_id IN (SELECT id FROM ada)),
-			(SELECT string_agg(id || encode(sent, 'hex'), ',' ORDER BY id) FROM media_uploads WHERE user_id IN (SELECT id FROM ada)),
-			(SELECT string_agg(id || secret || coalesce(disabled_at::text, ''), ',' ORDER BY id) FROM webhooks WHERE user_id IN (SELECT id FROM ada)),
-			(SELECT string_agg(e.id || e.state, ',' ORDER BY e.id) FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE w.user_id IN (SELECT id FROM ada)))`).Scan(&sum)
+		SELECT concat_ws(' ', (SELECT string_agg(id || status || version, ',' ORDER BY id) FROM messages WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || state || sync_pending, ',' ORDER BY id) FROM batches WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || coalesce(revoked_at::text, ''), ',' ORDER BY id) FROM api_keys WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || encode(sent, 'hex'), ',' ORDER BY id) FROM media_uploads WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || secret || coalesce(disabled_at::text, ''), ',' ORDER BY id) FROM webhooks WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(user_id || array_to_string(permissions, ''), ',' ORDER BY user_id) FROM members WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || email, ',' ORDER BY id) FROM invitations WHERE workspace_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(e.id || e.state, ',' ORDER BY e.id) FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE w.workspace_id IN (SELECT id FROM ada)))`).Scan(&sum)
 	if err != nil || len(sum) < 100 {
 		r.t.Fatalf("summarizing Ada's rows: got %q (error %v)", sum, err)
 	}

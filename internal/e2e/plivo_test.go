@@ -182,7 +182,7 @@ func TestHoldPolicyWaitsForDecision(t *testing.T) {
 	if n := len(r.sim.Ledger()); n != 0 {
 		t.Fatalf("got %d messages at Plivo, want 0", n)
 	}
-	if err := r.store.Decide(t.Context(), r.owner, m.ID, mms.DecideRetry); err != nil {
+	if err := r.store.Decide(t.Context(), r.workspace, m.ID, mms.DecideRetry); err != nil {
 		t.Fatal(err)
 	}
 	r.wantAllDelivered([]mms.Message{m})

@@ -96,7 +96,7 @@ func insertBacklog(t *testing.T, r *rig, first, last int) {
 	t.Helper()
 	rows, err := r.store.DB().QueryContext(t.Context(), `
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, created_at, updated_at, next_attempt_at, task_check_at, expires_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, created_at, updated_at, next_attempt_at, task_check_at, expires_at)
     SELECT gen_random_uuid(), $1, $2, '+1416' || (2000000 + i), 'Hello', 'queued', now() - interval '1 hour', now() - interval '1 hour', now() - interval '1 hour', now(), now() + interval '7 days'
     FROM generate_series($3::int, $4::int) i RETURNING id
 ), media AS (
@@ -104,7 +104,7 @@ WITH m AS (
 ), event AS (
     INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m
 )
-SELECT id FROM m`, r.owner, sender, first, last)
+SELECT id FROM m`, r.workspace, sender, first, last)
 	if err != nil {
 		t.Fatal(err)
 	}

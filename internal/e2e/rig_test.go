@@ -78,18 +78,18 @@ var binariesDir string
 // its own intake and receives Plivo's callbacks itself, so that a test decides which
 // processes run.
 type rig struct {
-	t        *testing.T
-	database string
-	redis    string
-	store    *postgres.Store
-	queue    *queue.Client
-	intake   *intake.Intake
-	sim      *plivosim.Simulator
-	plivoURL string
-	callback *httptest.Server
-	process  uuid.UUID // of callback, among the api processes
-	owner    uuid.UUID
-	logs     atomic.Int32
+	t         *testing.T
+	database  string
+	redis     string
+	store     *postgres.Store
+	queue     *queue.Client
+	intake    *intake.Intake
+	sim       *plivosim.Simulator
+	plivoURL  string
+	callback  *httptest.Server
+	process   uuid.UUID // of callback, among the api processes
+	workspace uuid.UUID
+	logs      atomic.Int32
 
 	build func() (string, error) // builds the programs and returns their directory
 
@@ -105,7 +105,7 @@ func newRig(t *testing.T, config plivosim.Config) *rig {
 // newRigOn is newRig on servers that the test starts itself, to break them.
 func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *rig {
 	t.Helper()
-	r := &rig{t: t, database: database, redis: redisURL, owner: uuid.Must(uuid.NewV7()), build: binaries}
+	r := &rig{t: t, database: database, redis: redisURL, workspace: uuid.Must(uuid.NewV7()), build: binaries}
 	var err error
 	if r.store, err = postgres.Open(database, 10, postgres.StatementTimeout); err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func newRigOn(t *testing.T, config plivosim.Config, database, redisURL string) *
 		Rules: mms.Rules{Countries: []string{"US", "CA"}, Senders: []mms.PhoneNumber{sender}},
 		Store: r.store, Queue: r.queue, Logger: slog.New(slog.DiscardHandler),
 	}
-	user := identity.User{ID: r.owner, Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60))}
+	user := identity.User{ID: r.workspace, Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60))}
 	if err := r.store.CreateUser(t.Context(), user); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func (r *rig) create(n int) []mms.Message {
 
 func (r *rig) createTo(recipient string) mms.Message {
 	r.t.Helper()
-	m, err := r.intake.CreateMessage(r.t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
+	m, err := r.intake.CreateMessage(r.t.Context(), mms.Submitter{Workspace: r.workspace}, mms.CreateParams{To: recipient, Text: "Hello", MediaURL: "https://example.com/a.jpg"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func (r *rig) logUnfinished() {
 // wantStatus checks a message's status and returns its history.
 func (r *rig) wantStatus(m mms.Message, want mms.Status) mms.History {
 	r.t.Helper()
-	h, err := r.store.Message(r.t.Context(), r.owner, m.ID)
+	h, err := r.store.Message(r.t.Context(), r.workspace, m.ID)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func TestFlushedRedisWithTenThousandMessages(t *testing.T) {
 		group.Go(func() {
 			for n := start; n < messages; n += 8 {
 				params := mms.CreateParams{To: fmt.Sprintf("+1416%03d%04d", 212+n/10000, n%10000), MediaURL: "https://example.com/a.jpg"}
-				if _, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, params); err != nil {
+				if _, err := r.intake.CreateMessage(t.Context(), mms.Submitter{Workspace: r.workspace}, params); err != nil {
 					t.Error(err)
 				}
 			}
@@ -153,7 +153,7 @@ func createMany(t *testing.T, r *rig, created *atomic.Int64) {
 		group.Go(func() {
 			for n := next.Add(1); n <= soakMessages; n = next.Add(1) {
 				recipient := fmt.Sprintf("+1416%03d%04d", 212+n/10000, n%10000)
-				_, err := r.intake.CreateMessage(t.Context(), mms.Submitter{User: r.owner}, mms.CreateParams{To: recipient, MediaURL: "https://example.com/a.jpg"})
+				_, err := r.intake.CreateMessage(t.Context(), mms.Submitter{Workspace: r.workspace}, mms.CreateParams{To: recipient, MediaURL: "https://example.com/a.jpg"})
 				if err == nil {
 					created.Add(1)
 				}

@@ -30,9 +30,10 @@ type User struct {
 	Role  identity.Role `json:"role" enum:"user,admin" doc:"The user's role." example:"user"`
 }
 
-// Session is the logged-in user.
+// Session is the logged-in user and the workspace that the session uses.
 type Session struct {
-	User User `json:"user"`
+	User      User       `json:"user"`
+	Workspace *Workspace `json:"workspace,omitempty" doc:"The workspace that the session uses. Absent if the user is not a member of any."`
 }
 
 type sessionOutput struct {
@@ -40,7 +41,12 @@ type sessionOutput struct {
 }
 
 func sessionOf(p identity.Principal) *sessionOutput {
-	return &sessionOutput{Body: Session{User: User{ID: p.UserID, Email: p.Email, Role: p.Role}}}
+	session := Session{User: User{ID: p.UserID, Email: p.Email, Role: p.Role}}
+	if len(p.Memberships) > 0 {
+		workspace := workspaceOf(p.WorkspaceID, p.Workspace, p.Permissions)
+		session.Workspace = &workspace
+	}
+	return &sessionOutput{Body: session}
 }
 
 const (

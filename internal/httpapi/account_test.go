@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
@@ -16,7 +17,11 @@ import (
 
 // session is the body of a session response.
 func session(id, email string) map[string]any {
-	return map[string]any{"user": map[string]any{"id": id, "email": email, "role": "user"}}
+	name, _, _ := strings.Cut(email, "@")
+	return map[string]any{
+		"user":      map[string]any{"id": id, "email": email, "role": "user"},
+		"workspace": map[string]any{"id": id, "name": name, "permissions": []any{"read", "send", "manage"}},
+	}
 }
 
 func TestLoginMeLogout(t *testing.T) {

@@ -13,14 +13,14 @@ import (
 )
 
 func (a *api) registerActions() {
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "cancelMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/cancel", Tags: []string{"messages"},
 		Summary:     "Cancel a message",
 		Description: "Cancels a message that is scheduled or queued. Returns 409 if sending has started or finished. Canceling a canceled message succeeds.",
 		Responses:   map[string]*huma.Response{"200": {Description: "The canceled message."}},
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, a.cancel)
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "resendMessage", Method: http.MethodPost, Path: messagesPath + "/{id}/resend", Tags: []string{"messages"},
 		Summary: "Resend a message",
 		Description: "Creates a new message with the same content, sender, priority, validFor and metadata, whose resendOf is the ID of the original. It is sent immediately. The operation has no fields: to change something, use sendMms. " +
@@ -43,10 +43,10 @@ func (a *api) cancel(ctx context.Context, principal identity.Principal, in *acti
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Messages.Cancel(ctx, principal.UserID, id); err != nil {
+	if err := a.Messages.Cancel(ctx, principal.WorkspaceID, id); err != nil {
 		return nil, err
 	}
-	body, err := a.read(ctx, principal.UserID, id)
+	body, err := a.read(ctx, principal.WorkspaceID, id)
 	return &historyOutput{Body: body}, err
 }
 

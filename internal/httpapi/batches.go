@@ -89,7 +89,7 @@ type RowErrorList struct {
 }
 
 func (a *api) registerBatches() {
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "createBatch", Method: http.MethodPost, Path: batchesPath, Tags: []string{"batches"},
 		Summary: "Create a batch",
 		Description: "Creates up to 100,000 messages with one request. By default, the batch is rejected if any row is invalid; with onError=create_valid, the messages of the valid rows are created. " +
@@ -110,20 +110,20 @@ func (a *api) registerBatches() {
 	a.huma.OpenAPI().Paths[batchesPath].Post.RequestBody.Content["text/csv"] = &huma.MediaType{
 		Schema: &huma.Schema{Type: huma.TypeString}, Example: "to,name\n+14155550123,Ada\n+14165551000,Bob\n",
 	}
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "listBatches", Method: http.MethodGet, Path: batchesPath, Tags: []string{"batches"},
 		Summary:   "List batches",
 		Responses: map[string]*huma.Response{"200": {Description: "One page of batches."}},
 		Errors:    []int{http.StatusBadRequest},
 		Metadata:  readsQuery,
 	}, a.listBatches)
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "getBatch", Method: http.MethodGet, Path: batchesPath + "/{id}", Tags: []string{"batches"},
 		Summary:   "Get a batch",
 		Responses: map[string]*huma.Response{"200": {Description: "The batch."}},
 		Errors:    []int{http.StatusNotFound},
 	}, a.getBatch)
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "listBatchErrors", Method: http.MethodGet, Path: batchesPath + "/{id}/errors", Tags: []string{"batches"},
 		Summary:     "List the row errors of a batch",
 		Description: "Lists the errors of the rows that were rejected. Up to 10,000 errors are kept for each batch.",
@@ -141,7 +141,7 @@ func (a *api) registerBatches() {
 		{"resume", "Resume a batch", "Resumes sending a paused batch.", mms.BatchRunning, []int{http.StatusNotFound, http.StatusConflict}},
 		{"cancel", "Cancel a batch", "Permanently cancels all messages of the batch that have not been handed to Plivo.", mms.BatchCanceled, []int{http.StatusNotFound}},
 	} {
-		registerFor(a, identity.SendScope, huma.Operation{
+		registerFor(a, identity.Send, huma.Operation{
 			OperationID: action.verb + "Batch", Method: http.MethodPost, Path: batchesPath + "/{id}/" + action.verb, Tags: []string{"batches"},
 			Summary: action.summary, Description: action.description,
 			Responses: map[string]*huma.Response{"200": {Description: "The batch."}},
@@ -244,7 +244,7 @@ func (a *api) listBatches(ctx context.Context, principal identity.Principal, in 
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.Batches.Batches(ctx, principal.UserID, before, limit)
+	list, more, err := a.Batches.Batches(ctx, principal.WorkspaceID, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +274,7 @@ func (a *api) getBatch(ctx context.Context, principal identity.Principal, in *Ba
 	if err != nil {
 		return nil, err
 	}
-	batch, err := a.Batches.Batch(ctx, principal.UserID, id)
+	batch, err := a.Batches.Batch(ctx, principal.WorkspaceID, id)
 	return &batchOutput{Body: a.batch(batch)}, err
 }
 
@@ -283,7 +283,7 @@ func (a *api) setBatchState(ctx context.Context, principal identity.Principal, i
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Batches.SetBatchState(ctx, principal.UserID, id, state); err != nil {
+	if err := a.Batches.SetBatchState(ctx, principal.WorkspaceID, id, state); err != nil {
 		return nil, err
 	}
 	return a.getBatch(ctx, principal, in)
@@ -307,11 +307,11 @@ func (a *api) listBatchErrors(ctx context.Context, principal identity.Principal,
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.Batches.Batch(ctx, principal.UserID, id); err != nil {
+	if _, err := a.Batches.Batch(ctx, principal.WorkspaceID, id); err != nil {
 		return nil, err
 	}
 	after := numberInCursor(cursor)
-	list, more, err := a.Batches.BatchErrors(ctx, principal.UserID, id, after, limit)
+	list, more, err := a.Batches.BatchErrors(ctx, principal.WorkspaceID, id, after, limit)
 	if err != nil {
 		return nil, err
 	}

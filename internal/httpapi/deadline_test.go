@@ -106,7 +106,7 @@ func withDeadline(t *testing.T) (*system, *client) {
 func TestLongPollOutlivesTheDeadline(t *testing.T) {
 	t.Parallel()
 	s, ada := withDeadline(t)
-	m := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Owner: s.users.users[0].ID, Version: 3}}
+	m := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Workspace: s.users.users[0].ID, Version: 3}}
 	s.messages.put(m)
 	got := ada.do("GET", "/api/messages/"+m.ID.String()+"?wait=1s", "", "If-None-Match", `"3"`)
 	if got.status != http.StatusNotModified {
@@ -117,7 +117,7 @@ func TestLongPollOutlivesTheDeadline(t *testing.T) {
 func TestStreamOutlivesTheDeadline(t *testing.T) {
 	t.Parallel()
 	s, ada := withDeadline(t)
-	m := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Owner: s.users.users[0].ID, Status: mms.Queued, Version: 1}}
+	m := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Workspace: s.users.users[0].ID, Status: mms.Queued, Version: 1}}
 	s.messages.put(m)
 	stream := ada.open(t, "/api/messages/"+m.ID.String()+"/stream")
 	if first := stream.next(); !strings.Contains(first, `"status":"queued"`) {
@@ -134,7 +134,7 @@ func TestExportOutlivesTheDeadline(t *testing.T) {
 	t.Parallel()
 	s, ada := withDeadline(t)
 	for range 501 { // two pages
-		s.messages.put(mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Owner: s.users.users[0].ID, Status: mms.Queued}})
+		s.messages.put(mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Workspace: s.users.users[0].ID, Status: mms.Queued}})
 	}
 	first := true
 	s.messages.onList = func(ctx context.Context) {

@@ -23,7 +23,7 @@ type Decision struct {
 func (Decision) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema { return exactly(s) }
 
 func (a *api) registerDecision() {
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "decideMessage", Method: http.MethodPost, Path: decisionPath, Tags: []string{"messages"},
 		Summary: "Resolve a held message",
 		Description: "Resolves a message whose held field is true. A message is held when there is no evidence whether Plivo received it, or when several messages at Plivo match it. " +
@@ -55,5 +55,5 @@ func (a *api) decide(ctx context.Context, principal identity.Principal, in *deci
 		}
 		return nil, invalid.Fields{{Name: "decision", Rule: rule, Message: "must be was_sent, retry or give_up"}}
 	}
-	return nil, a.Messages.Decide(ctx, principal.UserID, id, body.Decision)
+	return nil, a.Messages.Decide(ctx, principal.WorkspaceID, id, body.Decision)
 }

@@ -22,7 +22,7 @@ import (
 const exportPage = 500
 
 func (a *api) registerExport() {
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "exportMessages", Method: http.MethodGet, Path: messagesPath + "/export", Tags: []string{"messages"},
 		Summary: "Export messages",
 		Description: "Returns all messages that match the filters as CSV (RFC 4180) in UTF-8 with a header row, newest first. " +
@@ -45,7 +45,7 @@ func (a *api) export(ctx context.Context, principal identity.Principal, in *expo
 	}
 	// The first page is read before the response starts, so that an error can still be answered.
 	page := mms.Page{Filter: filter, Limit: exportPage}
-	list, next, err := a.Messages.Messages(ctx, principal.UserID, page)
+	list, next, err := a.Messages.Messages(ctx, principal.WorkspaceID, page)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (a *api) export(ctx context.Context, principal identity.Principal, in *expo
 				return
 			}
 			page.Before = next
-			if list, next, err = a.exportPage(ctx, principal.UserID, page); err != nil {
+			if list, next, err = a.exportPage(ctx, principal.WorkspaceID, page); err != nil {
 				a.Logger.ErrorContext(ctx, "export failed", "error", err)
 				panic(http.ErrAbortHandler) // the client must not mistake a part for the whole
 			}
@@ -79,10 +79,10 @@ func (a *api) export(ctx context.Context, principal identity.Principal, in *expo
 }
 
 // exportPage reads a page after the first: the export as a whole has no deadline.
-func (a *api) exportPage(ctx context.Context, owner uuid.UUID, page mms.Page) ([]mms.Message, uuid.UUID, error) {
+func (a *api) exportPage(ctx context.Context, workspace uuid.UUID, page mms.Page) ([]mms.Message, uuid.UUID, error) {
 	ctx, cancel := httpkit.WithDeadline(ctx, httpkit.RequestTimeout)
 	defer cancel()
-	return a.Messages.Messages(ctx, owner, page)
+	return a.Messages.Messages(ctx, workspace, page)
 }
 
 var exportColumns = []string{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // fakeUsers keeps users in memory.
@@ -32,7 +33,7 @@ func (f *fakeUsers) find(is func(identity.User) bool) (identity.User, error) {
 		return identity.User{}, f.err
 	}
 	if i := slices.IndexFunc(f.users, is); i >= 0 {
-		return f.users[i], nil
+		return testkit.InOwnWorkspace(f.users[i]), nil
 	}
 	return identity.User{}, identity.ErrNoUser
 }
@@ -232,36 +233,36 @@ func (f *fakeMessages) Forecast(_ context.Context, m mms.Message, _ []mms.PhoneN
 
 func (f *fakeMessages) Now(context.Context) (time.Time, error) { return noon, f.err }
 
-func (f *fakeMessages) Cancel(ctx context.Context, owner, id uuid.UUID) error {
-	_, err := f.Version(ctx, owner, id)
+func (f *fakeMessages) Cancel(ctx context.Context, workspace, id uuid.UUID) error {
+	_, err := f.Version(ctx, workspace, id)
 	return err
 }
 
-func (f *fakeMessages) Message(_ context.Context, owner, id uuid.UUID) (mms.History, error) {
+func (f *fakeMessages) Message(_ context.Context, workspace, id uuid.UUID) (mms.History, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reads[id]++
 	h, ok := f.histories[id]
-	if f.err == nil && (!ok || h.Owner != owner) {
+	if f.err == nil && (!ok || h.Workspace != workspace) {
 		return mms.History{}, mms.ErrNotFound
 	}
 	return h, f.err
 }
 
-func (f *fakeMessages) Version(ctx context.Context, owner, id uuid.UUID) (int64, error) {
+func (f *fakeMessages) Version(ctx context.Context, workspace, id uuid.UUID) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if late(ctx) {
 		return 0, ctx.Err()
 	}
 	h, ok := f.histories[id]
-	if f.err == nil && (!ok || h.Owner != owner) {
+	if f.err == nil && (!ok || h.Workspace != workspace) {
 		return 0, mms.ErrNotFound
 	}
 	return h.Version, f.err
 }
 
-func (f *fakeMessages) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
+func (f *fakeMessages) Messages(ctx context.Context, workspace uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if late(ctx) {
@@ -278,7 +279,7 @@ func (f *fakeMessages) Messages(ctx context.Context, owner uuid.UUID, p mms.Page
 	for _, id := range ids {
 		m := f.histories[id].Message
 		older := p.Before == uuid.Nil || id.String() < p.Before.String()
-		if m.Owner == owner && older && (p.Recipient == "" || p.Recipient == m.Recipient) && (p.Status == "" || p.Status == m.Status) {
+		if m.Workspace == workspace && older && (p.Recipient == "" || p.Recipient == m.Recipient) && (p.Status == "" || p.Status == m.Status) {
 			list = append(list, m)
 		}
 	}
@@ -301,14 +302,14 @@ func (f *fakeMessages) QueuePosition(context.Context, uuid.UUID, uuid.UUID) (mms
 }
 
 // Decide records the decision and releases the message, which must be held.
-func (f *fakeMessages) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
+func (f *fakeMessages) Decide(_ context.Context, workspace, id uuid.UUID, d mms.Decision) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h, ok := f.histories[id]
 	switch {
 	case f.err != nil:
 		return f.err
-	case !ok || h.Owner != owner:
+	case !ok || h.Workspace != workspace:
 		return mms.ErrNotFound
 	case !h.Held:
 		return mms.ErrNotHeld
@@ -318,15 +319,15 @@ func (f *fakeMessages) Decide(_ context.Context, owner, id uuid.UUID, d mms.Deci
 	return nil
 }
 
-// Owners and Versions implement live.Store.
-func (f *fakeMessages) Owners(_ context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+// Workspaces and Versions implement live.Store.
+func (f *fakeMessages) Workspaces(_ context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var owners []uuid.UUID
+	var workspaces []uuid.UUID
 	for _, id := range ids {
-		owners = append(owners, f.histories[id].Owner)
+		workspaces = append(workspaces, f.histories[id].Workspace)
 	}
-	return owners, f.err
+	return workspaces, f.err
 }
 
 func (f *fakeMessages) Versions(context.Context, []uuid.UUID) (map[uuid.UUID]int64, error) {

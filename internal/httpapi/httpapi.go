@@ -33,47 +33,48 @@ type Intake interface {
 	CreateBatch(ctx context.Context, by mms.Submitter, d mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
 }
 
-// Batches reads an owner's batches and changes their state. A batch of another
-// owner is mms.ErrBatchNotFound.
+// Batches reads a workspace's batches and changes their state. A batch of another
+// workspace is mms.ErrBatchNotFound.
 type Batches interface {
-	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
-	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
-	BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowError, more bool, err error)
-	SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error
+	Batch(ctx context.Context, workspace, id uuid.UUID) (mms.Batch, error)
+	Batches(ctx context.Context, workspace, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
+	BatchErrors(ctx context.Context, workspace, id uuid.UUID, after, limit int) (list []mms.RowError, more bool, err error)
+	SetBatchState(ctx context.Context, workspace, id uuid.UUID, state mms.BatchState) error
 }
 
-// Messages reads an owner's messages, cancels them and records decisions on held
-// ones. A message of another owner is mms.ErrNotFound. Version is cheap: it serves
+// Messages reads a workspace's messages, cancels them and records decisions on held
+// ones. A message of another workspace is mms.ErrNotFound. Version is cheap: it serves
 // clients that poll for changes.
 type Messages interface {
-	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
-	Version(ctx context.Context, owner, id uuid.UUID) (int64, error)
-	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
-	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
-	QueuePosition(ctx context.Context, owner, id uuid.UUID) (position mms.QueuePosition, waiting bool, err error)
-	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
-	Cancel(ctx context.Context, owner, id uuid.UUID) error
+	Message(ctx context.Context, workspace, id uuid.UUID) (mms.History, error)
+	Version(ctx context.Context, workspace, id uuid.UUID) (int64, error)
+	Messages(ctx context.Context, workspace uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
+	Replies(ctx context.Context, workspace, id uuid.UUID) ([]mms.Inbound, error)
+	QueuePosition(ctx context.Context, workspace, id uuid.UUID) (position mms.QueuePosition, waiting bool, err error)
+	Decide(ctx context.Context, workspace, id uuid.UUID, d mms.Decision) error
+	Cancel(ctx context.Context, workspace, id uuid.UUID) error
 }
 
 // Live notifies of changes to messages and limits open streams.
 type Live interface {
 	Message(id uuid.UUID) live.Watch
-	Owner(id uuid.UUID) live.Watch
+	Workspace(id uuid.UUID) live.Watch
 	Closed() <-chan struct{}
-	Connect(owner uuid.UUID) (live.Connection, bool)
+	Connect(user uuid.UUID) (live.Connection, bool)
 }
 
 // Options are the dependencies and settings of the API.
 type Options struct {
-	Auth     *auth.Service
-	Keys     *auth.KeyService
-	KeyRate  int // requests per minute for each API key and process; 0: no limit
-	Intake   Intake
-	Messages Messages
-	Batches  Batches
-	Webhooks Webhooks
-	Media    Media
-	Links    Links // nil: links to pictures are not checked
+	Auth       *auth.Service
+	Keys       *auth.KeyService
+	Workspaces *auth.WorkspaceService
+	KeyRate    int // requests per minute for each API key and process; 0: no limit
+	Intake     Intake
+	Messages   Messages
+	Batches    Batches
+	Webhooks   Webhooks
+	Media      Media
+	Links      Links // nil: links to pictures are not checked
 
 	PrivateWebhooks bool // allow webhooks on private and local addresses
 	Live            Live
@@ -97,6 +98,7 @@ func New(o Options) http.Handler {
 	router.Use(httpkit.RouteFullPath, keepRequest, headAsGet, plainJSON, private, limitKeys(o.KeyRate))
 	a := &api{Options: o, huma: humachi.New(router, description(o)), base: httpkit.BasePath(o.PublicURL)}
 	a.registerAccount()
+	a.registerWorkspaces()
 	a.registerKeys()
 	a.registerSend()
 	a.registerMessages()

@@ -20,7 +20,7 @@ func TestIdempotencyKeys(t *testing.T) {
 	var stored string
 	s.messages.onCreate = func(r mms.CreateRequest) { stored = r.Idempotency.Key }
 	ada := s.ada()
-	final := mms.Message{ID: uuid.Must(uuid.NewV7()), Owner: s.users.users[0].ID, Status: mms.Sent, Recipient: "+14155550123", MediaURLs: []string{"https://example.com/a.jpg"}, Priority: mms.Normal}
+	final := mms.Message{ID: uuid.Must(uuid.NewV7()), Workspace: s.users.users[0].ID, Status: mms.Sent, Recipient: "+14155550123", MediaURLs: []string{"https://example.com/a.jpg"}, Priority: mms.Normal}
 	s.messages.put(mms.History{Message: final})
 	requests := map[string]string{
 		"/api/send-mms": validSend,

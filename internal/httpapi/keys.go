@@ -19,7 +19,7 @@ type KeyRequest struct {
 	Name          string   `json:"name" doc:"A name for the key." minLength:"1" maxLength:"100" example:"Web shop"`
 	Scopes        []string `json:"scopes" doc:"The permissions of the key." minItems:"1" enum:"send,read" nullable:"false" example:"[\"send\",\"read\"]"`
 	ExpiresInDays *int     `json:"expiresInDays,omitempty" doc:"The number of days until the key expires. Default: it never expires." minimum:"1" maximum:"3650"`
-	DailyCap      *int     `json:"dailyCap,omitempty" doc:"The maximum number of messages the key can send per day (UTC). Default: only the user's cap applies." minimum:"1" maximum:"10000000"`
+	DailyCap      *int     `json:"dailyCap,omitempty" doc:"The maximum number of messages the key can send per day (UTC). Default: only the workspace's cap applies." minimum:"1" maximum:"10000000"`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
@@ -27,16 +27,16 @@ func (KeyRequest) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema 
 
 // Key is an API key without its secret.
 type Key struct {
-	ID         uuid.UUID        `json:"id" format:"uuid" doc:"The ID of the key. Not secret."`
-	Name       string           `json:"name" doc:"The name of the key." example:"Web shop"`
-	Prefix     string           `json:"prefix" doc:"The first characters of the key, to identify it." example:"pc_7QXZA"`
-	Scopes     []identity.Scope `json:"scopes" nullable:"false" doc:"The permissions of the key: send, read."`
-	DailyCap   int              `json:"dailyCap,omitempty" doc:"The maximum number of messages the key can send per day (UTC)."`
-	Valid      bool             `json:"valid" doc:"Whether the key is neither expired nor revoked."`
-	CreatedAt  time.Time        `json:"createdAt" doc:"When the key was created."`
-	LastUsedAt *time.Time       `json:"lastUsedAt,omitempty" doc:"When the key was last used, to the minute. Absent if it has not been used."`
-	ExpiresAt  *time.Time       `json:"expiresAt,omitempty" doc:"When the key expires. Absent if it never does."`
-	RevokedAt  *time.Time       `json:"revokedAt,omitempty" doc:"When the key was revoked."`
+	ID         uuid.UUID             `json:"id" format:"uuid" doc:"The ID of the key. Not secret."`
+	Name       string                `json:"name" doc:"The name of the key." example:"Web shop"`
+	Prefix     string                `json:"prefix" doc:"The first characters of the key, to identify it." example:"pc_7QXZA"`
+	Scopes     []identity.Permission `json:"scopes" nullable:"false" doc:"The permissions of the key: send, read."`
+	DailyCap   int                   `json:"dailyCap,omitempty" doc:"The maximum number of messages the key can send per day (UTC)."`
+	Valid      bool                  `json:"valid" doc:"Whether the key is neither expired nor revoked."`
+	CreatedAt  time.Time             `json:"createdAt" doc:"When the key was created."`
+	LastUsedAt *time.Time            `json:"lastUsedAt,omitempty" doc:"When the key was last used, to the minute. Absent if it has not been used."`
+	ExpiresAt  *time.Time            `json:"expiresAt,omitempty" doc:"When the key expires. Absent if it never does."`
+	RevokedAt  *time.Time            `json:"revokedAt,omitempty" doc:"When the key was revoked."`
 }
 
 // NewKey is an API key with its secret, which only createKey returns.
@@ -45,13 +45,13 @@ type NewKey struct {
 	Secret string `json:"secret" doc:"The API key itself. It is shown only once and cannot be retrieved later." example:"pc_7QXZA..."`
 }
 
-// KeyList is all of a user's keys.
+// KeyList is all of a workspace's keys.
 type KeyList struct {
 	Keys []Key `json:"keys" nullable:"false" doc:"Valid keys first, then newest first."`
 }
 
 func (a *api) registerKeys() {
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "createKey", Method: http.MethodPost, Path: keysPath, Tags: []string{"keys"},
 		Summary:       "Create an API key",
 		Description:   "Creates an API key. The response contains its secret, which is shown only once. If the response is lost, the key may exist: find it with listKeys, revoke it and create another one.",
@@ -61,13 +61,13 @@ func (a *api) registerKeys() {
 	}, a.createKey)
 	days := 365
 	describeBody(a, keysPath, KeyRequest{Name: "Web shop", Scopes: []string{"send", "read"}, ExpiresInDays: &days})
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "listKeys", Method: http.MethodGet, Path: keysPath, Tags: []string{"keys"},
 		Summary:     "List API keys",
-		Description: "Lists your API keys, without their secrets.",
-		Responses:   map[string]*huma.Response{"200": {Description: "All of your API keys."}},
+		Description: "Lists the API keys of the workspace, without their secrets.",
+		Responses:   map[string]*huma.Response{"200": {Description: "All API keys of the workspace."}},
 	}, a.listKeys)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "revokeKey", Method: http.MethodDelete, Path: keysPath + "/{id}", Tags: []string{"keys"},
 		Summary:     "Revoke an API key",
 		Description: "Revokes an API key immediately and permanently. Messages it has created are still sent.",
@@ -85,7 +85,7 @@ func (a *api) createKey(ctx context.Context, principal identity.Principal, in *b
 	if err := readObject(in.Request, &body); err != nil {
 		return nil, err
 	}
-	key, secret, err := a.Keys.Create(ctx, principal.UserID, identity.KeyParams{
+	key, secret, err := a.Keys.Create(ctx, principal.WorkspaceID, principal.UserID, identity.KeyParams{
 		Name: body.Name, Scopes: body.Scopes, ExpiresInDays: body.ExpiresInDays, DailyCap: body.DailyCap,
 	})
 	if err != nil {
@@ -97,7 +97,7 @@ func (a *api) createKey(ctx context.Context, principal identity.Principal, in *b
 type keysOutput struct{ Body KeyList }
 
 func (a *api) listKeys(ctx context.Context, principal identity.Principal, _ *noBody) (*keysOutput, error) {
-	keys, err := a.Keys.List(ctx, principal.UserID)
+	keys, err := a.Keys.List(ctx, principal.WorkspaceID)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (a *api) revokeKey(ctx context.Context, principal identity.Principal, in *k
 	if err != nil {
 		return nil, err
 	}
-	err = a.Keys.Revoke(ctx, principal.UserID, id)
+	err = a.Keys.Revoke(ctx, principal.WorkspaceID, id)
 	if errors.Is(err, identity.ErrNoKey) {
 		return nil, notFound
 	}

@@ -37,13 +37,13 @@ const (
 )
 
 // Media keeps uploads. Fit returns the rule that a file violates as invalid.Fields, and Save
-// an mms.QuotaError; an upload of another user is mms.ErrNoUpload.
+// an mms.QuotaError; an upload of another workspace is mms.ErrNoUpload.
 type Media interface {
-	Fit(ctx context.Context, owner uuid.UUID, field string, f media.File) (media.Fitted, error)
+	Fit(ctx context.Context, workspace uuid.UUID, field string, f media.File) (media.Fitted, error)
 	Save(ctx context.Context, fitted []media.Fitted) ([]mms.Upload, error)
-	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
-	Picture(ctx context.Context, owner, id uuid.UUID) (mms.Content, error)
-	Delete(ctx context.Context, owner, id uuid.UUID) error
+	Upload(ctx context.Context, workspace, id uuid.UUID) (mms.Upload, error)
+	Picture(ctx context.Context, workspace, id uuid.UUID) (mms.Content, error)
+	Delete(ctx context.Context, workspace, id uuid.UUID) error
 }
 
 // Links checks links to pictures. Errors are invalid.Fields and media.TooManyChecksError.
@@ -102,7 +102,7 @@ func uploadOf(u mms.Upload) Upload {
 }
 
 func (a *api) registerMedia() {
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "uploadMedia", Method: http.MethodPost, Path: mediaPath, Tags: []string{"media"},
 		Summary: "Upload pictures",
 		Description: "Stores up to 10 pictures, all or none of them, to be sent with mediaIds. Takes JPEG, PNG, GIF and WebP files of up to 25 MB, 50 megapixels and 300 frames, each as a part named file. " +
@@ -116,14 +116,14 @@ func (a *api) registerMedia() {
 		Metadata: readsQuery,
 	}, a.uploadMedia)
 	a.describeFiles()
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "getMedia", Method: http.MethodGet, Path: mediaPath + "/{id}", Tags: []string{"media"},
 		Summary:     "Get an upload",
 		Description: "Returns an upload of yours that new messages can still use.",
 		Responses:   map[string]*huma.Response{"200": {Description: "The upload."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.getMedia)
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "getMediaContent", Method: http.MethodGet, Path: mediaPath + "/{id}/content", Tags: []string{"media"},
 		Summary:     "Get the picture of an upload",
 		Description: "Returns the picture as messages send it.",
@@ -132,7 +132,7 @@ func (a *api) registerMedia() {
 		}}},
 		Errors: []int{http.StatusNotFound},
 	}, a.getMediaContent)
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "deleteMedia", Method: http.MethodDelete, Path: mediaPath + "/{id}", Tags: []string{"media"},
 		Summary:     "Delete an upload",
 		Description: "Deletes an upload. Messages that use it keep their picture.",
@@ -142,7 +142,7 @@ func (a *api) registerMedia() {
 }
 
 func (a *api) registerMediaCheck() {
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "checkMedia", Method: http.MethodPost, Path: mediaPath + "/check", Tags: []string{"media"},
 		Summary:     "Check a link",
 		Description: "Checks what is behind a URL now, as Postcard does before it sends a message with it. Limited to 30 checks a minute, 10 of them at once. 404 if the installation checks no links (MEDIA_CHECK=off).",
@@ -170,7 +170,7 @@ func (a *api) checkMedia(ctx context.Context, principal identity.Principal, in *
 	}
 	ctx, cancel := httpkit.WithDeadline(ctx, checkTimeout)
 	defer cancel()
-	c, err := a.Links.Check(ctx, principal.UserID, body.URL)
+	c, err := a.Links.Check(ctx, principal.WorkspaceID, body.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (a *api) uploadMedia(_ context.Context, principal identity.Principal, in *b
 	}
 	ctx, cancel := httpkit.WithDeadline(in.r.Context(), fittingTimeout)
 	defer cancel()
-	fitted, err := a.fitFiles(ctx, principal.UserID, files)
+	fitted, err := a.fitFiles(ctx, principal.WorkspaceID, files)
 	if err != nil {
 		return nil, err
 	}
@@ -290,11 +290,11 @@ func receiveFiles(parts *multipart.Reader) (files []media.File, err error) {
 }
 
 // fitFiles returns the violations of all files.
-func (a *api) fitFiles(ctx context.Context, owner uuid.UUID, files []media.File) ([]media.Fitted, error) {
+func (a *api) fitFiles(ctx context.Context, workspace uuid.UUID, files []media.File) ([]media.Fitted, error) {
 	var fitted []media.Fitted
 	var violations invalid.Fields
 	for i, f := range files {
-		one, err := a.Media.Fit(ctx, owner, "file["+strconv.Itoa(i)+"]", f)
+		one, err := a.Media.Fit(ctx, workspace, "file["+strconv.Itoa(i)+"]", f)
 		if more := (invalid.Fields)(nil); errors.As(err, &more) {
 			violations = append(violations, more...)
 		} else if err != nil {
@@ -338,7 +338,7 @@ func (a *api) getMedia(ctx context.Context, principal identity.Principal, in *me
 	if err != nil {
 		return nil, err
 	}
-	u, err := a.Media.Upload(ctx, principal.UserID, id)
+	u, err := a.Media.Upload(ctx, principal.WorkspaceID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -355,7 +355,7 @@ func (a *api) getMediaContent(ctx context.Context, principal identity.Principal,
 	if err != nil {
 		return nil, err
 	}
-	content, err := a.Media.Picture(ctx, principal.UserID, id)
+	content, err := a.Media.Picture(ctx, principal.WorkspaceID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -369,5 +369,5 @@ func (a *api) deleteMedia(ctx context.Context, principal identity.Principal, in 
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Media.Delete(ctx, principal.UserID, id)
+	return nil, a.Media.Delete(ctx, principal.WorkspaceID, id)
 }

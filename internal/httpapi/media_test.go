@@ -27,6 +27,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/picture"
+	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // fakeMedia keeps uploads in memory.
@@ -56,18 +57,18 @@ func (f *fakeMedia) SaveUploads(_ context.Context, uploads []mms.Upload, content
 	return uploads, nil
 }
 
-func (f *fakeMedia) Upload(_ context.Context, owner, id uuid.UUID) (mms.Upload, error) {
+func (f *fakeMedia) Upload(_ context.Context, workspace, id uuid.UUID) (mms.Upload, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	u, ok := f.uploads[id]
-	if !ok || u.Owner != owner {
+	if !ok || u.Workspace != workspace {
 		return mms.Upload{}, mms.ErrNoUpload
 	}
 	return u, nil
 }
 
-func (f *fakeMedia) DeleteUpload(ctx context.Context, owner, id uuid.UUID) error {
-	_, err := f.Upload(ctx, owner, id)
+func (f *fakeMedia) DeleteUpload(ctx context.Context, workspace, id uuid.UUID) error {
+	_, err := f.Upload(ctx, workspace, id)
 	if err == nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -303,11 +304,12 @@ func TestUploadsNeedTheScope(t *testing.T) {
 	t.Parallel()
 	s, _ := newUploadSystem(t)
 	contentType, body := formOf(files(dot(1))...)
-	for scopes, want := range map[identity.Scope]int{identity.SendScope: http.StatusCreated, identity.ReadScope: http.StatusForbidden} {
+	for scopes, want := range map[identity.Permission]int{identity.Send: http.StatusCreated, identity.Read: http.StatusForbidden} {
 		r := httptest.NewRequest("POST", "/api/media", strings.NewReader(body))
 		r.Header.Set("Content-Type", contentType)
-		principal := s.users.users[0].Principal()
-		principal.Key = &identity.Key{ID: uuid.New(), Scopes: []identity.Scope{scopes}}
+		principal := testkit.InOwnWorkspace(s.users.users[0]).Principal(uuid.Nil)
+		principal.Key = &identity.Key{ID: uuid.New(), Scopes: []identity.Permission{scopes}}
+		principal.Permissions = principal.Key.Scopes
 		got := s.anonymous().send(r.WithContext(identity.WithPrincipal(r.Context(), principal)))
 		if got.status != want {
 			t.Errorf("a key with the scope %s: got %d %s, want %d", scopes, got.status, got.body, want)

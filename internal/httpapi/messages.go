@@ -19,7 +19,7 @@ import (
 const messagesPath = "/api/messages"
 
 func (a *api) registerMessages() {
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "getMessage", Method: http.MethodGet, Path: messagesPath + "/{id}", Tags: []string{"messages"},
 		Summary: "Get a message",
 		Description: "Returns a message with its attempts, events and replies. " +
@@ -33,7 +33,7 @@ func (a *api) registerMessages() {
 		Metadata: readsQuery,
 	}, a.getMessage)
 
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "listMessages", Method: http.MethodGet, Path: messagesPath, Tags: []string{"messages"},
 		Summary:     "List messages",
 		Description: "Lists your messages, newest first. To get the next page, pass nextCursor as cursor.",
@@ -71,7 +71,7 @@ func (a *api) getMessage(ctx context.Context, principal identity.Principal, in *
 		defer cancel()
 	}
 	if known := in.r.Header.Values("If-None-Match"); len(known) > 0 {
-		version, err := a.awaitChange(ctx, in.Request, principal.UserID, id, strings.Join(known, ","), wait)
+		version, err := a.awaitChange(ctx, in.Request, principal.WorkspaceID, id, strings.Join(known, ","), wait)
 		if err != nil {
 			return nil, err
 		}
@@ -79,24 +79,24 @@ func (a *api) getMessage(ctx context.Context, principal identity.Principal, in *
 			return &messageOutput{Status: http.StatusNotModified, ETag: etag(version)}, nil
 		}
 	}
-	body, err := a.read(ctx, principal.UserID, id)
+	body, err := a.read(ctx, principal.WorkspaceID, id)
 	if err != nil {
 		return nil, err
 	}
 	return &messageOutput{Status: http.StatusOK, ETag: etag(body.Version), Body: body}, nil
 }
 
-// read returns the owner's message with its history and queue position.
-func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
-	history, err := a.Messages.Message(ctx, owner, id)
+// read returns the workspace's message with its history and queue position.
+func (a *api) read(ctx context.Context, workspace, id uuid.UUID) (*History, error) {
+	history, err := a.Messages.Message(ctx, workspace, id)
 	if err != nil {
 		return nil, err
 	}
-	position, waiting, err := a.Messages.QueuePosition(ctx, owner, id)
+	position, waiting, err := a.Messages.QueuePosition(ctx, workspace, id)
 	if err != nil {
 		return nil, err
 	}
-	replies, err := a.Messages.Replies(ctx, owner, id)
+	replies, err := a.Messages.Replies(ctx, workspace, id)
 	if err != nil {
 		return nil, err
 	}
@@ -113,22 +113,22 @@ func (a *api) read(ctx context.Context, owner, id uuid.UUID) (*History, error) {
 // awaitChange returns the message's version as soon as it differs from the known
 // one, or unchanged after wait or when the process stops. It does not wait for a message
 // that is final.
-func (a *api) awaitChange(ctx context.Context, q Request, owner, id uuid.UUID, known string, wait time.Duration) (int64, error) {
+func (a *api) awaitChange(ctx context.Context, q Request, workspace, id uuid.UUID, known string, wait time.Duration) (int64, error) {
 	if wait == 0 {
-		return a.Messages.Version(ctx, owner, id)
+		return a.Messages.Version(ctx, workspace, id)
 	}
 	watch := a.Live.Message(id) // before the first read, so that no change is missed in between
 	defer watch.Stop()
 	if err := extendWriteDeadline(q.w, wait+writeTimeout); err != nil {
 		return 0, err
 	}
-	if message, err := a.Messages.Message(ctx, owner, id); err != nil || message.Final() {
+	if message, err := a.Messages.Message(ctx, workspace, id); err != nil || message.Final() {
 		return message.Version, err
 	}
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for {
-		version, err := a.Messages.Version(ctx, owner, id)
+		version, err := a.Messages.Version(ctx, workspace, id)
 		if err != nil || !matches(known, etag(version)) {
 			return version, err
 		}
@@ -198,7 +198,7 @@ func (a *api) listMessages(ctx context.Context, principal identity.Principal, in
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := a.Messages.Messages(ctx, principal.UserID, page)
+	list, next, err := a.Messages.Messages(ctx, principal.WorkspaceID, page)
 	if err != nil {
 		return nil, err
 	}

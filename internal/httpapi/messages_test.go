@@ -18,12 +18,12 @@ import (
 )
 
 // undelivered returns a message with attempts and events.
-func undelivered(owner uuid.UUID) mms.History {
+func undelivered(workspace uuid.UUID) mms.History {
 	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 	final, finished := at(3), at(2)
 	return mms.History{
 		Message: mms.Message{
-			ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
+			ID: uuid.Must(uuid.NewV7()), Workspace: workspace, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
 			MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Undelivered, Reason: mms.ReasonReported,
 			PlivoUUID: "plivo-uuid", PlivoCode: "30", Attempts: 2, Priority: mms.Normal, Version: 5, CreatedAt: at(0), UpdatedAt: at(3), FinalAt: &final, ExpiresAt: at(180),
 		},
@@ -89,7 +89,7 @@ func TestGetQueuedMessage(t *testing.T) {
 	s := newSystem(t)
 	due := noon.Add(time.Minute)
 	h := mms.History{Message: mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: s.users.users[0].ID, Status: mms.Queued, NextAttemptAt: &due, Version: 1,
+		ID: uuid.Must(uuid.NewV7()), Workspace: s.users.users[0].ID, Status: mms.Queued, NextAttemptAt: &due, Version: 1,
 	}}
 	s.messages.put(h)
 	got := decode[map[string]any](t, s.ada().do("GET", "/api/messages/"+h.ID.String(), ""))
@@ -187,10 +187,10 @@ func TestIfNoneMatch(t *testing.T) {
 func TestListMessages(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	owner := s.users.users[0].ID
+	workspace := s.users.users[0].ID
 	var ids []string // newest first
 	for i := range 7 {
-		h := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Owner: owner, Status: mms.Queued, CreatedAt: noon}}
+		h := mms.History{Message: mms.Message{ID: uuid.Must(uuid.NewV7()), Workspace: workspace, Status: mms.Queued, CreatedAt: noon}}
 		if i == 2 {
 			h.Status = mms.Failed
 		}

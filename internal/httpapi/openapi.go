@@ -45,6 +45,7 @@ func description(o Options) huma.Config {
 			{Name: "batches", Description: "Send many messages with one request."},
 			{Name: "media", Description: "Upload pictures to send."},
 			{Name: "webhooks", Description: "Receive events about your messages at your own endpoint."},
+			{Name: "workspaces", Description: "Switch between workspaces; manage members and invitations."},
 			{Name: "keys", Description: "Manage API keys."},
 			{Name: "account", Description: "Sign up, log in and log out."},
 		},

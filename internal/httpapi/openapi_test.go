@@ -88,15 +88,17 @@ func TestDescriptionListsEveryRoute(t *testing.T) {
 	slices.Sort(described)
 	slices.Sort(served)
 	want := []string{
-		"DELETE /api/keys/{id}", "DELETE /api/media/{id}", "DELETE /api/webhooks/{id}",
-		"GET /api/batches", "GET /api/batches/{id}", "GET /api/batches/{id}/errors", "GET /api/keys", "GET /api/me", "GET /api/media/{id}", "GET /api/media/{id}/content",
+		"DELETE /api/invitations/{id}", "DELETE /api/keys/{id}", "DELETE /api/media/{id}", "DELETE /api/members/{id}", "DELETE /api/webhooks/{id}",
+		"GET /api/batches", "GET /api/batches/{id}", "GET /api/batches/{id}/errors", "GET /api/invitations", "GET /api/keys", "GET /api/me", "GET /api/media/{id}", "GET /api/media/{id}/content",
+		"GET /api/members",
 		"GET /api/messages", "GET /api/messages/export", "GET /api/messages/stream", "GET /api/messages/{id}", "GET /api/messages/{id}/stream",
-		"GET /api/webhooks", "GET /api/webhooks/{id}", "GET /api/webhooks/{id}/events",
+		"GET /api/webhooks", "GET /api/webhooks/{id}", "GET /api/webhooks/{id}/events", "GET /api/workspaces",
 		"POST /api/batches", "POST /api/batches/{id}/cancel", "POST /api/batches/{id}/pause", "POST /api/batches/{id}/resume",
-		"POST /api/keys", "POST /api/login", "POST /api/logout", "POST /api/media", "POST /api/media/check", "POST /api/messages/{id}/cancel", "POST /api/messages/{id}/decision",
+		"POST /api/invitations", "POST /api/keys", "POST /api/login", "POST /api/logout", "POST /api/media", "POST /api/media/check", "POST /api/members/{id}", "POST /api/messages/{id}/cancel", "POST /api/messages/{id}/decision",
 		"POST /api/messages/{id}/resend", "POST /api/send-mms", "POST /api/signup",
 		"POST /api/webhooks", "POST /api/webhooks/{id}/enable", "POST /api/webhooks/{id}/events/{event}/replay",
 		"POST /api/webhooks/{id}/rotate-secret", "POST /api/webhooks/{id}/test",
+		"POST /api/workspace", "POST /api/workspaces", "POST /api/workspaces/{id}/leave", "POST /api/workspaces/{id}/switch",
 	}
 	if diff := cmp.Diff(want, described); diff != "" {
 		t.Errorf("described: %s", diff)

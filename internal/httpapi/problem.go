@@ -97,7 +97,10 @@ var kinds = []struct {
 	{errUnauthenticated, http.StatusUnauthorized, howToAuthenticate},
 	{errUsersOnly, http.StatusForbidden, "This endpoint is not available to API keys. Log in instead."},
 	{identity.ErrNoKey, http.StatusUnauthorized, "The API key is invalid, expired or revoked. Send a valid key in the header Authorization: Bearer pc_..."},
-	{identity.ErrTooManyKeys, http.StatusConflict, "You have reached the maximum number of API keys. Revoke one that is no longer used."},
+	{identity.ErrNoMember, http.StatusNotFound, "The user is not a member of the workspace."},
+	{identity.ErrLastManager, http.StatusConflict, "Nobody else may manage the workspace. Let another member manage it first."},
+	{identity.ErrNoInvitation, http.StatusNotFound, "The invitation does not exist."},
+	{identity.ErrTooManyKeys, http.StatusConflict, "The workspace has reached the maximum number of API keys. Revoke one that is no longer used."},
 	{auth.ErrInvalidCredentials, http.StatusUnauthorized, "The email or password is incorrect."},
 	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. Ask the operator to create a user for you."},
 	{mms.ErrNotFound, http.StatusNotFound, "The message does not exist."},
@@ -133,6 +136,8 @@ func problemOf(err error) (p *Problem, failure bool) {
 		return fieldsProblem(http.StatusBadRequest, violations), false
 	case errors.Is(err, identity.ErrEmailTaken):
 		return fieldsProblem(http.StatusConflict, invalid.Fields{{Name: "email", Rule: "taken", Message: "is already in use: log in instead"}}), false
+	case errors.Is(err, identity.ErrAlreadyMember):
+		return fieldsProblem(http.StatusConflict, invalid.Fields{{Name: "email", Rule: "taken", Message: "is that of a member already"}}), false
 	case errors.As(err, &tooMany):
 		return newProblem(http.StatusTooManyRequests, "Too many attempts. Retry after the time in Retry-After.").retryAfter(tooMany.RetryAfter), false
 	case errors.As(err, &capError):

@@ -112,10 +112,34 @@ func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Co
 	})
 }
 
-// registerFor registers an operation for logged-in users and for API keys that
-// have the scope.
-func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
-	op.Description = strings.TrimSpace(op.Description + " API keys need the " + string(scope) + " scope.")
+// registerForManager registers an operation for logged-in users who may manage the
+// workspace of their session.
+func registerForManager[I, O any](a *api, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
+	op.Description += " You need the manage permission in the workspace."
+	registerForUser(a, op, func(ctx context.Context, principal identity.Principal, in *I) (*O, error) {
+		if !principal.May(identity.Manage) {
+			return nil, notPermitted(principal, identity.Manage)
+		}
+		return handle(ctx, principal, in)
+	})
+}
+
+// notPermitted says which permission the principal lacks.
+func notPermitted(principal identity.Principal, permission identity.Permission) *Problem {
+	switch {
+	case principal.Key != nil:
+		return newProblem(http.StatusForbidden, "This API key does not have the "+string(permission)+" scope. Create a key that has it.")
+	case len(principal.Memberships) == 0:
+		return newProblem(http.StatusForbidden, "You are not a member of a workspace. Create one, or ask a member to invite you.")
+	default:
+		return newProblem(http.StatusForbidden, "You do not have the "+string(permission)+" permission in this workspace. Ask a member who may manage it.")
+	}
+}
+
+// registerFor registers an operation for users who have the permission in the workspace of
+// their session, and for API keys that have it as a scope.
+func registerFor[I, O any](a *api, permission identity.Permission, op huma.Operation, handle func(context.Context, identity.Principal, *I) (*O, error)) {
+	op.Description = strings.TrimSpace(op.Description + " API keys need the " + string(permission) + " scope.")
 	op.Security = []map[string][]string{{keyScheme: {}}, {sessionScheme: {}}}
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	register(a, op, func(ctx context.Context, in *I) (*O, error) {
@@ -123,8 +147,8 @@ func registerFor[I, O any](a *api, scope identity.Scope, op huma.Operation, hand
 		switch {
 		case !ok:
 			return nil, errUnauthenticated
-		case !principal.May(scope):
-			return nil, newProblem(http.StatusForbidden, "This API key does not have the "+string(scope)+" scope. Create a key that has it.")
+		case !principal.May(permission):
+			return nil, notPermitted(principal, permission)
 		}
 		if err := a.checkInput(ctx, op); err != nil {
 			return nil, err
@@ -153,8 +177,8 @@ func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 var problemDescriptions = map[int]string{
 	http.StatusBadRequest:            "The request is invalid. errors lists the invalid fields.",
 	http.StatusUnauthorized:          "Authentication is missing or invalid, or the email or password is wrong.",
-	http.StatusForbidden:             "The API key lacks the required scope, the operation is not available to API keys, sign-up is closed, or a browser sent the request from another site's page.",
-	http.StatusNotFound:              "The resource does not exist or belongs to another user.",
+	http.StatusForbidden:             "The API key lacks the required scope, or the user the permission in the workspace, the operation is not available to API keys, sign-up is closed, or a browser sent the request from another site's page.",
+	http.StatusNotFound:              "The resource does not exist or belongs to another workspace.",
 	http.StatusConflict:              "The request conflicts with the current state of the resource. detail says why.",
 	http.StatusRequestEntityTooLarge: "The request body is too large.",
 	http.StatusUnsupportedMediaType:  "The Content-Type or Content-Encoding is not supported.",

@@ -86,7 +86,7 @@ type sendOutput struct {
 }
 
 func (a *api) registerSend() {
-	registerFor(a, identity.SendScope, huma.Operation{
+	registerFor(a, identity.Send, huma.Operation{
 		OperationID: "sendMms", Method: http.MethodPost, Path: sendPath, Tags: []string{"messages"},
 		Summary: "Send a message",
 		Description: "Creates a message and returns immediately. 202 means that the message is stored durably and will be sent. " +
@@ -178,7 +178,7 @@ func forecastOf(f mms.Forecast) Forecast {
 
 // submitterOf returns the principal as a submitter, with its daily caps.
 func submitterOf(principal identity.Principal) mms.Submitter {
-	submitter := mms.Submitter{User: principal.UserID, UserCap: principal.DailyCap}
+	submitter := mms.Submitter{Workspace: principal.WorkspaceID, User: principal.UserID, WorkspaceCap: principal.DailyCap}
 	if principal.Key != nil {
 		submitter.Key, submitter.KeyCap = principal.Key.ID, principal.Key.DailyCap
 	}

@@ -49,8 +49,8 @@ func TestSend(t *testing.T) {
 		}
 	}
 	stored := s.messages.histories[uuid.MustParse(id)]
-	if stored.Owner != s.users.users[0].ID {
-		t.Errorf("got owner %v, want Ada", stored.Owner)
+	if stored.Workspace != s.users.users[0].ID {
+		t.Errorf("got workspace %v, want Ada", stored.Workspace)
 	}
 }
 

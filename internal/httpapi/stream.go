@@ -46,14 +46,14 @@ func (a *api) registerStreams() {
 	limit := fmt.Sprintf(" You can have up to %d streams open at a time.", live.MaxConnections)
 	messageResponses := ok("A stream of events named message. The data of an event is the message as getMessage returns it, and its id is the message's version. The server closes the stream after a few minutes; reconnect to continue.")
 	messageResponses["204"] = &huma.Response{Description: "The message is final and Last-Event-ID is its latest version. Do not reconnect."}
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "streamMessage", Method: http.MethodGet, Path: messagesPath + "/{id}/stream", Tags: []string{"messages"},
 		Summary:     "Stream a message",
 		Description: "Server-sent events. Sends the message immediately, and again whenever it changes." + limit,
 		Responses:   messageResponses, Errors: []int{http.StatusNotFound},
 		Metadata: readsQuery, // clients that imitate browsers add lastEventId
 	}, a.streamMessage)
-	registerFor(a, identity.ReadScope, huma.Operation{
+	registerFor(a, identity.Read, huma.Operation{
 		OperationID: "streamMessages", Method: http.MethodGet, Path: messagesPath + "/stream", Tags: []string{"messages"},
 		Summary:     "Stream changes to all messages",
 		Description: "Server-sent events. Sends an event named changed whenever one of your messages may have changed. Its data is an empty object; use listMessages or getMessage to read the changes." + limit,
@@ -75,7 +75,7 @@ func (a *api) streamMessage(ctx context.Context, principal identity.Principal, i
 	}
 	known := in.LastEventID
 	watch := a.Live.Message(id) // before the first read, so that no change is missed in between
-	done, err := a.isFinalAt(ctx, principal.UserID, id, known)
+	done, err := a.isFinalAt(ctx, principal.WorkspaceID, id, known)
 	if err != nil || done {
 		watch.Stop()
 		return &huma.StreamResponse{Body: func(ctx huma.Context) { ctx.SetStatus(http.StatusNoContent) }}, err
@@ -83,10 +83,10 @@ func (a *api) streamMessage(ctx context.Context, principal identity.Principal, i
 	return a.stream(in.Request, principal, watch, func(ctx context.Context, send sendEvent) error {
 		// The hub also notifies streams whose message has not changed, and all of them
 		// at once. Reading the version is much cheaper than reading the message.
-		if version, err := a.version(ctx, principal.UserID, id); err != nil || version == known {
+		if version, err := a.version(ctx, principal.WorkspaceID, id); err != nil || version == known {
 			return err
 		}
-		message, err := a.read(ctx, principal.UserID, id)
+		message, err := a.read(ctx, principal.WorkspaceID, id)
 		if err != nil {
 			return err
 		}
@@ -96,16 +96,16 @@ func (a *api) streamMessage(ctx context.Context, principal identity.Principal, i
 }
 
 // isFinalAt reports whether the message is final and known is its latest version.
-func (a *api) isFinalAt(ctx context.Context, owner, id uuid.UUID, known string) (bool, error) {
-	if version, err := a.version(ctx, owner, id); err != nil || version != known {
+func (a *api) isFinalAt(ctx context.Context, workspace, id uuid.UUID, known string) (bool, error) {
+	if version, err := a.version(ctx, workspace, id); err != nil || version != known {
 		return false, err
 	}
-	message, err := a.read(ctx, owner, id)
+	message, err := a.read(ctx, workspace, id)
 	return err == nil && message.Final, err
 }
 
-func (a *api) version(ctx context.Context, owner, id uuid.UUID) (string, error) {
-	n, err := a.Messages.Version(ctx, owner, id)
+func (a *api) version(ctx context.Context, workspace, id uuid.UUID) (string, error) {
+	n, err := a.Messages.Version(ctx, workspace, id)
 	return strconv.FormatInt(n, 10), err
 }
 
@@ -113,7 +113,7 @@ type messagesStreamInput struct{ Request }
 
 func (a *api) streamMessages(_ context.Context, principal identity.Principal, in *messagesStreamInput) (*huma.StreamResponse, error) {
 	connected := false
-	return a.stream(in.Request, principal, a.Live.Owner(principal.UserID), func(_ context.Context, send sendEvent) error {
+	return a.stream(in.Request, principal, a.Live.Workspace(principal.WorkspaceID), func(_ context.Context, send sendEvent) error {
 		if !connected { // the client has just read its messages
 			connected = true
 			return nil

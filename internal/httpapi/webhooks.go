@@ -15,18 +15,18 @@ import (
 
 const webhooksPath = "/api/webhooks"
 
-// Webhooks stores webhooks and their events. A webhook of another owner is
+// Webhooks stores webhooks and their events. A webhook of another workspace is
 // webhook.ErrNotFound.
 type Webhooks interface {
 	CreateWebhook(ctx context.Context, e webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error)
-	Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error)
-	Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error)
-	DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error
-	RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error
-	EnableWebhook(ctx context.Context, owner, id uuid.UUID) error
-	CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webhook.Event, error)
-	WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error)
-	ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error)
+	Webhooks(ctx context.Context, workspace uuid.UUID) ([]webhook.Endpoint, error)
+	Webhook(ctx context.Context, workspace, id uuid.UUID) (webhook.Endpoint, error)
+	DeleteWebhook(ctx context.Context, workspace, id uuid.UUID) error
+	RotateSecret(ctx context.Context, workspace, id uuid.UUID, secret webhook.Secret) error
+	EnableWebhook(ctx context.Context, workspace, id uuid.UUID) error
+	CreateTestEvent(ctx context.Context, workspace, id uuid.UUID) (webhook.Event, error)
+	WebhookEvents(ctx context.Context, workspace, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error)
+	ReplayEvent(ctx context.Context, workspace, endpoint, id uuid.UUID) (webhook.Event, error)
 }
 
 // WebhookRequest is the body of createWebhook.
@@ -90,7 +90,7 @@ type WebhookEventList struct {
 
 func (a *api) registerWebhooks() {
 	one := webhooksPath + "/{id}"
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "createWebhook", Method: http.MethodPost, Path: webhooksPath, Tags: []string{"webhooks"},
 		Summary: "Create a webhook",
 		Description: "Creates a webhook that receives an event for each change of a message's status. Events are signed according to Standard Webhooks (https://www.standardwebhooks.com). " +
@@ -102,34 +102,34 @@ func (a *api) registerWebhooks() {
 		Errors:        bodyErrors(http.StatusConflict),
 	}, a.createWebhook)
 	describeBody(a, webhooksPath, WebhookRequest{URL: "https://example.com/postcard-events", Statuses: []string{"delivered", "undelivered", "failed"}})
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "listWebhooks", Method: http.MethodGet, Path: webhooksPath, Tags: []string{"webhooks"},
 		Summary:     "List webhooks",
 		Description: "Lists all of your webhooks, without their secrets.",
 		Responses:   map[string]*huma.Response{"200": {Description: "All of your webhooks."}},
 	}, a.listWebhooks)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "getWebhook", Method: http.MethodGet, Path: one, Tags: []string{"webhooks"},
 		Summary:     "Get a webhook",
 		Description: "Returns a webhook, without its secret, and explains its state.",
 		Responses:   map[string]*huma.Response{"200": {Description: "The webhook."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.getWebhook)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "deleteWebhook", Method: http.MethodDelete, Path: one, Tags: []string{"webhooks"},
 		Summary:     "Delete a webhook",
 		Description: "Deletes a webhook and its events. No event is sent to it any more.",
 		Responses:   map[string]*huma.Response{"204": {Description: "The webhook and its events were deleted."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.deleteWebhook)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "rotateWebhookSecret", Method: http.MethodPost, Path: one + "/rotate-secret", Tags: []string{"webhooks"},
 		Summary:     "Rotate a webhook's secret",
 		Description: "Creates a new secret. For 24 hours, events are signed with both the old and the new secret.",
 		Responses:   map[string]*huma.Response{"200": {Description: "The webhook with its new secret."}},
 		Errors:      []int{http.StatusNotFound},
 	}, a.rotateSecret)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "enableWebhook", Method: http.MethodPost, Path: one + "/enable", Tags: []string{"webhooks"},
 		Summary: "Enable a webhook",
 		Description: "Enables a webhook that was disabled. It counts as failing until a delivery succeeds, and is disabled again if none does within three days. Enabling an enabled webhook changes nothing. " +
@@ -137,7 +137,7 @@ func (a *api) registerWebhooks() {
 		Responses: map[string]*huma.Response{"200": {Description: "The webhook."}},
 		Errors:    []int{http.StatusNotFound},
 	}, a.enableWebhook)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "testWebhook", Method: http.MethodPost, Path: one + "/test", Tags: []string{"webhooks"},
 		Summary:       "Send a test event",
 		Description:   "Sends an event of type webhook.test. Use listWebhookEvents to see the result.",
@@ -145,7 +145,7 @@ func (a *api) registerWebhooks() {
 		Responses:     map[string]*huma.Response{"202": {Description: "The event. It is sent immediately."}},
 		Errors:        []int{http.StatusNotFound, http.StatusConflict},
 	}, a.testWebhook)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "listWebhookEvents", Method: http.MethodGet, Path: one + "/events", Tags: []string{"webhooks"},
 		Summary:     "List a webhook's events",
 		Description: "Lists the events of a webhook, newest first, with the result of the last attempt to deliver each. To get the next page, pass nextCursor as cursor.",
@@ -153,7 +153,7 @@ func (a *api) registerWebhooks() {
 		Errors:      []int{http.StatusBadRequest, http.StatusNotFound},
 		Metadata:    readsQuery,
 	}, a.listWebhookEvents)
-	registerForUser(a, huma.Operation{
+	registerForManager(a, huma.Operation{
 		OperationID: "replayWebhookEvent", Method: http.MethodPost, Path: one + "/events/{event}/replay", Tags: []string{"webhooks"},
 		Summary:       "Replay an event",
 		Description:   "Sends an event again, with the same webhook-id.",
@@ -171,7 +171,7 @@ func (a *api) createWebhook(ctx context.Context, principal identity.Principal, i
 		return nil, err
 	}
 	params := webhook.Params{URL: body.URL, Description: body.Description, Statuses: body.Statuses}
-	endpoint, secret, err := webhook.Create(ctx, a.Webhooks, principal.UserID, params, a.PrivateWebhooks)
+	endpoint, secret, err := webhook.Create(ctx, a.Webhooks, principal.WorkspaceID, params, a.PrivateWebhooks)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (a *api) createWebhook(ctx context.Context, principal identity.Principal, i
 type webhooksOutput struct{ Body WebhookList }
 
 func (a *api) listWebhooks(ctx context.Context, principal identity.Principal, _ *noBody) (*webhooksOutput, error) {
-	list, err := a.Webhooks.Webhooks(ctx, principal.UserID)
+	list, err := a.Webhooks.Webhooks(ctx, principal.WorkspaceID)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (a *api) webhook(ctx context.Context, principal identity.Principal, in *Web
 	if err != nil {
 		return webhook.Endpoint{}, err
 	}
-	return a.Webhooks.Webhook(ctx, principal.UserID, id)
+	return a.Webhooks.Webhook(ctx, principal.WorkspaceID, id)
 }
 
 func (a *api) deleteWebhook(ctx context.Context, principal identity.Principal, in *WebhookInput) (*noBody, error) {
@@ -221,7 +221,7 @@ func (a *api) deleteWebhook(ctx context.Context, principal identity.Principal, i
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Webhooks.DeleteWebhook(ctx, principal.UserID, id)
+	return nil, a.Webhooks.DeleteWebhook(ctx, principal.WorkspaceID, id)
 }
 
 func (a *api) rotateSecret(ctx context.Context, principal identity.Principal, in *WebhookInput) (*secretOutput, error) {
@@ -230,10 +230,10 @@ func (a *api) rotateSecret(ctx context.Context, principal identity.Principal, in
 		return nil, err
 	}
 	secret := webhook.NewSecret()
-	if err := a.Webhooks.RotateSecret(ctx, principal.UserID, id, secret); err != nil {
+	if err := a.Webhooks.RotateSecret(ctx, principal.WorkspaceID, id, secret); err != nil {
 		return nil, err
 	}
-	endpoint, err := a.Webhooks.Webhook(ctx, principal.UserID, id)
+	endpoint, err := a.Webhooks.Webhook(ctx, principal.WorkspaceID, id)
 	return &secretOutput{Body: WebhookWithSecret{Webhook: webhookOf(endpoint), Secret: string(secret)}}, err
 }
 
@@ -242,7 +242,7 @@ func (a *api) enableWebhook(ctx context.Context, principal identity.Principal, i
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Webhooks.EnableWebhook(ctx, principal.UserID, id); err != nil {
+	if err := a.Webhooks.EnableWebhook(ctx, principal.WorkspaceID, id); err != nil {
 		return nil, err
 	}
 	return a.getWebhook(ctx, principal, in)
@@ -255,7 +255,7 @@ func (a *api) testWebhook(ctx context.Context, principal identity.Principal, in 
 	if err != nil {
 		return nil, err
 	}
-	event, err := a.Webhooks.CreateTestEvent(ctx, principal.UserID, endpoint.ID)
+	event, err := a.Webhooks.CreateTestEvent(ctx, principal.WorkspaceID, endpoint.ID)
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 
@@ -284,7 +284,7 @@ func (a *api) listWebhookEvents(ctx context.Context, principal identity.Principa
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.Webhooks.WebhookEvents(ctx, principal.UserID, endpoint.ID, int64(numberInCursor(cursor)), limit)
+	list, more, err := a.Webhooks.WebhookEvents(ctx, principal.WorkspaceID, endpoint.ID, int64(numberInCursor(cursor)), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -312,7 +312,7 @@ func (a *api) replayEvent(ctx context.Context, principal identity.Principal, in 
 	if err != nil {
 		return nil, err
 	}
-	event, err := a.Webhooks.ReplayEvent(ctx, principal.UserID, endpoint.ID, id)
+	event, err := a.Webhooks.ReplayEvent(ctx, principal.WorkspaceID, endpoint.ID, id)
 	return &eventOutput{Body: webhookEventOf(event)}, err
 }
 

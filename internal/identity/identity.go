@@ -41,30 +41,41 @@ type User struct {
 	Email        string // lower case
 	PasswordHash PasswordHash
 	Role         Role
-	DailyCap     int // messages a day, UTC; 0: the installation's default
 	CreatedAt    time.Time
+	Memberships  []Membership // by the time of joining
 }
 
-// Principal returns the principal of a request in the user's session.
-func (u User) Principal() Principal {
-	return Principal{UserID: u.ID, Email: u.Email, Role: u.Role, DailyCap: u.DailyCap}
+// Principal returns the principal of a request in the user's session that uses the
+// workspace. If the user is no member of it, the principal uses the first one of the
+// user; without any, it has no permissions.
+func (u User) Principal(workspace uuid.UUID) Principal {
+	p := Principal{UserID: u.ID, Email: u.Email, Role: u.Role, Memberships: u.Memberships}
+	if len(u.Memberships) == 0 {
+		return p
+	}
+	used := u.Memberships[max(0, slices.IndexFunc(u.Memberships, func(m Membership) bool { return m.ID == workspace }))]
+	p.WorkspaceID, p.Workspace, p.Permissions, p.DailyCap = used.ID, used.Name, used.Permissions, used.DailyCap
+	return p
 }
 
 // LogValue logs the user's ID only.
 func (u User) LogValue() slog.Value { return slog.StringValue(u.ID.String()) }
 
-// Principal is the user on whose behalf a request acts.
+// Principal is the user on whose behalf a request acts, in a workspace.
 type Principal struct {
-	UserID   uuid.UUID
-	Email    string
-	Role     Role
-	DailyCap int  // messages a day, UTC; 0: the installation's default
-	Key      *Key // the request's API key; nil if a person made it in a session
+	UserID      uuid.UUID // for an API key, the user who created it
+	Email       string
+	Role        Role // for an API key, RoleUser
+	WorkspaceID uuid.UUID
+	Workspace   string // its name
+	Permissions []Permission
+	DailyCap    int          // messages a day, UTC, of the workspace; 0: the installation's default
+	Memberships []Membership // all workspaces of the user; nil for an API key
+	Key         *Key         // the request's API key; nil if a person made it in a session
 }
 
-// May reports whether the principal has the scope. People have every scope, keys
-// the ones they were created with.
-func (p Principal) May(scope Scope) bool { return p.Key == nil || slices.Contains(p.Key.Scopes, scope) }
+// May reports whether the principal has the permission in the workspace.
+func (p Principal) May(permission Permission) bool { return slices.Contains(p.Permissions, permission) }
 
 // IsAdmin reports whether the principal may see and change the installation.
 func (p Principal) IsAdmin() bool { return p.Role == RoleAdmin }

@@ -189,7 +189,7 @@ func TestPrincipal(t *testing.T) {
 	}
 	want := identity.Principal{UserID: uuid.New(), Email: "ada@example.com", Role: identity.RoleAdmin}
 	got, ok := identity.PrincipalFrom(identity.WithPrincipal(t.Context(), want))
-	if !ok || got != want || !got.IsAdmin() {
+	if !ok || !cmp.Equal(got, want) || !got.IsAdmin() {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if (identity.Principal{Role: identity.RoleUser}).IsAdmin() {

@@ -6,11 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -23,27 +19,15 @@ var (
 	// which.
 	ErrNoKey = errors.New("no such API key")
 
-	// ErrTooManyKeys says that a user already has MaxKeys valid keys.
+	// ErrTooManyKeys says that a workspace already has MaxKeys valid keys.
 	ErrTooManyKeys = errors.New("too many API keys")
 )
-
-// Scope is a permission of an API key.
-type Scope string
-
-// The scopes.
-const (
-	SendScope Scope = "send" // create, cancel and resend messages, and decide on held ones
-	ReadScope Scope = "read" // read messages
-)
-
-// Scopes returns every scope.
-func Scopes() []Scope { return []Scope{SendScope, ReadScope} }
 
 // Limits of API keys.
 const (
 	MaxKeyName      = 100 // characters
 	MaxKeyDays      = 3650
-	MaxKeys         = 100 // valid keys per user
+	MaxKeys         = 100 // valid keys per workspace
 	MaxDailyCap     = 10_000_000
 	keyPrefix       = "pc_" // lets secret scanners recognize a leaked key
 	keyPrefixLength = len(keyPrefix) + 5
@@ -51,17 +35,18 @@ const (
 
 // Key is an API key without its secret, which is shown once and not stored.
 type Key struct {
-	ID         uuid.UUID
-	UserID     uuid.UUID
-	Name       string
-	Prefix     string // the beginning of the secret
-	Scopes     []Scope
-	DailyCap   int // messages a day, UTC; 0: only its user's cap applies
-	CreatedAt  time.Time
-	LastUsedAt *time.Time // accurate to a minute
-	ExpiresAt  *time.Time
-	RevokedAt  *time.Time
-	Expired    bool
+	ID          uuid.UUID
+	WorkspaceID uuid.UUID
+	CreatedBy   uuid.UUID
+	Name        string
+	Prefix      string // the beginning of the secret
+	Scopes      []Permission
+	DailyCap    int // messages a day, UTC; 0: only its workspace's cap applies
+	CreatedAt   time.Time
+	LastUsedAt  *time.Time // accurate to a minute
+	ExpiresAt   *time.Time
+	RevokedAt   *time.Time
+	Expired     bool
 }
 
 // Valid reports whether the key can be used.
@@ -91,17 +76,10 @@ func (s KeySecret) Hash() [32]byte { return sha256.Sum256([]byte(s)) }
 
 // NewKey makes a key with a new secret, or returns all violations as
 // invalid.Fields.
-func NewKey(id, user uuid.UUID, p KeyParams) (Key, KeySecret, error) {
+func NewKey(id, workspace, by uuid.UUID, p KeyParams) (Key, KeySecret, error) {
 	var violations invalid.Fields
 	name := pasted.Clean(p.Name)
-	switch {
-	case name == "":
-		violations.Add("name", "required", "is missing: enter a name that identifies the key")
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		violations.Add("name", "control", "must be valid UTF-8 without control characters")
-	case utf8.RuneCountInString(name) > MaxKeyName:
-		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d characters long", MaxKeyName))
-	}
+	validateName(name, "enter a name that identifies the key", MaxKeyName, &violations)
 	scopes := parseScopes(p.Scopes, &violations)
 	validateRange("expiresInDays", p.ExpiresInDays, MaxKeyDays, &violations)
 	validateRange("dailyCap", p.DailyCap, MaxDailyCap, &violations)
@@ -109,30 +87,18 @@ func NewKey(id, user uuid.UUID, p KeyParams) (Key, KeySecret, error) {
 		return Key{}, "", err
 	}
 	secret := keyPrefix + rand.Text()
-	key := Key{ID: id, UserID: user, Name: name, Prefix: secret[:keyPrefixLength], Scopes: scopes}
+	key := Key{ID: id, WorkspaceID: workspace, CreatedBy: by, Name: name, Prefix: secret[:keyPrefixLength], Scopes: scopes}
 	if p.DailyCap != nil {
 		key.DailyCap = *p.DailyCap
 	}
 	return key, KeySecret(secret), nil
 }
 
-func parseScopes(names []string, violations *invalid.Fields) []Scope {
+func parseScopes(names []string, violations *invalid.Fields) []Permission {
 	if len(names) == 0 {
 		violations.Add("scopes", "required", "is missing: choose send, read or both")
 	}
-	var scopes []Scope
-	for i, name := range names {
-		scope := Scope(name)
-		if !slices.Contains(Scopes(), scope) {
-			violations.Add(fmt.Sprintf("scopes[%d]", i), "one_of", "must be send or read")
-		} else if !slices.Contains(scopes, scope) {
-			scopes = append(scopes, scope)
-		}
-		if i > len(Scopes()) {
-			break // bounds the number of violations
-		}
-	}
-	return scopes
+	return parsePermissions("scopes", names, KeyPermissions(), violations)
 }
 
 func validateRange(field string, n *int, limit int, violations *invalid.Fields) {

@@ -68,13 +68,13 @@ func (in *Intake) validateBatch(ctx context.Context, by mms.Submitter, params *m
 	if err != nil {
 		return mms.Batch{}, err
 	}
-	batch, err := in.Rules.ValidateBatch(*params, id, by.User, now)
+	batch, err := in.Rules.ValidateBatch(*params, id, by.Workspace, now)
 	if err = withRowViolations(err, rows); err != nil {
 		return mms.Batch{}, err
 	}
-	batch.KeyID = by.Key
+	batch.KeyID, batch.CreatedBy = by.Key, by.User
 	if len(params.MediaIDs) > 0 {
-		params.Uploads, err = in.resolve(ctx, by.User, params.MediaIDs, mms.Fit(params.Fit))
+		params.Uploads, err = in.resolve(ctx, by.Workspace, params.MediaIDs, mms.Fit(params.Fit))
 		params.MediaIDs = nil
 	}
 	return batch, err

@@ -34,10 +34,10 @@ type Store interface {
 	// key. They return mms.ErrNotFound or mms.ErrBatchNotFound if nothing was,
 	// mms.ErrKeyReused if a different request has the key, and mms.ErrInFlight while one is in
 	// progress.
-	MessageCreatedUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error)
-	BatchCreatedUnder(ctx context.Context, owner uuid.UUID, idempotency mms.Idempotency) (mms.BatchResult, error)
+	MessageCreatedUnder(ctx context.Context, workspace uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error)
+	BatchCreatedUnder(ctx context.Context, workspace uuid.UUID, idempotency mms.Idempotency) (mms.BatchResult, error)
 
-	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
+	Message(ctx context.Context, workspace, id uuid.UUID) (mms.History, error)
 	Forecast(ctx context.Context, m mms.Message, candidates []mms.PhoneNumber) (mms.Forecast, error)
 	Now(ctx context.Context) (time.Time, error)
 }
@@ -45,7 +45,7 @@ type Store interface {
 // Uploads finds out what messages send of uploads. Resolve returns invalid.Fields for ids
 // that cannot be used.
 type Uploads interface {
-	Resolve(ctx context.Context, owner uuid.UUID, ids []uuid.UUID, fit mms.Fit) ([]mms.MessageUpload, error)
+	Resolve(ctx context.Context, workspace uuid.UUID, ids []uuid.UUID, fit mms.Fit) ([]mms.MessageUpload, error)
 }
 
 // Queue passes tasks to workers.
@@ -56,7 +56,7 @@ type Queue interface {
 // Intake creates messages and batches.
 type Intake struct {
 	Rules    mms.Rules
-	DailyCap int // messages per UTC day of a user without a cap of their own; 0: unlimited
+	DailyCap int // messages per UTC day of a workspace without a cap of its own; 0: unlimited
 	Store    Store
 	Queue    Queue
 	Uploads  Uploads
@@ -80,7 +80,7 @@ func (in *Intake) CreateMessage(ctx context.Context, by mms.Submitter, params mm
 // the submitter, to be sent immediately. It returns mms.ErrNotFinal unless the earlier
 // message is sent or final.
 func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, idempotency mms.Idempotency) (mms.CreateResult, error) {
-	old, err := in.Store.Message(ctx, by.User, id)
+	old, err := in.Store.Message(ctx, by.Workspace, id)
 	if err != nil {
 		return mms.CreateResult{}, notStored(err)
 	}
@@ -152,22 +152,22 @@ func (in *Intake) validate(ctx context.Context, by mms.Submitter, params mms.Cre
 	if err != nil {
 		return mms.Message{}, err
 	}
-	message, err := in.Rules.Validate(params, id, by.User, now)
+	message, err := in.Rules.Validate(params, id, by.Workspace, now)
 	if err != nil {
 		return mms.Message{}, err
 	}
-	message.KeyID = by.Key
+	message.KeyID, message.CreatedBy = by.Key, by.User
 	if len(params.MediaIDs) > 0 {
 		var uploads []mms.MessageUpload
-		uploads, err = in.resolve(ctx, by.User, params.MediaIDs, message.Fit)
+		uploads, err = in.resolve(ctx, by.Workspace, params.MediaIDs, message.Fit)
 		message.Uploads = append(slices.Clip(message.Uploads), uploads...)
 	}
 	return message, err
 }
 
 // resolve returns what a message sends of uploads whose ids are valid.
-func (in *Intake) resolve(ctx context.Context, owner uuid.UUID, mediaIDs []string, fit mms.Fit) ([]mms.MessageUpload, error) {
-	uploads, err := in.Uploads.Resolve(ctx, owner, mms.ParseMediaIDs(mediaIDs, new(invalid.Fields)), fit)
+func (in *Intake) resolve(ctx context.Context, workspace uuid.UUID, mediaIDs []string, fit mms.Fit) ([]mms.MessageUpload, error) {
+	uploads, err := in.Uploads.Resolve(ctx, workspace, mms.ParseMediaIDs(mediaIDs, new(invalid.Fields)), fit)
 	if err != nil {
 		return nil, fmt.Errorf("looking up uploads: %w", err)
 	}

@@ -136,13 +136,13 @@ func TestCreateMessageStoresThenEnqueues(t *testing.T) {
 	t.Parallel()
 	s := &fakeStore{}
 	in, logs := newIntake(s)
-	owner := uuid.New()
-	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: owner}, params)
+	workspace := uuid.New()
+	got, err := in.CreateMessage(t.Context(), mms.Submitter{Workspace: workspace}, params)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := mms.Message{
-		ID: got.ID, Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
+		ID: got.ID, Workspace: workspace, Sender: "+14155550100", Recipient: "+14155550123", Text: "hello",
 		MediaURLs: []string{"https://example.com/a.jpg"}, Status: mms.Queued, ValidFor: mms.DefaultValidFor, Version: 7, Priority: mms.Normal, Fit: mms.FitAuto,
 	}
 	if diff := cmp.Diff(want, got.Message); diff != "" {
@@ -169,7 +169,7 @@ func TestCreateMessageSucceedsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := &fakeStore{queueErr: errors.New("connection refused")}
 	in, logs := newIntake(s)
-	got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, params)
+	got, err := in.CreateMessage(t.Context(), mms.Submitter{Workspace: uuid.New()}, params)
 	if err != nil || got.ID != s.created.ID {
 		t.Errorf("got %v, %v, want the stored message", got, err)
 	}
@@ -183,7 +183,7 @@ func TestMessageIsEnqueuedAfterItsClientDisconnects(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &fakeStore{afterCreate: cancel}
 	in, logs := newIntake(s)
-	if _, err := in.CreateMessage(ctx, mms.Submitter{User: uuid.New()}, params); err != nil {
+	if _, err := in.CreateMessage(ctx, mms.Submitter{Workspace: uuid.New()}, params); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"create", "enqueue"}, s.calls); diff != "" {
@@ -235,7 +235,7 @@ func TestUnavailableStore(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
 				defer cancel()
 				start := time.Now()
-				_, err := in.CreateMessage(ctx, mms.Submitter{User: uuid.New()}, params)
+				_, err := in.CreateMessage(ctx, mms.Submitter{Workspace: uuid.New()}, params)
 				if got := outcome(err, s.created.ID); got != tt.want {
 					t.Errorf("got %s (error %v), want %s", got, err, tt.want)
 				}
@@ -271,7 +271,7 @@ func TestNothingIsStoredBeforeTheStore(t *testing.T) {
 	in, _ := newIntake(&fakeStore{storeErr: errUnavailable})
 	scheduled := params
 	scheduled.SendAt = now.Add(time.Hour).Format(time.RFC3339)
-	by := mms.Submitter{User: uuid.New()}
+	by := mms.Submitter{Workspace: uuid.New()}
 	_, create := in.CreateMessage(t.Context(), by, scheduled)
 	_, resend := in.Resend(t.Context(), by, uuid.New(), mms.Idempotency{})
 	_, forecast := in.Forecast(t.Context(), by, params)
@@ -296,7 +296,7 @@ func TestInvalidParamsAreNotStored(t *testing.T) {
 	t.Parallel()
 	s := &fakeStore{}
 	in, _ := newIntake(s)
-	_, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, mms.CreateParams{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
+	_, err := in.CreateMessage(t.Context(), mms.Submitter{Workspace: uuid.New()}, mms.CreateParams{To: "123", Text: strings.Repeat("x", mms.MaxText+1), MediaURL: "ftp://x"})
 	var violations invalid.Fields
 	if !errors.As(err, &violations) {
 		t.Fatalf("got error %v, want invalid.Fields", err)
@@ -333,7 +333,7 @@ func TestResend(t *testing.T) {
 		}
 		s := &fakeStore{message: tt.old}
 		in, _ := newIntake(s)
-		got, err := in.Resend(t.Context(), mms.Submitter{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
+		got, err := in.Resend(t.Context(), mms.Submitter{Workspace: uuid.New()}, tt.old.ID, mms.Idempotency{})
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: got error %v, want %v", name, err, tt.err)
 		}
@@ -360,7 +360,7 @@ func TestResendKeepsValidFor(t *testing.T) {
 		tt.old.ID, tt.old.Recipient, tt.old.Sender, tt.old.MediaURLs = uuid.New(), "+14155550123", "+14155550100", []string{"https://example.com/a.jpg"}
 		tt.old.Priority, tt.old.Status, tt.old.FinalAt = mms.Normal, mms.Failed, &final
 		in, _ := newIntake(&fakeStore{message: tt.old})
-		got, err := in.Resend(t.Context(), mms.Submitter{User: uuid.New()}, tt.old.ID, mms.Idempotency{})
+		got, err := in.Resend(t.Context(), mms.Submitter{Workspace: uuid.New()}, tt.old.ID, mms.Idempotency{})
 		if err != nil || got.ValidFor != tt.want || got.SendAt != nil {
 			t.Errorf("%s: got valid for %v, to be sent at %v, %v, want %v and now", name, got.ValidFor, got.SendAt, err, tt.want)
 		}
@@ -373,7 +373,7 @@ func TestScheduledMessageIsNotEnqueued(t *testing.T) {
 	in, _ := newIntake(s)
 	scheduled := params
 	scheduled.SendAt = now.Add(time.Hour).Format(time.RFC3339)
-	if got, err := in.CreateMessage(t.Context(), mms.Submitter{User: uuid.New()}, scheduled); err != nil || got.Status != mms.Scheduled {
+	if got, err := in.CreateMessage(t.Context(), mms.Submitter{Workspace: uuid.New()}, scheduled); err != nil || got.Status != mms.Scheduled {
 		t.Errorf("got %+v, %v, want a scheduled message", got, err)
 	}
 	if diff := cmp.Diff([]string{"create"}, s.calls); diff != "" {
@@ -385,10 +385,10 @@ func TestForecastStoresNothing(t *testing.T) {
 	t.Parallel()
 	s := &fakeStore{}
 	in, _ := newIntake(s)
-	if f, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, params); err != nil || f.Sender != "+14155550100" || len(s.calls) != 0 {
+	if f, err := in.Forecast(t.Context(), mms.Submitter{Workspace: uuid.New()}, params); err != nil || f.Sender != "+14155550100" || len(s.calls) != 0 {
 		t.Errorf("got %+v, %v and calls %v, want a forecast and no call", f, err, s.calls)
 	}
-	if _, err := in.Forecast(t.Context(), mms.Submitter{User: uuid.New()}, mms.CreateParams{}); err == nil {
+	if _, err := in.Forecast(t.Context(), mms.Submitter{Workspace: uuid.New()}, mms.CreateParams{}); err == nil {
 		t.Error("got a forecast of invalid params, want an error")
 	}
 }
@@ -426,7 +426,7 @@ var malformedRow = invalid.Fields{{Name: "row", Rule: "columns"}}
 func createBatch(t *testing.T, s *fakeStore, createValid bool, rows fakeRows) (mms.BatchResult, error) {
 	t.Helper()
 	in, _ := newIntake(s)
-	return in.CreateBatch(t.Context(), mms.Submitter{User: uuid.New()}, mms.BatchParams{
+	return in.CreateBatch(t.Context(), mms.Submitter{Workspace: uuid.New()}, mms.BatchParams{
 		CreateValid: createValid, CreateParams: mms.CreateParams{MediaURL: "https://example.com/a.jpg"},
 	}, &numberedRows{rows, 1})
 }

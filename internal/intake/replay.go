@@ -19,7 +19,7 @@ func (in *Intake) replayMessage(ctx context.Context, by mms.Submitter, idempoten
 	if !replayable(idempotency, violations) {
 		return mms.CreateResult{}, violations
 	}
-	result, err := in.Store.MessageCreatedUnder(ctx, by.User, idempotency)
+	result, err := in.Store.MessageCreatedUnder(ctx, by.Workspace, idempotency)
 	if errors.Is(err, mms.ErrNotFound) || errors.Is(err, mms.ErrKeyReused) {
 		return mms.CreateResult{}, violations
 	}
@@ -31,7 +31,7 @@ func (in *Intake) replayBatch(ctx context.Context, by mms.Submitter, idempotency
 	if !replayable(idempotency, violations) {
 		return mms.BatchResult{}, violations
 	}
-	result, err := in.Store.BatchCreatedUnder(ctx, by.User, idempotency)
+	result, err := in.Store.BatchCreatedUnder(ctx, by.Workspace, idempotency)
 	if errors.Is(err, mms.ErrBatchNotFound) || errors.Is(err, mms.ErrKeyReused) {
 		return mms.BatchResult{}, violations
 	}

@@ -47,7 +47,7 @@ func TestRepetitionThatIsInvalid(t *testing.T) {
 		s := &fakeStore{under: tt.under}
 		in, _ := newIntake(s)
 		in.Uploads = noUploads{}
-		by := mms.Submitter{User: uuid.New()}
+		by := mms.Submitter{Workspace: uuid.New()}
 		batch, batchErr := in.CreateBatch(t.Context(), by, mms.BatchParams{CreateParams: params}, &numberedRows{fakeRows: fakeRows{"+14155550123"}})
 		params.To = "+14155550123"
 		message, err := in.CreateMessage(t.Context(), by, params)

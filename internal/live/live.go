@@ -21,7 +21,7 @@ import (
 
 // Store looks up many messages with one call.
 type Store interface {
-	Owners(ctx context.Context, messages []uuid.UUID) ([]uuid.UUID, error)
+	Workspaces(ctx context.Context, messages []uuid.UUID) ([]uuid.UUID, error)
 	Versions(ctx context.Context, messages []uuid.UUID) (map[uuid.UUID]int64, error)
 }
 
@@ -34,19 +34,19 @@ type Hub struct {
 
 	mu           sync.Mutex
 	messages     registry            // watches by message
-	owners       registry            // watches by owner
-	connections  registry            // channels that end connections, by owner
+	workspaces   registry            // watches by workspace
+	connections  registry            // channels that end connections, by user
 	lastVersions map[uuid.UUID]int64 // of the watched messages, at the last poll
 }
 
-// registry holds channels by the id of a message or owner.
+// registry holds channels by the id of a message, workspace or user.
 type registry map[uuid.UUID]map[chan struct{}]bool
 
 // New returns a hub without watches and connections. Call Run to start it.
 func New(store Store, logger *slog.Logger) *Hub {
 	return &Hub{
 		store: store, logger: logger, closed: make(chan struct{}),
-		messages: registry{}, owners: registry{}, connections: registry{}, lastVersions: map[uuid.UUID]int64{},
+		messages: registry{}, workspaces: registry{}, connections: registry{}, lastVersions: map[uuid.UUID]int64{},
 	}
 }
 
@@ -60,8 +60,8 @@ type Watch struct {
 // Message subscribes to changes of one message.
 func (h *Hub) Message(id uuid.UUID) Watch { return h.watch(h.messages, id) }
 
-// Owner subscribes to changes of any message of an owner.
-func (h *Hub) Owner(id uuid.UUID) Watch { return h.watch(h.owners, id) }
+// Workspace subscribes to changes of any message of a workspace.
+func (h *Hub) Workspace(id uuid.UUID) Watch { return h.watch(h.workspaces, id) }
 
 // Closed returns a channel that is closed when Run has ended: watches receive nothing
 // more.
@@ -92,37 +92,37 @@ func (h *Hub) add(r registry, id uuid.UUID) (wake <-chan struct{}, remove func()
 	}
 }
 
-// MaxConnections is how many streams an owner may have open at one process.
+// MaxConnections is how many streams a user may have open at one process.
 const MaxConnections = 100
 
-// Connection is a registered connection of an owner. Call Close when it has ended.
+// Connection is a registered connection of a user. Call Close when it has ended.
 type Connection struct {
 	Ended <-chan struct{} // receives a value when the connection must end; the client may reconnect
 	Close func()
 }
 
-// Connect registers a connection of the owner. It returns false when the owner has
+// Connect registers a connection of the user. It returns false when the user has
 // MaxConnections.
-func (h *Hub) Connect(owner uuid.UUID) (Connection, bool) {
+func (h *Hub) Connect(user uuid.UUID) (Connection, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.connections[owner]) >= MaxConnections {
+	if len(h.connections[user]) >= MaxConnections {
 		return Connection{}, false
 	}
-	ended, remove := h.add(h.connections, owner)
+	ended, remove := h.add(h.connections, user)
 	return Connection{Ended: ended, Close: remove}, true
 }
 
-// Disconnect ends all connections of the owner, whose access has changed; of all
-// owners for uuid.Nil.
-func (h *Hub) Disconnect(owner uuid.UUID) {
+// Disconnect ends all connections of the user, whose access has changed; of all users for
+// uuid.Nil.
+func (h *Hub) Disconnect(user uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if owner == uuid.Nil {
+	if user == uuid.Nil {
 		h.connections.wakeAll()
 		return
 	}
-	h.connections.wake(owner)
+	h.connections.wake(user)
 }
 
 // wake wakes the channels of one id. The caller holds the hub's mutex.
@@ -178,27 +178,27 @@ func parseIDs(ids string) []uuid.UUID {
 	return parsed
 }
 
-// wake wakes the watches of the messages and of their owners.
+// wake wakes the watches of the messages and of their workspaces.
 func (h *Hub) wake(ctx context.Context, messages []uuid.UUID) {
 	h.mu.Lock()
 	for _, id := range messages {
 		h.messages.wake(id)
 	}
-	ownersWatched := len(h.owners) > 0
+	workspacesWatched := len(h.workspaces) > 0
 	h.mu.Unlock()
-	if !ownersWatched {
+	if !workspacesWatched {
 		return
 	}
-	owners, err := h.store.Owners(ctx, messages)
+	workspaces, err := h.store.Workspaces(ctx, messages)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
-		h.logger.WarnContext(ctx, "reading the owners of changed messages failed; waking all watches of owners", slog.Any("error", err))
-		h.owners.wakeAll()
+		h.logger.WarnContext(ctx, "reading the workspaces of changed messages failed; waking all watches of workspaces", slog.Any("error", err))
+		h.workspaces.wakeAll()
 		return
 	}
-	for _, owner := range owners {
-		h.owners.wake(owner)
+	for _, workspace := range workspaces {
+		h.workspaces.wake(workspace)
 	}
 }
 
@@ -206,7 +206,7 @@ func (h *Hub) wakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.messages.wakeAll()
-	h.owners.wakeAll()
+	h.workspaces.wakeAll()
 }
 
 // poll reads the versions of all watched messages with one call, and wakes the watches

@@ -17,13 +17,13 @@ var (
 
 // fakeStore says that Ada owns every message.
 type fakeStore struct {
-	versions   map[uuid.UUID]int64
-	fails      bool
-	ownerCalls int
+	versions       map[uuid.UUID]int64
+	fails          bool
+	workspaceCalls int
 }
 
-func (s *fakeStore) Owners(context.Context, []uuid.UUID) ([]uuid.UUID, error) {
-	s.ownerCalls++
+func (s *fakeStore) Workspaces(context.Context, []uuid.UUID) ([]uuid.UUID, error) {
+	s.workspaceCalls++
 	if s.fails {
 		return nil, errors.New("the database is down")
 	}
@@ -60,11 +60,11 @@ func woken(c <-chan struct{}) bool {
 	}
 }
 
-func TestNotificationWakesMessageAndOwner(t *testing.T) {
+func TestNotificationWakesMessageAndWorkspace(t *testing.T) {
 	t.Parallel()
 	withHub(t, &fakeStore{}, func(h *Hub, notifications chan<- string) {
 		firstWatch, secondWatch, anotherFirstWatch := h.Message(first), h.Message(second), h.Message(first)
-		adasWatch, evesWatch := h.Owner(ada), h.Owner(eve)
+		adasWatch, evesWatch := h.Workspace(ada), h.Workspace(eve)
 		notifications <- first.String() + " nonsense " + first.String()
 		for name, tt := range map[string]struct {
 			watch Watch
@@ -73,8 +73,8 @@ func TestNotificationWakesMessageAndOwner(t *testing.T) {
 			"the message":               {firstWatch, true},
 			"the message, second watch": {anotherFirstWatch, true},
 			"another message":           {secondWatch, false},
-			"the owner":                 {adasWatch, true},
-			"another owner":             {evesWatch, false},
+			"the workspace":             {adasWatch, true},
+			"another workspace":         {evesWatch, false},
 		} {
 			if got := woken(tt.watch.Changes); got != tt.want {
 				t.Errorf("watch of %s: got woken %t, want %t", name, got, tt.want)
@@ -94,14 +94,14 @@ func TestNotificationWakesMessageAndOwner(t *testing.T) {
 	})
 }
 
-func TestOwnersAreNotReadWithoutWatches(t *testing.T) {
+func TestWorkspacesAreNotReadWithoutWatches(t *testing.T) {
 	t.Parallel()
 	store := &fakeStore{}
 	withHub(t, store, func(h *Hub, notifications chan<- string) {
 		w := h.Message(first)
 		notifications <- first.String()
-		if !woken(w.Changes) || store.ownerCalls != 0 {
-			t.Errorf("got %d calls of Owners, want 0", store.ownerCalls)
+		if !woken(w.Changes) || store.workspaceCalls != 0 {
+			t.Errorf("got %d calls of Workspaces, want 0", store.workspaceCalls)
 		}
 		w.Stop()
 		if len(h.messages) != 0 {
@@ -113,21 +113,21 @@ func TestOwnersAreNotReadWithoutWatches(t *testing.T) {
 func TestReconnectionWakesAll(t *testing.T) {
 	t.Parallel()
 	withHub(t, &fakeStore{}, func(h *Hub, notifications chan<- string) {
-		message, owner := h.Message(first), h.Owner(eve)
+		message, workspace := h.Message(first), h.Workspace(eve)
 		notifications <- ""
-		if !woken(message.Changes) || !woken(owner.Changes) {
+		if !woken(message.Changes) || !woken(workspace.Changes) {
 			t.Error("a watch was not woken")
 		}
 	})
 }
 
-func TestUnknownOwnersWakeAllOwners(t *testing.T) {
+func TestUnknownWorkspacesWakeAllWorkspaces(t *testing.T) {
 	t.Parallel()
 	withHub(t, &fakeStore{fails: true}, func(h *Hub, notifications chan<- string) {
-		owner := h.Owner(eve)
+		workspace := h.Workspace(eve)
 		notifications <- first.String()
-		if !woken(owner.Changes) {
-			t.Error("the watch of an owner was not woken although the owners could not be read")
+		if !woken(workspace.Changes) {
+			t.Error("the watch of a workspace was not woken although the workspaces could not be read")
 		}
 	})
 }
@@ -175,14 +175,14 @@ func TestConnections(t *testing.T) {
 		next, nextOK := h.Connect(ada)
 		eves, evesOK := h.Connect(eve)
 		if !nextOK || !evesOK {
-			t.Errorf("got %t for a connection after one was closed and %t for another owner's, want both", nextOK, evesOK)
+			t.Errorf("got %t for a connection after one was closed and %t for another workspace's, want both", nextOK, evesOK)
 		}
 		h.Disconnect(ada)
 		if !woken(next.Ended) || !woken(connections[1].Ended) {
-			t.Error("a connection of the owner was not ended")
+			t.Error("a connection of the workspace was not ended")
 		}
 		if woken(connections[0].Ended) || woken(eves.Ended) {
-			t.Error("a closed connection, or another owner's, was ended")
+			t.Error("a closed connection, or another workspace's, was ended")
 		}
 		h.Disconnect(uuid.Nil)
 		if !woken(eves.Ended) {

@@ -41,18 +41,18 @@ func (f *fakeStore) SaveUploads(ctx context.Context, uploads []mms.Upload, conte
 	return uploads, nil
 }
 
-func (f *fakeStore) Upload(_ context.Context, owner, id uuid.UUID) (mms.Upload, error) {
+func (f *fakeStore) Upload(_ context.Context, workspace, id uuid.UUID) (mms.Upload, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	u, ok := f.uploads[id]
-	if !ok || u.Owner != owner {
+	if !ok || u.Workspace != workspace {
 		return mms.Upload{}, mms.ErrNoUpload
 	}
 	return u, nil
 }
 
-func (f *fakeStore) DeleteUpload(ctx context.Context, owner, id uuid.UUID) error {
-	if _, err := f.Upload(ctx, owner, id); err != nil {
+func (f *fakeStore) DeleteUpload(ctx context.Context, workspace, id uuid.UUID) error {
+	if _, err := f.Upload(ctx, workspace, id); err != nil {
 		return err
 	}
 	f.mu.Lock()

@@ -16,9 +16,9 @@ type Store interface {
 	// with their times. The error may be an mms.QuotaError.
 	SaveUploads(ctx context.Context, uploads []mms.Upload, contents []mms.Content, quota int64) ([]mms.Upload, error)
 	// Upload returns mms.ErrNoUpload for one that does not exist, has expired or belongs
-	// to another user, and so does DeleteUpload.
-	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
-	DeleteUpload(ctx context.Context, owner, id uuid.UUID) error
+	// to another workspace, and so does DeleteUpload.
+	Upload(ctx context.Context, workspace, id uuid.UUID) (mms.Upload, error)
+	DeleteUpload(ctx context.Context, workspace, id uuid.UUID) error
 	// SaveContent stores a content, unless it is stored already.
 	SaveContent(ctx context.Context, c mms.Content) error
 	Content(ctx context.Context, hash mms.ContentHash) (mms.Content, error)

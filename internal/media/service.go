@@ -47,7 +47,7 @@ type Fitted struct {
 
 // Fit makes a file ready. It returns the rule that the file violates as invalid.Fields;
 // field is the name of the violated field.
-func (s *Service) Fit(ctx context.Context, owner uuid.UUID, field string, f File) (Fitted, error) {
+func (s *Service) Fit(ctx context.Context, workspace uuid.UUID, field string, f File) (Fitted, error) {
 	release, err := s.acquire(ctx)
 	if err != nil {
 		return Fitted{}, err
@@ -78,7 +78,7 @@ func (s *Service) Fit(ctx context.Context, owner uuid.UUID, field string, f File
 	if err != nil {
 		return Fitted{}, fmt.Errorf("making the id of an upload: %w", err)
 	}
-	upload := mms.Upload{ID: id, Owner: owner, Uploaded: pictureInfo(info), Sent: sent.Hash, SentInfo: sent.PictureInfo, Changed: names(fitted.Changed)}
+	upload := mms.Upload{ID: id, Workspace: workspace, Uploaded: pictureInfo(info), Sent: sent.Hash, SentInfo: sent.PictureInfo, Changed: names(fitted.Changed)}
 	if original, ok := s.original(data, sent); ok {
 		upload.Original, contents = original.Hash, append(contents, original)
 	}
@@ -173,18 +173,18 @@ func (s *Service) Save(ctx context.Context, fitted []Fitted) ([]mms.Upload, erro
 }
 
 // Upload returns a user's upload, or mms.ErrNoUpload.
-func (s *Service) Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error) {
-	return s.store.Upload(ctx, owner, id)
+func (s *Service) Upload(ctx context.Context, workspace, id uuid.UUID) (mms.Upload, error) {
+	return s.store.Upload(ctx, workspace, id)
 }
 
 // Delete deletes a user's upload, or returns mms.ErrNoUpload. Messages keep their pictures.
-func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID) error {
-	return s.store.DeleteUpload(ctx, owner, id)
+func (s *Service) Delete(ctx context.Context, workspace, id uuid.UUID) error {
+	return s.store.DeleteUpload(ctx, workspace, id)
 }
 
 // Picture returns what would be sent of a user's upload, or mms.ErrNoUpload.
-func (s *Service) Picture(ctx context.Context, owner, id uuid.UUID) (mms.Content, error) {
-	u, err := s.store.Upload(ctx, owner, id)
+func (s *Service) Picture(ctx context.Context, workspace, id uuid.UUID) (mms.Content, error) {
+	u, err := s.store.Upload(ctx, workspace, id)
 	if err != nil {
 		return mms.Content{}, err
 	}
@@ -194,13 +194,13 @@ func (s *Service) Picture(ctx context.Context, owner, id uuid.UUID) (mms.Content
 // Resolve returns what a message sends of a user's uploads, in their order. If they exceed
 // the budget together, each is made smaller. It returns invalid.Fields for ids that cannot
 // be used.
-func (s *Service) Resolve(ctx context.Context, owner uuid.UUID, ids []uuid.UUID, fit mms.Fit) ([]mms.MessageUpload, error) {
+func (s *Service) Resolve(ctx context.Context, workspace uuid.UUID, ids []uuid.UUID, fit mms.Fit) ([]mms.MessageUpload, error) {
 	var violations invalid.Fields
 	uploads := make([]mms.MessageUpload, len(ids))
 	sizes := make([]int, len(ids))
 	for i, id := range ids {
 		field := fmt.Sprintf("mediaIds[%d]", i)
-		u, err := s.store.Upload(ctx, owner, id)
+		u, err := s.store.Upload(ctx, workspace, id)
 		switch {
 		case errors.Is(err, mms.ErrNoUpload):
 			violations.Add(field, "unknown", "is not one of your uploads, or has expired: upload the picture again")

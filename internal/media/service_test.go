@@ -48,12 +48,12 @@ func noise(t *testing.T, width, height int) []byte {
 	return out.Bytes()
 }
 
-func save(t *testing.T, s *media.Service, owner uuid.UUID, files ...[]byte) []mms.Upload {
+func save(t *testing.T, s *media.Service, workspace uuid.UUID, files ...[]byte) []mms.Upload {
 	t.Helper()
 	fitted := make([]media.Fitted, len(files))
 	for i, data := range files {
 		var err error
-		if fitted[i], err = s.Fit(t.Context(), owner, "file", media.File{Content: bytes.NewReader(data)}); err != nil {
+		if fitted[i], err = s.Fit(t.Context(), workspace, "file", media.File{Content: bytes.NewReader(data)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,9 +68,9 @@ func save(t *testing.T, s *media.Service, owner uuid.UUID, files ...[]byte) []mm
 func TestUpload(t *testing.T) {
 	t.Parallel()
 	s, store := newService()
-	owner := uuid.New()
+	workspace := uuid.New()
 	large, small := noise(t, 900, 600), noise(t, 100, 50)
-	uploads := save(t, s, owner, large, small)
+	uploads := save(t, s, workspace, large, small)
 	u := uploads[0]
 	if want := (mms.PictureInfo{Type: "image/jpeg", Bytes: len(large), Width: 900, Height: 600}); u.Uploaded != want {
 		t.Errorf("got %+v, want %+v", u.Uploaded, want)
@@ -137,12 +137,12 @@ func TestFirstFrame(t *testing.T) {
 func TestBusy(t *testing.T) {
 	t.Parallel()
 	s, store := newService()
-	owner := uuid.New()
-	uploads := save(t, s, owner, noise(t, 900, 600), noise(t, 600, 900))
+	workspace := uuid.New()
+	uploads := save(t, s, workspace, noise(t, 900, 600), noise(t, 600, 900))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, fit := s.Fit(ctx, owner, "file", media.File{Content: bytes.NewReader(noise(t, 60, 60))})
-	_, resolve := s.Resolve(ctx, owner, []uuid.UUID{uploads[0].ID, uploads[1].ID}, mms.FitAuto)
+	_, fit := s.Fit(ctx, workspace, "file", media.File{Content: bytes.NewReader(noise(t, 60, 60))})
+	_, resolve := s.Resolve(ctx, workspace, []uuid.UUID{uploads[0].ID, uploads[1].ID}, mms.FitAuto)
 	for name, err := range map[string]error{"fit": fit, "resolve": resolve} {
 		if !errors.Is(err, media.ErrBusy) || !errors.Is(err, mms.ErrNotStored) || !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got error %v, want ErrBusy", name, err)
@@ -151,7 +151,7 @@ func TestBusy(t *testing.T) {
 	if len(store.uploads) != 2 {
 		t.Errorf("got %d uploads, want 2", len(store.uploads))
 	}
-	save(t, s, owner, noise(t, 60, 60)) // nothing keeps the slot
+	save(t, s, workspace, noise(t, 60, 60)) // nothing keeps the slot
 }
 
 // TestRefusedFile names the file and the rule.
@@ -177,15 +177,15 @@ func TestRefusedFile(t *testing.T) {
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	s, store := newService()
-	owner := uuid.New()
-	uploads := save(t, s, owner, noise(t, 900, 600), noise(t, 600, 900), noise(t, 60, 60))
+	workspace := uuid.New()
+	uploads := save(t, s, workspace, noise(t, 900, 600), noise(t, 600, 900), noise(t, 60, 60))
 	ids := []uuid.UUID{uploads[0].ID, uploads[1].ID, uploads[2].ID}
 
-	alone, err := s.Resolve(t.Context(), owner, ids[:1], mms.FitAuto)
+	alone, err := s.Resolve(t.Context(), workspace, ids[:1], mms.FitAuto)
 	if want := []mms.MessageUpload{{ID: ids[0], Content: uploads[0].Sent}}; err != nil || !slices.Equal(alone, want) {
 		t.Errorf("alone: got %v, %v, want %v", alone, err, want)
 	}
-	together, err := s.Resolve(t.Context(), owner, ids, mms.FitAuto)
+	together, err := s.Resolve(t.Context(), workspace, ids, mms.FitAuto)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,11 +197,11 @@ func TestResolve(t *testing.T) {
 		t.Errorf("together: got %d bytes, want at most %d, and the small picture unchanged", total, budget)
 	}
 	stored := len(store.contents)
-	again, err := s.Resolve(t.Context(), owner, ids, mms.FitAuto)
+	again, err := s.Resolve(t.Context(), workspace, ids, mms.FitAuto)
 	if err != nil || !slices.Equal(again, together) || len(store.contents) != stored {
 		t.Errorf("again: got %v, %v and %d contents, want %v and %d", again, err, len(store.contents), together, stored)
 	}
-	asItIs, err := s.Resolve(t.Context(), owner, ids, mms.FitNever)
+	asItIs, err := s.Resolve(t.Context(), workspace, ids, mms.FitNever)
 	if err != nil || asItIs[0].Content != uploads[0].Original {
 		t.Errorf("as it is: got %v, %v, want the originals", asItIs, err)
 	}
@@ -216,12 +216,12 @@ func TestResolve(t *testing.T) {
 func TestOriginalThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	s, _ := newService()
-	owner := uuid.New()
-	upload := save(t, s, owner, noise(t, 2500, 1500))[0]
+	workspace := uuid.New()
+	upload := save(t, s, workspace, noise(t, 2500, 1500))[0]
 	if upload.Uploaded.Bytes <= mms.MaxPlivoMedia {
 		t.Fatalf("got a picture of %d bytes, want more than %d", upload.Uploaded.Bytes, mms.MaxPlivoMedia)
 	}
-	_, err := s.Resolve(t.Context(), owner, []uuid.UUID{upload.ID}, mms.FitNever)
+	_, err := s.Resolve(t.Context(), workspace, []uuid.UUID{upload.ID}, mms.FitNever)
 	var violations invalid.Fields
 	if !errors.As(err, &violations) || violations[0].Rule != string(picture.RuleBytes) {
 		t.Errorf("got %v, want a violation", err)

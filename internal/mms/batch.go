@@ -21,7 +21,7 @@ var (
 	// ErrBatchCanceled says that a batch is canceled and cannot be changed.
 	ErrBatchCanceled = errors.New("the batch is canceled")
 
-	// ErrBatchNotFound says that a batch does not exist or belongs to another user.
+	// ErrBatchNotFound says that a batch does not exist or belongs to another workspace.
 	ErrBatchNotFound = errors.New("no such batch")
 )
 
@@ -51,8 +51,9 @@ const (
 // Batch is a set of messages that were created together.
 type Batch struct {
 	ID        uuid.UUID // UUIDv7
-	Owner     uuid.UUID
+	Workspace uuid.UUID
 	KeyID     uuid.UUID // the API key that created it; uuid.Nil: a person did
+	CreatedBy uuid.UUID // the user who created it, or the key
 	Name      string    // may be empty
 	State     BatchState
 	Created   int // rows that became messages
@@ -182,7 +183,7 @@ type BatchWriter interface {
 
 // ValidateBatch makes a batch of p, or returns all violations in what its messages
 // have in common as invalid.Fields. now is the database's time.
-func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) (Batch, error) {
+func (r Rules) ValidateBatch(p BatchParams, id, workspace uuid.UUID, now time.Time) (Batch, error) {
 	var violations invalid.Fields
 	p.Name = pasted.Clean(p.Name)
 	if !IsPrintable(p.Name) {
@@ -207,7 +208,7 @@ func (r Rules) ValidateBatch(p BatchParams, id, owner uuid.UUID, now time.Time) 
 		column := append(columnsNamed(p.Columns, mediaColumns), "column")[0]
 		violations.Add("mediaUrl", "required", fmt.Sprintf("is missing: a picture message needs at least one picture; use {{%s}} to take it from the rows", column))
 	}
-	return Batch{ID: id, Owner: owner, Name: p.Name, State: BatchRunning}, violations.Err()
+	return Batch{ID: id, Workspace: workspace, Name: p.Name, State: BatchRunning}, violations.Err()
 }
 
 // FromColumns returns the parameters with a placeholder in place of a missing text or
@@ -243,11 +244,11 @@ func columnsNamed(columns, names []string) []string {
 // invalid.Fields. The row's column "to" is the recipient.
 func (r Rules) ValidateRow(p BatchParams, row map[string]string, b Batch, id uuid.UUID, now time.Time) (Message, error) {
 	var violations invalid.Fields
-	m, err := r.Validate(p.forRow(row, &violations), id, b.Owner, now)
+	m, err := r.Validate(p.forRow(row, &violations), id, b.Workspace, now)
 	if more := (invalid.Fields)(nil); errors.As(err, &more) {
 		violations = append(violations, more...)
 	}
-	m.BatchID, m.KeyID = b.ID, b.KeyID
+	m.BatchID, m.KeyID, m.CreatedBy = b.ID, b.KeyID, b.CreatedBy
 	return m, violations.Err()
 }
 

@@ -54,24 +54,25 @@ const (
 	MaxValidFor     = 30 * 24 * time.Hour
 )
 
-// Submitter is who creates messages: a user, or a user's API key.
+// Submitter is who creates messages in a workspace: a user, or a program with an API key.
 type Submitter struct {
-	User    uuid.UUID
-	Key     uuid.UUID // uuid.Nil: no key
-	UserCap int       // messages a day, UTC; 0: the installation's default
-	KeyCap  int       // messages a day, UTC; 0: no cap of its own
+	Workspace    uuid.UUID
+	User         uuid.UUID // who created the key, if there is one
+	Key          uuid.UUID // uuid.Nil: no key
+	WorkspaceCap int       // messages a day, UTC; 0: the installation's default
+	KeyCap       int       // messages a day, UTC; 0: no cap of its own
 }
 
 // Caps returns the daily caps that apply to the submitter. defaultCap is the
-// installation's cap for a user; 0 for none.
+// installation's cap for a workspace; 0 for none.
 func (s Submitter) Caps(defaultCap int) []Cap {
-	userCap := s.UserCap
-	if userCap == 0 {
-		userCap = defaultCap
+	workspaceCap := s.WorkspaceCap
+	if workspaceCap == 0 {
+		workspaceCap = defaultCap
 	}
 	var caps []Cap
-	if userCap > 0 {
-		caps = append(caps, Cap{Holder: s.User, Messages: userCap})
+	if workspaceCap > 0 {
+		caps = append(caps, Cap{Holder: s.Workspace, Messages: workspaceCap})
 	}
 	if s.KeyCap > 0 {
 		caps = append(caps, Cap{Holder: s.Key, Messages: s.KeyCap, OfKey: true})
@@ -81,7 +82,7 @@ func (s Submitter) Caps(defaultCap int) []Cap {
 
 // Cap limits how many messages its holder may create in a day, UTC.
 type Cap struct {
-	Holder   uuid.UUID // a user, or an API key if OfKey
+	Holder   uuid.UUID // a workspace, or an API key if OfKey
 	Messages int
 	OfKey    bool
 }
@@ -95,7 +96,7 @@ type CapError struct {
 }
 
 func (e CapError) Error() string {
-	holder := "you"
+	holder := "this workspace"
 	if e.OfKey {
 		holder = "this API key"
 	}
@@ -120,9 +121,9 @@ type CreateResult struct {
 // AsCreated returns the message as it was when it was created.
 func (m Message) AsCreated() Message {
 	created := Message{
-		ID: m.ID, Owner: m.Owner, Sender: m.Sender, Recipient: m.Recipient, Text: m.Text, MediaURLs: m.MediaURLs, Uploads: m.Uploads, Fit: m.Fit,
+		ID: m.ID, Workspace: m.Workspace, Sender: m.Sender, Recipient: m.Recipient, Text: m.Text, MediaURLs: m.MediaURLs, Uploads: m.Uploads, Fit: m.Fit,
 		Status: Queued, ExpiresAt: m.ExpiresAt, Version: 1, CreatedAt: m.CreatedAt, UpdatedAt: m.CreatedAt,
-		Priority: m.Priority, SendAt: m.SendAt, Metadata: m.Metadata, KeyID: m.KeyID, ResendOf: m.ResendOf, BatchID: m.BatchID,
+		Priority: m.Priority, SendAt: m.SendAt, Metadata: m.Metadata, KeyID: m.KeyID, CreatedBy: m.CreatedBy, ResendOf: m.ResendOf, BatchID: m.BatchID,
 	}
 	if m.SendAt != nil {
 		created.Status = Scheduled

@@ -15,10 +15,10 @@ func TestCaps(t *testing.T) {
 		defaultCap int
 		want       []Cap
 	}{
-		"no cap":           {Submitter{User: user}, 0, nil},
-		"installation cap": {Submitter{User: user}, 9, []Cap{{user, 9, false}}},
-		"user cap":         {Submitter{User: user, UserCap: 5}, 9, []Cap{{user, 5, false}}},
-		"user and key cap": {Submitter{User: user, Key: key, UserCap: 5, KeyCap: 3}, 9, []Cap{{user, 5, false}, {key, 3, true}}},
+		"no cap":           {Submitter{Workspace: user}, 0, nil},
+		"installation cap": {Submitter{Workspace: user}, 9, []Cap{{user, 9, false}}},
+		"user cap":         {Submitter{Workspace: user, WorkspaceCap: 5}, 9, []Cap{{user, 5, false}}},
+		"user and key cap": {Submitter{Workspace: user, Key: key, WorkspaceCap: 5, KeyCap: 3}, 9, []Cap{{user, 5, false}, {key, 3, true}}},
 	} {
 		if diff := cmp.Diff(tt.want, tt.submitter.Caps(tt.defaultCap)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -45,7 +45,7 @@ const (
 	EventDecided          EventKind = "decided"           // a person decided
 	EventDuplicate        EventKind = "duplicate"         // a second attempt turned out to be accepted too
 	EventDue              EventKind = "due"               // SendAt was reached
-	EventCanceled         EventKind = "canceled"          // its owner canceled it or its batch
+	EventCanceled         EventKind = "canceled"          // a user canceled it or its batch
 	EventResent           EventKind = "resent"            // a new message repeats it
 	EventPreparing        EventKind = "preparing"         // its media have to be checked or uploaded before it is sent
 	EventPrepared         EventKind = "prepared"          // its media are ready

@@ -132,7 +132,7 @@ var statusTitles = map[Status]string{
 // Title is the status as a heading.
 func (s Status) Title() string { return statusTitles[s] }
 
-// NextStep tells the message's owner what to do, in plain language; "" if there
+// NextStep tells the user what to do, in plain language; "" if there
 // is nothing to do.
 func (m Message) NextStep() string {
 	switch {
@@ -223,9 +223,9 @@ func (m Message) explainQueued() string {
 	}
 	switch {
 	case m.BatchState == BatchPaused:
-		explanation += " Its batch was paused by its owner, and it waits until the batch is resumed."
+		explanation += " Its batch was paused by its workspace, and it waits until the batch is resumed."
 	case m.BatchState == BatchCanceled:
-		explanation += " Its batch was canceled by its owner, and it will be canceled too."
+		explanation += " Its batch was canceled by its workspace, and it will be canceled too."
 	case m.Pause.Active():
 		explanation += " " + m.Pause.Explain()
 	}

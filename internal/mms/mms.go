@@ -50,7 +50,7 @@ func (e OutcomeUnknownError) Unwrap() []error { return []error{ErrUnavailable, e
 // Message is one picture message to one recipient.
 type Message struct {
 	ID            uuid.UUID // UUIDv7
-	Owner         uuid.UUID // the user who created it
+	Workspace     uuid.UUID // that it belongs to
 	Sender        PhoneNumber
 	Recipient     PhoneNumber
 	Text          string          // may be empty
@@ -64,7 +64,7 @@ type Message struct {
 	PlivoUUID     string        // empty until Plivo has accepted it
 	PlivoCode     string        // Plivo's error code; empty for none (see ErrorCode)
 	Attempts      int           // calls to Plivo started so far
-	Held          bool          // in doubt, and its owner has to decide
+	Held          bool          // in doubt, and a person has to decide
 	ValidFor      time.Duration // how long it may wait; set at creation only, ExpiresAt follows from it
 	ExpiresAt     time.Time     // it is not sent after this time
 	Version       int64         // grows with every event
@@ -72,6 +72,7 @@ type Message struct {
 	SendAt        *time.Time        // it is not sent before this time; nil: immediately
 	Metadata      map[string]string // the submitter's own data, returned unchanged
 	KeyID         uuid.UUID         // the API key that created it; uuid.Nil: a person did
+	CreatedBy     uuid.UUID         // the user who created it, or the key
 	ResendOf      uuid.UUID         // the message that it repeats; uuid.Nil: none
 	BatchID       uuid.UUID         // its batch; uuid.Nil: none
 	BatchRow      int               // its row in the batch, as its submitter numbers rows; set at creation only
@@ -105,11 +106,13 @@ type Attempt struct {
 // History is a message with its attempts and events, oldest first.
 type History struct {
 	Message
+	Creator     string // the email of CreatedBy
+	KeyName     string // of KeyID
 	AttemptList []Attempt
 	Events      []Event
 }
 
-// Filter selects among an owner's messages. The zero value selects all.
+// Filter selects among a workspace's messages. The zero value selects all.
 type Filter struct {
 	Status    Status
 	Recipient PhoneNumber
@@ -121,7 +124,7 @@ type Filter struct {
 	Batch     uuid.UUID
 }
 
-// Page requests one page of an owner's messages, newest first. A search by words
+// Page requests one page of a workspace's messages, newest first. A search by words
 // or by sender may return a short page although more results exist; follow the
 // cursor.
 type Page struct {

@@ -36,13 +36,13 @@ type Content struct {
 
 // Upload is a picture that a user has uploaded.
 type Upload struct {
-	ID       uuid.UUID // UUIDv7; the media id of the API
-	Owner    uuid.UUID
-	Uploaded PictureInfo // the file as it came
-	Sent     ContentHash // what is sent, unless a message has several pictures or its own Fit
-	SentInfo PictureInfo
-	Original ContentHash // the uploaded picture without metadata; zero if it is too large to be sent as it is
-	Changed  []string    // what was done to the picture (see package picture)
+	ID        uuid.UUID // UUIDv7; the media id of the API
+	Workspace uuid.UUID
+	Uploaded  PictureInfo // the file as it came
+	Sent      ContentHash // what is sent, unless a message has several pictures or its own Fit
+	SentInfo  PictureInfo
+	Original  ContentHash // the uploaded picture without metadata; zero if it is too large to be sent as it is
+	Changed   []string    // what was done to the picture (see package picture)
 
 	CreatedAt time.Time
 	ExpiresAt time.Time // no new message can use it after this
@@ -62,7 +62,7 @@ var (
 	ErrNoUpload = errors.New("no such upload")
 )
 
-// QuotaError says that uploads exceed their owner's quota.
+// QuotaError says that uploads exceed their workspace's quota.
 type QuotaError struct {
 	Quota, Used, Requested int64 // bytes
 }

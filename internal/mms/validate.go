@@ -26,7 +26,7 @@ type Rules struct {
 // as invalid.Fields, with the API's field names. It looks up no MediaIDs: whoever stores the
 // message adds their uploads. now is the database's time; it
 // is needed only if p has SendAt.
-func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Message, error) {
+func (r Rules) Validate(p CreateParams, id, workspace uuid.UUID, now time.Time) (Message, error) {
 	var violations invalid.Fields
 	recipient := r.validateRecipient(p.To, &violations)
 	sender := r.validateSender(p.From, recipient, &violations)
@@ -43,7 +43,7 @@ func (r Rules) Validate(p CreateParams, id, owner uuid.UUID, now time.Time) (Mes
 		return Message{}, err
 	}
 	m := Message{
-		ID: id, Owner: owner,
+		ID: id, Workspace: workspace,
 		Sender: sender, Recipient: recipient,
 		Text: text, MediaURLs: media, Uploads: p.Uploads, Fit: fit,
 		Status: Queued, Version: 1, ValidFor: validFor,

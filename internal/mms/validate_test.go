@@ -41,7 +41,7 @@ func TestValidateMakesAMessage(t *testing.T) {
 	params.Text = "a\r\nb"
 	got, violations := validate(params)
 	want := Message{
-		ID: uuid.UUID{15: 1}, Owner: uuid.UUID{15: 2}, Sender: "+14155550100", Recipient: "+14155550123",
+		ID: uuid.UUID{15: 1}, Workspace: uuid.UUID{15: 2}, Sender: "+14155550100", Recipient: "+14155550123",
 		Text: "a\nb", MediaURLs: []string{"https://example.com/a.jpg"}, Status: Queued, Priority: Normal, Version: 1, ValidFor: DefaultValidFor, Fit: FitAuto,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || violations != nil {

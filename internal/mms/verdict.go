@@ -57,7 +57,7 @@ type Verdict struct {
 	APIID      string
 	HTTPStatus int
 	RetryAfter time.Duration // as Plivo requested; 0 if it did not
-	Detail     string        // shown to the message's owner; may contain a phone number, so it must not be logged
+	Detail     string        // shown to users of the workspace; may contain a phone number, so it must not be logged
 }
 
 // Judge decides what an answer means. Everything that the evidence does not

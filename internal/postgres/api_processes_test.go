@@ -58,8 +58,8 @@ func TestHeartbeatsOfTheAPI(t *testing.T) {
 // when it changes nothing else and when the message has another attempt's UUID.
 func TestFirstReportIsTimed(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	reported := func() int {
 		return count(t, store, `SELECT count(*) FROM attempts WHERE first_report_at >= finished_at AND message_id = $1`, m.ID)
 	}

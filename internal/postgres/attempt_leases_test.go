@@ -11,8 +11,8 @@ import (
 
 func TestExpiredLeasePutsMessageInDoubt(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	lost, alive := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	lost, alive := create(t, store, workspace), create(t, store, workspace)
 	if _, ok, err := store.Claim(t.Context(), lost.ID, token(), -time.Second); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -30,8 +30,8 @@ func TestExpiredLeasePutsMessageInDoubt(t *testing.T) {
 
 func TestOnlyUnexpiredLeasesAreRenewed(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, lost := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	m, lost := create(t, store, workspace), create(t, store, workspace)
 	_, open := claim(t, store, m.ID)
 	expired := token()
 	if _, _, err := store.Claim(t.Context(), lost.ID, expired, -time.Second); err != nil {
@@ -47,9 +47,9 @@ func TestOnlyUnexpiredLeasesAreRenewed(t *testing.T) {
 // attempts is being recorded.
 func TestRenewalSkipsLockedAttempts(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	first, firstToken := claim(t, store, create(t, store, owner).ID)
-	_, secondToken := claim(t, store, create(t, store, owner).ID)
+	store, workspace := newStore(t)
+	first, firstToken := claim(t, store, create(t, store, workspace).ID)
+	_, secondToken := claim(t, store, create(t, store, workspace).ID)
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)

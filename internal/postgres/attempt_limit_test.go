@@ -16,8 +16,8 @@ func TestAttemptLimit(t *testing.T) {
 	for limit, want := range map[int]mms.Status{1: mms.Failed, 2: mms.Queued} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, ref, _ := doubt(t, store, owner)
+			store, workspace := newStore(t)
+			m, ref, _ := doubt(t, store, workspace)
 			limited := postgres.AttemptLimit{Store: store, Max: limit}
 			for _, want := range []bool{true, false} {
 				if ok, err := limited.RetryInDoubt(t.Context(), ref); err != nil || ok != want {

@@ -36,8 +36,8 @@ func TestOutcomesOfAttempts(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m := create(t, store, owner)
+			store, workspace := newStore(t)
+			m := create(t, store, workspace)
 			c, _ := claim(t, store, m.ID)
 			if ok, err := tt.record(store, c.AttemptRef); err != nil || !ok {
 				t.Fatalf("got %t, %v, want true", ok, err)
@@ -60,8 +60,8 @@ func TestOutcomesOfAttempts(t *testing.T) {
 
 func TestLateResponseResolvesADoubt(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	c, _ := claim(t, store, m.ID)
 	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse}); err != nil {
 		t.Fatal(err)

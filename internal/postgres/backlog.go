@@ -99,12 +99,12 @@ SELECT (SELECT count(*) FROM (
     EXISTS (SELECT FROM pauses) AS paused,
     coalesce((SELECT state FROM batches b WHERE b.id = m.batch_id), 'running') AS batch
 FROM messages m LEFT JOIN rate_limits ON rate_limits.name = m.sender
-WHERE m.id = $1 AND m.user_id = $2 AND m.backlog_state IN ('waiting', 'parked')`
+WHERE m.id = $1 AND m.workspace_id = $2 AND m.backlog_state IN ('waiting', 'parked')`
 
-// QueuePosition returns how many messages of the same sender are ahead of the owner's
+// QueuePosition returns how many messages of the same sender are ahead of the workspace's
 // message, an estimate of its wait, and what else it waits for. It reports false when
 // the message is not in the backlog.
-func (s *Store) QueuePosition(ctx context.Context, owner, id uuid.UUID) (mms.QueuePosition, bool, error) {
+func (s *Store) QueuePosition(ctx context.Context, workspace, id uuid.UUID) (mms.QueuePosition, bool, error) {
 	var row struct {
 		Ahead       int     `db:"ahead"`
 		Interval    float64 `db:"interval_seconds"`
@@ -112,7 +112,7 @@ func (s *Store) QueuePosition(ctx context.Context, owner, id uuid.UUID) (mms.Que
 		Paused      bool    `db:"paused"`
 		Batch       string  `db:"batch"`
 	}
-	err := s.db.GetContext(ctx, &row, selectQueuePosition, id, owner, mms.MaxCounted)
+	err := s.db.GetContext(ctx, &row, selectQueuePosition, id, workspace, mms.MaxCounted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.QueuePosition{}, false, nil
 	}

@@ -73,10 +73,10 @@ func wantIDs(t *testing.T, name string, got []uuid.UUID, want ...uuid.UUID) {
 
 func TestBacklogIsReleasedInOrderOneAtATime(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	var ids []uuid.UUID
 	for range 4 {
-		ids = append(ids, create(t, store, owner).ID)
+		ids = append(ids, create(t, store, workspace).ID)
 	}
 	setRateLimit(t, store, time.Hour)
 	if !tryClaim(t, store, ids[1]) {
@@ -92,7 +92,7 @@ func TestBacklogIsReleasedInOrderOneAtATime(t *testing.T) {
 		passInterval(t, store)
 		wantIDs(t, "released", release(t, store), want)
 		wantIDs(t, "released while a released message is on its way", release(t, store))
-		newcomer := create(t, store, owner).ID
+		newcomer := create(t, store, workspace).ID
 		if want != ids[3] && tryClaim(t, store, newcomer) {
 			t.Error("got a claim by a new message ahead of the backlog")
 		}
@@ -104,11 +104,11 @@ func TestBacklogIsReleasedInOrderOneAtATime(t *testing.T) {
 
 func TestRateLimitAllowsOneOfManyConcurrentClaims(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	setRateLimit(t, store, time.Hour)
 	var ids []uuid.UUID
 	for range 20 {
-		ids = append(ids, create(t, store, owner).ID)
+		ids = append(ids, create(t, store, workspace).ID)
 	}
 	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = 'released' WHERE status = 'queued'`); err != nil {
 		t.Fatal(err)
@@ -134,15 +134,15 @@ func TestRateLimitAllowsOneOfManyConcurrentClaims(t *testing.T) {
 
 func TestQueuePosition(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
-	first, second := create(t, store, owner).ID, create(t, store, owner).ID
+	first, second := create(t, store, workspace).ID, create(t, store, workspace).ID
 	for _, id := range []uuid.UUID{first, second} {
 		if err := store.AddToBacklog(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	position, ok, err := store.QueuePosition(t.Context(), owner, second)
+	position, ok, err := store.QueuePosition(t.Context(), workspace, second)
 	if err != nil || !ok || position.Ahead != 1 || position.Wait < 4*time.Second || position.Wait > 5*time.Second {
 		t.Errorf("got %+v, %t, %v, want 1 ahead and 4 s", position, ok, err)
 	}
@@ -152,7 +152,7 @@ func TestQueuePosition(t *testing.T) {
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if position, ok, err := store.QueuePosition(t.Context(), owner, second); err != nil || !ok || !position.Paused {
+	if position, ok, err := store.QueuePosition(t.Context(), workspace, second); err != nil || !ok || !position.Paused {
 		t.Errorf("during a pause: got %+v, %t, %v, want the cause of the pause", position, ok, err)
 	}
 }
@@ -161,16 +161,16 @@ func TestQueuePosition(t *testing.T) {
 // statements read.
 func TestCostDoesNotGrowWithTheBacklog(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	setRateLimit(t, store, 4*time.Second)
-	first := create(t, store, owner)
+	first := create(t, store, workspace)
 	// Twice as many messages are final, and come first in the table.
 	// In portions, so that no statement runs into its timeout on a busy machine.
 	const messages, portion = 80_000, 5_000
 	for from := 0; from < messages; from += portion {
 		if _, err := store.DB().Exec(`
-			INSERT INTO messages (id, user_id, sender, recipient, text, status, backlog_state, next_attempt_at, task_check_at, expires_at, plivo_uuid, final_at)
-			SELECT lpad(to_hex(i), 32, '0')::uuid, user_id, sender, '+1416' || (2000000 + i), '', CASE WHEN is_waiting THEN 'queued' ELSE 'delivered' END,
+			INSERT INTO messages (id, workspace_id, sender, recipient, text, status, backlog_state, next_attempt_at, task_check_at, expires_at, plivo_uuid, final_at)
+			SELECT lpad(to_hex(i), 32, '0')::uuid, workspace_id, sender, '+1416' || (2000000 + i), '', CASE WHEN is_waiting THEN 'queued' ELSE 'delivered' END,
 				CASE WHEN is_waiting THEN 'waiting' END, CASE WHEN is_waiting THEN now() END, CASE WHEN is_waiting THEN 'infinity'::timestamptz END, expires_at,
 				CASE WHEN NOT is_waiting THEN i::text END, CASE WHEN NOT is_waiting THEN now() END
 			FROM messages m, generate_series($1::int + 1, $1::int + $2::int) AS i, LATERAL (SELECT i > $3::int * 2.0 / 3 AS is_waiting) w
@@ -185,7 +185,7 @@ func TestCostDoesNotGrowWithTheBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	least := mms.MaxCounted * 4 * time.Second
-	position, ok, err := store.QueuePosition(t.Context(), owner, first.ID)
+	position, ok, err := store.QueuePosition(t.Context(), workspace, first.ID)
 	if err != nil || !ok || position.Ahead != mms.MaxCounted || position.Wait < least {
 		t.Errorf("QueuePosition: got %+v, %t, %v, want %d ahead", position, ok, err, mms.MaxCounted)
 	}
@@ -232,8 +232,8 @@ func pagesRead(t *testing.T, store *postgres.Store, query string, args ...any) i
 
 func TestExpiredMessageIsNotClaimed(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	expired, valid := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	expired, valid := create(t, store, workspace), create(t, store, workspace)
 	if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, expired.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -257,9 +257,9 @@ func TestExpiredMessageIsNotClaimed(t *testing.T) {
 // TestReleaseSkipsLockedMessages locks the first message of the backlog.
 func TestReleaseSkipsLockedMessages(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	setRateLimit(t, store, 50*time.Millisecond)
-	first, second := create(t, store, owner), create(t, store, owner)
+	first, second := create(t, store, workspace), create(t, store, workspace)
 	for _, m := range []mms.Message{first, second} {
 		if err := store.AddToBacklog(t.Context(), m.ID); err != nil {
 			t.Fatal(err)
@@ -284,10 +284,10 @@ func TestReleaseSkipsLockedMessages(t *testing.T) {
 // of a lower priority.
 func TestPriorities(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	var waiting []mms.Message
 	for _, p := range []mms.Priority{mms.Bulk, mms.Bulk, mms.Normal, mms.High} {
-		request := newRequest(owner)
+		request := newRequest(workspace)
 		request.Priority = p
 		m := mustCreate(t, store, request)
 		if err := store.AddToBacklog(t.Context(), m.ID); err != nil {
@@ -295,7 +295,7 @@ func TestPriorities(t *testing.T) {
 		}
 		waiting = append(waiting, m)
 	}
-	if position, in, err := store.QueuePosition(t.Context(), owner, waiting[2].ID); position.Ahead != 1 || !in || err != nil {
+	if position, in, err := store.QueuePosition(t.Context(), workspace, waiting[2].ID); position.Ahead != 1 || !in || err != nil {
 		t.Errorf("position of the normal message: got %+v, %t, %v, want 1 ahead", position, in, err)
 	}
 	tasks, err := store.Release(t.Context(), time.Second)
@@ -320,7 +320,7 @@ func TestPriorities(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = CASE WHEN priority = 3 THEN 'waiting' END; UPDATE rate_limits SET next_arrival_at = now()`); err != nil {
 		t.Fatal(err)
 	}
-	normal := create(t, store, owner)
+	normal := create(t, store, workspace)
 	if _, claimed, err := store.Claim(t.Context(), normal.ID, token(), lease); !claimed || err != nil {
 		t.Errorf("normal message behind bulk messages: got claimed %t, %v, want true", claimed, err)
 	}

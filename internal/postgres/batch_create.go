@@ -14,7 +14,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/mms"
 )
 
-const insertBatch = `INSERT INTO batches (id, user_id, api_key_id, name) VALUES ($1, $2, $3, $4)`
+const insertBatch = `INSERT INTO batches (id, workspace_id, api_key_id, name, created_by) VALUES ($1, $2, $3, $4, $5)`
 
 const finishBatch = `UPDATE batches SET created = $2, rejected = $3 WHERE id = $1`
 
@@ -57,7 +57,7 @@ func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.B
 	if !errors.Is(err, errKeyTaken) {
 		return nil, nil, err
 	}
-	result, err := s.BatchCreatedUnder(ctx, request.Owner, request.Idempotency)
+	result, err := s.BatchCreatedUnder(ctx, request.Workspace, request.Idempotency)
 	switch {
 	case errors.Is(err, mms.ErrBatchNotFound):
 		return nil, nil, mms.ErrInFlight
@@ -70,7 +70,7 @@ func (s *Store) BeginBatch(ctx context.Context, request mms.BatchRequest) (mms.B
 func (w *batchWriter) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	if _, err := w.tx.ExecContext(ctx, insertBatch, w.request.ID, w.request.Owner, nullID(w.request.KeyID), w.request.Name); err != nil {
+	if _, err := w.tx.ExecContext(ctx, insertBatch, w.request.ID, w.request.Workspace, nullID(w.request.KeyID), w.request.Name, nullID(w.request.CreatedBy)); err != nil {
 		return wrapError(err, "storing a batch")
 	}
 	return claimBatchKey(ctx, w.tx, w.request)
@@ -114,7 +114,7 @@ func (w *batchWriter) Commit(ctx context.Context, rejected mms.RowErrors) (mms.B
 		return w.afterFailedCommit(ctx, result, err)
 	}
 	if w.created > 0 {
-		// One message is enough: a change makes its owner's pages reload their lists.
+		// One message is enough: a change makes its workspace's pages reload their lists.
 		w.store.noteChanged(w.lastMessage)
 	}
 	return result, nil
@@ -137,7 +137,7 @@ func (w *batchWriter) afterFailedCommit(ctx context.Context, result mms.BatchRes
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	if _, readErr := readBatch(ctx, w.store.db, w.request.Owner, w.request.ID); readErr != nil {
+	if _, readErr := readBatch(ctx, w.store.db, w.request.Workspace, w.request.ID); readErr != nil {
 		return mms.BatchResult{}, mms.OutcomeUnknownError{ID: w.request.ID, Batch: true, Err: err}
 	}
 	return result, nil
@@ -168,7 +168,7 @@ func (w *batchWriter) finish(ctx context.Context, rejected mms.RowErrors) (mms.B
 	if _, err := w.tx.ExecContext(ctx, finishBatch, w.request.ID, w.created, rejected.Rejected); err != nil {
 		return mms.BatchResult{}, wrapError(err, doing)
 	}
-	batch, err := readBatch(ctx, w.tx, w.request.Owner, w.request.ID)
+	batch, err := readBatch(ctx, w.tx, w.request.Workspace, w.request.ID)
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
@@ -183,26 +183,26 @@ func (w *batchWriter) Rollback() {
 
 // insertBatchMessages stores messages of a batch in their senders' backlog, without a
 // task until they are released. Parameters: $1 ids, $2 senders, $3 recipients,
-// $4 texts, $5 metadata, $6 rows, $7 user, $8 valid for in seconds, $9 send at,
+// $4 texts, $5 metadata, $6 rows, $7 workspace, $8 valid for in seconds, $9 send at,
 // $10 priority, $11 API key, $12 batch; of the media $13 message ids, $14 positions,
 // $15 URLs, $17 uploads, $18 their contents, $19 fit, $20 whether the message has no other;
 // $16 the candidates for the sender, $21 the Plivo account, $22 whether media URLs are
-// checked. It returns the senders of the messages.
+// checked, $23 who creates them. It returns the senders of the messages.
 var insertBatchMessages = `
 WITH attached AS MATERIALIZED (
     SELECT * FROM unnest($13::uuid[], $14::smallint[], $15::text[], $17::uuid[], $18::bytea[], $19::text[], $20::boolean[]) AS u (id, position, url, upload_id, content, fit, alone)
 ), unprepared AS MATERIALIZED (
     SELECT DISTINCT u.id FROM attached u WHERE ` + notReady("u", "u.alone", "$21", "$22") + `
 ), created AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state, prepare_at,
-        expires_at, send_at, priority, api_key_id, batch_id)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, metadata, batch_row, status, next_attempt_at, task_check_at, backlog_state, prepare_at,
+        expires_at, send_at, priority, api_key_id, batch_id, created_by)
     SELECT input.id, $7::uuid,
         CASE WHEN cardinality($16::text[]) > 0 THEN coalesce(` + lastSender("input.recipient", "$16::text[]") + `, input.sender) ELSE input.sender END,
         input.recipient, input.text, input.metadata, input.row, CASE WHEN $9::timestamptz IS NULL THEN 'queued' ELSE 'scheduled' END,
         CASE WHEN $9::timestamptz IS NULL THEN now() END, CASE WHEN $9::timestamptz IS NULL THEN 'infinity'::timestamptz END,
         CASE WHEN $9::timestamptz IS NOT NULL THEN NULL WHEN input.id IN (SELECT id FROM unprepared) THEN 'preparing' ELSE 'waiting' END,
         CASE WHEN $9::timestamptz IS NULL AND input.id IN (SELECT id FROM unprepared) THEN now() END,
-        coalesce($9, now()) + $8::float8 * interval '1 second', $9, $10::smallint, $11::uuid, $12::uuid
+        coalesce($9, now()) + $8::float8 * interval '1 second', $9, $10::smallint, $11::uuid, $12::uuid, $23::uuid
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::int[]) AS input (id, sender, recipient, text, metadata, row)
     RETURNING id, sender, status, text, metadata
 ), search AS (` + insertSearch + `
@@ -231,9 +231,9 @@ func (s *Store) insertMessages(ctx context.Context, tx *sqlx.Tx, request mms.Bat
 	var used []string
 	err := tx.SelectContext(ctx, &used, insertBatchMessages,
 		pq.Array(ids), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(metadata), pq.Array(rows),
-		request.Owner, first.ValidFor.Seconds(), first.SendAt, first.Priority, nullID(request.KeyID), request.ID,
+		request.Workspace, first.ValidFor.Seconds(), first.SendAt, first.Priority, nullID(request.KeyID), request.ID,
 		pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls), pq.Array(phoneNumbers(request.Candidates)),
-		pq.Array(media.uploads), pq.Array(media.contents), pq.Array(media.fits), pq.Array(media.alone), s.plivoAccount, s.checksMedia)
+		pq.Array(media.uploads), pq.Array(media.contents), pq.Array(media.fits), pq.Array(media.alone), s.plivoAccount, s.checksMedia, nullID(request.CreatedBy))
 	return used, wrapError(err, "storing messages of a batch")
 }
 
@@ -258,8 +258,8 @@ func insertRowErrors(ctx context.Context, tx *sqlx.Tx, batch uuid.UUID, rowError
 const tryKeyLock = `SELECT pg_try_advisory_xact_lock(hashtextextended($1::uuid || ' ' || $2::text, 0))`
 
 const insertBatchKey = `
-INSERT INTO idempotency_keys AS k (user_id, key, fingerprint, batch_id) VALUES ($1, $2, $3, $4)
-ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = NULL, batch_id = EXCLUDED.batch_id, created_at = now()
+INSERT INTO idempotency_keys AS k (workspace_id, key, fingerprint, batch_id) VALUES ($1, $2, $3, $4)
+ON CONFLICT (workspace_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = NULL, batch_id = EXCLUDED.batch_id, created_at = now()
     WHERE k.created_at <= now() - interval '24 hours'
 RETURNING batch_id`
 
@@ -275,14 +275,14 @@ func claimBatchKey(ctx context.Context, tx *sqlx.Tx, request mms.BatchRequest) e
 		return nil
 	}
 	var locked bool
-	if err := tx.GetContext(ctx, &locked, tryKeyLock, request.Owner, idempotency.Key); err != nil {
+	if err := tx.GetContext(ctx, &locked, tryKeyLock, request.Workspace, idempotency.Key); err != nil {
 		return wrapError(err, doing)
 	}
 	if !locked {
 		return errKeyTaken
 	}
 	var id uuid.UUID
-	err := tx.GetContext(ctx, &id, insertBatchKey, request.Owner, idempotency.Key, idempotency.Fingerprint[:], request.ID)
+	err := tx.GetContext(ctx, &id, insertBatchKey, request.Workspace, idempotency.Key, idempotency.Fingerprint[:], request.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return errKeyTaken
 	}

@@ -12,36 +12,37 @@ import (
 )
 
 // batchColumns are the columns of a batchRow. The table must be aliased as b.
-const batchColumns = `b.id, b.user_id, b.api_key_id, b.name, b.state, b.created, b.rejected, b.created_at,
+const batchColumns = `b.id, b.workspace_id, b.api_key_id, coalesce(b.created_by, b.workspace_id) AS created_by, b.name, b.state, b.created, b.rejected, b.created_at,
     coalesce((SELECT true FROM messages m WHERE m.batch_id = b.id AND m.status IN ('scheduled', 'queued', 'sending', 'in_doubt') LIMIT 1), false) AS has_unsent,
     ` + pauseColumns
 
 type batchRow struct {
-	ID        uuid.UUID     `db:"id"`
-	UserID    uuid.UUID     `db:"user_id"`
-	KeyID     uuid.NullUUID `db:"api_key_id"`
-	Name      string        `db:"name"`
-	State     string        `db:"state"`
-	Created   int           `db:"created"`
-	Rejected  int           `db:"rejected"`
-	CreatedAt time.Time     `db:"created_at"`
-	HasUnsent bool          `db:"has_unsent"`
+	ID          uuid.UUID     `db:"id"`
+	WorkspaceID uuid.UUID     `db:"workspace_id"`
+	KeyID       uuid.NullUUID `db:"api_key_id"`
+	CreatedBy   uuid.UUID     `db:"created_by"`
+	Name        string        `db:"name"`
+	State       string        `db:"state"`
+	Created     int           `db:"created"`
+	Rejected    int           `db:"rejected"`
+	CreatedAt   time.Time     `db:"created_at"`
+	HasUnsent   bool          `db:"has_unsent"`
 	pauseRow
 }
 
 func (r batchRow) batch() mms.Batch {
 	return mms.Batch{
-		ID: r.ID, Owner: r.UserID, KeyID: r.KeyID.UUID, Name: r.Name, State: mms.BatchState(r.State),
+		ID: r.ID, Workspace: r.WorkspaceID, KeyID: r.KeyID.UUID, CreatedBy: r.CreatedBy, Name: r.Name, State: mms.BatchState(r.State),
 		Created: r.Created, Rejected: r.Rejected, CreatedAt: r.CreatedAt,
 		HasUnsent: r.HasUnsent, Pause: r.pause(),
 	}
 }
 
-const selectBatch = `SELECT ` + batchColumns + ` FROM batches b WHERE id = $1 AND user_id = $2`
+const selectBatch = `SELECT ` + batchColumns + ` FROM batches b WHERE id = $1 AND workspace_id = $2`
 
-func readBatch(ctx context.Context, db getter, owner, id uuid.UUID) (mms.Batch, error) {
+func readBatch(ctx context.Context, db getter, workspace, id uuid.UUID) (mms.Batch, error) {
 	var row batchRow
-	err := db.GetContext(ctx, &row, selectBatch, id, owner)
+	err := db.GetContext(ctx, &row, selectBatch, id, workspace)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.Batch{}, mms.ErrBatchNotFound
 	}
@@ -50,10 +51,10 @@ func readBatch(ctx context.Context, db getter, owner, id uuid.UUID) (mms.Batch, 
 
 const countBatchMessages = `SELECT status, count(*) AS messages FROM messages WHERE batch_id = $1 GROUP BY status`
 
-// Batch returns the owner's batch with its messages counted by status, or
+// Batch returns the workspace's batch with its messages counted by status, or
 // mms.ErrBatchNotFound.
-func (s *Store) Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error) {
-	batch, err := readBatch(ctx, s.db, owner, id)
+func (s *Store) Batch(ctx context.Context, workspace, id uuid.UUID) (mms.Batch, error) {
+	batch, err := readBatch(ctx, s.db, workspace, id)
 	if err != nil {
 		return batch, err
 	}
@@ -72,13 +73,13 @@ func (s *Store) Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, erro
 }
 
 const selectBatches = `
-SELECT ` + batchColumns + ` FROM batches b WHERE user_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3`
+SELECT ` + batchColumns + ` FROM batches b WHERE workspace_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3`
 
-// Batches returns a page of the owner's batches, newest first, without the counts,
+// Batches returns a page of the workspace's batches, newest first, without the counts,
 // and true when older ones follow.
-func (s *Store) Batches(ctx context.Context, owner, before uuid.UUID, limit int) ([]mms.Batch, bool, error) {
+func (s *Store) Batches(ctx context.Context, workspace, before uuid.UUID, limit int) ([]mms.Batch, bool, error) {
 	var rows []batchRow
-	if err := s.db.SelectContext(ctx, &rows, selectBatches, owner, nullID(before), limit+1); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, selectBatches, workspace, nullID(before), limit+1); err != nil {
 		return nil, false, wrapError(err, "listing batches")
 	}
 	batches := make([]mms.Batch, min(len(rows), limit))
@@ -90,18 +91,18 @@ func (s *Store) Batches(ctx context.Context, owner, before uuid.UUID, limit int)
 
 const selectBatchErrors = `
 SELECT e.row, e.field, e.rule, e.message FROM batch_errors e JOIN batches b ON b.id = e.batch_id
-WHERE b.id = $1 AND b.user_id = $2 AND e.sequence > $3 ORDER BY e.sequence LIMIT $4`
+WHERE b.id = $1 AND b.workspace_id = $2 AND e.sequence > $3 ORDER BY e.sequence LIMIT $4`
 
-// BatchErrors returns a page of the errors in rejected rows of the owner's batch,
+// BatchErrors returns a page of the errors in rejected rows of the workspace's batch,
 // those with a sequence number greater than after, and true when more follow.
-func (s *Store) BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) ([]mms.RowError, bool, error) {
+func (s *Store) BatchErrors(ctx context.Context, workspace, id uuid.UUID, after, limit int) ([]mms.RowError, bool, error) {
 	var rows []struct {
 		Row     int    `db:"row"`
 		Field   string `db:"field"`
 		Rule    string `db:"rule"`
 		Message string `db:"message"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, selectBatchErrors, id, owner, after, limit+1); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, selectBatchErrors, id, workspace, after, limit+1); err != nil {
 		return nil, false, wrapError(err, "listing the errors of a batch")
 	}
 	errs := make([]mms.RowError, min(len(rows), limit))
@@ -112,20 +113,20 @@ func (s *Store) BatchErrors(ctx context.Context, owner, id uuid.UUID, after, lim
 }
 
 const setBatchState = `
-UPDATE batches SET state = $3, sync_pending = true WHERE id = $1 AND user_id = $2 AND state <> $3 AND state <> 'canceled' RETURNING id`
+UPDATE batches SET state = $3, sync_pending = true WHERE id = $1 AND workspace_id = $2 AND state <> $3 AND state <> 'canceled' RETURNING id`
 
-// SetBatchState pauses, resumes or cancels the owner's batch. It affects every
+// SetBatchState pauses, resumes or cancels the workspace's batch. It affects every
 // message of the batch that has not been claimed yet, as soon as it returns: claims
 // check the batch. Setting the current state again does nothing. It returns
 // mms.ErrBatchCanceled for another state of a canceled batch, and
 // mms.ErrBatchNotFound.
-func (s *Store) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error {
+func (s *Store) SetBatchState(ctx context.Context, workspace, id uuid.UUID, state mms.BatchState) error {
 	var changed uuid.UUID
-	err := s.db.GetContext(ctx, &changed, setBatchState, id, owner, string(state))
+	err := s.db.GetContext(ctx, &changed, setBatchState, id, workspace, string(state))
 	if !errors.Is(err, sql.ErrNoRows) {
 		return wrapError(err, "setting the state of a batch")
 	}
-	batch, err := readBatch(ctx, s.db, owner, id)
+	batch, err := readBatch(ctx, s.db, workspace, id)
 	if err == nil && batch.State != state {
 		return mms.ErrBatchCanceled
 	}

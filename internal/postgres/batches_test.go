@@ -17,15 +17,15 @@ import (
 )
 
 // newBatchRequest requests a batch without rows.
-func newBatchRequest(owner uuid.UUID) mms.BatchRequest {
-	return mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "spring"}}
+func newBatchRequest(workspace uuid.UUID) mms.BatchRequest {
+	return mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Workspace: workspace, CreatedBy: workspace, Name: "spring"}}
 }
 
 // fill adds n messages to a batch in two parts.
 func fill(ctx context.Context, w mms.BatchWriter, r mms.BatchRequest, n int) error {
 	var messages []mms.Message
 	for i := range n {
-		m := newRequest(r.Owner).Message
+		m := newRequest(r.Workspace).Message
 		m.Priority, m.BatchID, m.BatchRow, m.Metadata = mms.Bulk, r.ID, i+1, map[string]string{"row": fmt.Sprint(i + 1)}
 		messages = append(messages, m)
 	}
@@ -51,9 +51,9 @@ func commitBatch(ctx context.Context, store *postgres.Store, r mms.BatchRequest,
 var rowError = mms.RowError{Row: 3, Field: invalid.Field{Name: "to", Rule: "e164", Message: "must be a phone number"}}
 
 // createBatch creates a batch of n messages.
-func createBatch(t *testing.T, store *postgres.Store, owner uuid.UUID, n int) mms.Batch {
+func createBatch(t *testing.T, store *postgres.Store, workspace uuid.UUID, n int) mms.Batch {
 	t.Helper()
-	r := newBatchRequest(owner)
+	r := newBatchRequest(workspace)
 	result, err := commitBatch(t.Context(), store, r, n)
 	if err != nil {
 		t.Fatal(err)
@@ -63,14 +63,14 @@ func createBatch(t *testing.T, store *postgres.Store, owner uuid.UUID, n int) mm
 
 func TestBatchIsStored(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	r := newBatchRequest(owner)
-	r.Caps = []mms.Cap{{Holder: owner, Messages: 10}}
+	store, workspace := newStore(t)
+	r := newBatchRequest(workspace)
+	r.Caps = []mms.Cap{{Holder: workspace, Messages: 10}}
 	result, err := commitBatch(t.Context(), store, r, 5, rowError)
 	if err != nil || result.Created != 5 || result.Rejected != 1 || result.State != mms.BatchRunning {
 		t.Fatalf("%+v, %v", result, err)
 	}
-	got, err := store.Batch(t.Context(), owner, r.ID)
+	got, err := store.Batch(t.Context(), workspace, r.ID)
 	if diff := cmp.Diff(map[mms.Status]int{mms.Queued: 5}, got.Counts); diff != "" || err != nil || got.Remaining() != 5 {
 		t.Errorf("Batch(): counts (-want +got):\n%s%d open, %v", diff, got.Remaining(), err)
 	}
@@ -80,23 +80,23 @@ func TestBatchIsStored(t *testing.T) {
 	if _, err := store.DB().Exec(`INSERT INTO pauses (cause, detail, probe_at) VALUES ('plivo_credit', '', now())`); err != nil {
 		t.Fatal(err)
 	}
-	if list, _, err := store.Batches(t.Context(), owner, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].HasUnsent || list[0].Pause.Cause != mms.ReasonCredit || list[0].Pause.Since.IsZero() {
+	if list, _, err := store.Batches(t.Context(), workspace, uuid.Nil, 10); err != nil || len(list) != 1 || !list[0].HasUnsent || list[0].Pause.Cause != mms.ReasonCredit || list[0].Pause.Since.IsZero() {
 		t.Errorf("Batches() during a pause = %+v, %v, want one batch paused for credit", list, err)
 	}
 	if _, err := store.Batch(t.Context(), uuid.New(), r.ID); !errors.Is(err, mms.ErrBatchNotFound) {
 		t.Errorf("another user's batch: got %v, want ErrBatchNotFound", err)
 	}
-	errs, more, err := store.BatchErrors(t.Context(), owner, r.ID, 0, 10)
+	errs, more, err := store.BatchErrors(t.Context(), workspace, r.ID, 0, 10)
 	if diff := cmp.Diff([]mms.RowError{rowError}, errs); diff != "" || more || err != nil {
 		t.Errorf("BatchErrors() (-want +got):\n%smore %t, %v", diff, more, err)
 	}
-	list, next, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Batch: r.ID}, Limit: 2})
+	list, next, err := store.Messages(t.Context(), workspace, mms.Page{Filter: mms.Filter{Batch: r.ID}, Limit: 2})
 	if err != nil || len(list) != 2 || next != list[1].ID || list[0].Metadata["row"] != "5" || len(list[0].MediaURLs) != 1 {
 		t.Errorf("Messages() of the batch = %+v, %v, want rows 5 and 4", list, err)
 	}
 	h := read(t, store, list[0])
 	wantEvents(t, h, mms.Queued, "created>queued")
-	if n := count(t, store, `SELECT sum(messages) FROM daily_counts WHERE holder = $1`, owner); n != 5 {
+	if n := count(t, store, `SELECT sum(messages) FROM daily_counts WHERE holder = $1`, workspace); n != 5 {
 		t.Errorf("got %d messages counted for today, want 5", n)
 	}
 }
@@ -104,12 +104,12 @@ func TestBatchIsStored(t *testing.T) {
 // TestBatchThatIsNotCommittedLeavesNothing in any of its tables.
 func TestBatchThatIsNotCommittedLeavesNothing(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	for name, caps := range map[string][]mms.Cap{
-		"over the cap": {{Holder: owner, Messages: 3}},
+		"over the cap": {{Holder: workspace, Messages: 3}},
 		"rolled back":  nil,
 	} {
-		r := newBatchRequest(owner)
+		r := newBatchRequest(workspace)
 		r.Idempotency, r.Caps = mms.Idempotency{Key: name, Fingerprint: [32]byte{1}}, caps
 		w, _, err := store.BeginBatch(t.Context(), r)
 		if err != nil {
@@ -133,19 +133,19 @@ func TestBatchThatIsNotCommittedLeavesNothing(t *testing.T) {
 
 func TestBatchWithIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	r := newBatchRequest(owner)
+	store, workspace := newStore(t)
+	r := newBatchRequest(workspace)
 	r.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
 	w, _, err := store.BeginBatch(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := newBatchRequest(owner)
+	again := newBatchRequest(workspace)
 	again.Idempotency = r.Idempotency
 	if _, err := commitBatch(t.Context(), store, again, 1); !errors.Is(err, mms.ErrInFlight) {
 		t.Errorf("in flight: %v", err)
 	}
-	if _, err := store.CreateMessage(t.Context(), withKey("k", 1, newRequest(owner))); !errors.Is(err, mms.ErrInFlight) {
+	if _, err := store.CreateMessage(t.Context(), withKey("k", 1, newRequest(workspace))); !errors.Is(err, mms.ErrInFlight) {
 		t.Errorf("in flight, a message: %v", err)
 	}
 	if err := fill(t.Context(), w, r, 3); err != nil {
@@ -163,7 +163,7 @@ func TestBatchWithIdempotencyKey(t *testing.T) {
 	if _, err := commitBatch(t.Context(), store, again, 3); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("another batch: %v", err)
 	}
-	if _, err := store.CreateMessage(t.Context(), withKey("k", 1, newRequest(owner))); !errors.Is(err, mms.ErrKeyReused) {
+	if _, err := store.CreateMessage(t.Context(), withKey("k", 1, newRequest(workspace))); !errors.Is(err, mms.ErrKeyReused) {
 		t.Errorf("message with the key: got %v, want ErrKeyReused", err)
 	}
 	if n := count(t, store, `SELECT count(*) FROM messages`); n != 3 {
@@ -184,8 +184,8 @@ func syncBatches(t *testing.T, store *postgres.Store) {
 
 func TestPausedBatchIsNotSent(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	batch := createBatch(t, store, owner, 5)
+	store, workspace := newStore(t)
+	batch := createBatch(t, store, workspace, 5)
 	released, err := store.Release(t.Context(), time.Second)
 	if err != nil || len(released) != 5 || released[0].Priority != mms.Bulk {
 		t.Fatalf("Release() = %v, %v, want 5 bulk messages", released, err)
@@ -194,7 +194,7 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity' WHERE batch_row > 2`); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchPaused); err != nil {
+	if err := store.SetBatchState(t.Context(), workspace, batch.ID, mms.BatchPaused); err != nil {
 		t.Fatal(err)
 	}
 	for _, task := range released {
@@ -211,7 +211,7 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 			t.Errorf("Park() = %t, %v, want true", done, err)
 		}
 	}
-	if position, waits, err := store.QueuePosition(t.Context(), owner, released[0].MessageID); !waits || position.Batch != mms.BatchPaused || err != nil {
+	if position, waits, err := store.QueuePosition(t.Context(), workspace, released[0].MessageID); !waits || position.Batch != mms.BatchPaused || err != nil {
 		t.Errorf("QueuePosition() = %+v, %t, %v, want waiting for a paused batch", position, waits, err)
 	}
 	if n := count(t, store, `SELECT count(*) FROM messages WHERE backlog_state = 'parked' AND task_check_at = 'infinity'`); n != 5 {
@@ -223,7 +223,7 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 	if items, err := store.TakeForTaskCheck(t.Context(), 10, false); len(items) != 0 || err != nil {
 		t.Errorf("TakeForTaskCheck() = %v, %v, want no parked messages", items, err)
 	}
-	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); err != nil {
+	if err := store.SetBatchState(t.Context(), workspace, batch.ID, mms.BatchRunning); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := store.Park(t.Context(), released[0].MessageID); done || err != nil {
@@ -237,8 +237,8 @@ func TestPausedBatchIsNotSent(t *testing.T) {
 
 func TestCanceledBatch(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	batch := createBatch(t, store, owner, 5)
+	store, workspace := newStore(t)
+	batch := createBatch(t, store, workspace, 5)
 	released, err := store.Release(t.Context(), time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -248,16 +248,16 @@ func TestCanceledBatch(t *testing.T) {
 		t.Errorf("another user: got %v, want ErrBatchNotFound", err)
 	}
 	for range 2 {
-		if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchCanceled); err != nil {
+		if err := store.SetBatchState(t.Context(), workspace, batch.ID, mms.BatchCanceled); err != nil {
 			t.Fatal(err)
 		}
 	}
 	syncBatches(t, store)
-	got, err := store.Batch(t.Context(), owner, batch.ID)
+	got, err := store.Batch(t.Context(), workspace, batch.ID)
 	if diff := cmp.Diff(map[mms.Status]int{mms.Canceled: 4, mms.Sending: 1}, got.Counts); diff != "" || err != nil {
 		t.Errorf("counts (-want +got):\n%s%v", diff, err)
 	}
-	if err := store.SetBatchState(t.Context(), owner, batch.ID, mms.BatchRunning); !errors.Is(err, mms.ErrBatchCanceled) {
+	if err := store.SetBatchState(t.Context(), workspace, batch.ID, mms.BatchRunning); !errors.Is(err, mms.ErrBatchCanceled) {
 		t.Errorf("resuming: got %v, want ErrBatchCanceled", err)
 	}
 	// The message that was being sent is queued again after the batch was canceled.
@@ -267,15 +267,15 @@ func TestCanceledBatch(t *testing.T) {
 	if done, err := store.Park(t.Context(), sending.MessageID); !done || err != nil {
 		t.Errorf("Park() = %t, %v, want true", done, err)
 	}
-	if h := read(t, store, mms.Message{ID: sending.MessageID, Owner: owner}); h.Status != mms.Canceled || !h.Final() {
+	if h := read(t, store, mms.Message{ID: sending.MessageID, Workspace: workspace}); h.Status != mms.Canceled || !h.Final() {
 		t.Errorf("got status %s, final %t, want canceled, true", h.Status, h.Final())
 	}
 }
 
 func TestScheduledBatchEntersBacklog(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	r := newBatchRequest(owner)
+	store, workspace := newStore(t)
+	r := newBatchRequest(workspace)
 	now, err := store.Now(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestScheduledBatchEntersBacklog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newRequest(owner).Message
+	m := newRequest(workspace).Message
 	m.SendAt, m.Priority, m.BatchID, m.BatchRow = &at, mms.Bulk, r.ID, 1
 	if err := w.Add(t.Context(), []mms.Message{m}); err != nil {
 		t.Fatal(err)
@@ -306,8 +306,8 @@ func TestScheduledBatchEntersBacklog(t *testing.T) {
 
 func TestBatchKeyExpiresAfterADay(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	b := newBatchRequest(owner)
+	store, workspace := newStore(t)
+	b := newBatchRequest(workspace)
 	b.Idempotency = mms.Idempotency{Key: "k", Fingerprint: [32]byte{1}}
 	if _, err := commitBatch(t.Context(), store, b, 2); err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestBatchKeyExpiresAfterADay(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.CreateMessage(t.Context(), withKey("k", 2, newRequest(owner))); err != nil {
+	if _, err := store.CreateMessage(t.Context(), withKey("k", 2, newRequest(workspace))); err != nil {
 		t.Errorf("message with the key of an old batch: got %v, want no error", err)
 	}
 }
@@ -324,12 +324,12 @@ func TestBatchKeyExpiresAfterADay(t *testing.T) {
 // is synced meanwhile, and the locked message afterwards.
 func TestSyncReturnsToLockedMessage(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	for range 2 {
-		batch := createBatch(t, store, owner, 3)
+		batch := createBatch(t, store, workspace, 3)
 		for _, state := range []mms.BatchState{mms.BatchPaused, mms.BatchRunning} {
 			syncBatches(t, store)
-			if err := store.SetBatchState(t.Context(), owner, batch.ID, state); err != nil {
+			if err := store.SetBatchState(t.Context(), workspace, batch.ID, state); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -16,15 +16,15 @@ import (
 // messages of one user.
 func BenchmarkReads(b *testing.B) {
 	store := openStore(b, testkit.Database(b), 10, postgres.StatementTimeout)
-	owner := uuid.Must(uuid.NewV7())
+	workspace := uuid.Must(uuid.NewV7())
 	if err := store.CreateUser(b.Context(), identity.User{
-		ID: owner, Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60)),
+		ID: workspace, Email: "ada@example.com", Role: identity.RoleUser, PasswordHash: identity.PasswordHash(strings.Repeat("x", 60)),
 	}); err != nil {
 		b.Fatal(err)
 	}
 	for _, statement := range []string{`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, final_at)
     SELECT lpad(to_hex(i), 32, '0')::uuid, (SELECT id FROM users), '+14155550100', '+14155550101', 'Greetings from place' || i, 'canceled', now()
     FROM generate_series(1, 10000) AS i RETURNING id, text
 ), search AS (
@@ -38,17 +38,17 @@ INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'que
 	id := uuid.MustParse("00000000-0000-0000-0000-000000000100")
 	list := func(f mms.Filter) func() error {
 		return func() error {
-			_, _, err := store.Messages(b.Context(), owner, mms.Page{Filter: f, Limit: 50})
+			_, _, err := store.Messages(b.Context(), workspace, mms.Page{Filter: f, Limit: 50})
 			return err
 		}
 	}
 	for name, read := range map[string]func() error{
-		"version":       func() error { _, err := store.Version(b.Context(), owner, id); return err },
-		"message":       func() error { _, err := store.Message(b.Context(), owner, id); return err },
+		"version":       func() error { _, err := store.Version(b.Context(), workspace, id); return err },
+		"message":       func() error { _, err := store.Message(b.Context(), workspace, id); return err },
 		"list":          list(mms.Filter{}),
 		"frequent word": list(mms.Filter{Text: "greetings"}),
 		"rare word":     list(mms.Filter{Text: "place7"}),
-		"overview":      func() error { _, err := store.Overview(b.Context(), owner, 7); return err },
+		"overview":      func() error { _, err := store.Overview(b.Context(), workspace, 7); return err },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -21,8 +21,8 @@ import (
 
 func TestOneOfManyClaimsSucceeds(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	var claimed atomic.Int32
 	var group sync.WaitGroup
 	for range 20 {
@@ -45,8 +45,8 @@ func TestOneOfManyClaimsSucceeds(t *testing.T) {
 
 func TestMessageIsNotClaimedBeforeItIsDue(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	c, _ := claim(t, store, m.ID)
 	if _, err := store.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure}, mms.Transition{Wait: time.Hour}); err != nil {
 		t.Fatal(err)
@@ -62,8 +62,8 @@ func TestMessageIsNotClaimedBeforeItIsDue(t *testing.T) {
 
 func TestClaimCountsTransientFailures(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	for want := range 3 {
 		c, _ := claim(t, store, m.ID)
 		if c.TransientFailures != want || c.Ordinal != 2*want+1 {
@@ -82,8 +82,8 @@ func TestClaimCountsTransientFailures(t *testing.T) {
 
 func TestOneMessageOfAPairIsInFlight(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	first, second := createFor(t, store, owner, "+14155559999"), createFor(t, store, owner, "+14155559999")
+	store, workspace := newStore(t)
+	first, second := createFor(t, store, workspace, "+14155559999"), createFor(t, store, workspace, "+14155559999")
 	c, _ := claim(t, store, first.ID)
 	if _, ok, err := store.Claim(t.Context(), second.ID, token(), lease); err != nil || ok {
 		t.Errorf("Claim of the second message: got %t, %v, want false", ok, err)
@@ -107,8 +107,8 @@ func TestOneMessageOfAPairIsInFlight(t *testing.T) {
 // leave the message in doubt.
 func TestClaimOutlivesItsContext(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	tx, err := store.DB().Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -142,11 +142,11 @@ func TestClaimOutlivesItsContext(t *testing.T) {
 // one of a pair in flight, and another.
 func TestSharedClaimLeavesOutBusyPairs(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	claim(t, store, createFor(t, store, owner, "+14165550000").ID)
-	inFlight := createFor(t, store, owner, "+14165550000")
-	first, second := createFor(t, store, owner, "+14165550001"), createFor(t, store, owner, "+14165550001")
-	other := create(t, store, owner)
+	store, workspace := newStore(t)
+	claim(t, store, createFor(t, store, workspace, "+14165550000").ID)
+	inFlight := createFor(t, store, workspace, "+14165550000")
+	first, second := createFor(t, store, workspace, "+14165550001"), createFor(t, store, workspace, "+14165550001")
+	other := create(t, store, workspace)
 	got := map[uuid.UUID]bool{}
 	for id := range store.ClaimTogether(t.Context(), inFlight.ID, second.ID, first.ID, other.ID) {
 		got[id] = true
@@ -162,7 +162,7 @@ func TestSharedClaimLeavesOutBusyPairs(t *testing.T) {
 // without a rate limit.
 func TestBothClaimStatementsAgree(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	exec := func(t *rapid.T, statement string, args ...any) {
 		t.Helper()
 		if _, err := store.DB().Exec(statement, args...); err != nil {
@@ -184,7 +184,7 @@ func TestBothClaimStatementsAgree(t *testing.T) {
 			WHERE status IN ('queued', 'sending', 'in_doubt')`)
 		var ids []uuid.UUID
 		for _, sender := range senders {
-			request := newRequest(owner)
+			request := newRequest(workspace)
 			request.Sender, request.Recipient = sender, mms.PhoneNumber(fmt.Sprintf("+1416%07d", 2000000+recipients))
 			m, err := store.CreateMessage(t.Context(), request)
 			if err != nil {
@@ -222,8 +222,8 @@ func TestBothClaimStatementsAgree(t *testing.T) {
 // drawClaimState returns statements that put the message $1, and what can block its
 // claim, in a random state.
 func drawClaimState(t *rapid.T) []string {
-	const addOther = `INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, priority, held)
-		SELECT gen_random_uuid(), user_id, sender, `
+	const addOther = `INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, priority, held)
+		SELECT gen_random_uuid(), workspace_id, sender, `
 	statements := []string{
 		// An earlier attempt, which counts for the retry policy.
 		`WITH attempt AS (INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, http_status)
@@ -240,7 +240,7 @@ func drawClaimState(t *rapid.T) []string {
 			UPDATE message_media SET content = hash FROM c WHERE message_id = $1`,
 		`UPDATE messages SET next_attempt_at = now() + interval '1 hour' WHERE id = $1`,
 		`UPDATE messages SET expires_at = now() WHERE id = $1`,
-		`WITH b AS (INSERT INTO batches (id, user_id, name, state) SELECT gen_random_uuid(), user_id, '', 'running' FROM messages WHERE id = $1 RETURNING id)
+		`WITH b AS (INSERT INTO batches (id, workspace_id, name, state) SELECT gen_random_uuid(), workspace_id, '', 'running' FROM messages WHERE id = $1 RETURNING id)
 			UPDATE messages SET batch_id = b.id FROM b WHERE messages.id = $1`,
 		`UPDATE batches SET state = 'paused' WHERE id = (SELECT batch_id FROM messages WHERE id = $1)`,
 		`INSERT INTO suppressions (sender, recipient, reason) SELECT sender, recipient, 'recipient' FROM messages WHERE id = $1`,

@@ -75,13 +75,13 @@ func fillPool(t *testing.T, store *postgres.Store, n int) {
 func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
+	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
 	admin := operator(t, database+"&default_transaction_read_only=off")
 	admin.SetMaxOpenConns(1)
 	setReadOnly(t, admin, "on")
 	endSessions(t, admin)
 	fillPool(t, store, 10) // they are read-only
-	_, err := store.CreateMessage(t.Context(), newRequest(owner))
+	_, err := store.CreateMessage(t.Context(), newRequest(workspace))
 	if !errors.Is(err, mms.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), "the database is read-only") {
 		t.Errorf("CreateMessage: got error %v, want ErrUnavailable and that the database is read-only", err)
 	}
@@ -94,7 +94,7 @@ func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 	fillPool(t, store, 10)
 	setReadOnly(t, admin, "off")
 	for range 20 {
-		create(t, store, owner)
+		create(t, store, workspace)
 	}
 	if err := store.CheckWritable(t.Context()); err != nil {
 		t.Errorf("CheckWritable: got error %v, want none", err)
@@ -106,11 +106,11 @@ func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 func TestEndedConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
+	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
 	fillPool(t, store, 10)
 	endSessions(t, operator(t, database))
 	for range 10 {
-		create(t, store, owner)
+		create(t, store, workspace)
 	}
 }
 
@@ -214,8 +214,8 @@ func statementWithin(t *testing.T, statement func() error) error {
 func TestLockedStatementIsCanceled(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
-	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
-	create(t, store, owner)
+	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
+	create(t, store, workspace)
 	lock, err := operator(t, database).Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -254,8 +254,8 @@ func TestFullPoolIsNotWritable(t *testing.T) {
 // TestConflictIsNotCalledUnreachable has Postgres end a deadlock.
 func TestConflictIsNotCalledUnreachable(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	a, b := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	a, b := create(t, store, workspace), create(t, store, workspace)
 	var group sync.WaitGroup
 	var locked sync.WaitGroup
 	locked.Add(2)

@@ -3,8 +3,8 @@ package postgres
 // Statements whose plans TestGenericPlansUseIndexes checks.
 var (
 	TakeUnreportedStatement = takeUnreported
-	MediansStatement        = mediansOfUser
-	OwnersStatement         = selectOwners
+	MediansStatement        = mediansOfWorkspace
+	WorkspacesStatement     = selectWorkspacesOf
 	VersionsStatement       = selectVersions
 
 	TakeForTaskCheckStatement    = takeForTaskCheck

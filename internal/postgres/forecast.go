@@ -23,7 +23,7 @@ SELECT m.sender, coalesce(rate_limits.interval_seconds, 0) AS interval_seconds, 
     ` + suppressed("m", "$6") + ` AS suppressed,
     ` + pauseColumns + `,
     coalesce((SELECT round(avg(recent.cost), 6)::text FROM (
-        SELECT cost FROM messages WHERE user_id = $4 AND sender = m.sender ORDER BY id DESC LIMIT 200) recent WHERE recent.cost > 0), '') AS cost
+        SELECT cost FROM messages WHERE workspace_id = $4 AND sender = m.sender ORDER BY id DESC LIMIT 200) recent WHERE recent.cost > 0), '') AS cost
 FROM m LEFT JOIN rate_limits ON rate_limits.name = m.sender`
 
 // Forecast predicts when a message would be sent, by which of the candidates for its sender,
@@ -39,7 +39,7 @@ func (s *Store) Forecast(ctx context.Context, m mms.Message, candidates []mms.Ph
 		pauseRow
 		Cost string `db:"cost"`
 	}
-	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Owner, mms.MaxCounted, s.optOutsOfEverySender, pq.Array(phoneNumbers(candidates)))
+	err := s.db.GetContext(ctx, &row, forecast, string(m.Sender), string(m.Recipient), m.Priority, m.Workspace, mms.MaxCounted, s.optOutsOfEverySender, pq.Array(phoneNumbers(candidates)))
 	if err != nil {
 		return mms.Forecast{}, wrapError(err, "forecasting a message")
 	}

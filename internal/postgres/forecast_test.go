@@ -9,8 +9,8 @@ import (
 
 func TestForecast(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := newRequest(owner).Message
+	store, workspace := newStore(t)
+	m := newRequest(workspace).Message
 	if f, err := store.Forecast(t.Context(), m, nil); err != nil || f.Interval != 0 || f.Ahead != 0 || f.Cost != mms.ListPrice || f.Suppressed {
 		t.Errorf("unlimited sender: got %+v, %v", f, err)
 	}
@@ -18,7 +18,7 @@ func TestForecast(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := store.AddToBacklog(t.Context(), create(t, store, owner).ID); err != nil {
+		if err := store.AddToBacklog(t.Context(), create(t, store, workspace).ID); err != nil {
 			t.Fatal(err)
 		}
 	}

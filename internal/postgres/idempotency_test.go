@@ -30,7 +30,7 @@ func TestCreatedUnder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		owner       uuid.UUID
+		workspace   uuid.UUID
 		key         string
 		fingerprint byte
 		messageErr  error
@@ -44,14 +44,14 @@ func TestCreatedUnder(t *testing.T) {
 		"in progress":     {ada, "busy", 1, mms.ErrInFlight, mms.ErrInFlight},
 	} {
 		key := mms.Idempotency{Key: tt.key, Fingerprint: [32]byte{tt.fingerprint}}
-		gotMessage, err := store.MessageCreatedUnder(t.Context(), tt.owner, key)
+		gotMessage, err := store.MessageCreatedUnder(t.Context(), tt.workspace, key)
 		if !errors.Is(err, tt.messageErr) {
 			t.Errorf("%s: got error %v for a message, want %v", name, err, tt.messageErr)
 		}
 		if diff := cmp.Diff(message, gotMessage.Message); err == nil && (diff != "" || !gotMessage.Replayed) {
 			t.Errorf("%s: replayed %t, message (-want +got):\n%s", name, gotMessage.Replayed, diff)
 		}
-		gotBatch, err := store.BatchCreatedUnder(t.Context(), tt.owner, key)
+		gotBatch, err := store.BatchCreatedUnder(t.Context(), tt.workspace, key)
 		if !errors.Is(err, tt.batchErr) {
 			t.Errorf("%s: got error %v for a batch, want %v", name, err, tt.batchErr)
 		}

@@ -172,7 +172,7 @@ const decideFinal = `
 WITH changed AS (
     UPDATE messages SET status = $3, reason = $4, held = false, version = version + 1, updated_at = now(),
         final_at = now()
-    WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
+    WHERE id = $1 AND workspace_id = $2 AND status = 'in_doubt' AND held
     RETURNING id, status, attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
@@ -185,7 +185,7 @@ WITH changed AS (
     UPDATE messages SET status = 'queued', reason = 'decided_retry', held = false, next_attempt_at = now(), task_check_at = ` + noTask + `,
         expires_at = greatest(expires_at, now() + interval '3 hours'),
         task_generation = task_generation + 1, version = version + 1, updated_at = now()
-    WHERE id = $1 AND user_id = $2 AND status = 'in_doubt' AND held
+    WHERE id = $1 AND workspace_id = $2 AND status = 'in_doubt' AND held
     RETURNING id, status, attempts
 ), event AS (
     INSERT INTO message_events (message_id, kind, status, attempt, detail)
@@ -193,19 +193,19 @@ WITH changed AS (
 )
 SELECT id FROM changed, pg_notify('task_check', '')`
 
-// Decide applies the owner's decision about a held message. It returns mms.ErrNotHeld
-// when the message is not held, and mms.ErrNotFound when the owner has no such message.
-func (s *Store) Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error {
+// Decide applies the workspace's decision about a held message. It returns mms.ErrNotHeld
+// when the message is not held, and mms.ErrNotFound when the workspace has no such message.
+func (s *Store) Decide(ctx context.Context, workspace, id uuid.UUID, d mms.Decision) error {
 	const doing = "applying a decision"
 	var changed int
 	var err error
 	switch d {
 	case mms.DecideSent:
-		changed, err = s.exec(ctx, doing, decideFinal, id, owner, string(mms.Sent), string(mms.ReasonDecidedSent))
+		changed, err = s.exec(ctx, doing, decideFinal, id, workspace, string(mms.Sent), string(mms.ReasonDecidedSent))
 	case mms.DecideGiveUp:
-		changed, err = s.exec(ctx, doing, decideFinal, id, owner, string(mms.Failed), string(mms.ReasonDecidedGiveUp))
+		changed, err = s.exec(ctx, doing, decideFinal, id, workspace, string(mms.Failed), string(mms.ReasonDecidedGiveUp))
 	default:
-		changed, err = s.exec(ctx, doing, decideRetry, id, owner)
+		changed, err = s.exec(ctx, doing, decideRetry, id, workspace)
 	}
 	if err != nil {
 		return err
@@ -213,7 +213,7 @@ func (s *Store) Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision)
 	if changed == 1 {
 		return nil
 	}
-	if _, err := s.Version(ctx, owner, id); err != nil {
+	if _, err := s.Version(ctx, workspace, id); err != nil {
 		return err
 	}
 	return mms.ErrNotHeld

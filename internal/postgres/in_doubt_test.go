@@ -19,9 +19,9 @@ import (
 )
 
 // doubt creates a message in doubt whose next check is due.
-func doubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef, string) {
+func doubt(t *testing.T, store *postgres.Store, workspace uuid.UUID) (mms.Message, mms.AttemptRef, string) {
 	t.Helper()
-	m := create(t, store, owner)
+	m := create(t, store, workspace)
 	c, secret := claim(t, store, m.ID)
 	if ok, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonNoResponse}); err != nil || !ok {
 		t.Fatal(ok, err)
@@ -43,8 +43,8 @@ func dueDoubts(t *testing.T, store *postgres.Store) ([]mms.Doubt, error) {
 
 func TestDoubtIsCheckedWhenDue(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref, _ := doubt(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref, _ := doubt(t, store, workspace)
 	doubts, err := dueDoubts(t, store)
 	if err != nil || len(doubts) != 1 {
 		t.Fatalf("got due doubts %+v, %v, want 1", doubts, err)
@@ -99,8 +99,8 @@ func TestResolvingADoubt(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, ref, _ := doubt(t, store, owner)
+			store, workspace := newStore(t)
+			m, ref, _ := doubt(t, store, workspace)
 			if ok, err := tt.resolve(store, ref); err != nil || !ok {
 				t.Fatalf("got %t, %v, want true", ok, err)
 			}
@@ -117,8 +117,8 @@ func TestResolvingADoubt(t *testing.T) {
 
 func TestLateEvidencePreventsAResend(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref, _ := doubt(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref, _ := doubt(t, store, workspace)
 	if _, err := store.RetryInDoubt(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +178,8 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, first, _ := doubt(t, store, owner)
+			store, workspace := newStore(t)
+			m, first, _ := doubt(t, store, workspace)
 			if _, err := store.RetryInDoubt(t.Context(), first); err != nil {
 				t.Fatal(err)
 			}
@@ -206,8 +206,8 @@ func TestProofMovesMessageToSubmittedFromAnyStatus(t *testing.T) {
 // waits for the message's lock.
 func TestLateResponseIsRecordedWithItsAttempt(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	c, _ := claim(t, store, m.ID)
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -280,8 +280,8 @@ func TestAttemptIsClosedAfterProofOfAnother(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, first, _ := doubt(t, store, owner)
+			store, workspace := newStore(t)
+			m, first, _ := doubt(t, store, workspace)
 			if _, err := store.RetryInDoubt(t.Context(), first); err != nil {
 				t.Fatal(err)
 			}
@@ -302,9 +302,9 @@ func TestAttemptIsClosedAfterProofOfAnother(t *testing.T) {
 
 func TestPlivoUUIDProvesOneAttempt(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	_, first, _ := doubt(t, store, owner)
-	_, other, _ := doubt(t, store, owner)
+	store, workspace := newStore(t)
+	_, first, _ := doubt(t, store, workspace)
+	_, other, _ := doubt(t, store, workspace)
 	if ok, err := adopt(t.Context(), store, first, "u-1"); err != nil || !ok {
 		t.Fatalf("got %t, %v, want true", ok, err)
 	}
@@ -319,9 +319,9 @@ func TestDecisions(t *testing.T) {
 	for decision, want := range map[mms.Decision]mms.Status{mms.DecideSent: mms.Sent, mms.DecideRetry: mms.Queued, mms.DecideGiveUp: mms.Failed} {
 		t.Run(string(decision), func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, ref, _ := doubt(t, store, owner)
-			if err := store.Decide(t.Context(), owner, m.ID, decision); !errors.Is(err, mms.ErrNotHeld) {
+			store, workspace := newStore(t)
+			m, ref, _ := doubt(t, store, workspace)
+			if err := store.Decide(t.Context(), workspace, m.ID, decision); !errors.Is(err, mms.ErrNotHeld) {
 				t.Errorf("message that is not held: got error %v, want ErrNotHeld", err)
 			}
 			if _, err := store.Hold(t.Context(), ref, mms.ReasonAmbiguous); err != nil {
@@ -334,7 +334,7 @@ func TestDecisions(t *testing.T) {
 			var group sync.WaitGroup
 			for range 5 {
 				group.Go(func() {
-					switch err := store.Decide(t.Context(), owner, m.ID, decision); {
+					switch err := store.Decide(t.Context(), workspace, m.ID, decision); {
 					case err == nil:
 						decided.Add(1)
 					case !errors.Is(err, mms.ErrNotHeld):
@@ -353,8 +353,8 @@ func TestDecisions(t *testing.T) {
 
 func TestHeldMessageMakesItsPairAmbiguous(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	first, second := createFor(t, store, owner, "+14155559998"), createFor(t, store, owner, "+14155559998")
+	store, workspace := newStore(t)
+	first, second := createFor(t, store, workspace, "+14155559998"), createFor(t, store, workspace, "+14155559998")
 	for i, m := range []mms.Message{first, second} {
 		c, _ := claim(t, store, m.ID)
 		if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
@@ -379,9 +379,9 @@ func TestHeldMessageMakesItsPairAmbiguous(t *testing.T) {
 // another: Plivo repeats a callback only after a minute.
 func TestConcurrentEvidenceDoesNotDeadlock(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	for round := range 40 {
-		m := create(t, store, owner)
+		m := create(t, store, workspace)
 		c, secret := claim(t, store, m.ID)
 		uuid := fmt.Sprintf("u-%d", round)
 		calls := []func() error{
@@ -423,8 +423,8 @@ func TestConcurrentEvidenceDoesNotDeadlock(t *testing.T) {
 // message that Plivo lists for the pair may still be that one.
 func TestDecidedMessageMakesItsPairAmbiguous(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	first, second := createFor(t, store, owner, "+14155559995"), createFor(t, store, owner, "+14155559995")
+	store, workspace := newStore(t)
+	first, second := createFor(t, store, workspace, "+14155559995"), createFor(t, store, workspace, "+14155559995")
 	c, _ := claim(t, store, first.ID)
 	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
 		t.Fatal(err)
@@ -432,7 +432,7 @@ func TestDecidedMessageMakesItsPairAmbiguous(t *testing.T) {
 	if _, err := store.Hold(t.Context(), c.AttemptRef, mms.ReasonNotFound); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Decide(t.Context(), owner, first.ID, mms.DecideSent); err != nil {
+	if err := store.Decide(t.Context(), workspace, first.ID, mms.DecideSent); err != nil {
 		t.Fatal(err)
 	}
 	if h := read(t, store, first); !h.Final() {
@@ -449,8 +449,8 @@ func TestDecidedMessageMakesItsPairAmbiguous(t *testing.T) {
 
 func TestKnownUUIDs(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	_, ref, _ := doubt(t, store, owner)
+	store, workspace := newStore(t)
+	_, ref, _ := doubt(t, store, workspace)
 	if _, err := adopt(t.Context(), store, ref, "u-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -462,9 +462,9 @@ func TestKnownUUIDs(t *testing.T) {
 
 // supersededDoubt creates a message whose attempt is in doubt and which was queued again
 // because of silence.
-func supersededDoubt(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+func supersededDoubt(t *testing.T, store *postgres.Store, workspace uuid.UUID) (mms.Message, mms.AttemptRef) {
 	t.Helper()
-	m, ref, _ := doubt(t, store, owner)
+	m, ref, _ := doubt(t, store, workspace)
 	if _, err := store.RetryInDoubt(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
@@ -506,8 +506,8 @@ func TestSupersededAttemptStaysInDoubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, ref := supersededDoubt(t, store, owner)
+			store, workspace := newStore(t)
+			m, ref := supersededDoubt(t, store, workspace)
 			tt.change(t, store, m)
 			doubts, err := store.InDoubt(t.Context(), 10)
 			if err != nil || len(doubts) != 1 || doubts[0].AttemptRef != ref || !doubts[0].Superseded() || doubts[0].PairAmbiguous {
@@ -525,8 +525,8 @@ func TestSupersededAttemptStaysInDoubt(t *testing.T) {
 
 func TestStopChecking(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := supersededDoubt(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := supersededDoubt(t, store, workspace)
 	before := read(t, store, m)
 	if err := store.StopChecking(t.Context(), ref); err != nil {
 		t.Fatal(err)

@@ -47,17 +47,17 @@ func (s *Store) RecordInbound(ctx context.Context, in mms.Inbound, mayOptIn bool
 const selectReplies = `
 SELECT i.id, i.plivo_uuid, i.from_number, i.to_number, i.text, i.media, i.keyword, i.received_at
 FROM messages m JOIN inbound_messages i ON i.to_number = m.sender AND i.from_number = m.recipient
-WHERE m.id = $1 AND m.user_id = $2 AND i.received_at >= (
-    SELECT min(f.created_at) FROM messages f WHERE f.user_id = $2 AND f.sender = m.sender AND f.recipient = m.recipient)
+WHERE m.id = $1 AND m.workspace_id = $2 AND i.received_at >= (
+    SELECT min(f.created_at) FROM messages f WHERE f.workspace_id = $2 AND f.sender = m.sender AND f.recipient = m.recipient)
 ORDER BY i.received_at DESC LIMIT $3`
 
 // maxReplies is how many replies Replies returns.
 const maxReplies = 50
 
-// Replies returns what the recipient of the owner's message has sent back, newest
-// first, 50 at most. Messages from before the owner's first message to this recipient
-// are left out: they are replies to another user.
-func (s *Store) Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error) {
+// Replies returns what the recipient of the workspace's message has sent back, newest
+// first, 50 at most. Messages from before the workspace's first message to this recipient
+// are left out: they are replies to another workspace.
+func (s *Store) Replies(ctx context.Context, workspace, id uuid.UUID) ([]mms.Inbound, error) {
 	var rows []struct {
 		ID         uuid.UUID      `db:"id"`
 		PlivoUUID  string         `db:"plivo_uuid"`
@@ -68,7 +68,7 @@ func (s *Store) Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound
 		Keyword    string         `db:"keyword"`
 		ReceivedAt time.Time      `db:"received_at"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, selectReplies, id, owner, maxReplies); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, selectReplies, id, workspace, maxReplies); err != nil {
 		return nil, wrapError(err, "reading replies")
 	}
 	replies := make([]mms.Inbound, len(rows))

@@ -34,16 +34,16 @@ func TestRepliesFollowTheFirstMessage(t *testing.T) {
 	evesMessage := createFor(t, store, eve, "+14155559997")
 	second := receive(t, store, m, "Who is this?", true)
 	for name, tt := range map[string]struct {
-		owner uuid.UUID
-		id    uuid.UUID
-		want  []string
+		workspace uuid.UUID
+		id        uuid.UUID
+		want      []string
 	}{
 		"first user":             {ada, m.ID, []string{second.Text, first.Text}},
 		"later user":             {eve, evesMessage.ID, []string{second.Text}},
 		"another user's message": {eve, m.ID, nil},
 		"unknown message":        {ada, uuid.New(), nil},
 	} {
-		replies, err := store.Replies(t.Context(), tt.owner, tt.id)
+		replies, err := store.Replies(t.Context(), tt.workspace, tt.id)
 		var texts []string
 		for _, r := range replies {
 			texts = append(texts, r.Text)
@@ -56,8 +56,8 @@ func TestRepliesFollowTheFirstMessage(t *testing.T) {
 
 func TestKeywordsOptOutAndIn(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	pair := mms.Suppression{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByRecipient}
 	for _, step := range []struct {
 		text     string

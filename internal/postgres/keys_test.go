@@ -14,7 +14,7 @@ import (
 func newKey(t *testing.T, store *postgres.Store, user uuid.UUID, days *int) (identity.Key, identity.KeySecret) {
 	t.Helper()
 	dailyCap := 7
-	key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), user, identity.KeyParams{Name: "shop", Scopes: []string{"read"}, DailyCap: &dailyCap})
+	key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), user, user, identity.KeyParams{Name: "shop", Scopes: []string{"read"}, DailyCap: &dailyCap})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,13 +28,13 @@ func TestAPIKeys(t *testing.T) {
 	t.Parallel()
 	store, ada := newStore(t)
 	bob := addUser(t, store, "bob@example.com")
-	if err := store.SetDailyCap(t.Context(), "ada@example.com", 100); err != nil {
+	if err := store.SetDailyCap(t.Context(), ada, 100); err != nil {
 		t.Fatal(err)
 	}
 	key, secret := newKey(t, store, ada, nil)
 	principal, err := store.PrincipalByKey(t.Context(), secret.Hash())
 	if err != nil || principal.UserID != ada || principal.Key.ID != key.ID || principal.DailyCap != 100 || principal.Key.DailyCap != 7 ||
-		!principal.May(identity.ReadScope) || principal.May(identity.SendScope) {
+		!principal.May(identity.Read) || principal.May(identity.Send) {
 		t.Errorf("PrincipalByKey() = %+v, %v, want Ada with scope read", principal, err)
 	}
 	keys, err := store.Keys(t.Context(), ada)
@@ -78,7 +78,7 @@ func TestTooManyKeys(t *testing.T) {
 	for range identity.MaxKeys {
 		newKey(t, store, ada, nil)
 	}
-	key, secret, err := identity.NewKey(uuid.New(), ada, identity.KeyParams{Name: "one more", Scopes: []string{"read"}})
+	key, secret, err := identity.NewKey(uuid.New(), ada, ada, identity.KeyParams{Name: "one more", Scopes: []string{"read"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // createBatchOf creates a batch with the message of the request, and returns the message.
 func createBatchOf(t *testing.T, store *postgres.Store, request mms.CreateRequest) mms.Message {
 	t.Helper()
-	batch := newBatchRequest(request.Owner)
+	batch := newBatchRequest(request.Workspace)
 	batch.Candidates = request.Candidates
 	w, _, err := store.BeginBatch(t.Context(), batch)
 	if err != nil {
@@ -37,7 +37,7 @@ func createBatchOf(t *testing.T, store *postgres.Store, request mms.CreateReques
 // senders in order of time, in each way. Validate has chosen sender a.
 func TestSenderIsTheLastOne(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	const a, b, c, removed = mms.PhoneNumber("+14155550100"), mms.PhoneNumber("+14155550101"), mms.PhoneNumber("+14155550102"), mms.PhoneNumber("+14155550109")
 	configured := []mms.PhoneNumber{c, a, b}
 	for name, tt := range map[string]struct {
@@ -57,7 +57,7 @@ func TestSenderIsTheLastOne(t *testing.T) {
 		for way, create := range map[string]func(mms.CreateRequest) mms.PhoneNumber{
 			"alone": func(r mms.CreateRequest) mms.PhoneNumber { return mustCreate(t, store, r).Sender },
 			"together": func(r mms.CreateRequest) mms.PhoneNumber {
-				return store.CreateTogether(t.Context(), r, newRequest(owner))[r.ID].Sender
+				return store.CreateTogether(t.Context(), r, newRequest(workspace))[r.ID].Sender
 			},
 			"in a batch": func(r mms.CreateRequest) mms.PhoneNumber { return createBatchOf(t, store, r).Sender },
 			"forecast": func(r mms.CreateRequest) mms.PhoneNumber {
@@ -68,10 +68,10 @@ func TestSenderIsTheLastOne(t *testing.T) {
 				return f.Sender
 			},
 		} {
-			request := newRequest(owner)
+			request := newRequest(workspace)
 			request.Sender, request.Candidates = a, tt.candidates
 			for _, sender := range tt.used {
-				createBetween(t, store, owner, sender, request.Recipient)
+				createBetween(t, store, workspace, sender, request.Recipient)
 			}
 			if got := create(request); got != tt.want {
 				t.Errorf("%s, %s: got sender %s, want %s", name, way, got, tt.want)
@@ -93,7 +93,7 @@ func TestSenderIsTheLastOne(t *testing.T) {
 // sent.
 func TestAddedSenderMovesNoKnownRecipient(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	var senders []mms.PhoneNumber
 	var first []mms.Message
 	for i := range 5 {
@@ -102,7 +102,7 @@ func TestAddedSenderMovesNoKnownRecipient(t *testing.T) {
 		create := func(to mms.PhoneNumber) mms.Message {
 			t.Helper()
 			params := mms.CreateParams{To: string(to), MediaURL: "https://example.com/a.jpg"}
-			m, err := rules.Validate(params, uuid.Must(uuid.NewV7()), owner, newRequest(owner).CreatedAt)
+			m, err := rules.Validate(params, uuid.Must(uuid.NewV7()), workspace, newRequest(workspace).CreatedAt)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func TestLastSenderReadsFewPages(t *testing.T) {
 	for name, analyze := range map[string]bool{"with statistics": true, "with those of an empty table": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStoreForLargeTables(t)
+			store, workspace := newStoreForLargeTables(t)
 			store.DB().SetMaxOpenConns(1) // the connection with the prepared statement
 			exec := func(query string, args ...any) {
 				t.Helper()
@@ -145,8 +145,8 @@ func TestLastSenderReadsFewPages(t *testing.T) {
 				prepare()
 			}
 			exec(`
-INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
-SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, '+1415555010' || i % 3, CASE WHEN i % 2 = 0 THEN '+14165550000' ELSE '+1416' || (2000000 + i) END, '', 'failed', now() FROM generate_series(1, 20000) i`, owner)
+INSERT INTO messages (id, workspace_id, sender, recipient, text, status, final_at)
+SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, '+1415555010' || i % 3, CASE WHEN i % 2 = 0 THEN '+14165550000' ELSE '+1416' || (2000000 + i) END, '', 'failed', now() FROM generate_series(1, 20000) i`, workspace)
 			if analyze {
 				exec(`ANALYZE`)
 				prepare()

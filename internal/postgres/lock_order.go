@@ -7,7 +7,7 @@ package postgres
 // same time.
 //
 //  1. leases, api_processes, throttles, sessions: one row, by a statement of its own
-//  2. idempotency keys: an advisory lock on user and key, which nothing waits for, then the
+//  2. idempotency keys: an advisory lock on workspace and key, which nothing waits for, then the
 //     row of idempotency_keys
 //  3. batches
 //  4. messages, in the order of their ids
@@ -22,12 +22,14 @@ package postgres
 //  11. webhooks, in the order of their ids
 //  12. webhook_events
 //  13. stats_days, then stats_changes, then stats_totals in the order of their keys
-//  14. uploads: the advisory lock on the user (SaveUploads only), then media_uploads
+//  14. uploads: the advisory lock on the workspace (SaveUploads only), then media_uploads
 //  15. media_checks
 //  16. media_contents: previews, which have none themselves, then the others, each in the order
 //     of their hashes
 //  17. media_fitted
 //  18. plivo_media, in the order of their contents
+//  19. workspaces, FOR NO KEY UPDATE, which foreign keys do not wait for; then its members, then
+//     its invitations. No other statement locks these.
 //
 // How statements keep to it:
 //

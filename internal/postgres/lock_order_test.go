@@ -109,7 +109,7 @@ var oneMessage = []lockTransition{
 		})
 	}},
 	{"cancel", []string{"queued", "scheduled"}, func(f *lockFixture, s *lockSide) error {
-		return f.each(s, func(id uuid.UUID) error { return s.store.Cancel(f.ctx, f.owner, id) })
+		return f.each(s, func(id uuid.UUID) error { return s.store.Cancel(f.ctx, f.workspace, id) })
 	}},
 	{"retry silent", []string{"in doubt"}, func(f *lockFixture, s *lockSide) error {
 		return f.eachRef(s, func(ref mms.AttemptRef) error {
@@ -135,7 +135,7 @@ var oneMessage = []lockTransition{
 	{"decide", []string{"held"}, func(f *lockFixture, s *lockSide) error {
 		decisions := []mms.Decision{mms.DecideSent, mms.DecideRetry, mms.DecideGiveUp}
 		return f.each(s, func(id uuid.UUID) error {
-			return s.store.Decide(f.ctx, f.owner, id, decisions[s.random.IntN(len(decisions))])
+			return s.store.Decide(f.ctx, f.workspace, id, decisions[s.random.IntN(len(decisions))])
 		})
 	}},
 	{"advance task generations", []string{"queued"}, func(f *lockFixture, s *lockSide) error {
@@ -226,8 +226,8 @@ var lockTransitions = []lockTransition{
 		return f.each(s, func(id uuid.UUID) error { _, err := s.store.Park(f.ctx, id); return err })
 	}},
 	{"pause and resume a batch", []string{"batch"}, func(f *lockFixture, s *lockSide) error {
-		err := s.store.SetBatchState(f.ctx, f.owner, f.batch, mms.BatchPaused)
-		return errors.Join(err, s.store.SetBatchState(f.ctx, f.owner, f.batch, mms.BatchRunning))
+		err := s.store.SetBatchState(f.ctx, f.workspace, f.batch, mms.BatchPaused)
+		return errors.Join(err, s.store.SetBatchState(f.ctx, f.workspace, f.batch, mms.BatchRunning))
 	}},
 	{"sync a batch", []string{"batch"}, func(f *lockFixture, s *lockSide) error {
 		_, err := s.store.SyncBatch(f.ctx, 100)
@@ -273,7 +273,7 @@ var lockTransitions = []lockTransition{
 	{"create", []string{"queued"}, func(f *lockFixture, s *lockSide) error {
 		var requests []mms.CreateRequest
 		for _, n := range s.random.Perm(lockMessages) {
-			request := newRequest(f.owner)
+			request := newRequest(f.workspace)
 			request.Idempotency = mms.Idempotency{Key: fmt.Sprint("key", n)}
 			request.Caps = []mms.Cap{{Holder: holders[n%2], Messages: 1_000_000}, {Holder: holders[1-n%2], Messages: 1_000_000}}
 			requests = append(requests, request)
@@ -282,13 +282,13 @@ var lockTransitions = []lockTransition{
 	}},
 	{"resend", []string{"submitted", "held"}, func(f *lockFixture, s *lockSide) error {
 		return f.each(s, func(id uuid.UUID) error {
-			request := newRequest(f.owner)
+			request := newRequest(f.workspace)
 			request.ResendOf = id
 			return s.store.CreateAll(f.ctx, []mms.CreateRequest{request})
 		})
 	}},
 	{"create a batch", []string{"queued"}, func(f *lockFixture, s *lockSide) error {
-		request := newBatchRequest(f.owner)
+		request := newBatchRequest(f.workspace)
 		request.Caps = []mms.Cap{{Holder: holders[0], Messages: 1_000_000}, {Holder: holders[1], Messages: 1_000_000}}
 		w, _, err := s.store.BeginBatch(f.ctx, request)
 		if err != nil {
@@ -296,7 +296,7 @@ var lockTransitions = []lockTransition{
 		}
 		defer w.Rollback()
 		for _, n := range s.random.Perm(4) { // senders without a rate limit
-			m := newRequest(f.owner).Message
+			m := newRequest(f.workspace).Message
 			m.Sender, m.BatchID, m.BatchRow, m.Metadata = mms.PhoneNumber(fmt.Sprintf("+1415555020%d", n)), request.ID, n+1, map[string]string{}
 			if err := w.Add(f.ctx, []mms.Message{m}); err != nil {
 				return err
@@ -331,7 +331,7 @@ var lockTransitions = []lockTransition{
 		uploads, err := f.saveUploads(s)
 		errs := []error{err}
 		for _, u := range uploads {
-			errs = append(errs, s.store.DeleteUpload(f.ctx, f.owner, u.ID))
+			errs = append(errs, s.store.DeleteUpload(f.ctx, f.workspace, u.ID))
 		}
 		return errors.Join(errs...)
 	}},
@@ -366,11 +366,11 @@ var lockTransitions = []lockTransition{
 	{"delete and create a webhook", []string{"queued"}, func(f *lockFixture, s *lockSide) error {
 		var err error
 		if s.webhook != uuid.Nil {
-			err = s.store.DeleteWebhook(f.ctx, f.owner, s.webhook)
+			err = s.store.DeleteWebhook(f.ctx, f.workspace, s.webhook)
 		}
 		s.webhook = uuid.Must(uuid.NewV7())
-		_, created := s.store.CreateWebhook(f.ctx, webhook.Endpoint{ID: s.webhook, Owner: f.owner, URL: "https://example.com"}, "whsec_x")
-		_, tested := s.store.CreateTestEvent(f.ctx, f.owner, s.webhook)
+		_, created := s.store.CreateWebhook(f.ctx, webhook.Endpoint{ID: s.webhook, Workspace: f.workspace, URL: "https://example.com"}, "whsec_x")
+		_, tested := s.store.CreateTestEvent(f.ctx, f.workspace, s.webhook)
 		return errors.Join(err, created, tested)
 	}},
 }
@@ -414,9 +414,9 @@ var lockStates = map[string]lockState{
 	"superseded, accepted": {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL); INSERT INTO silence_retries (message_id, ordinal) VALUES ('$m', 1)`},
 	"submitted":            {`status = 'submitted', final_at = NULL, attempts = 1, plivo_uuid = 'u-$m', poll_base_at = now() - interval '1 day', updated_at = now() - interval '2 days'`, insertLockAttempt + `now(), now(), 'accepted', 'u-$m', NULL)`},
 	"old rows": {``, `
-INSERT INTO idempotency_keys (user_id, key, fingerprint, message_id, created_at) VALUES ('$owner', 'key' || $n, decode(repeat('00', 32), 'hex'), '$m', now() - interval '2 days')
-    ON CONFLICT (user_id, key) DO UPDATE SET created_at = EXCLUDED.created_at;
-INSERT INTO daily_counts VALUES ('$owner', now() - interval '10 days', $n, 1) ON CONFLICT DO NOTHING;
+INSERT INTO idempotency_keys (workspace_id, key, fingerprint, message_id, created_at) VALUES ('$workspace', 'key' || $n, decode(repeat('00', 32), 'hex'), '$m', now() - interval '2 days')
+    ON CONFLICT (workspace_id, key) DO UPDATE SET created_at = EXCLUDED.created_at;
+INSERT INTO daily_counts VALUES ('$workspace', now() - interval '10 days', $n, 1) ON CONFLICT DO NOTHING;
 INSERT INTO api_processes (id, beat_at) VALUES ('$m', now() - interval '2 days') ON CONFLICT DO NOTHING;
 INSERT INTO sessions VALUES ('$m', '', now() - interval '1 day') ON CONFLICT DO NOTHING;
 INSERT INTO webhook_events (webhook_id, message_id, state, occurred_at) SELECT id, '$m', 'delivered', now() - interval '40 days' FROM webhooks`},
@@ -425,7 +425,7 @@ INSERT INTO webhook_events (webhook_id, message_id, state, occurred_at) SELECT i
 	"with old media":        {``, `UPDATE media_contents SET touched_at = now() - interval '2 days'`},
 	"too large":             {`status = 'failed', plivo_code = '120', plivo_uuid = 'u-$m'`, ``},
 	"old changes": {``, `
-INSERT INTO stats_changes SELECT '$owner', now() - d * interval '1 day', now() - d * interval '1 day', 'canceled', '', '', 1 FROM generate_series(1, 3) d`},
+INSERT INTO stats_changes SELECT '$workspace', now() - d * interval '1 day', now() - d * interval '1 day', 'canceled', '', '', 1 FROM generate_series(1, 3) d`},
 	"with events": {``, `
 INSERT INTO webhook_events (webhook_id, message_id) SELECT id, '$m' FROM webhooks`},
 }
@@ -465,21 +465,21 @@ type lockSide struct {
 }
 
 type lockFixture struct {
-	t       *testing.T
-	ctx     context.Context
-	control *postgres.Store
-	sides   [2]*lockSide
-	owner   uuid.UUID
-	batch   uuid.UUID
-	ids     []uuid.UUID
-	random  *rand.Rand
+	t         *testing.T
+	ctx       context.Context
+	control   *postgres.Store
+	sides     [2]*lockSide
+	workspace uuid.UUID
+	batch     uuid.UUID
+	ids       []uuid.UUID
+	random    *rand.Rand
 }
 
 func newLockFixture(t *testing.T, seed uint64) *lockFixture {
 	t.Helper()
 	database := testkit.Database(t)
 	f := &lockFixture{t: t, ctx: t.Context(), random: rand.New(rand.NewPCG(1, seed))}
-	f.control, f.owner = newStoreOn(t, database, postgres.StatementTimeout)
+	f.control, f.workspace = newStoreOn(t, database, postgres.StatementTimeout)
 	f.control.DB().SetMaxOpenConns(1) // with the settings below
 	if err := f.control.SetRateLimit(t.Context(), "+14155550101", time.Millisecond); err != nil {
 		t.Fatal(err)
@@ -487,15 +487,15 @@ func newLockFixture(t *testing.T, seed uint64) *lockFixture {
 	if err := f.control.BeatAPI(t.Context(), uuid.New(), false); err != nil {
 		t.Fatal(err)
 	}
-	newWebhook(t, f.control, f.owner)
-	newWebhook(t, f.control, f.owner)
-	f.batch = createBatch(t, f.control, f.owner, 0).ID
+	newWebhook(t, f.control, f.workspace)
+	newWebhook(t, f.control, f.workspace)
+	f.batch = createBatch(t, f.control, f.workspace, 0).ID
 	for range lockMessages {
 		f.ids = append(f.ids, uuid.Must(uuid.NewV7()))
 	}
 	execute(t, f.control, `UPDATE api_processes SET broken_at = now() - interval '1 hour', beat_at = now() + interval '1 hour'`)
 	for _, n := range []int{5, 2, 7, 0, 3, 6, 1, 4} {
-		execute(t, f.control, fmt.Sprintf(`INSERT INTO messages (id, user_id, sender, recipient, text, status, send_at, created_at) VALUES ('%s', '%s', '+14155550100', '+14165550000', '', 'scheduled', now(), now() - interval '2 hours')`, f.ids[n], f.owner))
+		execute(t, f.control, fmt.Sprintf(`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, send_at, created_at) VALUES ('%s', '%s', '+14155550100', '+14165550000', '', 'scheduled', now(), now() - interval '2 hours')`, f.ids[n], f.workspace))
 	}
 	execute(t, f.control, `
 CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.001); RETURN coalesce(NEW, OLD); END $$;
@@ -562,7 +562,7 @@ func (f *lockFixture) saveUploads(s *lockSide) ([]mms.Upload, error) {
 	var uploads []mms.Upload
 	var contents []mms.Content
 	for _, n := range s.random.Perm(4) {
-		u := newUpload(f.owner, lockContents[n])
+		u := newUpload(f.workspace, lockContents[n])
 		u.Original = lockContents[(n+1)%4].Hash
 		uploads, contents = append(uploads, u), append(contents, lockContents[n])
 	}
@@ -596,7 +596,7 @@ UPDATE messages SET status = 'canceled', final_at = now(), recipient = '+1416555
 				sender = "+14155550101"
 			}
 		}
-		script.WriteString(strings.NewReplacer("$m", id.String(), "$n", fmt.Sprint(n), "$owner", f.owner.String(), "$batch", f.batch.String(), "$causes", string(causes[0]+","+causes[1])).Replace(`
+		script.WriteString(strings.NewReplacer("$m", id.String(), "$n", fmt.Sprint(n), "$workspace", f.workspace.String(), "$batch", f.batch.String(), "$causes", string(causes[0]+","+causes[1])).Replace(`
 UPDATE messages SET sender = '` + sender + `', recipient = '` + string(recipient) + `', ` + cmp.Or(state.columns, "version = 1") + ` WHERE id = '$m';
 ` + state.rows + ";"))
 	}

@@ -92,10 +92,10 @@ const (
 	selectQuotaUsed = `
 SELECT coalesce(sum(s.bytes + coalesce(o.bytes, 0)), 0)
 FROM media_uploads u JOIN media_contents s ON s.hash = u.sent LEFT JOIN media_contents o ON o.hash = u.original AND o.hash <> u.sent
-WHERE u.user_id = $1 AND u.expires_at > now()`
+WHERE u.workspace_id = $1 AND u.expires_at > now()`
 
 	insertUpload = `
-INSERT INTO media_uploads (id, user_id, type, bytes, width, height, sent, original, changed, expires_at)
+INSERT INTO media_uploads (id, workspace_id, type, bytes, width, height, sent, original, changed, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10 * interval '1 second')
 RETURNING created_at, expires_at`
 )
@@ -109,12 +109,12 @@ func (s *Store) SaveUploads(ctx context.Context, uploads []mms.Upload, contents 
 		return nil, wrapError(err, doing)
 	}
 	defer tx.Rollback() //nolint:errcheck // a no-op after the commit
-	owner := uploads[0].Owner
-	if _, err := tx.ExecContext(ctx, lockUploads, owner.String()); err != nil {
+	workspace := uploads[0].Workspace
+	if _, err := tx.ExecContext(ctx, lockUploads, workspace.String()); err != nil {
 		return nil, wrapError(err, doing)
 	}
 	var before, used int64
-	if err := tx.GetContext(ctx, &before, selectQuotaUsed, owner); err != nil {
+	if err := tx.GetContext(ctx, &before, selectQuotaUsed, workspace); err != nil {
 		return nil, wrapError(err, doing)
 	}
 	if err := insertContents(ctx, tx, contents); err != nil {
@@ -126,7 +126,7 @@ func (s *Store) SaveUploads(ctx context.Context, uploads []mms.Upload, contents 
 			return nil, wrapError(err, doing)
 		}
 	}
-	if err := tx.GetContext(ctx, &used, selectQuotaUsed, owner); err != nil {
+	if err := tx.GetContext(ctx, &used, selectQuotaUsed, workspace); err != nil {
 		return nil, wrapError(err, doing)
 	}
 	if used > quota {
@@ -155,41 +155,41 @@ func insertOneUpload(ctx context.Context, tx *sqlx.Tx, u *mms.Upload) error {
 	if changed == nil {
 		changed = []string{}
 	}
-	return tx.QueryRowxContext(ctx, insertUpload, u.ID, u.Owner, u.Uploaded.Type, u.Uploaded.Bytes, u.Uploaded.Width, u.Uploaded.Height,
+	return tx.QueryRowxContext(ctx, insertUpload, u.ID, u.Workspace, u.Uploaded.Type, u.Uploaded.Bytes, u.Uploaded.Width, u.Uploaded.Height,
 		u.Sent[:], hashColumn(u.Original), pq.Array(changed), mms.UploadLifetime.Seconds()).Scan(&u.CreatedAt, &u.ExpiresAt)
 }
 
 const selectUpload = `
-SELECT u.id, u.user_id, u.type, u.bytes, u.width, u.height, u.sent, u.original, u.changed, u.created_at, u.expires_at,
+SELECT u.id, u.workspace_id, u.type, u.bytes, u.width, u.height, u.sent, u.original, u.changed, u.created_at, u.expires_at,
     c.type AS sent_type, c.bytes AS sent_bytes, c.width AS sent_width, c.height AS sent_height
 FROM media_uploads u JOIN media_contents c ON c.hash = u.sent
-WHERE u.user_id = $1 AND u.id = $2 AND u.expires_at > now()`
+WHERE u.workspace_id = $1 AND u.id = $2 AND u.expires_at > now()`
 
 // Upload returns a user's upload, or mms.ErrNoUpload.
-func (s *Store) Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error) {
+func (s *Store) Upload(ctx context.Context, workspace, id uuid.UUID) (mms.Upload, error) {
 	var row struct {
-		ID         uuid.UUID      `db:"id"`
-		UserID     uuid.UUID      `db:"user_id"`
-		Type       string         `db:"type"`
-		Bytes      int            `db:"bytes"`
-		Width      int            `db:"width"`
-		Height     int            `db:"height"`
-		Sent       []byte         `db:"sent"`
-		Original   []byte         `db:"original"`
-		Changed    pq.StringArray `db:"changed"`
-		CreatedAt  time.Time      `db:"created_at"`
-		ExpiresAt  time.Time      `db:"expires_at"`
-		SentType   string         `db:"sent_type"`
-		SentBytes  int            `db:"sent_bytes"`
-		SentWidth  int            `db:"sent_width"`
-		SentHeight int            `db:"sent_height"`
+		ID          uuid.UUID      `db:"id"`
+		WorkspaceID uuid.UUID      `db:"workspace_id"`
+		Type        string         `db:"type"`
+		Bytes       int            `db:"bytes"`
+		Width       int            `db:"width"`
+		Height      int            `db:"height"`
+		Sent        []byte         `db:"sent"`
+		Original    []byte         `db:"original"`
+		Changed     pq.StringArray `db:"changed"`
+		CreatedAt   time.Time      `db:"created_at"`
+		ExpiresAt   time.Time      `db:"expires_at"`
+		SentType    string         `db:"sent_type"`
+		SentBytes   int            `db:"sent_bytes"`
+		SentWidth   int            `db:"sent_width"`
+		SentHeight  int            `db:"sent_height"`
 	}
-	err := s.db.GetContext(ctx, &row, selectUpload, owner, id)
+	err := s.db.GetContext(ctx, &row, selectUpload, workspace, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.Upload{}, mms.ErrNoUpload
 	}
 	return mms.Upload{
-		ID: row.ID, Owner: row.UserID, Changed: row.Changed, CreatedAt: row.CreatedAt, ExpiresAt: row.ExpiresAt,
+		ID: row.ID, Workspace: row.WorkspaceID, Changed: row.Changed, CreatedAt: row.CreatedAt, ExpiresAt: row.ExpiresAt,
 		Uploaded: mms.PictureInfo{Type: row.Type, Bytes: row.Bytes, Width: row.Width, Height: row.Height},
 		Sent:     contentHash(row.Sent), Original: contentHash(row.Original),
 		SentInfo: mms.PictureInfo{Type: row.SentType, Bytes: row.SentBytes, Width: row.SentWidth, Height: row.SentHeight},
@@ -200,7 +200,7 @@ func (s *Store) Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, er
 // them in the order of insertContents.
 const deleteUpload = `
 WITH gone AS (
-    DELETE FROM media_uploads WHERE user_id = $1 AND id = $2 AND expires_at > now() RETURNING id, sent, original
+    DELETE FROM media_uploads WHERE workspace_id = $1 AND id = $2 AND expires_at > now() RETURNING id, sent, original
 ), locked AS MATERIALIZED (
     SELECT hash FROM media_contents WHERE hash IN (SELECT unnest(ARRAY[sent, original]) FROM gone) ORDER BY preview IS NOT NULL, hash FOR NO KEY UPDATE
 ), touched AS (
@@ -210,9 +210,9 @@ SELECT id FROM gone`
 
 // DeleteUpload deletes a user's upload, or returns mms.ErrNoUpload. Messages that were
 // created with it keep their pictures.
-func (s *Store) DeleteUpload(ctx context.Context, owner, id uuid.UUID) error {
+func (s *Store) DeleteUpload(ctx context.Context, workspace, id uuid.UUID) error {
 	var gone uuid.UUID
-	err := s.db.GetContext(ctx, &gone, deleteUpload, owner, id)
+	err := s.db.GetContext(ctx, &gone, deleteUpload, workspace, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.ErrNoUpload
 	}
@@ -253,13 +253,13 @@ const selectMessagePicture = `
 SELECT ` + contentColumns + `
 FROM messages m JOIN message_media mm ON mm.message_id = m.id LEFT JOIN media_contents whole ON whole.hash = mm.content
 JOIN media_contents c ON c.hash = CASE WHEN $4 THEN coalesce(mm.preview, whole.preview, whole.hash) ELSE coalesce(whole.hash, mm.preview) END
-WHERE m.user_id = $1 AND m.id = $2 AND mm.position = $3`
+WHERE m.workspace_id = $1 AND m.id = $2 AND mm.position = $3`
 
-// MessagePicture returns our copy of a picture of the owner's message, or a small version
+// MessagePicture returns our copy of a picture of the workspace's message, or a small version
 // for lists. It returns mms.ErrNotFound if there is none.
-func (s *Store) MessagePicture(ctx context.Context, owner, message uuid.UUID, position int, preview bool) (mms.Content, error) {
+func (s *Store) MessagePicture(ctx context.Context, workspace, message uuid.UUID, position int, preview bool) (mms.Content, error) {
 	var row contentRow
-	err := s.db.GetContext(ctx, &row, selectMessagePicture, owner, message, position, preview)
+	err := s.db.GetContext(ctx, &row, selectMessagePicture, workspace, message, position, preview)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.Content{}, mms.ErrNotFound
 	}

@@ -24,18 +24,18 @@ func newContent(name string, size int) mms.Content {
 }
 
 // newUpload returns an upload that sends a content.
-func newUpload(owner uuid.UUID, sent mms.Content) mms.Upload {
+func newUpload(workspace uuid.UUID, sent mms.Content) mms.Upload {
 	return mms.Upload{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Uploaded: mms.PictureInfo{Type: "image/png", Bytes: 5000, Width: 40, Height: 30},
+		ID: uuid.Must(uuid.NewV7()), Workspace: workspace, Uploaded: mms.PictureInfo{Type: "image/png", Bytes: 5000, Width: 40, Height: 30},
 		Sent: sent.Hash, SentInfo: sent.PictureInfo,
 	}
 }
 
 // saveUpload stores an upload of a new content.
-func saveUpload(t *testing.T, store *postgres.Store, owner uuid.UUID, name string) mms.Upload {
+func saveUpload(t *testing.T, store *postgres.Store, workspace uuid.UUID, name string) mms.Upload {
 	t.Helper()
 	c := newContent(name, 100)
-	stored, err := store.SaveUploads(t.Context(), []mms.Upload{newUpload(owner, c)}, []mms.Content{c}, 1_000_000)
+	stored, err := store.SaveUploads(t.Context(), []mms.Upload{newUpload(workspace, c)}, []mms.Content{c}, 1_000_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,11 +44,11 @@ func saveUpload(t *testing.T, store *postgres.Store, owner uuid.UUID, name strin
 
 func TestUploadsAreReadBack(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	preview, original := newContent("preview", 10), newContent("original", 200)
 	sent := newContent("sent", 100)
 	sent.Preview = preview.Hash
-	first, second := newUpload(owner, sent), newUpload(owner, sent)
+	first, second := newUpload(workspace, sent), newUpload(workspace, sent)
 	first.Original, first.Changed = original.Hash, []string{"rotated", "scaled"}
 	stored, err := store.SaveUploads(t.Context(), []mms.Upload{first, second}, []mms.Content{sent, original, preview}, 1000)
 	if err != nil {
@@ -56,7 +56,7 @@ func TestUploadsAreReadBack(t *testing.T) {
 	}
 	second.Changed = []string{}
 	for i, want := range []mms.Upload{first, second} {
-		got, err := store.Upload(t.Context(), owner, want.ID)
+		got, err := store.Upload(t.Context(), workspace, want.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,28 +86,28 @@ func TestUploadsAreReadBack(t *testing.T) {
 // not exist look the same.
 func TestUploadOfAnother(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	other := addUser(t, store, "bob@example.com")
-	mine, expired := saveUpload(t, store, owner, "mine"), saveUpload(t, store, owner, "expired")
+	mine, expired := saveUpload(t, store, workspace, "mine"), saveUpload(t, store, workspace, "expired")
 	if _, err := store.DB().Exec(`UPDATE media_uploads SET expires_at = now() WHERE id = $1`, expired.ID); err != nil {
 		t.Fatal(err)
 	}
-	for name, tt := range map[string]struct{ owner, id uuid.UUID }{
+	for name, tt := range map[string]struct{ workspace, id uuid.UUID }{
 		"another user's": {other, mine.ID},
-		"expired":        {owner, expired.ID},
-		"unknown":        {owner, uuid.New()},
+		"expired":        {workspace, expired.ID},
+		"unknown":        {workspace, uuid.New()},
 	} {
-		if _, err := store.Upload(t.Context(), tt.owner, tt.id); !errors.Is(err, mms.ErrNoUpload) {
+		if _, err := store.Upload(t.Context(), tt.workspace, tt.id); !errors.Is(err, mms.ErrNoUpload) {
 			t.Errorf("Upload, %s: got error %v, want ErrNoUpload", name, err)
 		}
-		if err := store.DeleteUpload(t.Context(), tt.owner, tt.id); !errors.Is(err, mms.ErrNoUpload) {
+		if err := store.DeleteUpload(t.Context(), tt.workspace, tt.id); !errors.Is(err, mms.ErrNoUpload) {
 			t.Errorf("DeleteUpload, %s: got error %v, want ErrNoUpload", name, err)
 		}
 	}
-	if err := store.DeleteUpload(t.Context(), owner, mine.ID); err != nil {
+	if err := store.DeleteUpload(t.Context(), workspace, mine.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Upload(t.Context(), owner, mine.ID); !errors.Is(err, mms.ErrNoUpload) {
+	if _, err := store.Upload(t.Context(), workspace, mine.ID); !errors.Is(err, mms.ErrNoUpload) {
 		t.Errorf("deleted upload: got error %v, want ErrNoUpload", err)
 	}
 	if _, err := store.Content(t.Context(), mine.Sent); err != nil {
@@ -117,15 +117,15 @@ func TestUploadOfAnother(t *testing.T) {
 
 func TestUploadsAreStoredAllOrNone(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	a, b := newContent("a", 100), newContent("b", 100)
-	missing := newUpload(owner, newContent("missing", 100)) // its content is not stored
+	missing := newUpload(workspace, newContent("missing", 100)) // its content is not stored
 	for name, tt := range map[string]struct {
 		uploads []mms.Upload
 		quota   int64
 	}{
-		"second without content": {[]mms.Upload{newUpload(owner, a), missing}, 1000},
-		"above the quota":        {[]mms.Upload{newUpload(owner, a), newUpload(owner, b)}, 199},
+		"second without content": {[]mms.Upload{newUpload(workspace, a), missing}, 1000},
+		"above the quota":        {[]mms.Upload{newUpload(workspace, a), newUpload(workspace, b)}, 199},
 	} {
 		if _, err := store.SaveUploads(t.Context(), tt.uploads, []mms.Content{a, b}, tt.quota); err == nil {
 			t.Errorf("%s: got no error", name)
@@ -138,36 +138,36 @@ func TestUploadsAreStoredAllOrNone(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	other := addUser(t, store, "bob@example.com")
 	preview := newContent("preview", 1000) // counts for nobody
 	sent, original := newContent("sent", 300), newContent("original", 500)
 	sent.Preview = preview.Hash
-	save := func(owner uuid.UUID, original mms.ContentHash) error {
-		u := newUpload(owner, sent)
+	save := func(workspace uuid.UUID, original mms.ContentHash) error {
+		u := newUpload(workspace, sent)
 		u.Original = original
 		_, err := store.SaveUploads(t.Context(), []mms.Upload{u}, []mms.Content{preview, sent, newContent("original", 500)}, 1200)
 		return err
 	}
 	exceeded := mms.QuotaError{Quota: 1200, Used: 1100, Requested: 300}
 	for i, tt := range []struct {
-		owner    uuid.UUID
-		original mms.ContentHash
-		want     error
+		workspace uuid.UUID
+		original  mms.ContentHash
+		want      error
 	}{
-		{owner, original.Hash, nil}, // 800 bytes
-		{owner, sent.Hash, nil},     // 300 bytes more: the original is what is sent
-		{owner, mms.ContentHash{}, exceeded},
+		{workspace, original.Hash, nil}, // 800 bytes
+		{workspace, sent.Hash, nil},     // 300 bytes more: the original is what is sent
+		{workspace, mms.ContentHash{}, exceeded},
 		{other, mms.ContentHash{}, nil},
 	} {
-		if err := save(tt.owner, tt.original); !errors.Is(err, tt.want) {
+		if err := save(tt.workspace, tt.original); !errors.Is(err, tt.want) {
 			t.Errorf("upload %d: got error %#v, want %#v", i, err, tt.want)
 		}
 	}
 	if _, err := store.DB().Exec(`UPDATE media_uploads SET expires_at = now() WHERE original = $1`, original.Hash[:]); err != nil {
 		t.Fatal(err)
 	}
-	if err := save(owner, mms.ContentHash{}); err != nil {
+	if err := save(workspace, mms.ContentHash{}); err != nil {
 		t.Errorf("after an upload has expired: got error %v", err)
 	}
 }
@@ -176,13 +176,13 @@ func TestQuota(t *testing.T) {
 // other.
 func TestConcurrentUploadsKeepTheQuota(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	errs := make([]error, 8)
 	var group sync.WaitGroup
 	for i := range errs {
 		group.Go(func() {
 			c := newContent(fmt.Sprint(i), 100)
-			_, errs[i] = store.SaveUploads(t.Context(), []mms.Upload{newUpload(owner, c)}, []mms.Content{c}, 350)
+			_, errs[i] = store.SaveUploads(t.Context(), []mms.Upload{newUpload(workspace, c)}, []mms.Content{c}, 350)
 		})
 	}
 	group.Wait()
@@ -243,7 +243,7 @@ func TestFitted(t *testing.T) {
 // preview of a picture behind a URL.
 func TestMessagePicture(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	preview, seen := newContent("preview", 10), newContent("seen", 11)
 	with, without := newContent("with", 100), newContent("without", 90)
 	with.Preview = preview.Hash
@@ -252,7 +252,7 @@ func TestMessagePicture(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	request.MediaURLs = []string{"https://example.com/seen.jpg", "https://example.com/unseen.jpg"}
 	request.Uploads = []mms.MessageUpload{{ID: uuid.New(), Content: with.Hash}, {ID: uuid.New(), Content: without.Hash}}
 	m := mustCreate(t, store, request)
@@ -264,7 +264,7 @@ func TestMessagePicture(t *testing.T) {
 		1: {seen, seen}, 2: {none, none}, 3: {with, preview}, 4: {without, without}, 5: {none, none},
 	} {
 		for small, want := range map[bool]mms.Content{false: want.whole, true: want.preview} {
-			got, err := store.MessagePicture(t.Context(), owner, m.ID, position, small)
+			got, err := store.MessagePicture(t.Context(), workspace, m.ID, position, small)
 			if want.Data == nil && !errors.Is(err, mms.ErrNotFound) || want.Data != nil && err != nil {
 				t.Errorf("picture %d, preview %t: got error %v", position, small, err)
 			}
@@ -281,7 +281,7 @@ func TestMessagePicture(t *testing.T) {
 // TestMediaAreReadBack compares the media of a message as it was created and as it is read.
 func TestMediaAreReadBack(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	c := newContent("c", 100)
 	if err := store.SaveContent(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestMediaAreReadBack(t *testing.T) {
 		"fit not given":   {urls[:1], nil, "", nil},
 		"a single upload": {nil, []mms.MessageUpload{upload}, mms.FitNever, []bool{true}},
 	} {
-		request := newRequest(owner)
+		request := newRequest(workspace)
 		request.MediaURLs, request.Uploads, request.Fit = tt.urls, tt.uploads, tt.fit
 		created := mustCreate(t, store, request)
 		again, err := store.CreateMessage(t.Context(), request)
@@ -311,7 +311,7 @@ func TestMediaAreReadBack(t *testing.T) {
 		if want.Fit == "" {
 			want.Fit = mms.FitAuto
 		}
-		list, _, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Recipient: created.Recipient}, Limit: 1})
+		list, _, err := store.Messages(t.Context(), workspace, mms.Page{Filter: mms.Filter{Recipient: created.Recipient}, Limit: 1})
 		if err != nil || len(list) != 1 {
 			t.Fatalf("%s: got %v, %v, want one message", name, list, err)
 		}
@@ -328,21 +328,21 @@ func TestMediaAreReadBack(t *testing.T) {
 // touched it for a day. One that is used is checked again in a day.
 func TestUnusedContentsAreDeleted(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	other, picture := newContent("other", 7), newContent("picture", 9)
 	reference := func(statement string) func() error {
 		return func() error { _, err := store.DB().Exec(statement, picture.Hash[:], other.Hash[:]); return err }
 	}
 	inMessage := func(column string) func() error {
 		return func() error {
-			m := create(t, store, owner)
+			m := create(t, store, workspace)
 			_, err := store.DB().Exec(`UPDATE message_media SET `+column+` = $1 WHERE message_id = $2 AND position = 2`, picture.Hash[:], m.ID)
 			return err
 		}
 	}
 	upload := func(original bool) func() error {
 		return func() error {
-			u := newUpload(owner, picture)
+			u := newUpload(workspace, picture)
 			if original {
 				u.Sent, u.Original = other.Hash, picture.Hash
 			}
@@ -371,7 +371,7 @@ func TestUnusedContentsAreDeleted(t *testing.T) {
 		"upload is expired":        {func() error { return errors.Join(upload(false)(), expireUploads(store, "23 hours")) }, "25 hours", true},
 		"upload is long expired":   {func() error { return errors.Join(upload(false)(), expireUploads(store, "25 hours")) }, "25 hours", false},
 		"check is old":             {reference(`INSERT INTO media_checks (url_hash, result, copy, checked_at) SELECT $2, 'passed', $1, now() - interval '25 hours'`), "25 hours", false},
-		"upload was just deleted":  {func() error { return expireAndDelete(t, store, upload(false), owner) }, "", true},
+		"upload was just deleted":  {func() error { return expireAndDelete(t, store, upload(false), workspace) }, "", true},
 		"stored again, unreferred": {func() error { return expireAndSave(t, store, picture) }, "", true},
 	} {
 		for _, table := range []string{"media_checks", "media_uploads", "media_fitted", "plivo_media", "message_media", "media_contents"} {
@@ -412,7 +412,7 @@ func expireUploads(store *postgres.Store, ago string) error {
 }
 
 // expireAndDelete stores an upload long ago, and deletes it now.
-func expireAndDelete(t *testing.T, store *postgres.Store, upload func() error, owner uuid.UUID) error {
+func expireAndDelete(t *testing.T, store *postgres.Store, upload func() error, workspace uuid.UUID) error {
 	t.Helper()
 	if err := upload(); err != nil {
 		return err
@@ -422,7 +422,7 @@ func expireAndDelete(t *testing.T, store *postgres.Store, upload func() error, o
 	if err := store.DB().QueryRow(`SELECT id FROM media_uploads`).Scan(&id); err != nil {
 		return err
 	}
-	return store.DeleteUpload(t.Context(), owner, id)
+	return store.DeleteUpload(t.Context(), workspace, id)
 }
 
 // expireAndSave stores a content that was stored long ago again.
@@ -447,9 +447,9 @@ func TestManyContentsAreDeleted(t *testing.T) {
 
 func TestOldChecksAndUploadsAreDeleted(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	for i, age := range []time.Duration{23 * time.Hour, 25 * time.Hour} {
-		u := saveUpload(t, store, owner, fmt.Sprint(i))
+		u := saveUpload(t, store, workspace, fmt.Sprint(i))
 		check := mms.MediaCheck{URL: fmt.Sprint("https://example.com/", i), Result: mms.CheckPassed}
 		if err := store.SaveMediaCheck(t.Context(), check); err != nil {
 			t.Fatal(err)
@@ -475,8 +475,8 @@ func TestOldChecksAndUploadsAreDeleted(t *testing.T) {
 // time, with other previews.
 func TestUploadsOfTheSameContentsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	users := []uuid.UUID{owner, addUser(t, store, "eve@example.com")}
+	store, workspace := newStore(t)
+	users := []uuid.UUID{workspace, addUser(t, store, "eve@example.com")}
 	var group sync.WaitGroup
 	for i := range users {
 		group.Go(func() {
@@ -501,10 +501,10 @@ func TestUploadsOfTheSameContentsDoNotDeadlock(t *testing.T) {
 // message with it.
 func TestDeletedUploadKeepsItsContentForADay(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	u := saveUpload(t, store, owner, "sent")
+	store, workspace := newStore(t)
+	u := saveUpload(t, store, workspace, "sent")
 	execute(t, store, `UPDATE media_contents SET touched_at = now() - interval '25 hours'`)
-	if err := errors.Join(store.DeleteUpload(t.Context(), owner, u.ID), store.DeleteExpired(t.Context())); err != nil {
+	if err := errors.Join(store.DeleteUpload(t.Context(), workspace, u.ID), store.DeleteExpired(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Content(t.Context(), u.Sent); err != nil {
@@ -516,14 +516,14 @@ func TestDeletedUploadKeepsItsContentForADay(t *testing.T) {
 // prepared, and must show its picture nevertheless.
 func TestKnownPreviewIsShown(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	preview := saveContent(t, store, "preview")
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	check := mms.MediaCheck{URL: request.MediaURLs[0], Result: mms.CheckPassed, PictureInfo: mms.PictureInfo{Type: "image/jpeg", Bytes: 100}, Fits: true, Preview: preview}
 	if err := store.SaveMediaCheck(t.Context(), check); err != nil {
 		t.Fatal(err)
 	}
-	other := newRequest(owner)
+	other := newRequest(workspace)
 	for name, m := range map[string]mms.Message{"alone": mustCreate(t, store, request), "in a batch": createBatchOf(t, store, other)} {
 		if m = read(t, store, m).Message; m.Preparing || !slices.Equal(m.Copies, []bool{true}) {
 			t.Errorf("%s: got preparing %t and copies %v, want a copy to show", name, m.Preparing, m.Copies)

@@ -33,28 +33,28 @@ const insertSearch = `
 // may plan each execution anew instead of using a generic plan, and planning takes as
 // long as recording a submitted message.
 //
-// Parameters, one element per message: $1 id, $2 user, $3 sender, $4 recipient,
+// Parameters, one element per message: $1 id, $2 workspace, $3 sender, $4 recipient,
 // $5 text, $6 valid for in seconds, $7 send at, $8 priority, $9 metadata, $10 API key,
 // $11 resend of, $12 idempotency key, $13 fingerprint. One element per cap: $14 the
 // message's position, $15 holder, $16 cap, $17 how many messages of the statement
 // count against it, up to and including this one. One element per medium:
 // $18 message, $19 position, $20 URL, $23 upload, $24 its content, $25 fit, $26 whether the
-// message has no other. Again per message: $21 whether it has candidates. As a whole: $22 the
+// message has no other. Again per message: $21 whether it has candidates, $29 who creates it. As a whole: $22 the
 // candidates, $27 the Plivo account, $28 whether media URLs are checked.
 var createMessages = `
 WITH input AS MATERIALIZED (
-    SELECT * FROM unnest((SELECT $1::uuid[]), $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::timestamptz[], $8::smallint[], $9::jsonb[], $10::uuid[], $11::uuid[], $12::text[], $13::bytea[], $21::boolean[])
-        WITH ORDINALITY AS u (id, user_id, sender, recipient, text, valid_for, send_at, priority, metadata, api_key_id, resend_of, key, fingerprint, has_candidates, position)
+    SELECT * FROM unnest((SELECT $1::uuid[]), $2::uuid[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::timestamptz[], $8::smallint[], $9::jsonb[], $10::uuid[], $11::uuid[], $12::text[], $13::bytea[], $21::boolean[], $29::uuid[])
+        WITH ORDINALITY AS u (id, workspace_id, sender, recipient, text, valid_for, send_at, priority, metadata, api_key_id, resend_of, key, fingerprint, has_candidates, created_by, position)
 ), caps AS MATERIALIZED (
     SELECT c.*, c.cap - ` + createdToday + ` AS remaining FROM unnest($14::int[], $15::uuid[], $16::int[], $17::int[]) AS c (position, holder, cap, rank)
 ), allowed AS MATERIALIZED (
     SELECT input.* FROM input
     WHERE NOT EXISTS (SELECT FROM caps WHERE caps.position = input.position AND caps.rank > caps.remaining)
-      AND (input.key = '' OR pg_try_advisory_xact_lock(hashtextextended(input.user_id || ' ' || input.key, 0)))
+      AND (input.key = '' OR pg_try_advisory_xact_lock(hashtextextended(input.workspace_id || ' ' || input.key, 0)))
 ), keys AS (
-    INSERT INTO idempotency_keys AS k (user_id, key, fingerprint, message_id)
-    SELECT user_id, key, fingerprint, id FROM allowed WHERE key <> ''
-    ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
+    INSERT INTO idempotency_keys AS k (workspace_id, key, fingerprint, message_id)
+    SELECT workspace_id, key, fingerprint, id FROM allowed WHERE key <> ''
+    ON CONFLICT (workspace_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, message_id = EXCLUDED.message_id, batch_id = NULL, created_at = now()
         WHERE k.created_at <= now() - interval '24 hours'
     RETURNING message_id
 ), attached AS MATERIALIZED (
@@ -62,13 +62,13 @@ WITH input AS MATERIALIZED (
 ), unprepared AS MATERIALIZED (
     SELECT DISTINCT u.id FROM attached u WHERE ` + notReady("u", "u.alone", "$27", "$28") + `
 ), created AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, send_at, priority, metadata, api_key_id, resend_of)
-    SELECT id, user_id, CASE WHEN has_candidates THEN coalesce(` + lastSender("allowed.recipient", "$22::text[]") + `, sender) ELSE sender END,
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, send_at, priority, metadata, api_key_id, created_by, resend_of)
+    SELECT id, workspace_id, CASE WHEN has_candidates THEN coalesce(` + lastSender("allowed.recipient", "$22::text[]") + `, sender) ELSE sender END,
         recipient, text, CASE WHEN send_at IS NULL THEN 'queued' ELSE 'scheduled' END,
         CASE WHEN send_at IS NULL THEN now() END,
         CASE WHEN send_at IS NOT NULL THEN NULL WHEN ` + waits + ` THEN 'infinity' ELSE now() + ` + taskCheckGrace + ` END,
         CASE WHEN ` + waits + ` THEN 'preparing' END, CASE WHEN ` + waits + ` THEN now() END,
-        coalesce(send_at, now()) + valid_for * interval '1 second', send_at, priority, metadata, api_key_id, resend_of
+        coalesce(send_at, now()) + valid_for * interval '1 second', send_at, priority, metadata, api_key_id, created_by, resend_of
     FROM allowed WHERE key = '' OR id IN (SELECT message_id FROM keys)
     ON CONFLICT (id) DO NOTHING
     RETURNING id, sender, status, created_at, expires_at, send_at, text, metadata, resend_of, backlog_state
@@ -117,7 +117,7 @@ func (s *Store) CreateMessage(ctx context.Context, request mms.CreateRequest) (m
 	if request.ResendOf == uuid.Nil {
 		key := request.Idempotency.Key
 		if key != "" {
-			key = request.Owner.String() + key
+			key = request.Workspace.String() + key
 		}
 		call, ok, running := s.creating.Do(ctx, createCall{request: request}, key, s.createTogether)
 		if running {
@@ -231,9 +231,9 @@ func (s *Store) createMessages(ctx context.Context, requests []mms.CreateRequest
 
 func (s *Store) createArgs(requests []mms.CreateRequest) ([]any, error) {
 	n := len(requests)
-	ids, users, senders, recipients, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	ids, workspaces, senders, recipients, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	validFor, sendAt, priorities, metadata := make([]float64, n), make([]sql.NullString, n), make([]int64, n), make([]string, n)
-	apiKeys, resendOf, keys, fingerprints := make([]uuid.NullUUID, n), make([]uuid.NullUUID, n), make([]string, n), make([][]byte, n)
+	apiKeys, creators, resendOf, keys, fingerprints := make([]uuid.NullUUID, n), make([]uuid.NullUUID, n), make([]uuid.NullUUID, n), make([]string, n), make([][]byte, n)
 	var capPositions, caps, ranks []int64
 	var holders []string
 	hasCandidates, candidates := make([]bool, n), []string{}
@@ -245,8 +245,9 @@ func (s *Store) createArgs(requests []mms.CreateRequest) ([]any, error) {
 		if metadata[i], err = metadataJSON(m.Metadata); err != nil {
 			return nil, err
 		}
-		ids[i], users[i], senders[i], recipients[i], texts[i] = m.ID.String(), m.Owner.String(), string(m.Sender), string(m.Recipient), m.Text
-		validFor[i], priorities[i], apiKeys[i], resendOf[i] = m.ValidFor.Seconds(), int64(m.Priority), nullID(m.KeyID), nullID(m.ResendOf)
+		ids[i], workspaces[i], senders[i], recipients[i], texts[i] = m.ID.String(), m.Workspace.String(), string(m.Sender), string(m.Recipient), m.Text
+		validFor[i], priorities[i] = m.ValidFor.Seconds(), int64(m.Priority)
+		apiKeys[i], creators[i], resendOf[i] = nullID(m.KeyID), nullID(m.CreatedBy), nullID(m.ResendOf)
 		if m.SendAt != nil {
 			sendAt[i] = sql.NullString{String: m.SendAt.Format(time.RFC3339Nano), Valid: true}
 		}
@@ -262,11 +263,11 @@ func (s *Store) createArgs(requests []mms.CreateRequest) ([]any, error) {
 		media.add(m)
 	}
 	return []any{
-		pq.Array(ids), pq.Array(users), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(validFor), pq.Array(sendAt), pq.Array(priorities),
+		pq.Array(ids), pq.Array(workspaces), pq.Array(senders), pq.Array(recipients), pq.Array(texts), pq.Array(validFor), pq.Array(sendAt), pq.Array(priorities),
 		pq.Array(metadata), pq.Array(apiKeys), pq.Array(resendOf), pq.Array(keys), pq.ByteaArray(fingerprints),
 		pq.Array(capPositions), pq.Array(holders), pq.Array(caps), pq.Array(ranks), pq.Array(media.messages), pq.Array(media.positions), pq.Array(media.urls),
 		pq.Array(hasCandidates), pq.Array(candidates),
-		pq.Array(media.uploads), pq.Array(media.contents), pq.Array(media.fits), pq.Array(media.alone), s.plivoAccount, s.checksMedia,
+		pq.Array(media.uploads), pq.Array(media.contents), pq.Array(media.fits), pq.Array(media.alone), s.plivoAccount, s.checksMedia, pq.Array(creators),
 	}, nil
 }
 
@@ -275,7 +276,7 @@ func (s *Store) createArgs(requests []mms.CreateRequest) ([]any, error) {
 // it must not be created.
 func (s *Store) explainNotCreated(ctx context.Context, request mms.CreateRequest) (mms.CreateResult, error) {
 	id := request.ID
-	earlier, found, err := s.createdUnder(ctx, request.Owner, request.Idempotency)
+	earlier, found, err := s.createdUnder(ctx, request.Workspace, request.Idempotency)
 	switch {
 	case err != nil:
 		return mms.CreateResult{}, err
@@ -285,7 +286,7 @@ func (s *Store) explainNotCreated(ctx context.Context, request mms.CreateRequest
 		id = earlier.MessageID.UUID
 	}
 	var row messageRow
-	err = s.db.GetContext(ctx, &row, selectMessage, id, request.Owner)
+	err = s.db.GetContext(ctx, &row, selectMessage, id, request.Workspace)
 	switch {
 	case err == nil:
 		m := row.message().AsCreated()

@@ -15,10 +15,10 @@ import (
 	"github.com/postcard-mms/postcard/internal/postgres"
 )
 
-// newRequest returns a valid request by the owner, with a recipient of its own.
-func newRequest(owner uuid.UUID) mms.CreateRequest {
+// newRequest returns a valid request by the workspace, with a recipient of its own.
+func newRequest(workspace uuid.UUID) mms.CreateRequest {
 	return mms.CreateRequest{Message: mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: mms.PhoneNumber(fmt.Sprintf("+1415557%04d", lastRecipient.Add(1)%10000)),
+		ID: uuid.Must(uuid.NewV7()), Workspace: workspace, CreatedBy: workspace, Sender: "+14155550100", Recipient: mms.PhoneNumber(fmt.Sprintf("+1415557%04d", lastRecipient.Add(1)%10000)),
 		Text: "Hello", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}}
 }
@@ -41,14 +41,14 @@ func count(t testing.TB, store *postgres.Store, query string, args ...any) int {
 // TestConcurrentRequestsWithOneKeyCreateOneMessage: all clients get the same result.
 func TestConcurrentRequestsWithOneKeyCreateOneMessage(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	var mu sync.Mutex
 	var results []mms.Message
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
 			for {
-				result, err := store.CreateMessage(t.Context(), withKey("once", 1, newRequest(owner)))
+				result, err := store.CreateMessage(t.Context(), withKey("once", 1, newRequest(workspace)))
 				if errors.Is(err, mms.ErrInFlight) {
 					continue // a client retries
 				}
@@ -88,11 +88,11 @@ func TestIdempotency(t *testing.T) {
 		round++
 		known := map[string]entry{}
 		for range rapid.IntRange(1, 12).Draw(t, "requests") {
-			owner := rapid.SampledFrom([]uuid.UUID{ada, bob}).Draw(t, "owner")
+			workspace := rapid.SampledFrom([]uuid.UUID{ada, bob}).Draw(t, "workspace")
 			key := fmt.Sprintf("%d-%d", round, rapid.IntRange(0, 2).Draw(t, "key"))
 			fingerprint := byte(rapid.IntRange(1, 2).Draw(t, "fingerprint"))
-			result, err := store.CreateMessage(t.Context(), withKey(key, fingerprint, newRequest(owner)))
-			earlier, found := known[owner.String()+key]
+			result, err := store.CreateMessage(t.Context(), withKey(key, fingerprint, newRequest(workspace)))
+			earlier, found := known[workspace.String()+key]
 			switch {
 			case found && earlier.fingerprint != fingerprint:
 				if !errors.Is(err, mms.ErrKeyReused) {
@@ -106,7 +106,7 @@ func TestIdempotency(t *testing.T) {
 				if err != nil || result.Replayed {
 					t.Fatalf("new key: got replayed %t, %v, want false", result.Replayed, err)
 				}
-				known[owner.String()+key] = entry{fingerprint, result.Message}
+				known[workspace.String()+key] = entry{fingerprint, result.Message}
 				// A replay returns the message as it was created, whatever happens to it.
 				if _, _, err := store.Claim(t.Context(), result.ID, token(), lease); err != nil {
 					t.Fatal(err)
@@ -118,18 +118,18 @@ func TestIdempotency(t *testing.T) {
 
 func TestIdempotencyKeysExpireAfterADay(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	first := mustCreate(t, store, withKey("k", 1, newRequest(owner)))
+	store, workspace := newStore(t)
+	first := mustCreate(t, store, withKey("k", 1, newRequest(workspace)))
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '23 hours 59 minutes'`); err != nil {
 		t.Fatal(err)
 	}
-	if again := mustCreate(t, store, withKey("k", 1, newRequest(owner))); again.ID != first.ID {
+	if again := mustCreate(t, store, withKey("k", 1, newRequest(workspace))); again.ID != first.ID {
 		t.Error("got a new message within 24 hours, want a replay")
 	}
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 minute'`); err != nil {
 		t.Fatal(err)
 	}
-	if later := mustCreate(t, store, withKey("k", 2, newRequest(owner))); later.ID == first.ID {
+	if later := mustCreate(t, store, withKey("k", 2, newRequest(workspace))); later.ID == first.ID {
 		t.Error("got a replay after 24 hours, want a new message")
 	}
 	if _, err := store.DB().Exec(`UPDATE idempotency_keys SET created_at = now() - interval '26 hours'`); err != nil {
@@ -145,11 +145,11 @@ func TestIdempotencyKeysExpireAfterADay(t *testing.T) {
 
 func TestDailyCaps(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	key := uuid.New()
 	capped := func(userCap, keyCap int) mms.CreateRequest {
-		request := newRequest(owner)
-		request.Caps = mms.Submitter{User: owner, Key: key, UserCap: userCap, KeyCap: keyCap}.Caps(0)
+		request := newRequest(workspace)
+		request.Caps = mms.Submitter{Workspace: workspace, Key: key, WorkspaceCap: userCap, KeyCap: keyCap}.Caps(0)
 		return request
 	}
 	for range 3 {
@@ -179,13 +179,13 @@ func TestDailyCaps(t *testing.T) {
 
 func TestScheduledMessageIsQueuedWhenDue(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	now, err := store.Now(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := now.Add(time.Hour).Truncate(time.Microsecond)
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	request.SendAt, request.Priority = &at, mms.High
 	m := mustCreate(t, store, request)
 	if m.Status != mms.Scheduled || !m.SendAt.Equal(at) || !m.ExpiresAt.Equal(at.Add(time.Hour)) {
@@ -209,12 +209,12 @@ func TestScheduledMessageIsQueuedWhenDue(t *testing.T) {
 
 func TestResendIsRecordedWithTheOldMessage(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	old := create(t, store, owner)
-	if err := store.Cancel(t.Context(), owner, old.ID); err != nil {
+	store, workspace := newStore(t)
+	old := create(t, store, workspace)
+	if err := store.Cancel(t.Context(), workspace, old.ID); err != nil {
 		t.Fatal(err)
 	}
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	request.ResendOf = old.ID
 	resend := mustCreate(t, store, request)
 	h := read(t, store, old)
@@ -225,8 +225,8 @@ func TestResendIsRecordedWithTheOldMessage(t *testing.T) {
 
 func TestCreateMessageStoresEverything(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	h := read(t, store, m)
 	if h.Sender != "+14155550100" || h.Recipient != m.Recipient || h.Text != "Hello" ||
 		len(h.MediaURLs) != 2 || h.MediaURLs[0] != "https://example.com/b.jpg" || h.Version != 1 || h.NextAttemptAt != nil {

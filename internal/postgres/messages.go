@@ -20,17 +20,17 @@ import (
 )
 
 // messageColumns are the columns of a messageRow. The table must be aliased as m.
-const messageColumns = `m.id, m.user_id, m.sender, m.recipient, m.text, m.status, m.reason,
+const messageColumns = `m.id, m.workspace_id, m.sender, m.recipient, m.text, m.status, m.reason,
     coalesce(m.plivo_uuid, '') AS plivo_uuid, m.plivo_code, m.attempts, m.version, m.held, m.expires_at,
     CASE WHEN m.next_attempt_at > now() THEN m.next_attempt_at END AS next_attempt_at, m.created_at, m.updated_at, m.final_at,
     m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
-    m.priority, m.send_at, m.metadata, m.api_key_id, m.resend_of, m.batch_id,
+    m.priority, m.send_at, m.metadata, m.api_key_id, coalesce(m.created_by, m.workspace_id) AS created_by, m.resend_of, m.batch_id,
     CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state,
     coalesce(m.backlog_state, '') = 'preparing' AS preparing, ` + pauseColumns
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
-	UserID        uuid.UUID      `db:"user_id"`
+	WorkspaceID   uuid.UUID      `db:"workspace_id"`
 	Sender        string         `db:"sender"`
 	Recipient     string         `db:"recipient"`
 	Text          string         `db:"text"`
@@ -54,6 +54,7 @@ type messageRow struct {
 	SendAt        *time.Time     `db:"send_at"`
 	Metadata      metadata       `db:"metadata"`
 	KeyID         uuid.NullUUID  `db:"api_key_id"`
+	CreatedBy     uuid.UUID      `db:"created_by"`
 	ResendOf      uuid.NullUUID  `db:"resend_of"`
 	BatchID       uuid.NullUUID  `db:"batch_id"`
 	BatchState    sql.NullString `db:"batch_state"`
@@ -83,11 +84,11 @@ func (m *metadata) Scan(value any) error {
 
 func (r messageRow) message() mms.Message {
 	m := mms.Message{
-		ID: r.ID, Owner: r.UserID, Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
+		ID: r.ID, Workspace: r.WorkspaceID, Sender: mms.PhoneNumber(r.Sender), Recipient: mms.PhoneNumber(r.Recipient),
 		Text: r.Text, Status: mms.Status(r.Status), Reason: mms.Reason(r.Reason),
 		PlivoUUID: r.PlivoUUID, PlivoCode: mms.ErrorCode(r.PlivoCode), Attempts: r.Attempts, Version: r.Version, Held: r.Held, ExpiresAt: r.ExpiresAt,
 		NextAttemptAt: r.NextAttemptAt, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinalAt: r.FinalAt,
-		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
+		Priority: mms.Priority(r.Priority), SendAt: r.SendAt, Metadata: r.Metadata, KeyID: r.KeyID.UUID, CreatedBy: r.CreatedBy, ResendOf: r.ResendOf.UUID, BatchID: r.BatchID.UUID,
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
 	r.Media.addTo(&m)
@@ -98,12 +99,12 @@ func (r messageRow) message() mms.Message {
 	return m
 }
 
-const selectVersion = `SELECT version FROM messages WHERE id = $1 AND user_id = $2`
+const selectVersion = `SELECT version FROM messages WHERE id = $1 AND workspace_id = $2`
 
-// Version returns the version of the owner's message, or mms.ErrNotFound.
-func (s *Store) Version(ctx context.Context, owner, id uuid.UUID) (int64, error) {
+// Version returns the version of the workspace's message, or mms.ErrNotFound.
+func (s *Store) Version(ctx context.Context, workspace, id uuid.UUID) (int64, error) {
 	var version int64
-	err := s.db.GetContext(ctx, &version, selectVersion, id, owner)
+	err := s.db.GetContext(ctx, &version, selectVersion, id, workspace)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, mms.ErrNotFound
 	}
@@ -143,9 +144,9 @@ func (c mediaColumn) addTo(m *mms.Message) {
 
 const selectMessages = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
-FROM messages m WHERE m.user_id = $1`
+FROM messages m WHERE m.workspace_id = $1`
 
-// A search by words or by sender has no index that yields one owner's messages in
+// A search by words or by sender has no index that yields one workspace's messages in
 // order. It reads them from the newest on, one span per statement, and returns
 // what it has after searchTime, so that the cost of a request does not grow with
 // the number of messages. Words are in another table, which makes a message about
@@ -172,31 +173,31 @@ func firstSpan(p mms.Page) int {
 	}
 }
 
-// Messages returns a page of the owner's messages, newest first, and the id to
+// Messages returns a page of the workspace's messages, newest first, and the id to
 // use as Before for the next page; uuid.Nil means that there is none. A search
 // may return a short or empty page although more results exist: follow the id.
-func (s *Store) Messages(ctx context.Context, owner uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
+func (s *Store) Messages(ctx context.Context, workspace uuid.UUID, p mms.Page) ([]mms.Message, uuid.UUID, error) {
 	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
 	if span := firstSpan(p); span > 0 {
-		return s.search(ctx, owner, p, span)
+		return s.search(ctx, workspace, p, span)
 	}
-	return s.page(ctx, owner, p, nil, uuid.Nil)
+	return s.page(ctx, workspace, p, nil, uuid.Nil)
 }
 
-// search reads the owner's messages span by span. A frequent word fills the page
+// search reads the workspace's messages span by span. A frequent word fills the page
 // from the first span. For any other word the text index is used next: when it
 // has few matches, one statement answers the rest of the search.
-func (s *Store) search(ctx context.Context, owner uuid.UUID, p mms.Page, span int) ([]mms.Message, uuid.UUID, error) {
+func (s *Store) search(ctx context.Context, workspace uuid.UUID, p mms.Page, span int) ([]mms.Message, uuid.UUID, error) {
 	timer, stop := context.WithTimeout(ctx, searchTime)
 	defer stop()
 	var found []mms.Message
 	for {
-		end, err := s.spanEnd(ctx, owner, p.Before, span)
+		end, err := s.spanEnd(ctx, workspace, p.Before, span)
 		if err != nil {
 			return nil, uuid.Nil, err
 		}
-		list, next, err := s.page(ctx, owner, p, nil, end)
+		list, next, err := s.page(ctx, workspace, p, nil, end)
 		found = append(found, list...)
 		if err != nil || next != uuid.Nil || end == uuid.Nil {
 			return found, next, err
@@ -213,7 +214,7 @@ func (s *Store) search(ctx context.Context, owner uuid.UUID, p mms.Page, span in
 			return nil, uuid.Nil, err
 		}
 		if matches != nil {
-			list, next, err := s.page(ctx, owner, p, matches, uuid.Nil)
+			list, next, err := s.page(ctx, workspace, p, matches, uuid.Nil)
 			return append(found, list...), next, err
 		}
 		span = wordSpan
@@ -222,8 +223,8 @@ func (s *Store) search(ctx context.Context, owner uuid.UUID, p mms.Page, span in
 
 // page reads one page with one statement: only messages from end on unless it is
 // uuid.Nil, and only those in matches, instead of by their words, unless it is nil.
-func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, matches []string, end uuid.UUID) ([]mms.Message, uuid.UUID, error) {
-	query, args := pageQuery(owner, p, matches, end)
+func (s *Store) page(ctx context.Context, workspace uuid.UUID, p mms.Page, matches []string, end uuid.UUID) ([]mms.Message, uuid.UUID, error) {
+	query, args := pageQuery(workspace, p, matches, end)
 	var rows []messageRow
 	if err := s.db.DB.SelectContext(ctx, &rows, query, args...); err != nil { // not prepared: planned for its filters
 		return nil, uuid.Nil, wrapError(err, "listing messages")
@@ -240,16 +241,16 @@ func (s *Store) page(ctx context.Context, owner uuid.UUID, p mms.Page, matches [
 	return messages, next, nil
 }
 
-const selectSpanEnd = `SELECT id FROM messages WHERE user_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1`
+const selectSpanEnd = `SELECT id FROM messages WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC OFFSET $3 LIMIT 1`
 
 // spanEnd returns the oldest message of a span of the given size that begins
-// before a message; uuid.Nil when the span reaches the owner's first message.
-func (s *Store) spanEnd(ctx context.Context, owner, before uuid.UUID, size int) (uuid.UUID, error) {
+// before a message; uuid.Nil when the span reaches the workspace's first message.
+func (s *Store) spanEnd(ctx context.Context, workspace, before uuid.UUID, size int) (uuid.UUID, error) {
 	if before == uuid.Nil {
 		before = uuid.Max
 	}
 	var id uuid.UUID
-	err := s.db.GetContext(ctx, &id, selectSpanEnd, owner, before, size-1)
+	err := s.db.GetContext(ctx, &id, selectSpanEnd, workspace, before, size-1)
 	if errors.Is(err, sql.ErrNoRows) {
 		return uuid.Nil, nil
 	}
@@ -304,8 +305,8 @@ func (s *Store) rareMatches(ctx context.Context, words string) ([]string, error)
 const clockSkew = 10 * time.Minute
 
 // pageQuery builds the statement of page.
-func pageQuery(owner uuid.UUID, p mms.Page, matches []string, end uuid.UUID) (string, []any) {
-	query, args := selectMessages, []any{owner}
+func pageQuery(workspace uuid.UUID, p mms.Page, matches []string, end uuid.UUID) (string, []any) {
+	query, args := selectMessages, []any{workspace}
 	where := func(condition string, arg any) {
 		args = append(args, arg)
 		query += " AND " + strings.ReplaceAll(condition, "$n", fmt.Sprintf("$%d", len(args)))
@@ -358,9 +359,9 @@ func minID(at time.Time) uuid.UUID {
 	return id
 }
 
-// Message returns the owner's message with its attempts and events, all from one
+// Message returns the workspace's message with its attempts and events, all from one
 // snapshot, or mms.ErrNotFound.
-func (s *Store) Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error) {
+func (s *Store) Message(ctx context.Context, workspace, id uuid.UUID) (mms.History, error) {
 	ctx, cancel := s.db.withTimeout(ctx)
 	defer cancel()
 	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
@@ -368,7 +369,7 @@ func (s *Store) Message(ctx context.Context, owner, id uuid.UUID) (mms.History, 
 		return mms.History{}, wrapError(err, "reading a message")
 	}
 	defer tx.Rollback() //nolint:errcheck // the transaction is read-only
-	history, err := readHistory(ctx, tx, owner, id)
+	history, err := readHistory(ctx, tx, workspace, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mms.History{}, mms.ErrNotFound
 	}
@@ -377,7 +378,14 @@ func (s *Store) Message(ctx context.Context, owner, id uuid.UUID) (mms.History, 
 
 const selectMessage = `
 SELECT ` + messageColumns + `, ` + mediaOfMessage + `
-FROM messages m WHERE m.id = $1 AND m.user_id = $2`
+FROM messages m WHERE m.id = $1 AND m.workspace_id = $2`
+
+// selectHistory is selectMessage with who created the message.
+const selectHistory = `
+SELECT ` + messageColumns + `, ` + mediaOfMessage + `,
+    coalesce((SELECT email FROM users u WHERE u.id = coalesce(m.created_by, m.workspace_id)), '') AS creator,
+    coalesce((SELECT name FROM api_keys k WHERE k.id = m.api_key_id), '') AS key_name
+FROM messages m WHERE m.id = $1 AND m.workspace_id = $2`
 
 const selectAttempts = `
 SELECT ordinal, sender, started_at, finished_at, coalesce(outcome, '') AS outcome,
@@ -415,9 +423,13 @@ type eventRow struct {
 	Detail  string    `db:"detail"`
 }
 
-func readHistory(ctx context.Context, tx *sqlx.Tx, owner, id uuid.UUID) (mms.History, error) {
-	var row messageRow
-	if err := tx.GetContext(ctx, &row, selectMessage, id, owner); err != nil {
+func readHistory(ctx context.Context, tx *sqlx.Tx, workspace, id uuid.UUID) (mms.History, error) {
+	var row struct {
+		messageRow
+		Creator string `db:"creator"`
+		KeyName string `db:"key_name"`
+	}
+	if err := tx.GetContext(ctx, &row, selectHistory, id, workspace); err != nil {
 		return mms.History{}, err
 	}
 	var attempts []attemptRow
@@ -428,7 +440,7 @@ func readHistory(ctx context.Context, tx *sqlx.Tx, owner, id uuid.UUID) (mms.His
 	if err := tx.SelectContext(ctx, &events, selectEvents, id); err != nil {
 		return mms.History{}, err
 	}
-	history := mms.History{Message: row.message()}
+	history := mms.History{Message: row.message(), Creator: row.Creator, KeyName: row.KeyName}
 	if history.Preparing {
 		if err := tx.GetContext(ctx, &history.MediaProblem, selectMediaProblem, id); err != nil {
 			return mms.History{}, err

@@ -14,9 +14,9 @@ import (
 
 func TestMessageFilters(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	add := func(change func(*mms.Message)) mms.Message {
-		request := newRequest(owner)
+		request := newRequest(workspace)
 		change(&request.Message)
 		return mustCreate(t, store, request)
 	}
@@ -43,7 +43,7 @@ func TestMessageFilters(t *testing.T) {
 		"until":                       {mms.Filter{Until: other.CreatedAt}, []uuid.UUID{tagged.ID, plain.ID}},
 		"batch":                       {mms.Filter{Batch: uuid.New()}, nil},
 	} {
-		list, _, err := store.Messages(t.Context(), owner, mms.Page{Filter: tt.filter, Limit: 10})
+		list, _, err := store.Messages(t.Context(), workspace, mms.Page{Filter: tt.filter, Limit: 10})
 		var got []uuid.UUID
 		for _, m := range list {
 			got = append(got, m.ID)
@@ -58,17 +58,17 @@ func TestMessageFilters(t *testing.T) {
 // statistics about the words.
 func TestSearchForFrequentAndRareWords(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	other := addUser(t, store, "bob@example.com")
 	const messages = 3000 // of each user; enough for a word to be frequent
 	if _, err := store.DB().Exec(`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, final_at)
     SELECT lpad(to_hex(i), 32, '0')::uuid, CASE WHEN i % 2 = 0 THEN $1::uuid ELSE $2::uuid END,
         '+14155550100', '+14155550101', 'Greetings from place' || i, 'canceled', now()
     FROM generate_series(1, 2 * $3::int) AS i RETURNING id, text
 )
-INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`, owner, other, messages); err != nil {
+INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`, workspace, other, messages); err != nil {
 		t.Fatal(err)
 	}
 	id := func(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012x", n) }
@@ -83,7 +83,7 @@ INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`,
 			"greetings to nowhere": nil,
 			"...":                  nil,
 		} {
-			list, next, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Text: words}, Limit: 3})
+			list, next, err := store.Messages(t.Context(), workspace, mms.Page{Filter: mms.Filter{Text: words}, Limit: 3})
 			var got []string
 			for _, m := range list {
 				got = append(got, m.ID.String())
@@ -102,16 +102,16 @@ INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`,
 // many messages.
 func TestSearchWithoutAnIndexFindsEverythingOnce(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	const messages = 12_000 // several spans
 	if _, err := store.DB().Exec(`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, final_at)
     SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, CASE WHEN i % 4001 = 0 THEN '+14155550199' ELSE '+14155550100' END, '+14155550101',
         CASE WHEN i <= 2500 THEN 'in spring' ELSE 'in autumn' END, 'canceled', now()
     FROM generate_series(1, $2::int) AS i RETURNING id, text
 )
-INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`, owner, messages); err != nil {
+INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`, workspace, messages); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.DB().Exec(`ANALYZE message_search`); err != nil {
@@ -131,7 +131,7 @@ INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`,
 		page := mms.Page{Filter: tt.filter, Limit: tt.limit}
 		seen, last := 0, uuid.Max
 		for more := true; more; more = page.Before != uuid.Nil {
-			list, next, err := store.Messages(t.Context(), owner, page)
+			list, next, err := store.Messages(t.Context(), workspace, page)
 			if err != nil || len(list) > tt.limit {
 				t.Fatalf("%s: got a page of %d, %v, want at most %d", name, len(list), err, tt.limit)
 			}
@@ -149,10 +149,10 @@ INSERT INTO message_search SELECT id, to_tsvector('simple', text), '{}' FROM m`,
 	}
 }
 
-func TestMessageIsVisibleToItsOwnerOnly(t *testing.T) {
+func TestMessageIsVisibleToItsWorkspaceOnly(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	other := addUser(t, store, "eve@example.com")
 	if _, err := store.Message(t.Context(), other, m.ID); !errors.Is(err, mms.ErrNotFound) {
 		t.Errorf("Message: got error %v, want ErrNotFound", err)
@@ -167,10 +167,10 @@ func TestMessageIsVisibleToItsOwnerOnly(t *testing.T) {
 
 func TestMessagePages(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	var ids []uuid.UUID // newest first
 	for range 5 {
-		ids = append([]uuid.UUID{create(t, store, owner).ID}, ids...)
+		ids = append([]uuid.UUID{create(t, store, workspace).ID}, ids...)
 	}
 	claim(t, store, ids[2])
 	var got []uuid.UUID
@@ -178,7 +178,7 @@ func TestMessagePages(t *testing.T) {
 	for more := true; more; more = page.Before != uuid.Nil {
 		var list []mms.Message
 		var err error
-		if list, page.Before, err = store.Messages(t.Context(), owner, page); err != nil {
+		if list, page.Before, err = store.Messages(t.Context(), workspace, page); err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range list {
@@ -188,7 +188,7 @@ func TestMessagePages(t *testing.T) {
 	if len(got) != 5 || got[0] != ids[0] || got[4] != ids[4] {
 		t.Errorf("got %v, want %v", got, ids)
 	}
-	list, next, err := store.Messages(t.Context(), owner, mms.Page{Filter: mms.Filter{Status: mms.Sending}, Limit: 10})
+	list, next, err := store.Messages(t.Context(), workspace, mms.Page{Filter: mms.Filter{Status: mms.Sending}, Limit: 10})
 	if err != nil || next != uuid.Nil || len(list) != 1 || list[0].ID != ids[2] {
 		t.Errorf("sending messages: got %v, next %v, %v, want one", list, next, err)
 	}

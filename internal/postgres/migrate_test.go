@@ -61,10 +61,10 @@ func tables(t *testing.T, db *sql.DB) (names string) {
 func TestForeignKeysToMessagesAreIndexed(t *testing.T) {
 	t.Parallel()
 	const messages, deleted = 3_000, 100
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	for _, statement := range []string{`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, final_at)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, final_at)
     SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, '+14155550100', '+14155550101', '', 'canceled', now() FROM generate_series(1, $2::int) i RETURNING id
 ), media AS (
     INSERT INTO message_media SELECT id, 1, 'https://example.com/a.jpg' FROM m
@@ -78,14 +78,14 @@ WITH m AS (
 ), keys AS (
     INSERT INTO idempotency_keys SELECT $1::uuid, id::text, decode(repeat('00', 32), 'hex'), id FROM m
 ), hooks AS (
-    INSERT INTO webhooks (id, user_id, url, secret) VALUES (gen_random_uuid(), $1::uuid, 'https://example.com', 's') RETURNING id
+    INSERT INTO webhooks (id, workspace_id, url, secret) VALUES (gen_random_uuid(), $1::uuid, 'https://example.com', 's') RETURNING id
 ), hook_events AS (
     INSERT INTO webhook_events (webhook_id, message_id) SELECT hooks.id, m.id FROM hooks, m
 )
 INSERT INTO message_events (message_id, kind, status) SELECT id, 'created', 'queued' FROM m`,
 		`UPDATE messages SET resend_of = '00000000-0000-0000-0000-000000000001' WHERE id > '00000000-0000-0000-0000-000000000001' AND $1::uuid IS NOT NULL AND $2::int > 0`,
 	} {
-		if _, err := store.DB().Exec(statement, owner, messages); err != nil {
+		if _, err := store.DB().Exec(statement, workspace, messages); err != nil {
 			t.Fatal(err)
 		}
 	}

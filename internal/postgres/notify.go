@@ -307,13 +307,13 @@ func (s *Store) notify(logger *slog.Logger) int {
 // a scan of all messages, as it may for "id = ANY ($1)" while the table is small.
 const byID = `unnest($1::uuid[]) AS ids (id), LATERAL (SELECT * FROM messages WHERE id = ids.id LIMIT 1) m`
 
-const selectOwners = `SELECT DISTINCT m.user_id FROM ` + byID
+const selectWorkspacesOf = `SELECT DISTINCT m.workspace_id FROM ` + byID
 
-// Owners returns the owners of the messages, each once.
-func (s *Store) Owners(ctx context.Context, messages []uuid.UUID) ([]uuid.UUID, error) {
-	var owners []uuid.UUID
-	err := s.db.SelectContext(ctx, &owners, selectOwners, pq.Array(messages))
-	return owners, wrapError(err, "reading owners of messages")
+// Workspaces returns the workspaces of the messages, each once.
+func (s *Store) Workspaces(ctx context.Context, messages []uuid.UUID) ([]uuid.UUID, error) {
+	var workspaces []uuid.UUID
+	err := s.db.SelectContext(ctx, &workspaces, selectWorkspacesOf, pq.Array(messages))
+	return workspaces, wrapError(err, "reading workspaces of messages")
 }
 
 const selectVersions = `SELECT m.id, m.version FROM ` + byID

@@ -32,12 +32,12 @@ func TestChangesAreNotified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner := addUser(t, store, "ada@example.com")
+	workspace := addUser(t, store, "ada@example.com")
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}
 	// RunNotifier may have started after the first change.
-	m := create(t, store, owner)
+	m := create(t, store, workspace)
 	testkit.Eventually(t, "a first change is notified", func() bool {
 		if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {
 			t.Error(err)
@@ -57,7 +57,7 @@ func TestChangesAreNotified(t *testing.T) {
 		name   string
 		change func() error
 	}{
-		{"creation", func() error { second = create(t, store, owner); return nil }},
+		{"creation", func() error { second = create(t, store, workspace); return nil }},
 		{"waiting", func() error { return store.AddToBacklog(t.Context(), second.ID) }},
 		{"expiry", func() error {
 			if _, err := store.DB().Exec(`UPDATE messages SET expires_at = now() WHERE id = $1`, second.ID); err != nil {
@@ -67,7 +67,7 @@ func TestChangesAreNotified(t *testing.T) {
 			return err
 		}},
 		{"a claim and its success", func() error {
-			second = create(t, store, owner)
+			second = create(t, store, workspace)
 			c, _ := claim(t, store, second.ID)
 			_, err := adopt(t.Context(), store, c.AttemptRef, "u-1")
 			return err
@@ -89,9 +89,9 @@ func TestChangesAreNotified(t *testing.T) {
 			}
 		})
 	}
-	owners, err := store.Owners(t.Context(), []uuid.UUID{m.ID, second.ID})
-	if diff := cmp.Diff([]uuid.UUID{owner}, owners); diff != "" || err != nil {
-		t.Errorf("Owners() (-want +got):\n%s%v", diff, err)
+	workspaces, err := store.Workspaces(t.Context(), []uuid.UUID{m.ID, second.ID})
+	if diff := cmp.Diff([]uuid.UUID{workspace}, workspaces); diff != "" || err != nil {
+		t.Errorf("Workspaces() (-want +got):\n%s%v", diff, err)
 	}
 	versions, err := store.Versions(t.Context(), []uuid.UUID{second.ID, uuid.New()})
 	if diff := cmp.Diff(map[uuid.UUID]int64{second.ID: 4}, versions); diff != "" || err != nil {

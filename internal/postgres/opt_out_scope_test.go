@@ -24,7 +24,7 @@ const (
 func scopedStores(t *testing.T) (map[mms.OptOutScope]*postgres.Store, uuid.UUID) {
 	t.Helper()
 	database := testkit.Database(t)
-	all, owner := newStoreOn(t, database, postgres.StatementTimeout)
+	all, workspace := newStoreOn(t, database, postgres.StatementTimeout)
 	one, err := postgres.Open(database, 10, postgres.StatementTimeout)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func scopedStores(t *testing.T) (map[mms.OptOutScope]*postgres.Store, uuid.UUID)
 	if err := all.SetRateLimit(t.Context(), sender2, 0); err != nil {
 		t.Fatal(err)
 	}
-	return map[mms.OptOutScope]*postgres.Store{mms.OptOutsOfEverySender: all, mms.OptOutsOfOneSender: one}, owner
+	return map[mms.OptOutScope]*postgres.Store{mms.OptOutsOfEverySender: all, mms.OptOutsOfOneSender: one}, workspace
 }
 
 func add(t *testing.T, store *postgres.Store, list ...mms.Suppression) {
@@ -44,9 +44,9 @@ func add(t *testing.T, store *postgres.Store, list ...mms.Suppression) {
 	}
 }
 
-func createBetween(t *testing.T, store *postgres.Store, owner uuid.UUID, sender, recipient mms.PhoneNumber) mms.Message {
+func createBetween(t *testing.T, store *postgres.Store, workspace uuid.UUID, sender, recipient mms.PhoneNumber) mms.Message {
 	t.Helper()
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	request.Sender, request.Recipient = sender, recipient
 	return mustCreate(t, store, request)
 }
@@ -54,7 +54,7 @@ func createBetween(t *testing.T, store *postgres.Store, owner uuid.UUID, sender,
 // TestOptOutScope checks every statement that asks whether a recipient has opted out.
 func TestOptOutScope(t *testing.T) {
 	t.Parallel()
-	stores, owner := scopedStores(t)
+	stores, workspace := scopedStores(t)
 	byRecipient := mms.Suppression{Sender: sender1, Recipient: asked, Reason: mms.SuppressedByRecipient}
 	byAdmin := mms.Suppression{Recipient: asked, Reason: mms.SuppressedByAdmin}
 	const texted, added = "recipient +14155550100", "admin "
@@ -79,8 +79,8 @@ func TestOptOutScope(t *testing.T) {
 			t.Fatal(err)
 		}
 		add(t, store, tt.suppression)
-		alone := createBetween(t, store, owner, tt.sender, tt.recipient)
-		together, other := createBetween(t, store, owner, tt.sender, tt.recipient), create(t, store, owner)
+		alone := createBetween(t, store, workspace, tt.sender, tt.recipient)
+		together, other := createBetween(t, store, workspace, tt.sender, tt.recipient), create(t, store, workspace)
 		suppressed := tt.want != ""
 		if f, err := store.Forecast(t.Context(), alone, nil); err != nil || f.Suppressed != suppressed {
 			t.Errorf("%s: Forecast: got suppressed %t, %v, want %t", name, f.Suppressed, err, suppressed)
@@ -169,8 +169,8 @@ func TestRepeatedCallbackAppliesNoKeyword(t *testing.T) {
 // does not reach Plivo.
 func TestOptOutDuringAnAttempt(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	c, _ := claim(t, store, m.ID)
 	receive(t, store, mms.Message{Sender: sender2, Recipient: m.Recipient}, "STOP", true)
 	if _, err := store.RecordTransientFailure(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.TransientFailure, HTTPStatus: 503}, mms.Transition{Status: mms.Queued}); err != nil {
@@ -224,8 +224,8 @@ func TestOptOutsAreFoundByIndex(t *testing.T) {
 // if the recipient had opted out before.
 func TestOptOutByAdminOutlivesStart(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	receive(t, store, m, "STOP", true)
 	byAdmin := mms.Suppression{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByAdmin}
 	if n, err := store.AddSuppressions(t.Context(), []mms.Suppression{byAdmin, byAdmin}); err != nil || n != 1 {

@@ -84,22 +84,22 @@ func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	direct := openStore(t, database, 2, postgres.StatementTimeout)
-	owner := addUser(t, direct, "ada@example.com")
+	workspace := addUser(t, direct, "ada@example.com")
 	p := newProxy(t, database, nil)
 	store := openStore(t, p.url, 1, postgres.StatementTimeout)
-	create(t, store, owner) // prepares the statement
+	create(t, store, workspace) // prepares the statement
 
 	p.cut.Store(true)
-	request := withKey("once", 1, newRequest(owner))
+	request := withKey("once", 1, newRequest(workspace))
 	if _, err := store.CreateMessage(t.Context(), request); !isUnknown(err, request.ID) {
 		t.Errorf("answer lost: got error %v, want an unknown outcome", err)
 	}
-	unsent := newRequest(owner)
+	unsent := newRequest(workspace)
 	if _, err := store.CreateMessage(t.Context(), unsent); !errors.Is(err, mms.ErrUnavailable) || isUnknown(err, unsent.ID) {
 		t.Errorf("no connection: got error %v, want ErrUnavailable and a known outcome", err)
 	}
 	p.cut.Store(false)
-	again := withKey("once", 1, newRequest(owner))
+	again := withKey("once", 1, newRequest(workspace))
 	var got mms.CreateResult
 	var err error
 	testkit.Eventually(t, "the transaction of the lost answer has ended", func() bool {
@@ -126,16 +126,16 @@ func TestLostAnswerOfABatch(t *testing.T) {
 			t.Parallel()
 			database := testkit.Database(t)
 			direct := openStore(t, database, 2, postgres.StatementTimeout)
-			owner := addUser(t, direct, "ada@example.com")
+			workspace := addUser(t, direct, "ada@example.com")
 			p := newProxy(t, database, onCommit)
 			store := openStore(t, p.url, 2, postgres.StatementTimeout)
-			request := mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Owner: owner}}
+			request := mms.BatchRequest{Batch: mms.Batch{ID: uuid.Must(uuid.NewV7()), Workspace: workspace, CreatedBy: workspace}}
 			writer, _, err := store.BeginBatch(t.Context(), request)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer writer.Rollback()
-			m := newRequest(owner).Message
+			m := newRequest(workspace).Message
 			m.BatchID, m.BatchRow = request.ID, 1
 			if err := writer.Add(t.Context(), []mms.Message{m}); err != nil {
 				t.Fatal(err)
@@ -159,13 +159,13 @@ func TestLockedTable(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	store := openStore(t, database, 5, time.Second)
-	owner := addUser(t, store, "ada@example.com")
-	create(t, store, owner) // prepares the statement
+	workspace := addUser(t, store, "ada@example.com")
+	create(t, store, workspace) // prepares the statement
 	tx := lockMessageTable(t, database, "ACCESS EXCLUSIVE")
 	var group sync.WaitGroup
 	for range 5 {
 		group.Go(func() {
-			request := newRequest(owner)
+			request := newRequest(workspace)
 			if _, err := store.CreateMessage(t.Context(), request); !errors.Is(err, mms.ErrUnavailable) || isUnknown(err, request.ID) {
 				t.Errorf("got error %v, want ErrUnavailable and a known outcome", err)
 			}

@@ -8,8 +8,8 @@ import (
 
 func TestAccountErrorPausesSendingUntilAProbeSucceeds(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	earlier, failing, other := create(t, store, owner), create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	earlier, failing, other := create(t, store, workspace), create(t, store, workspace), create(t, store, workspace)
 	earlierClaim, _ := claim(t, store, earlier.ID)
 	c, _ := claim(t, store, failing.ID)
 	accountError := mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredentials, HTTPStatus: 401, Detail: "no"}
@@ -60,8 +60,8 @@ func TestAccountErrorPausesSendingUntilAProbeSucceeds(t *testing.T) {
 // TestEvidenceEndsAPause records a delivery report, and then the response.
 func TestEvidenceEndsAPause(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	failing, probed := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	failing, probed := create(t, store, workspace), create(t, store, workspace)
 	c, _ := claim(t, store, failing.ID)
 	if ok, err := store.RecordAccountError(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredentials, HTTPStatus: 401}); err != nil || !ok {
 		t.Fatal(ok, err)
@@ -89,8 +89,8 @@ func TestEvidenceEndsAPause(t *testing.T) {
 
 func TestResume(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	c, _ := claim(t, store, create(t, store, owner).ID)
+	store, workspace := newStore(t)
+	c, _ := claim(t, store, create(t, store, workspace).ID)
 	if _, err := store.RecordAccountError(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.AccountError, Reason: mms.ReasonCredit}); err != nil {
 		t.Fatal(err)
 	}

@@ -16,12 +16,12 @@ func TestCreateAndClaimAreNotPlannedAnew(t *testing.T) {
 	for name, checks := range map[string]bool{"media URLs are checked": true, "media URLs are not checked": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
+			store, workspace := newStore(t)
 			store.UseMedia("MA1", checks)
 			store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
 			setRateLimit(t, store, 0)
 			for range executions {
-				r := newRequest(owner)
+				r := newRequest(workspace)
 				if _, err := store.CreateMessage(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}

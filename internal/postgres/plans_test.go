@@ -16,16 +16,16 @@ import (
 // may serve for a while, with empty tables.
 func TestGenericPlansUseIndexes(t *testing.T) {
 	t.Parallel()
-	store, owner := newStoreForLargeTables(t)
+	store, workspace := newStoreForLargeTables(t)
 	for name, statement := range map[string]struct{ query, args string }{
-		"owners":   {postgres.OwnersStatement, "NULL"},
-		"versions": {postgres.VersionsStatement, "NULL"},
+		"workspaces": {postgres.WorkspacesStatement, "NULL"},
+		"versions":   {postgres.VersionsStatement, "NULL"},
 	} {
 		wantIndexes(t, store, name+", empty tables", statement.query, statement.args)
 	}
 	if _, err := store.DB().Exec(`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
     SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, '+14155550100', '+14155550101', '', 'delivered', i::text, now(), 1 FROM generate_series(1, 10000) i
     RETURNING id, plivo_uuid
 ), attempt AS (
@@ -36,7 +36,7 @@ WITH m AS (
     SELECT id, n, 'https://example.com/a.jpg', CASE WHEN n = 2 THEN sha256(convert_to(id::text, 'UTF8')) END FROM m, generate_series(1, 2) n
 )
 INSERT INTO message_events (message_id, kind, status)
-SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted', 'delivered']) AS status`, owner); err != nil {
+SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted', 'delivered']) AS status`, workspace); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.DB().Exec(`ANALYZE`); err != nil {
@@ -45,7 +45,7 @@ SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted
 	for name, statement := range map[string]struct{ query, args string }{
 		"unreported messages": {postgres.TakeUnreportedStatement, "600, 100"},
 		"medians":             {postgres.MediansStatement, fmt.Sprintf("7, 2000, '%s'", uuid.New())},
-		"owners":              {postgres.OwnersStatement, "NULL"},
+		"workspaces":          {postgres.WorkspacesStatement, "NULL"},
 		"versions":            {postgres.VersionsStatement, "NULL"},
 	} {
 		wantIndexes(t, store, name, statement.query, statement.args)
@@ -68,28 +68,28 @@ SELECT id, 'report', status FROM m, unnest(ARRAY['queued', 'sending', 'submitted
 // are being prepared or scheduled.
 func TestMediaPlansUseIndexes(t *testing.T) {
 	t.Parallel()
-	store, owner := newStoreForLargeTables(t)
+	store, workspace := newStoreForLargeTables(t)
 	for _, statement := range []string{
 		`INSERT INTO media_contents (hash, type, bytes, width, height, data, touched_at) SELECT sha256(i::text::bytea), 'image/png', 1, 1, 1, 'x', now() - i * interval '10 seconds' FROM generate_series(1, 10000) i`,
 		`UPDATE media_contents SET preview = sha256('1')`,
-		`INSERT INTO media_uploads (id, user_id, type, bytes, width, height, sent, original, changed, expires_at)
-			SELECT gen_random_uuid(), CASE WHEN row_number() OVER () % 100 = 0 THEN '$owner' ELSE '$other' END::uuid, 'image/png', 1, 1, 1, hash, hash, '{}', touched_at + interval '3 hours' FROM media_contents`,
+		`INSERT INTO media_uploads (id, workspace_id, type, bytes, width, height, sent, original, changed, expires_at)
+			SELECT gen_random_uuid(), CASE WHEN row_number() OVER () % 100 = 0 THEN '$workspace' ELSE '$other' END::uuid, 'image/png', 1, 1, 1, hash, hash, '{}', touched_at + interval '3 hours' FROM media_contents`,
 		`INSERT INTO media_checks (url_hash, result, copy, preview, checked_at) SELECT hash, 'passed', hash, hash, touched_at FROM media_contents`,
 		`INSERT INTO media_fitted SELECT hash, 1, hash FROM media_contents`,
 		`INSERT INTO plivo_media (content, account, media_id, used, usable_until) SELECT hash, 'MA1', 'm', get_byte(hash, 0) > 5, now() FROM media_contents`,
-		`INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, plivo_code, final_at, attempts)
-			SELECT lpad(to_hex(i), 32, '0')::uuid, '$owner'::uuid, '+14155550100', '+1416' || (2000000 + i), '', CASE WHEN i % 1000 = 0 THEN 'failed' ELSE 'delivered' END, i::text,
+		`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, plivo_uuid, plivo_code, final_at, attempts)
+			SELECT lpad(to_hex(i), 32, '0')::uuid, '$workspace'::uuid, '+14155550100', '+1416' || (2000000 + i), '', CASE WHEN i % 1000 = 0 THEN 'failed' ELSE 'delivered' END, i::text,
 			CASE WHEN i % 1000 = 0 THEN '120' ELSE '' END, now(), 1 FROM generate_series(1, 20000) i`,
 		`INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, plivo_uuid)
 			SELECT id, 1, 'token-of-message-' || id, sender, now(), now(), 'accepted', plivo_uuid FROM messages`,
-		`INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at)
-			SELECT gen_random_uuid(), '$owner'::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now() FROM generate_series(1, 50) i`,
-		`INSERT INTO messages (id, user_id, sender, recipient, text, status, send_at)
-			SELECT gen_random_uuid(), '$owner'::uuid, '+14155550100', '+1437' || (2000100 + i), '', 'scheduled', now() FROM generate_series(1, 50) i`,
+		`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at)
+			SELECT gen_random_uuid(), '$workspace'::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now() FROM generate_series(1, 50) i`,
+		`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, send_at)
+			SELECT gen_random_uuid(), '$workspace'::uuid, '+14155550100', '+1437' || (2000100 + i), '', 'scheduled', now() FROM generate_series(1, 50) i`,
 		`INSERT INTO message_media (message_id, position, content, preview) SELECT id, 1, sha256((row_number() OVER () % 10000)::text::bytea), sha256('1') FROM messages`,
 		`ANALYZE`,
 	} {
-		execute(t, store, strings.NewReplacer("$owner", owner.String(), "$other", addUser(t, store, uuid.NewString()+"@example.com").String()).Replace(statement))
+		execute(t, store, strings.NewReplacer("$workspace", workspace.String(), "$other", addUser(t, store, uuid.NewString()+"@example.com").String()).Replace(statement))
 	}
 	id, ids := "'"+uuid.NewString()+"'", "'{"+uuid.NewString()+"}'"
 	for name, statement := range map[string]struct{ query, args string }{
@@ -128,13 +128,13 @@ func TestMediaPlansUseIndexes(t *testing.T) {
 func TestPreparingReadsOnlyItsMessages(t *testing.T) {
 	t.Parallel()
 	const few = `'{00000000-0000-0000-0000-0000000f4300, 00000000-0000-0000-0000-0000000f4400, 00000000-0000-0000-0000-0000000f5000}'`
-	store, owner := newStoreForLargeTables(t)
+	store, workspace := newStoreForLargeTables(t)
 	store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
-	batch := createBatch(t, store, owner, 0)
+	batch := createBatch(t, store, workspace, 0)
 	for _, statement := range []string{
 		`ALTER TABLE messages SET (autovacuum_enabled = false)`,
-		`INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
-			SELECT lpad(to_hex(i), 32, '0')::uuid, '$owner'::uuid, '+14155550100', '+1416' || (2000000 + i), '', 'delivered', i::text, now(), 1 FROM generate_series(1, 20000) i`,
+		`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
+			SELECT lpad(to_hex(i), 32, '0')::uuid, '$workspace'::uuid, '+14155550100', '+1416' || (2000000 + i), '', 'delivered', i::text, now(), 1 FROM generate_series(1, 20000) i`,
 		`ANALYZE`,
 		`SET plan_cache_mode = force_generic_plan`,
 		`PREPARE mark_prepared AS ` + postgres.MarkPreparedStatement,
@@ -143,10 +143,10 @@ func TestPreparingReadsOnlyItsMessages(t *testing.T) {
 		`EXECUTE mark_prepared('{}', '{}', '{}', '{}', '{}', '{}')`, // makes the plan
 		`EXECUTE postpone('{}', 1)`,
 		`EXECUTE fail('{}', '', '')`,
-		`INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, batch_id)
-			SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, '$owner'::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now(), '$batch' FROM generate_series(1, 20000) i`,
+		`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, batch_id)
+			SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, '$workspace'::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now(), '$batch' FROM generate_series(1, 20000) i`,
 	} {
-		execute(t, store, strings.NewReplacer("$owner", owner.String(), "$batch", batch.ID.String()).Replace(statement))
+		execute(t, store, strings.NewReplacer("$workspace", workspace.String(), "$batch", batch.ID.String()).Replace(statement))
 	}
 	const most = 400 // pages; 200 of them are the system's tables, when a statement first runs
 	for _, statement := range []string{`postpone(` + few + `, 1)`, `mark_prepared(` + few + `, '{x, y, z}', '{}', '{}', '{}', '{}')`, `fail(` + few + `, '', '')`} {
@@ -229,7 +229,7 @@ func TestSharedStatementsReadOnlyTheirMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStoreForLargeTables(t)
+			store, workspace := newStoreForLargeTables(t)
 			store.DB().SetMaxOpenConns(1) // the connection with the prepared statements
 			exec := func(query string, args ...any) {
 				t.Helper()
@@ -247,18 +247,18 @@ func TestSharedStatementsReadOnlyTheirMessages(t *testing.T) {
 				case insertOld:
 					exec(`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
     SELECT lpad(to_hex(i), 32, '0')::uuid, $1::uuid, '+14155550100', '+1416' || (2000000 + i), '', 'delivered', i::text, now(), 1 FROM generate_series(1, 20000) i
     RETURNING id, plivo_uuid
 )
 INSERT INTO attempts (message_id, ordinal, token, sender, lease_until, finished_at, outcome, plivo_uuid)
-SELECT id, 1, 'token-of-message-' || id, '+14155550100', now(), now(), 'accepted', plivo_uuid FROM m`, owner)
+SELECT id, 1, 'token-of-message-' || id, '+14155550100', now(), now(), 'accepted', plivo_uuid FROM m`, workspace)
 					exec(`INSERT INTO suppressions (sender, recipient, reason) SELECT '+14155550100', '+1416' || (2000000 + i), 'recipient' FROM generate_series(1, 20000) i`)
-					exec(`INSERT INTO batches (id, user_id, name, state) SELECT lpad(to_hex(i), 32, '0')::uuid, $1, '', 'canceled' FROM generate_series(1, 20000) i`, owner)
+					exec(`INSERT INTO batches (id, workspace_id, name, state) SELECT lpad(to_hex(i), 32, '0')::uuid, $1, '', 'canceled' FROM generate_series(1, 20000) i`, workspace)
 				case insertQueued:
 					exec(`
-INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at)
-SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, $1::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), now() FROM generate_series(1, 5000) i`, owner)
+INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at)
+SELECT lpad(to_hex(1000000 + i), 32, '0')::uuid, $1::uuid, '+14155550100', '+1437' || (2000000 + i), '', 'queued', now(), now() FROM generate_series(1, 5000) i`, workspace)
 				case analyze:
 					exec(`ANALYZE`)
 				case prepare:

@@ -73,15 +73,15 @@ func addUser(t *testing.T, store *postgres.Store, email string) uuid.UUID {
 // another of its pair.
 var lastRecipient atomic.Int64
 
-func create(t *testing.T, store *postgres.Store, owner uuid.UUID) mms.Message {
+func create(t *testing.T, store *postgres.Store, workspace uuid.UUID) mms.Message {
 	t.Helper()
-	return createFor(t, store, owner, mms.PhoneNumber(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
+	return createFor(t, store, workspace, mms.PhoneNumber(fmt.Sprintf("+1415556%04d", lastRecipient.Add(1))))
 }
 
-func createFor(t *testing.T, store *postgres.Store, owner uuid.UUID, recipient mms.PhoneNumber) mms.Message {
+func createFor(t *testing.T, store *postgres.Store, workspace uuid.UUID, recipient mms.PhoneNumber) mms.Message {
 	t.Helper()
 	return mustCreate(t, store, mms.CreateRequest{Message: mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: recipient,
+		ID: uuid.Must(uuid.NewV7()), Workspace: workspace, CreatedBy: workspace, Sender: "+14155550100", Recipient: recipient,
 		Text: "Hello", MediaURLs: []string{"https://example.com/b.jpg", "https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}})
 }
@@ -117,7 +117,7 @@ func claim(t *testing.T, store *postgres.Store, id uuid.UUID) (mms.Claim, string
 
 func read(t *testing.T, store *postgres.Store, m mms.Message) mms.History {
 	t.Helper()
-	h, err := store.Message(t.Context(), m.Owner, m.ID)
+	h, err := store.Message(t.Context(), m.Workspace, m.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,9 +183,9 @@ func TestConcurrentMigrations(t *testing.T) {
 // database/sql the statement, although the first may have been committed.
 func TestRepeatedCallsHaveNoEffect(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	m := mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155559996",
+		ID: uuid.Must(uuid.NewV7()), Workspace: workspace, CreatedBy: workspace, Sender: "+14155550100", Recipient: "+14155559996",
 		Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, ValidFor: time.Hour, Priority: mms.Normal,
 	}
 	first, err := store.CreateMessage(t.Context(), mms.CreateRequest{Message: m})
@@ -256,8 +256,8 @@ func TestUnresponsiveDatabaseWithManyCallers(t *testing.T) {
 
 func TestEventsCannotBeChanged(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	_, err := store.DB().Exec(`UPDATE message_events SET kind = 'x' WHERE message_id = $1`, m.ID)
 	if err == nil || !strings.Contains(err.Error(), "append-only") {
 		t.Errorf("got error %v, want append-only", err)
@@ -266,8 +266,8 @@ func TestEventsCannotBeChanged(t *testing.T) {
 
 func TestSchemaConstraints(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	claim(t, store, m.ID)
 	for name, statement := range map[string]string{
 		"unknown status":                    `UPDATE messages SET status = 'gone' WHERE id = $1`,

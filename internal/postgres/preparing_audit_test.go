@@ -23,8 +23,8 @@ func TestUnpreparedMessagesAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			insertPreparing(t, store, owner, tt.inBatch, 3)
+			store, workspace := newStore(t)
+			insertPreparing(t, store, workspace, tt.inBatch, 3)
 			for i, change := range tt.changes {
 				which := []string{`true`, `id = (SELECT min(id::text)::uuid FROM messages)`}[i] // all, then one of them
 				if _, err := store.DB().Exec(`UPDATE messages SET ` + change + ` WHERE ` + which); err != nil {
@@ -46,10 +46,10 @@ func TestUnpreparedMessagesAreFound(t *testing.T) {
 
 func TestOpenCountsOfPreparing(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	insertPreparing(t, store, owner, true, 2)
-	insertPreparing(t, store, owner, false, 1)
-	create(t, store, owner)
+	store, workspace := newStore(t)
+	insertPreparing(t, store, workspace, true, 2)
+	insertPreparing(t, store, workspace, false, 1)
+	create(t, store, workspace)
 	counts, err := store.OpenCounts(t.Context())
 	if err != nil {
 		t.Fatal(err)

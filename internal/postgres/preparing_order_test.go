@@ -12,7 +12,7 @@ import (
 )
 
 // insertPreparing inserts n messages of a new batch that are preparing, or of none.
-func insertPreparing(t *testing.T, store *postgres.Store, owner uuid.UUID, inBatch bool, n int) (batch uuid.UUID) {
+func insertPreparing(t *testing.T, store *postgres.Store, workspace uuid.UUID, inBatch bool, n int) (batch uuid.UUID) {
 	t.Helper()
 	exec := func(query string, args ...any) {
 		t.Helper()
@@ -24,15 +24,15 @@ func insertPreparing(t *testing.T, store *postgres.Store, owner uuid.UUID, inBat
 	if inBatch {
 		batch = uuid.Must(uuid.NewV7())
 		batchID = &batch
-		exec(`INSERT INTO batches (id, user_id, name, state) VALUES ($1, $2, '', 'running')`, batch, owner)
+		exec(`INSERT INTO batches (id, workspace_id, name, state) VALUES ($1, $2, '', 'running')`, batch, workspace)
 	}
 	exec(`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, batch_id)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, batch_id)
     SELECT gen_random_uuid(), $1, '+14155550100', '+1416' || (2000000 + i), '', 'queued', now(), 'infinity', 'preparing', now(), now() + interval '1 hour', $2
     FROM generate_series(1, $3::int) i RETURNING id
 )
-INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/' || id FROM m`, owner, batchID, n)
+INSERT INTO message_media (message_id, position, url) SELECT id, 1, 'https://example.com/' || id FROM m`, workspace, batchID, n)
 	return batch
 }
 
@@ -77,12 +77,12 @@ func TestBatchesSharePreparations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
+			store, workspace := newStore(t)
 			var groups []uuid.UUID
 			for _, size := range tt.batches {
-				groups = append(groups, insertPreparing(t, store, owner, true, size))
+				groups = append(groups, insertPreparing(t, store, workspace, true, size))
 			}
-			insertPreparing(t, store, owner, false, tt.alone)
+			insertPreparing(t, store, workspace, false, tt.alone)
 			got := preparationsBy(t, store, 30)
 			if tt.want == nil { // each batch has one
 				if len(got) != 30 {
@@ -102,8 +102,8 @@ func TestBatchesSharePreparations(t *testing.T) {
 // TestPostponedBatchLeavesThePage checks that what is not due takes no share of a page.
 func TestPostponedBatchLeavesThePage(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	postponed, due := insertPreparing(t, store, owner, true, 50), insertPreparing(t, store, owner, true, 50)
+	store, workspace := newStore(t)
+	postponed, due := insertPreparing(t, store, workspace, true, 50), insertPreparing(t, store, workspace, true, 50)
 	for _, change := range []string{`prepare_at = now() + interval '1 minute'`, `prepare_at = now(), expires_at = now()`} {
 		if _, err := store.DB().Exec(`UPDATE messages SET `+change+` WHERE batch_id = $1`, postponed); err != nil {
 			t.Fatal(err)
@@ -119,9 +119,9 @@ func TestPostponedBatchLeavesThePage(t *testing.T) {
 func TestManyMessagesWithOneUpload(t *testing.T) {
 	t.Parallel()
 	const messages, page = 10_000, 1000
-	store, owner := newStoreForLargeTables(t)
+	store, workspace := newStoreForLargeTables(t)
 	store.UseMedia("MA1", true)
-	batch := insertPreparing(t, store, owner, true, messages)
+	batch := insertPreparing(t, store, workspace, true, messages)
 	content := mms.Content{Hash: mms.ContentHash{1}, PictureInfo: mms.PictureInfo{Type: "image/png", Width: 1, Height: 1}, Data: []byte("picture")}
 	if err := store.SaveContent(t.Context(), content); err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestManyMessagesWithOneUpload(t *testing.T) {
 func TestPreparationsReadOnlyTheirPage(t *testing.T) {
 	t.Parallel()
 	const page, most = 100, 1000 // about four database pages for each message
-	store, owner := newStoreForLargeTables(t)
+	store, workspace := newStoreForLargeTables(t)
 	store.DB().SetMaxOpenConns(1) // the connection with the prepared statement
 	exec := func(query string) {
 		t.Helper()
@@ -177,8 +177,8 @@ func TestPreparationsReadOnlyTheirPage(t *testing.T) {
 		exec(`ALTER TABLE ` + table + ` SET (autovacuum_enabled = false)`)
 	}
 	exec(`ANALYZE`)
-	insertPreparing(t, store, owner, true, 20_000)
-	insertPreparing(t, store, owner, false, 200)
+	insertPreparing(t, store, workspace, true, 20_000)
+	insertPreparing(t, store, workspace, false, 200)
 	exec(`SET plan_cache_mode = force_generic_plan`)
 	exec(`PREPARE preparations AS ` + postgres.PreparationsQuery)
 	for _, statistics := range []string{"empty tables", "the tables"} {

@@ -20,9 +20,9 @@ const plivoAccount = "MA1"
 // newMediaStore returns a store that checks media URLs.
 func newMediaStore(t *testing.T) (*postgres.Store, uuid.UUID) {
 	t.Helper()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	store.UseMedia(plivoAccount, true)
-	return store, owner
+	return store, workspace
 }
 
 // saveContent stores a content without a preview.
@@ -44,8 +44,8 @@ func atPlivo(t *testing.T, store *postgres.Store, hash mms.ContentHash, id strin
 }
 
 // withUpload returns a request whose only medium is an upload of the content.
-func withUpload(owner uuid.UUID, hash mms.ContentHash) mms.CreateRequest {
-	request := newRequest(owner)
+func withUpload(workspace uuid.UUID, hash mms.ContentHash) mms.CreateRequest {
+	request := newRequest(workspace)
 	request.MediaURLs, request.Uploads = nil, []mms.MessageUpload{{ID: uuid.New(), Content: hash}}
 	return request
 }
@@ -149,7 +149,7 @@ func TestWhatMakesAMessagePreparing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
+			store, workspace := newStore(t)
 			store.UseMedia(plivoAccount, !tt.off)
 			hash := saveContent(t, store, "picture")
 			if tt.check.URL != noCheck {
@@ -161,7 +161,7 @@ func TestWhatMakesAMessagePreparing(t *testing.T) {
 				execute(t, store, tt.change)
 			}
 			request := func() mms.CreateRequest {
-				r := newRequest(owner)
+				r := newRequest(workspace)
 				r.MediaURLs, r.Fit = nil, tt.fit
 				for _, medium := range tt.media {
 					if medium == upload {
@@ -214,11 +214,11 @@ const insertPlivoMedia = `INSERT INTO plivo_media (content, account, media_id, u
 // TestScheduledRowsOfABatch become due: the unprepared is prepared, the other waits.
 func TestScheduledRowsOfABatch(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	missing, there := saveContent(t, store, "missing"), saveContent(t, store, "there")
 	atPlivo(t, store, there, "m")
 	for hash, want := range map[mms.ContentHash]string{missing: "preparing", there: "waiting"} {
-		request := withUpload(owner, hash)
+		request := withUpload(workspace, hash)
 		at := time.Now().Add(time.Hour)
 		request.SendAt = &at
 		m := createBatchOf(t, store, request)
@@ -234,13 +234,13 @@ func TestScheduledRowsOfABatch(t *testing.T) {
 
 func TestPreparations(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	missing, there := saveContent(t, store, "missing"), saveContent(t, store, "there")
 	atPlivo(t, store, there, "m")
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	request.MediaURLs, request.Fit = []string{"https://example.com/a.jpg"}, mms.FitAlways
 	request.Uploads = []mms.MessageUpload{{ID: uuid.New(), Content: missing}, {ID: uuid.New(), Content: there}}
-	first, second, expired, later := mustCreate(t, store, request), create(t, store, owner), create(t, store, owner), create(t, store, owner)
+	first, second, expired, later := mustCreate(t, store, request), create(t, store, workspace), create(t, store, workspace), create(t, store, workspace)
 	if err := store.PostponePreparation(t.Context(), []uuid.UUID{later.ID}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -271,13 +271,13 @@ func TestPreparations(t *testing.T) {
 
 func TestMarkPrepared(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	copied, preview := saveContent(t, store, "copied"), saveContent(t, store, "preview")
 	atPlivo(t, store, copied, "plivo-id")
-	request := newRequest(owner)
+	request := newRequest(workspace)
 	request.MediaURLs, request.Priority = []string{"https://example.com/a.jpg", "https://example.com/b.jpg"}, mms.High
-	m, other := mustCreate(t, store, request), create(t, store, owner)
-	row := createBatchOf(t, store, newRequest(owner))
+	m, other := mustCreate(t, store, request), create(t, store, workspace)
+	row := createBatchOf(t, store, newRequest(workspace))
 	tasks, err := store.MarkPrepared(t.Context(), []mms.Prepared{
 		{MessageID: m.ID, Contents: map[int]mms.ContentHash{2: copied}, Previews: map[int]mms.ContentHash{1: preview, 2: preview}, Note: "b.jpg was copied."},
 		{MessageID: row.ID},
@@ -335,12 +335,12 @@ func TestMarkPrepared(t *testing.T) {
 // positions.
 func TestContentsOfSeveralMessages(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	hashes := []mms.ContentHash{saveContent(t, store, "0"), saveContent(t, store, "1")}
 	var prepared []mms.Prepared
 	for i, hash := range hashes {
 		atPlivo(t, store, hash, fmt.Sprint("id-", i))
-		prepared = append(prepared, mms.Prepared{MessageID: create(t, store, owner).ID, Contents: map[int]mms.ContentHash{1: hash, 2: hashes[1-i]}})
+		prepared = append(prepared, mms.Prepared{MessageID: create(t, store, workspace).ID, Contents: map[int]mms.ContentHash{1: hash, 2: hashes[1-i]}})
 	}
 	if _, err := store.MarkPrepared(t.Context(), prepared); err != nil {
 		t.Fatal(err)
@@ -355,8 +355,8 @@ func TestContentsOfSeveralMessages(t *testing.T) {
 
 func TestFailPreparation(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
-	m, row := create(t, store, owner), createBatchOf(t, store, newRequest(owner))
+	store, workspace := newMediaStore(t)
+	m, row := create(t, store, workspace), createBatchOf(t, store, newRequest(workspace))
 	if err := store.FailPreparation(t.Context(), []uuid.UUID{m.ID, row.ID}, mms.ReasonMediaUnreachable, "example.com answered 404."); err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +382,7 @@ func TestWithdrawnWhilePreparing(t *testing.T) {
 		events   string
 	}{
 		"canceled": {func(t *testing.T, store *postgres.Store, m mms.Message) error {
-			return store.Cancel(t.Context(), m.Owner, m.ID)
+			return store.Cancel(t.Context(), m.Workspace, m.ID)
 		}, mms.Canceled, "created>queued canceled>canceled"},
 		"expired": {func(t *testing.T, store *postgres.Store, m mms.Message) error {
 			execute(t, store, `UPDATE messages SET expires_at = now()`)
@@ -390,7 +390,7 @@ func TestWithdrawnWhilePreparing(t *testing.T) {
 			return err
 		}, mms.Failed, "created>queued expired>failed"},
 		"batch canceled": {func(t *testing.T, store *postgres.Store, m mms.Message) error {
-			err := store.SetBatchState(t.Context(), m.Owner, m.BatchID, mms.BatchCanceled)
+			err := store.SetBatchState(t.Context(), m.Workspace, m.BatchID, mms.BatchCanceled)
 			syncBatches(t, store)
 			return err
 		}, mms.Canceled, "created>queued canceled>canceled"},
@@ -401,8 +401,8 @@ func TestWithdrawnWhilePreparing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newMediaStore(t)
-			m := createBatchOf(t, store, newRequest(owner))
+			store, workspace := newMediaStore(t)
+			m := createBatchOf(t, store, newRequest(workspace))
 			m = read(t, store, m).Message // with its batch
 			if err := tt.withdraw(t, store, m); err != nil {
 				t.Fatal(err)
@@ -429,7 +429,7 @@ func TestWithdrawnWhilePreparing(t *testing.T) {
 // after it is prepared.
 func TestPausedBatchWhilePreparing(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	const prepared, park = "prepared", "park"
 	for name, tt := range map[string]struct {
 		steps []string // states of the batch, which is then synced; prepared; or park, by a stale task
@@ -446,7 +446,7 @@ func TestPausedBatchWhilePreparing(t *testing.T) {
 		"prepare, park":            {[]string{prepared, park}, "waiting"},
 		"pause, prepare, canceled": {[]string{"paused", prepared, "canceled"}, ""},
 	} {
-		m := createBatchOf(t, store, newRequest(owner))
+		m := createBatchOf(t, store, newRequest(workspace))
 		batch := read(t, store, m).BatchID
 		for _, step := range tt.steps {
 			switch step {
@@ -459,7 +459,7 @@ func TestPausedBatchWhilePreparing(t *testing.T) {
 					t.Fatal(err)
 				}
 			default:
-				if err := store.SetBatchState(t.Context(), owner, batch, mms.BatchState(step)); err != nil {
+				if err := store.SetBatchState(t.Context(), workspace, batch, mms.BatchState(step)); err != nil {
 					t.Fatal(err)
 				}
 				syncBatches(t, store)
@@ -475,9 +475,9 @@ func TestPausedBatchWhilePreparing(t *testing.T) {
 // resumed. In the end each is parked or waiting as its batch says, so that none is lost.
 func TestPreparedWhileABatchIsPaused(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	for _, last := range []mms.BatchState{mms.BatchPaused, mms.BatchRunning} {
-		batch := createBatch(t, store, owner, 60)
+		batch := createBatch(t, store, workspace, 60)
 		ids := preparing(t, store)
 		if len(ids) != 60 {
 			t.Fatalf("got %d messages to prepare, want 60", len(ids))
@@ -498,7 +498,7 @@ func TestPreparedWhileABatchIsPaused(t *testing.T) {
 		}
 		group.Go(func() {
 			for _, state := range []mms.BatchState{mms.BatchPaused, mms.BatchRunning, mms.BatchPaused, last} {
-				if err := store.SetBatchState(t.Context(), owner, batch.ID, state); err != nil {
+				if err := store.SetBatchState(t.Context(), workspace, batch.ID, state); err != nil {
 					t.Error(err)
 				}
 				if _, err := store.SyncBatch(t.Context(), 100); err != nil {
@@ -519,7 +519,7 @@ func TestPreparedWhileABatchIsPaused(t *testing.T) {
 // back to be prepared.
 func TestClaimNeedsMedia(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	hash, second := saveContent(t, store, "picture"), saveContent(t, store, "second")
 	atPlivo(t, store, hash, "first-id")
 	atPlivo(t, store, second, "second-id")
@@ -535,9 +535,9 @@ func TestClaimNeedsMedia(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want not prepared", doing, blocker, err)
 		}
 	}
-	notClaimed("unchecked URL", create(t, store, owner))
+	notClaimed("unchecked URL", create(t, store, workspace))
 
-	request := withUpload(owner, hash)
+	request := withUpload(workspace, hash)
 	request.Uploads = append(request.Uploads, mms.MessageUpload{ID: uuid.New(), Content: second})
 	m := mustCreate(t, store, request)
 	if m.Preparing {
@@ -564,7 +564,7 @@ func TestClaimNeedsMedia(t *testing.T) {
 		t.Errorf("media ids (-want +got):\n%s", diff)
 	}
 
-	together := []mms.Message{mustCreate(t, store, withUpload(owner, second)), mustCreate(t, store, withUpload(owner, hash))}
+	together := []mms.Message{mustCreate(t, store, withUpload(workspace, second)), mustCreate(t, store, withUpload(workspace, hash))}
 	claims := store.ClaimTogether(t.Context(), together[0].ID, together[1].ID)
 	for i, want := range []string{"third-id", "first-id"} {
 		if diff := cmp.Diff([]string{want}, claims[together[i].ID].MediaIDs); diff != "" {
@@ -577,10 +577,10 @@ func TestClaimNeedsMedia(t *testing.T) {
 // the backlog again once they are there.
 func TestPrepareReleased(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	hash := saveContent(t, store, "picture")
 	atPlivo(t, store, hash, "first-id")
-	m := createBatchOf(t, store, withUpload(owner, hash))
+	m := createBatchOf(t, store, withUpload(workspace, hash))
 	tasks, err := store.Release(t.Context(), time.Second)
 	if err != nil || len(tasks) != 1 {
 		t.Fatalf("Release: got %v, %v, want one task", tasks, err)
@@ -617,12 +617,12 @@ func TestPrepareReleased(t *testing.T) {
 // TestForgetPlivoMedia forgets the ids of one message, at one account.
 func TestForgetPlivoMedia(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
+	store, workspace := newMediaStore(t)
 	mine, other := saveContent(t, store, "mine"), saveContent(t, store, "other")
 	atPlivo(t, store, mine, "m")
 	atPlivo(t, store, other, "o")
 	execute(t, store, insertPlivoMedia+`'MA2', 'm2', now() + interval '1 hour' FROM media_contents`)
-	m := mustCreate(t, store, withUpload(owner, mine))
+	m := mustCreate(t, store, withUpload(workspace, mine))
 	for range 2 {
 		if err := store.ForgetPlivoMedia(t.Context(), m.ID); err != nil {
 			t.Fatal(err)
@@ -659,10 +659,10 @@ func TestMarkUsedPlivoMedia(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newMediaStore(t)
+			store, workspace := newMediaStore(t)
 			hash := saveContent(t, store, "picture")
 			atPlivo(t, store, hash, "m")
-			m := mustCreate(t, store, withUpload(owner, hash))
+			m := mustCreate(t, store, withUpload(workspace, hash))
 			if name != "never sent" {
 				c, _ := claim(t, store, m.ID)
 				if tt.accept {
@@ -733,11 +733,11 @@ func TestMediaChecks(t *testing.T) {
 // TestResendKeepsUploads repeats a message with an upload that has expired.
 func TestResendKeepsUploads(t *testing.T) {
 	t.Parallel()
-	store, owner := newMediaStore(t)
-	request := withUpload(owner, saveUpload(t, store, owner, "sent").Sent)
+	store, workspace := newMediaStore(t)
+	request := withUpload(workspace, saveUpload(t, store, workspace, "sent").Sent)
 	m := read(t, store, mustCreate(t, store, request)).Message
 	execute(t, store, `DELETE FROM media_uploads`)
-	again := newRequest(owner)
+	again := newRequest(workspace)
 	again.MediaURLs, again.Uploads, again.Fit, again.ResendOf = m.MediaURLs, m.Uploads, m.Fit, m.ID
 	got := mustCreate(t, store, again)
 	if !slices.Equal(read(t, store, got).Uploads, request.Uploads) || !got.Preparing {

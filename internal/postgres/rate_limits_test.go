@@ -13,12 +13,12 @@ import (
 
 func TestShorterIntervalTakesEffectImmediately(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 1000*time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, store, create(t, store, owner).ID)
-	next := create(t, store, owner)
+	claim(t, store, create(t, store, workspace).ID)
+	next := create(t, store, workspace)
 	if tryClaim(t, store, next.ID) {
 		t.Fatal("got a claim within the interval")
 	}
@@ -49,11 +49,11 @@ func TestSendsAreAnIntervalApart(t *testing.T) {
 		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = slow, pg_catalog, public', current_database()); END $$`); err != nil {
 		t.Fatal(err)
 	}
-	store, owner := newStoreOn(t, database, postgres.StatementTimeout)
+	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
 	if err := store.SetRateLimit(t.Context(), "+14155550100", time.Second); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, store, create(t, store, owner).ID)
+	claim(t, store, create(t, store, workspace).ID)
 	var gap float64
 	if err := store.DB().QueryRow(`SELECT extract(epoch FROM next_arrival_at - started_at) FROM rate_limits JOIN attempts ON name = sender`).Scan(&gap); err != nil {
 		t.Fatal(err)

@@ -65,9 +65,9 @@ const createRefit = `
 WITH old AS MATERIALIZED (
     SELECT * FROM messages m WHERE id = $1 AND ` + refittable + ` FOR UPDATE
 ), created AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, priority, metadata, api_key_id, resend_of, version)
-    SELECT $2, user_id, sender, recipient, text, 'queued', now(), 'infinity', 'preparing', now(),
-        now() + (expires_at - coalesce(send_at, created_at)), priority, metadata, api_key_id, id, 2
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, next_attempt_at, task_check_at, backlog_state, prepare_at, expires_at, priority, metadata, api_key_id, created_by, resend_of, version)
+    SELECT $2, workspace_id, sender, recipient, text, 'queued', now(), 'infinity', 'preparing', now(),
+        now() + (expires_at - coalesce(send_at, created_at)), priority, metadata, api_key_id, created_by, id, 2
     FROM old
     ON CONFLICT (id) DO NOTHING
     RETURNING id, status, text, metadata, resend_of

@@ -13,9 +13,9 @@ import (
 )
 
 // tooLarge returns a message that failed at Plivo with its code for too large pictures.
-func tooLarge(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+func tooLarge(t *testing.T, store *postgres.Store, workspace uuid.UUID) (mms.Message, mms.AttemptRef) {
 	t.Helper()
-	m, ref := submitted(t, store, owner)
+	m, ref := submitted(t, store, workspace)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "failed", Code: mms.TooLargeCode}, true)
 	return m, ref
 }
@@ -45,8 +45,8 @@ func refitCandidates(t *testing.T, store *postgres.Store) []uuid.UUID {
 
 func TestRefit(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, _ := tooLarge(t, store, owner)
+	store, workspace := newStore(t)
+	m, _ := tooLarge(t, store, workspace)
 	candidates, err := store.RefitCandidates(t.Context(), uuid.Nil, 10)
 	if err != nil || len(candidates) != 1 {
 		t.Fatalf("RefitCandidates() = %v, %v, want one", candidates, err)
@@ -72,7 +72,7 @@ func TestRefit(t *testing.T) {
 	if err := store.CreateRefit(t.Context(), m.ID, uuid.Must(uuid.NewV7()), nil); err != nil {
 		t.Fatal(err)
 	}
-	old, refit := read(t, store, m), read(t, store, mms.Message{ID: id, Owner: owner})
+	old, refit := read(t, store, m), read(t, store, mms.Message{ID: id, Workspace: workspace})
 	if got, want := kinds(old), begun+" report>failed refitted>failed"; got != want {
 		t.Errorf("events of the old message: got %s, want %s", got, want)
 	}
@@ -116,8 +116,8 @@ func TestRefitCandidates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, _ := tooLarge(t, store, owner)
+			store, workspace := newStore(t)
+			m, _ := tooLarge(t, store, workspace)
 			if _, err := store.DB().ExecContext(t.Context(), tt.change, m.ID); err != nil {
 				t.Fatal(err)
 			}
@@ -138,8 +138,8 @@ func TestRefitCandidates(t *testing.T) {
 // A message that its submitter has resent is not resent again.
 func TestRefitLeavesResentMessages(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, _ := tooLarge(t, store, owner)
+	store, workspace := newStore(t)
+	m, _ := tooLarge(t, store, workspace)
 	resend := m
 	resend.ID, resend.ResendOf, resend.ValidFor = uuid.Must(uuid.NewV7()), m.ID, time.Hour
 	mustCreate(t, store, mms.CreateRequest{Message: resend})
@@ -171,9 +171,9 @@ func TestAtPlivo(t *testing.T) {
 
 func TestMessageSaysWhichHostDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	store.UseMedia("MA1", true)
-	m := create(t, store, owner)
+	m := create(t, store, workspace)
 	if h := read(t, store, m); !h.Preparing || h.MediaProblem != "" {
 		t.Errorf("before a check: got preparing %v, problem %q", h.Preparing, h.MediaProblem)
 	}
@@ -194,7 +194,7 @@ func TestMessageSaysWhichHostDoesNotAnswer(t *testing.T) {
 // judge it: several media together, or a file that is sent as it is and that Plivo refuses.
 func TestRecentCheckSparesThePreparer(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	store.UseMedia("MA1", true)
 	for name, tt := range map[string]struct {
 		fit       mms.Fit
@@ -220,7 +220,7 @@ func TestRecentCheckSparesThePreparer(t *testing.T) {
 			urls = append(urls, tt.check.URL)
 		}
 		m := mustCreate(t, store, mms.CreateRequest{Message: mms.Message{
-			ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", MediaURLs: urls, Fit: tt.fit, ValidFor: time.Hour, Priority: mms.Normal,
+			ID: uuid.Must(uuid.NewV7()), Workspace: workspace, CreatedBy: workspace, Sender: "+14155550100", Recipient: "+14155550123", MediaURLs: urls, Fit: tt.fit, ValidFor: time.Hour, Priority: mms.Normal,
 		}})
 		if m.Preparing != tt.preparing {
 			t.Errorf("%s: got preparing %v, want %v", name, m.Preparing, tt.preparing)

@@ -73,7 +73,7 @@ func (f *flakyServer) forward(client net.Conn, address string) {
 }
 
 func isReadOfMessage(request []byte) bool {
-	return bytes.Contains(request, []byte("FROM messages m WHERE m.id = $1 AND m.user_id = $2"))
+	return bytes.Contains(request, []byte("FROM messages m WHERE m.id = $1 AND m.workspace_id = $2"))
 }
 
 // TestRepeatedCreateThatCannotBeExplained loses the answer of the statement that stores a
@@ -83,23 +83,23 @@ func TestRepeatedCreateThatCannotBeExplained(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	direct := openStore(t, database, 2, postgres.StatementTimeout)
-	owner := addUser(t, direct, "ada@example.com")
+	workspace := addUser(t, direct, "ada@example.com")
 	for name, store := range map[string]func(*postgres.Store, mms.CreateRequest) error{
 		"alone": func(s *postgres.Store, request mms.CreateRequest) error {
 			_, err := s.CreateMessage(t.Context(), request)
 			return err
 		},
 		"shared": func(s *postgres.Store, request mms.CreateRequest) error {
-			return s.CreateShared(t.Context(), request, newRequest(owner))
+			return s.CreateShared(t.Context(), request, newRequest(workspace))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFlakyServer(t, database)
 			s := openStore(t, f.url, 1, postgres.StatementTimeout)
-			create(t, s, owner) // prepares the statement
+			create(t, s, workspace) // prepares the statement
 			f.armed.Store(true)
-			request := newRequest(owner)
+			request := newRequest(workspace)
 			err := store(s, request)
 			if f.lost.Load() != 2 {
 				t.Fatalf("%d connections were lost, want 2 (error %v)", f.lost.Load(), err)

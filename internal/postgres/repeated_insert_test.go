@@ -28,7 +28,7 @@ func TestRepeatedStatementsHaveTheSameEffect(t *testing.T) {
 	}
 	// The last key and webhook that the user may have.
 	for i := range identity.MaxKeys {
-		key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), ada, identity.KeyParams{Name: "shop", Scopes: []string{"send"}})
+		key, secret, err := identity.NewKey(uuid.Must(uuid.NewV7()), ada, ada, identity.KeyParams{Name: "shop", Scopes: []string{"send"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestRepeatedStatementsHaveTheSameEffect(t *testing.T) {
 		}
 	}
 	first, second := webhook.NewSecret(), webhook.NewSecret()
-	endpoint := webhook.Endpoint{Owner: ada, URL: "https://example.com/"}
+	endpoint := webhook.Endpoint{Workspace: ada, URL: "https://example.com/"}
 	for i := range webhook.MaxEndpoints {
 		endpoint.ID = uuid.Must(uuid.NewV7())
 		for range 2 {

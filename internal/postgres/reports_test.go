@@ -18,9 +18,9 @@ import (
 )
 
 // submitted creates a message that Plivo has accepted with the UUID "u-1".
-func submitted(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+func submitted(t *testing.T, store *postgres.Store, workspace uuid.UUID) (mms.Message, mms.AttemptRef) {
 	t.Helper()
-	m := create(t, store, owner)
+	m := create(t, store, workspace)
 	c, _ := claim(t, store, m.ID)
 	if ok, err := adopt(t.Context(), store, c.AttemptRef, "u-1"); err != nil || !ok {
 		t.Fatalf("recording as submitted: got %v, %v, want true", ok, err)
@@ -42,8 +42,8 @@ func report(t *testing.T, store *postgres.Store, ref mms.AttemptRef, r mms.Repor
 
 func TestAttemptByToken(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	c, secret := claim(t, store, m.ID)
 	if _, _, err := store.AttemptByToken(t.Context(), token()); !errors.Is(err, mms.ErrNotFound) {
 		t.Errorf("unknown token: got %v, want ErrNotFound", err)
@@ -56,8 +56,8 @@ func TestAttemptByToken(t *testing.T) {
 
 func TestReportsOnlyMoveForward(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	for _, step := range []struct {
 		state, uuid string
 		recorded    bool
@@ -85,8 +85,8 @@ func TestReportsOnlyMoveForward(t *testing.T) {
 
 func TestUnknownStateIsRecordedOnce(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "read\x00", Code: strings.Repeat("9", 99)}, true)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "read\x00", Code: strings.Repeat("9", 99)}, false)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Code: strings.Repeat("9", 99)}, true)
@@ -95,8 +95,8 @@ func TestUnknownStateIsRecordedOnce(t *testing.T) {
 
 func TestDetailsAreStoredInAnyOrder(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	one, at, later := 1, time.Date(2026, 1, 15, 10, 20, 31, 0, time.UTC), time.Date(2026, 1, 15, 10, 20, 35, 0, time.UTC)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "queued", Details: mms.Details{Units: &one}}, false)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Details: mms.Details{ReportedAt: &later}}, true)
@@ -119,8 +119,8 @@ func TestDetailsAreStoredInAnyOrder(t *testing.T) {
 
 func TestOptOutReportAddsSuppression(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "failed", Code: "200"}, true)
 	var n int
 	if err := store.DB().QueryRow(`SELECT count(*) FROM suppressions WHERE sender = $1 AND recipient = $2`, string(m.Sender), string(m.Recipient)).Scan(&n); err != nil || n != 1 {
@@ -148,8 +148,8 @@ func takeUnreported(t *testing.T, store *postgres.Store) []mms.Unreported {
 
 func TestUnreportedMessagesArePolledLessAndLess(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	if got := takeUnreported(t, store); len(got) != 0 {
 		t.Errorf("TakeUnreported() at once = %+v, want none", got)
 	}
@@ -192,8 +192,8 @@ func TestCloseUnreported(t *testing.T) {
 	for _, state := range []string{"queued", "sent"} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
-			m, ref := submitted(t, store, owner)
+			store, workspace := newStore(t)
+			m, ref := submitted(t, store, workspace)
 			report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: state}, state == "sent")
 			if n, err := store.CloseUnreported(t.Context(), time.Hour, 10); err != nil || n != 0 {
 				t.Errorf("CloseUnreported() at once = %d, %v, want 0", n, err)
@@ -225,14 +225,14 @@ func TestCloseUnreported(t *testing.T) {
 // Plivo's last one.
 func TestReportOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	chains := [][]string{{"sent"}, {"failed"}, {"sent", "delivered"}, {"sent", "undelivered"}, {"sent", "undelivered", "delivered"}, {}}
 	for round := range 60 {
 		chain := chains[round%len(chains)]
-		m := create(t, store, owner)
+		m := create(t, store, workspace)
 		c, _ := claim(t, store, m.ID)
 		id := fmt.Sprintf("u-%d", round)
 		calls := []func() error{

@@ -3,8 +3,8 @@ package postgres
 import "context"
 
 const deleteOldIdempotencyKeys = `
-DELETE FROM idempotency_keys WHERE (user_id, key) IN (
-    SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT $1 FOR UPDATE SKIP LOCKED)`
+DELETE FROM idempotency_keys WHERE (workspace_id, key) IN (
+    SELECT workspace_id, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT $1 FOR UPDATE SKIP LOCKED)`
 
 const deleteOldCounts = `
 DELETE FROM daily_counts WHERE (holder, day, shard) IN (
@@ -45,10 +45,10 @@ const (
 )
 
 // DeleteExpired deletes idempotency keys, daily counts, webhook events, ended api
-// processes, uploads, media checks and pictures that are past their retention.
+// processes, uploads, media checks, invitations and pictures that are past their retention.
 func (s *Store) DeleteExpired(ctx context.Context) error {
 	const doing = "deleting expired rows"
-	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses, deleteOldUploads, deleteOldMediaChecks} {
+	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses, deleteOldUploads, deleteOldMediaChecks, deleteOldInvitations} {
 		if err := s.deleteAll(ctx, statement, deleteBatchSize); err != nil {
 			return wrapError(err, doing)
 		}

@@ -78,7 +78,7 @@ func TestSchemaIsChecked(t *testing.T) {
 		"new column with a value":  {`ALTER TABLE messages ADD note text NOT NULL DEFAULT ''`, nil},
 		"new table":                {`CREATE TABLE notes (id int NOT NULL)`, nil},
 		"new indexes":              {`CREATE INDEX a ON messages (text); CREATE UNIQUE INDEX b ON users (lower(email))`, nil},
-		"other index dropped":      {`DROP INDEX messages_of_user`, nil},
+		"other index dropped":      {`DROP INDEX messages_of_workspace`, nil},
 		"new value":                {`ALTER TABLE attempts DROP CONSTRAINT attempts_outcome_check; ALTER TABLE attempts ADD CONSTRAINT attempts_outcome_check CHECK (outcome IN ('accepted', 'transient_failure', 'permanent_failure', 'account_error', 'unknown', 'lost'))`, nil},
 		"newer version":            {`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`, nil},
 		"in another schema":        {`CREATE SCHEMA app; DO $$ DECLARE t text; BEGIN FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP EXECUTE format('ALTER TABLE %I SET SCHEMA app', t); END LOOP; EXECUTE format('ALTER DATABASE %I SET search_path = app', current_database()); END $$`, nil},

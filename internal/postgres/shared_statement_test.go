@@ -20,20 +20,20 @@ import (
 // get its own result, and the rows must be those of calls made one by one.
 func TestConcurrentCallsGetTheirOwnResults(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	const messages = 300
-	apiKey, _ := newKey(t, store, owner, nil)
+	apiKey, _ := newKey(t, store, workspace, nil)
 	key := apiKey.ID
 	requests := make([]mms.CreateRequest, messages)
 	for i := range requests {
-		request := newRequest(owner)
+		request := newRequest(workspace)
 		request.Recipient = mms.PhoneNumber(fmt.Sprintf("+1416%07d", 2000000+i))
 		request.Text, request.KeyID = fmt.Sprintf("number %d", i), key
 		request.MediaURLs = []string{fmt.Sprintf("https://example.com/%d.jpg", i), "https://example.com/b.jpg"}
 		request.Metadata = map[string]string{"number": fmt.Sprint(i)}
 		request.Idempotency = mms.Idempotency{Key: fmt.Sprint(i / 2 * 2), Fingerprint: [32]byte{byte(i % 2)}} // of each pair one is rejected
 		if i%2 == 0 && i%10 != 0 {
-			request.Caps = []mms.Cap{{Holder: owner, Messages: 1_000_000}}
+			request.Caps = []mms.Cap{{Holder: workspace, Messages: 1_000_000}}
 		}
 		if i%10 <= 1 {
 			request.Idempotency = mms.Idempotency{}
@@ -142,9 +142,9 @@ func TestConcurrentCallsGetTheirOwnResults(t *testing.T) {
 // being submitted. Others must not wait for them.
 func TestLockedMessagesDelayNoOthers(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	locked := create(t, store, owner)
-	sent := create(t, store, owner)
+	store, workspace := newStore(t)
+	locked := create(t, store, workspace)
+	sent := create(t, store, workspace)
 	claimOfSent, _ := claim(t, store, sent.ID)
 	tx, err := store.DB().Begin()
 	if err != nil {
@@ -170,7 +170,7 @@ func TestLockedMessagesDelayNoOthers(t *testing.T) {
 		return count(t, store, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 2
 	})
 	for range 3 {
-		m := create(t, store, owner)
+		m := create(t, store, workspace)
 		c, _ := claim(t, store, m.ID)
 		v := mms.Verdict{Outcome: mms.Accepted, PlivoUUID: m.ID.String(), HTTPStatus: 202}
 		if got, err := store.RecordSubmitted(t.Context(), c.AttemptRef, v, mms.EventSubmitted); got != mms.Adopted || err != nil {
@@ -188,9 +188,9 @@ func TestLockedMessagesDelayNoOthers(t *testing.T) {
 // is stored.
 func TestSharedCreateEqualsCreateAlone(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
+	store, workspace := newStore(t)
 	sendAt := time.Now().Add(time.Hour).Truncate(time.Second).Add(123456789 * time.Nanosecond) // finer than the database stores
-	immediate, scheduled := newRequest(owner), newRequest(owner)
+	immediate, scheduled := newRequest(workspace), newRequest(workspace)
 	immediate.Metadata = map[string]string{}
 	scheduled.SendAt, scheduled.Metadata, scheduled.Priority = &sendAt, map[string]string{"order": "17"}, mms.High
 	results := store.CreateTogether(t.Context(), immediate, scheduled)

@@ -20,24 +20,24 @@ var silencePolicy = mms.SilencePolicy{After: 90 * time.Second, MaxAttempts: 3, L
 // them after 30 s.
 func silent(t *testing.T) (*postgres.Store, mms.Message, mms.AttemptRef) {
 	t.Helper()
-	store, owner := newStore(t)
-	m, ref := addSilence(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := addSilence(t, store, workspace)
 	return store, m, ref
 }
 
 // addSilence adds the messages of silent.
-func addSilence(t *testing.T, store *postgres.Store, owner uuid.UUID) (mms.Message, mms.AttemptRef) {
+func addSilence(t *testing.T, store *postgres.Store, workspace uuid.UUID) (mms.Message, mms.AttemptRef) {
 	t.Helper()
 	if err := store.BeatAPI(t.Context(), uuid.New(), false); err != nil {
 		t.Fatal(err)
 	}
-	m := create(t, store, owner)
+	m := create(t, store, workspace)
 	c, _ := claim(t, store, m.ID)
 	v := mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonServerError, HTTPStatus: 500, Detail: "internal server error"}
 	if ok, err := store.RecordInDoubt(t.Context(), c.AttemptRef, v); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	other := create(t, store, owner)
+	other := create(t, store, workspace)
 	execute(t, store, `UPDATE api_processes SET broken_at = now() - interval '1 hour'`)
 	execute(t, store, fmt.Sprintf(`UPDATE attempts SET started_at = now() - interval '101 s', finished_at = now() - interval '100 s' WHERE message_id = '%s'`, m.ID))
 	// A second attempt ends each 0.3 s, from 98 s to 38 s ago.
@@ -294,11 +294,11 @@ func TestSilencesOfRandomWindows(t *testing.T) {
 	type attempt struct{ started, ended, reported float64 } // seconds ago; reported < 0: not
 	random := rand.New(rand.NewPCG(16, 7))
 	for round := range 8 {
-		store, owner := newStore(t)
+		store, workspace := newStore(t)
 		if err := store.BeatAPI(t.Context(), uuid.New(), false); err != nil {
 			t.Fatal(err)
 		}
-		holder := create(t, store, owner)
+		holder := create(t, store, workspace)
 		execute(t, store, `UPDATE api_processes SET broken_at = now() - interval '1 hour'`)
 		var now time.Time // a whole second, so that both count in the same ones
 		if err := store.DB().QueryRow(`SELECT date_trunc('second', now())`).Scan(&now); err != nil {
@@ -323,7 +323,7 @@ VALUES ('%s', %d, 'token-of-an-accepted-attempt-number-%[2]d', '+14155550100', %
 		}
 		candidates := map[uuid.UUID]attempt{}
 		for range 5 {
-			m := create(t, store, owner)
+			m := create(t, store, workspace)
 			c, _ := claim(t, store, m.ID)
 			if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown, Reason: mms.ReasonServerError, HTTPStatus: 500}); err != nil {
 				t.Fatal(err)
@@ -375,17 +375,17 @@ func secondsAgo(ago float64) int {
 // TestSilencesReadOnlyTheirWindow has a large table of attempts, and a plan made for it.
 func TestSilencesReadOnlyTheirWindow(t *testing.T) {
 	t.Parallel()
-	store, owner := newStoreForLargeTables(t)
-	addSilence(t, store, owner)
+	store, workspace := newStoreForLargeTables(t)
+	addSilence(t, store, workspace)
 	execute(t, store, fmt.Sprintf(`
 WITH m AS (
-    INSERT INTO messages (id, user_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
+    INSERT INTO messages (id, workspace_id, sender, recipient, text, status, plivo_uuid, final_at, attempts)
     SELECT lpad(to_hex(i), 32, '0')::uuid, '%s', '+14155550100', '+14155550101', '', 'delivered', 'old-' || i, now(), 1 FROM generate_series(1, 20000) i
     RETURNING id, plivo_uuid
 )
 INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until, finished_at, outcome, plivo_uuid, first_report_at)
 SELECT id, 1, 'token-of-message-' || id, '+14155550100', at, at, at, 'accepted', plivo_uuid, at
-FROM m, LATERAL (SELECT now() - interval '2 d' + substr(plivo_uuid, 5)::int * interval '1 s' AS at) t`, owner))
+FROM m, LATERAL (SELECT now() - interval '2 d' + substr(plivo_uuid, 5)::int * interval '1 s' AS at) t`, workspace))
 	execute(t, store, `VACUUM ANALYZE`)
 	args := fmt.Sprintf("90, 900, 3, 86400, 500, 10, 600, 300000, %d", mms.SilenceFactor)
 	if plan := genericPlan(t, store, postgres.SilencesStatement, args); strings.Contains(plan, "Seq Scan on attempts") || strings.Contains(plan, "Seq Scan on messages") {

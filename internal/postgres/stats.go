@@ -62,13 +62,13 @@ func startOf(day string) string { return `((` + day + `)::timestamp AT TIME ZONE
 // the database's by up to margin.
 func countPart(margin, condition string) string {
 	return `
-    SELECT m.user_id, m.status, c.reason, c.plivo_code, count(*)::int AS messages
+    SELECT m.workspace_id, m.status, c.reason, c.plivo_code, count(*)::int AS messages
     FROM messages m, LATERAL (SELECT
         CASE WHEN m.status IN ('failed', 'undelivered') THEN m.reason ELSE '' END AS reason,
         CASE WHEN m.status IN ('failed', 'undelivered') THEN m.plivo_code ELSE '' END AS plivo_code) c
     WHERE m.id >= ` + minIDAt(`part.begins - interval '`+margin+`'`) + ` AND m.id < ` + minIDAt(`part.ends + interval '`+margin+`'`) + `
       AND m.created_at >= part.begins AND m.created_at < part.ends` + condition + `
-    GROUP BY m.user_id, m.status, c.reason, c.plivo_code`
+    GROUP BY m.workspace_id, m.status, c.reason, c.plivo_code`
 }
 
 // overviewQuery returns the statement of countOverview for one user, or for
@@ -83,7 +83,7 @@ WITH part AS (
 )
 SELECT part.day, coalesce(t.status, '') AS status, coalesce(t.reason, '') AS reason, coalesce(t.plivo_code, '') AS plivo_code, coalesce(sum(t.messages), 0) AS messages
 FROM part LEFT JOIN LATERAL (
-    SELECT status, reason, plivo_code, messages FROM stats_totals WHERE user_id = $1::uuid AND day = part.day AND part.begins > ` + startOf(`part.day`) + `
+    SELECT status, reason, plivo_code, messages FROM stats_totals WHERE workspace_id = $1::uuid AND day = part.day AND part.begins > ` + startOf(`part.day`) + `
     UNION ALL
     SELECT status, reason, plivo_code, messages FROM stats_changes m WHERE day = part.day AND hour < part.begins` + condition + `
     UNION ALL
@@ -94,8 +94,8 @@ ORDER BY part.day`
 }
 
 var (
-	overviewOfUser     = overviewQuery(` AND m.user_id = $1`)
-	overviewOfEveryone = overviewQuery(``)
+	overviewOfWorkspace = overviewQuery(` AND m.workspace_id = $1`)
+	overviewOfEveryone  = overviewQuery(``)
 )
 
 // mediansQuery returns the statement of readMedians. It reads only the newest
@@ -118,19 +118,19 @@ GROUP BY status`
 }
 
 var (
-	mediansOfUser     = mediansQuery(` AND m.user_id = $3`)
-	mediansOfEveryone = mediansQuery(``)
+	mediansOfWorkspace = mediansQuery(` AND m.workspace_id = $3`)
+	mediansOfEveryone  = mediansQuery(``)
 )
 
-// Overview counts the owner's messages of the last days, today included, and how
+// Overview counts the workspace's messages of the last days, today included, and how
 // long they took to reach each status; everyone's messages for uuid.Nil.
-func (s *Store) Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error) {
-	counts, medians, userArgs := overviewOfUser, mediansOfUser, []any{owner}
-	if owner == uuid.Nil {
+func (s *Store) Overview(ctx context.Context, workspace uuid.UUID, days int) (mms.Overview, error) {
+	counts, medians, userArgs := overviewOfWorkspace, mediansOfWorkspace, []any{workspace}
+	if workspace == uuid.Nil {
 		counts, medians, userArgs = overviewOfEveryone, mediansOfEveryone, nil
 	}
 	o := mms.Overview{Totals: map[mms.Status]int{}}
-	if err := s.countOverview(ctx, &o, counts, owner, days); err != nil {
+	if err := s.countOverview(ctx, &o, counts, workspace, days); err != nil {
 		return o, err
 	}
 	return o, s.readMedians(ctx, &o, medians, append([]any{days, mms.MedianSample}, userArgs...)...)
@@ -139,7 +139,7 @@ func (s *Store) Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Ov
 // maxReasons is how many reasons of failures an overview lists.
 const maxReasons = 5
 
-func (s *Store) countOverview(ctx context.Context, o *mms.Overview, query string, owner uuid.UUID, days int) error {
+func (s *Store) countOverview(ctx context.Context, o *mms.Overview, query string, workspace uuid.UUID, days int) error {
 	var rows []struct {
 		Day       time.Time `db:"day"`
 		Status    string    `db:"status"`
@@ -147,7 +147,7 @@ func (s *Store) countOverview(ctx context.Context, o *mms.Overview, query string
 		PlivoCode string    `db:"plivo_code"`
 		Messages  int       `db:"messages"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, query, owner, days); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, query, workspace, days); err != nil {
 		return wrapError(err, "counting messages by day")
 	}
 	reasons := map[mms.ReasonCount]int{}
@@ -243,12 +243,12 @@ const deleteRolledUpChanges = `DELETE FROM stats_changes WHERE day = $1 AND hour
 // message that it misses is never counted.
 var rollUpPart = `
 WITH part AS (SELECT $2::timestamptz AS begins, $3::timestamptz AS ends), m AS MATERIALIZED (SELECT c.* FROM part, LATERAL (` + countPart(`1 day`, ``) + `) c)
-INSERT INTO stats_totals AS t (user_id, day, status, reason, plivo_code, messages)
-SELECT user_id, $1::date, status, reason, plivo_code, messages FROM m
+INSERT INTO stats_totals AS t (workspace_id, day, status, reason, plivo_code, messages)
+SELECT workspace_id, $1::date, status, reason, plivo_code, messages FROM m
 UNION ALL
 SELECT '00000000-0000-0000-0000-000000000000', $1::date, status, reason, plivo_code, sum(messages) FROM m GROUP BY status, reason, plivo_code
-ORDER BY user_id, status, reason, plivo_code
-ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages`
+ORDER BY workspace_id, status, reason, plivo_code
+ON CONFLICT (workspace_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages`
 
 // deleteTotals deletes the totals of a day that is rolled up from its start, because
 // an operator deleted its row of stats_days.
@@ -266,12 +266,12 @@ WITH picked AS MATERIALIZED (
     DELETE FROM stats_changes c USING picked WHERE c.ctid = picked.ctid
     RETURNING c.*
 ), added AS (
-    INSERT INTO stats_totals AS t (user_id, day, status, reason, plivo_code, messages)
+    INSERT INTO stats_totals AS t (workspace_id, day, status, reason, plivo_code, messages)
     SELECT holder, day, status, reason, plivo_code, sum(messages)
-    FROM changes, unnest(ARRAY[user_id, '00000000-0000-0000-0000-000000000000']) AS holder
+    FROM changes, unnest(ARRAY[workspace_id, '00000000-0000-0000-0000-000000000000']) AS holder
     GROUP BY holder, day, status, reason, plivo_code
     ORDER BY holder, day, status, reason, plivo_code
-    ON CONFLICT (user_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages
+    ON CONFLICT (workspace_id, day, status, reason, plivo_code) DO UPDATE SET messages = t.messages + EXCLUDED.messages
 )
 SELECT count(*) FROM changes`
 

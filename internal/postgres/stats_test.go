@@ -93,27 +93,27 @@ func (f statsFixture) exec(statement string, args ...any) {
 }
 
 // add adds a message and returns its id. A failed message needs a reason.
-func (f statsFixture) add(owner uuid.UUID, daysAgo int, status, reason string) uuid.UUID {
+func (f statsFixture) add(workspace uuid.UUID, daysAgo int, status, reason string) uuid.UUID {
 	f.t.Helper()
-	return f.addAt(owner, time.Now().AddDate(0, 0, -daysAgo), status, reason)
+	return f.addAt(workspace, time.Now().AddDate(0, 0, -daysAgo), status, reason)
 }
 
-func (f statsFixture) addAt(owner uuid.UUID, at time.Time, status, reason string) uuid.UUID {
+func (f statsFixture) addAt(workspace uuid.UUID, at time.Time, status, reason string) uuid.UUID {
 	f.t.Helper()
-	return f.addSkewed(owner, at, 0, status, reason)
+	return f.addSkewed(workspace, at, 0, status, reason)
 }
 
 // addSkewed adds a message whose id comes from a clock that is ahead of the database's.
-func (f statsFixture) addSkewed(owner uuid.UUID, at time.Time, ahead time.Duration, status, reason string) uuid.UUID {
+func (f statsFixture) addSkewed(workspace uuid.UUID, at time.Time, ahead time.Duration, status, reason string) uuid.UUID {
 	f.t.Helper()
 	id := uuid.Must(uuid.NewV7())
 	for i, ms := 5, at.Add(ahead).UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
 		id[i] = byte(ms)
 	}
-	f.exec(`INSERT INTO messages (id, user_id, sender, recipient, text, status, reason, plivo_uuid, final_at, next_attempt_at, task_check_at, created_at)
+	f.exec(`INSERT INTO messages (id, workspace_id, sender, recipient, text, status, reason, plivo_uuid, final_at, next_attempt_at, task_check_at, created_at)
 		VALUES ($1::uuid, $2, '+14155550100', $6, '', $3, $4, CASE WHEN $3 = 'delivered' THEN $1::text END,
 			CASE WHEN $3 <> 'queued' THEN $5::timestamptz END, CASE WHEN $3 = 'queued' THEN $5 END, CASE WHEN $3 = 'queued' THEN 'infinity'::timestamptz END, $5)`,
-		id, owner, status, reason, at, fmt.Sprintf("+1415556%04d", lastRecipient.Add(1)%10000))
+		id, workspace, status, reason, at, fmt.Sprintf("+1415556%04d", lastRecipient.Add(1)%10000))
 	return id
 }
 
@@ -145,9 +145,9 @@ func (f statsFixture) rollUp() {
 }
 
 // wantTotals compares the totals of the last 7 days.
-func (f statsFixture) wantTotals(when string, owner uuid.UUID, want map[mms.Status]int) {
+func (f statsFixture) wantTotals(when string, workspace uuid.UUID, want map[mms.Status]int) {
 	f.t.Helper()
-	o, err := f.store.Overview(f.t.Context(), owner, 7)
+	o, err := f.store.Overview(f.t.Context(), workspace, 7)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestDayIsRolledUpInParts(t *testing.T) {
 	early := f.addAt(ada, day.Add(9*time.Hour+59*time.Minute), "failed", "expired")
 	f.addAt(ada, day.Add(time.Minute), "delivered", "")
 	f.rollUp()
-	if n := count(t, store, `SELECT sum(messages) FROM stats_totals WHERE user_id = $1`, ada); n != 2 {
+	if n := count(t, store, `SELECT sum(messages) FROM stats_totals WHERE workspace_id = $1`, ada); n != 2 {
 		t.Fatalf("got %d messages in the totals, want 2", n)
 	}
 	f.exec(`UPDATE stats_days SET counted_until = $1::timestamptz WHERE day = ($1 AT TIME ZONE 'UTC')::date`, day.Add(10*time.Hour)) // the state at 10:00
@@ -318,7 +318,7 @@ func TestDayIsRolledUpInParts(t *testing.T) {
 	if n := count(t, store, `SELECT count(*) FROM stats_changes`); n != 0 {
 		t.Errorf("got %d changes left, want 0", n)
 	}
-	if n := count(t, store, `SELECT sum(messages) FROM stats_totals WHERE user_id = $1`, ada); n != 3 {
+	if n := count(t, store, `SELECT sum(messages) FROM stats_totals WHERE workspace_id = $1`, ada); n != 3 {
 		t.Errorf("got %d messages in the totals, want 3", n)
 	}
 }
@@ -342,7 +342,7 @@ func TestPlanIgnoresYoungerTransactions(t *testing.T) {
 		if _, err := younger.Exec(`SELECT`); err != nil { // still open
 			t.Fatal(err)
 		}
-		return count(t, store, `SELECT count(*) FROM stats_totals WHERE user_id = $1`, ada) == 1
+		return count(t, store, `SELECT count(*) FROM stats_totals WHERE workspace_id = $1`, ada) == 1
 	})
 }
 
@@ -354,7 +354,7 @@ func TestManyChangesAreAddedInBatches(t *testing.T) {
 	store, ada := newStore(t)
 	f := statsFixture{t, store}
 	f.rollUp()
-	f.exec(`INSERT INTO stats_changes (user_id, day, hour, status, reason, plivo_code, messages)
+	f.exec(`INSERT INTO stats_changes (workspace_id, day, hour, status, reason, plivo_code, messages)
 		SELECT $1::uuid, day, day::timestamp AT TIME ZONE 'UTC', 'delivered', '', '', 1
 		FROM (SELECT (now() AT TIME ZONE 'UTC')::date - 1 AS day) d, generate_series(1, $2::int)`, ada, changes)
 	if err := store.RollUpStats(t.Context()); err != nil {

@@ -26,8 +26,8 @@ func suppressions(t *testing.T, store *postgres.Store) []mms.Suppression {
 
 func TestSuppressedRecipientIsNotSentTo(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, other := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	m, other := create(t, store, workspace), create(t, store, workspace)
 	if _, err := store.AddSuppressions(t.Context(), []mms.Suppression{{Sender: m.Sender, Recipient: m.Recipient, Reason: mms.SuppressedByAdmin}}); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestSuppressedRecipientIsNotSentTo(t *testing.T) {
 			t.Errorf("RemoveSuppression() = %v, %v, want %v", removed, err, want)
 		}
 	}
-	claim(t, store, createFor(t, store, owner, m.Recipient).ID)
+	claim(t, store, createFor(t, store, workspace, m.Recipient).ID)
 }
 
 func TestPagesOfSuppressions(t *testing.T) {

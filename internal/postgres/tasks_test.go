@@ -20,8 +20,8 @@ func makeTaskCheckDue(t *testing.T, store *postgres.Store, m mms.Message) {
 
 func TestTakeForTaskCheckReturnsDueMessagesOnce(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, _, sending := create(t, store, owner), create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	m, _, sending := create(t, store, workspace), create(t, store, workspace), create(t, store, workspace)
 	makeTaskCheckDue(t, store, m)
 	claim(t, store, sending.ID)
 	checks, err := store.TakeForTaskCheck(t.Context(), 10, false)
@@ -41,8 +41,8 @@ func TestTakeForTaskCheckReturnsDueMessagesOnce(t *testing.T) {
 // also when only such messages are.
 func TestMessageWithoutTaskIsTakenFirst(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	due, retried := create(t, store, owner), create(t, store, owner)
+	store, workspace := newStore(t)
+	due, retried := create(t, store, workspace), create(t, store, workspace)
 	c, _ := claim(t, store, retried.ID)
 	if _, err := store.RecordInDoubt(t.Context(), c.AttemptRef, mms.Verdict{Outcome: mms.Unknown}); err != nil {
 		t.Fatal(err)
@@ -61,8 +61,8 @@ func TestMessageWithoutTaskIsTakenFirst(t *testing.T) {
 
 func TestNextTaskGenerationIncrementsOnce(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	task := mms.Task{MessageID: m.ID, Generation: 1, Priority: mms.Normal}
 	if ok, err := store.AdvanceTaskGeneration(t.Context(), task); err != nil || !ok {
 		t.Errorf("got %t, %v, want true", ok, err)
@@ -137,18 +137,18 @@ func TestMessagesWithoutProgress(t *testing.T) {
 		"not due":                                {otherNow, `UPDATE messages SET next_attempt_at = now() + interval '1 minute' WHERE id = $1`, false, false},
 		"expired":                                {otherNow, `UPDATE messages SET expires_at = now() WHERE id = $1`, false, false},
 		"sending is paused":                      {otherNow, `INSERT INTO pauses (cause, detail, probe_at) SELECT 'plivo_credit', '', now() WHERE $1::uuid IS NOT NULL`, false, false},
-		"its pair is busy":                       {otherNow, `INSERT INTO messages (id, user_id, sender, recipient, text, status) SELECT gen_random_uuid(), user_id, sender, recipient, '', 'in_doubt' FROM messages WHERE id = $1`, false, false},
+		"its pair is busy":                       {otherNow, `INSERT INTO messages (id, workspace_id, sender, recipient, text, status) SELECT gen_random_uuid(), workspace_id, sender, recipient, '', 'in_doubt' FROM messages WHERE id = $1`, false, false},
 		"its sender is limited and not admitted": {otherNow, `UPDATE rate_limits SET interval_seconds = 1, next_arrival_at = now() + interval '1 minute' WHERE $1::uuid IS NOT NULL`, false, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, owner := newStore(t)
+			store, workspace := newStore(t)
 			setRateLimit(t, store, 0)
-			m := create(t, store, owner)
+			m := create(t, store, workspace)
 			exec(t, store, `UPDATE messages SET created_at = now() - interval '1 hour', updated_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'`)
 			if tt.other != "" {
-				other := createFor(t, store, owner, "+14165550777")
+				other := createFor(t, store, workspace, "+14165550777")
 				switch tt.other {
 				case otherOld:
 					exec(t, store, `UPDATE messages SET created_at = now() - interval '2 hours' WHERE id = $1`, other.ID)
@@ -173,8 +173,8 @@ func TestMessagesWithoutProgress(t *testing.T) {
 // is not checked, and one that is known to have no task is checked at once.
 func TestRequeuedMessageIsCheckedLaterAndLater(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m := create(t, store, owner)
+	store, workspace := newStore(t)
+	m := create(t, store, workspace)
 	for generation, seconds := range map[int]int{1: 10, 4: 160, 100: 810} {
 		exec(t, store, `UPDATE messages SET task_generation = $1, task_check_at = now()`, generation)
 		if err := store.RecordRequeued(t.Context(), []uuid.UUID{m.ID}); err != nil {

@@ -20,13 +20,13 @@ func TestStatementThatTimedOutIsNotExecuted(t *testing.T) {
 	if err := store.SetRateLimit(t.Context(), "+14155550100", 0); err != nil {
 		t.Fatal(err)
 	}
-	owner := addUser(t, store, "ada@example.com")
+	workspace := addUser(t, store, "ada@example.com")
 	claimer := openStore(t, url, 1, time.Second)
-	claim(t, claimer, create(t, store, owner).ID) // prepares the statement
-	queued := create(t, store, owner)
+	claim(t, claimer, create(t, store, workspace).ID) // prepares the statement
+	queued := create(t, store, workspace)
 
 	tx := lockMessageTable(t, url, "SHARE") // as CREATE INDEX does
-	rejected := newRequest(owner)
+	rejected := newRequest(workspace)
 	if _, err := store.CreateMessage(t.Context(), rejected); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("CreateMessage: got error %v, want ErrUnavailable", err)
 	}
@@ -63,7 +63,7 @@ func TestIdleTransactionLosesItsLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := openStore(t, url, 2, postgres.StatementTimeout)
-	if err := other.Cancel(t.Context(), m.Owner, m.ID); err != nil {
+	if err := other.Cancel(t.Context(), m.Workspace, m.ID); err != nil {
 		t.Errorf("Cancel while another process is stopped: got error %v, want none", err)
 	}
 }

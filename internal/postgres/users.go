@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,27 +18,49 @@ type userRow struct {
 	Email        string    `db:"email"`
 	PasswordHash string    `db:"password_hash"`
 	Role         string    `db:"role"`
-	DailyCap     int       `db:"daily_cap"`
 	CreatedAt    time.Time `db:"created_at"`
+	Memberships  []byte    `db:"memberships"`
 }
 
 // userColumns are the columns of a userRow. The table must be aliased as u.
-const userColumns = `u.id, u.email, u.password_hash, u.role, coalesce(u.daily_cap, 0) AS daily_cap, u.created_at`
+const userColumns = `u.id, u.email, u.password_hash, u.role, u.created_at, (
+    SELECT coalesce(json_agg(json_build_object('id', w.id, 'name', w.name, 'cap', coalesce(w.daily_cap, 0), 'permissions', m.permissions) ORDER BY m.created_at, w.id), '[]')
+    FROM members m JOIN workspaces w ON w.id = m.workspace_id WHERE m.user_id = u.id) AS memberships`
 
-func (r userRow) user() identity.User {
-	return identity.User{
-		ID: r.ID, Email: r.Email, PasswordHash: identity.PasswordHash(r.PasswordHash),
-		Role: identity.Role(r.Role), DailyCap: r.DailyCap, CreatedAt: r.CreatedAt,
+func (r userRow) user() (identity.User, error) {
+	var memberships []struct {
+		ID          uuid.UUID
+		Name        string
+		Cap         int
+		Permissions []identity.Permission
 	}
+	if err := json.Unmarshal(r.Memberships, &memberships); err != nil {
+		return identity.User{}, fmt.Errorf("reading a user's workspaces: %w", err)
+	}
+	user := identity.User{
+		ID: r.ID, Email: r.Email, PasswordHash: identity.PasswordHash(r.PasswordHash), Role: identity.Role(r.Role), CreatedAt: r.CreatedAt,
+	}
+	for _, m := range memberships {
+		workspace := identity.Workspace{ID: m.ID, Name: m.Name, DailyCap: m.Cap}
+		user.Memberships = append(user.Memberships, identity.Membership{Workspace: workspace, Permissions: m.Permissions})
+	}
+	return user, nil
 }
 
+// insertUser adds a user with a workspace of their own, which has the same id.
 const insertUser = `
-INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`
+WITH u AS (
+    INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING RETURNING id
+), w AS (
+    INSERT INTO workspaces (id, name) SELECT id, $5 FROM u RETURNING id
+)
+INSERT INTO members (workspace_id, user_id, permissions) SELECT id, id, '{read,send,manage}' FROM w`
 
-// CreateUser adds a user, or returns identity.ErrEmailTaken. It is idempotent by the id,
-// because database/sql repeats a statement whose connection broke.
+// CreateUser adds a user with a workspace of their own, or returns
+// identity.ErrEmailTaken. It is idempotent by the id, because database/sql repeats a
+// statement whose connection broke.
 func (s *Store) CreateUser(ctx context.Context, u identity.User) error {
-	_, err := s.db.ExecContext(ctx, insertUser, u.ID, u.Email, string(u.PasswordHash), string(u.Role))
+	_, err := s.db.ExecContext(ctx, insertUser, u.ID, u.Email, string(u.PasswordHash), string(u.Role), identity.WorkspaceNameOf(u.Email))
 	if violates(err, "users_email_taken") {
 		return identity.ErrEmailTaken
 	}
@@ -65,7 +89,10 @@ func (s *Store) user(ctx context.Context, query string, arg any) (identity.User,
 	if errors.Is(err, sql.ErrNoRows) {
 		return identity.User{}, identity.ErrNoUser
 	}
-	return row.user(), wrapError(err, "reading a user")
+	if err != nil {
+		return identity.User{}, wrapError(err, "reading a user")
+	}
+	return row.user()
 }
 
 const updatePassword = `
@@ -88,15 +115,6 @@ func (s *Store) NotifyLogout(ctx context.Context, user uuid.UUID) error {
 	return wrapError(err, "notifying of a logout")
 }
 
-const updateDailyCap = `
-UPDATE users SET daily_cap = nullif($2, 0) WHERE email = $1`
-
-// SetDailyCap sets how many messages a user may create per UTC day; 0 for the
-// installation's default. It returns identity.ErrNoUser.
-func (s *Store) SetDailyCap(ctx context.Context, email string, messages int) error {
-	return s.updateUser(ctx, "setting a daily cap", updateDailyCap, email, messages)
-}
-
 func (s *Store) updateUser(ctx context.Context, doing, query string, args ...any) error {
 	result, err := s.db.ExecContext(ctx, query, args...)
 	if err != nil {
@@ -109,14 +127,19 @@ func (s *Store) updateUser(ctx context.Context, doing, query string, args ...any
 }
 
 const insertFirstAdmin = `
-INSERT INTO users (id, email, password_hash, role)
-SELECT $1, $2, $3, 'admin' WHERE NOT EXISTS (SELECT FROM users WHERE role = 'admin')
-ON CONFLICT DO NOTHING`
+WITH u AS (
+    INSERT INTO users (id, email, password_hash, role)
+    SELECT $1, $2, $3, 'admin' WHERE NOT EXISTS (SELECT FROM users WHERE role = 'admin')
+    ON CONFLICT DO NOTHING RETURNING id
+), w AS (
+    INSERT INTO workspaces (id, name) SELECT id, $4 FROM u RETURNING id
+)
+INSERT INTO members (workspace_id, user_id, permissions) SELECT id, id, '{read,send,manage}' FROM w`
 
 // CreateFirstAdmin adds the user as an admin if there is no admin yet. It returns
 // false when there is one, or the email is taken.
 func (s *Store) CreateFirstAdmin(ctx context.Context, u identity.User) (bool, error) {
-	result, err := s.db.ExecContext(ctx, insertFirstAdmin, u.ID, u.Email, string(u.PasswordHash))
+	result, err := s.db.ExecContext(ctx, insertFirstAdmin, u.ID, u.Email, string(u.PasswordHash), identity.WorkspaceNameOf(u.Email))
 	if err != nil {
 		return false, wrapError(err, "adding the first admin")
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/identity"
@@ -19,7 +20,7 @@ func TestUsers(t *testing.T) {
 	if err != nil || byEmail.ID != id || byEmail.Role != identity.RoleUser {
 		t.Errorf("UserByEmail() = %+v, %v", byEmail, err)
 	}
-	if byID, err := store.UserByID(t.Context(), id); err != nil || byID != byEmail {
+	if byID, err := store.UserByID(t.Context(), id); err != nil || !cmp.Equal(byID, byEmail) {
 		t.Errorf("UserByID() = %+v, %v, want %+v", byID, err, byEmail)
 	}
 	if _, err := store.UserByEmail(t.Context(), "eve@example.com"); !errors.Is(err, identity.ErrNoUser) {
@@ -70,7 +71,7 @@ func TestUnreachableDatabase(t *testing.T) {
 	if _, err := store.Message(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("Message() = %v, want ErrUnavailable", err)
 	}
-	if _, err := store.CreateMessage(t.Context(), mms.CreateRequest{Message: mms.Message{ID: uuid.New(), Owner: uuid.New()}}); !errors.Is(err, mms.ErrUnavailable) {
+	if _, err := store.CreateMessage(t.Context(), mms.CreateRequest{Message: mms.Message{ID: uuid.New(), Workspace: uuid.New()}}); !errors.Is(err, mms.ErrUnavailable) {
 		t.Errorf("CreateMessage() = %v, want ErrUnavailable", err)
 	}
 }

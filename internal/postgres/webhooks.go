@@ -15,13 +15,13 @@ import (
 )
 
 // webhookColumns are the columns of a webhookRow. The table must be aliased as w.
-const webhookColumns = `w.id, w.user_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.slow, w.disabled_at, w.disabled_reason,
+const webhookColumns = `w.id, w.workspace_id, w.url, w.description, w.statuses, w.created_at, w.failing_since, w.slow, w.disabled_at, w.disabled_reason,
     CASE WHEN w.next_call_at > now() THEN w.next_call_at END AS waits_until,
     CASE WHEN w.old_secret_until > now() THEN w.old_secret_until END AS old_secret_until`
 
 type webhookRow struct {
 	ID             uuid.UUID      `db:"id"`
-	UserID         uuid.UUID      `db:"user_id"`
+	WorkspaceID    uuid.UUID      `db:"workspace_id"`
 	URL            string         `db:"url"`
 	Description    string         `db:"description"`
 	Statuses       pq.StringArray `db:"statuses"`
@@ -36,7 +36,7 @@ type webhookRow struct {
 
 func (r webhookRow) webhook() webhook.Endpoint {
 	w := webhook.Endpoint{
-		ID: r.ID, Owner: r.UserID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince, Slow: r.Slow, WaitsUntil: r.WaitsUntil,
+		ID: r.ID, Workspace: r.WorkspaceID, URL: r.URL, Description: r.Description, CreatedAt: r.CreatedAt, FailingSince: r.FailingSince, Slow: r.Slow, WaitsUntil: r.WaitsUntil,
 		DisabledAt: r.DisabledAt, DisabledReason: r.DisabledReason, OldSecretUntil: r.OldSecretUntil,
 	}
 	for _, status := range r.Statuses {
@@ -46,29 +46,29 @@ func (r webhookRow) webhook() webhook.Endpoint {
 }
 
 const insertWebhook = `
-INSERT INTO webhooks AS w (id, user_id, url, description, statuses, secret)
-SELECT $1, $2, $3, $4, coalesce($5, '{}'::text[]), $6 WHERE (SELECT count(*) FROM webhooks WHERE user_id = $2 AND id <> $1) < $7
+INSERT INTO webhooks AS w (id, workspace_id, url, description, statuses, secret)
+SELECT $1, $2, $3, $4, coalesce($5, '{}'::text[]), $6 WHERE (SELECT count(*) FROM webhooks WHERE workspace_id = $2 AND id <> $1) < $7
 ON CONFLICT (id) DO UPDATE SET secret = EXCLUDED.secret
 RETURNING ` + webhookColumns
 
-// CreateWebhook adds a webhook, or returns webhook.ErrTooMany when its owner has
+// CreateWebhook adds a webhook, or returns webhook.ErrTooMany when its workspace has
 // webhook.MaxEndpoints. It is idempotent by the id, because database/sql repeats a
 // statement whose connection broke.
 func (s *Store) CreateWebhook(ctx context.Context, w webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error) {
 	var row webhookRow
-	err := s.db.GetContext(ctx, &row, insertWebhook, w.ID, w.Owner, w.URL, w.Description, pq.Array(w.Statuses), string(secret), webhook.MaxEndpoints)
+	err := s.db.GetContext(ctx, &row, insertWebhook, w.ID, w.Workspace, w.URL, w.Description, pq.Array(w.Statuses), string(secret), webhook.MaxEndpoints)
 	if errors.Is(err, sql.ErrNoRows) {
 		return webhook.Endpoint{}, webhook.ErrTooMany
 	}
 	return row.webhook(), wrapError(err, "adding a webhook")
 }
 
-const selectWebhooks = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE user_id = $1 ORDER BY id`
+const selectWebhooks = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE workspace_id = $1 ORDER BY id`
 
-// Webhooks returns the owner's webhooks.
-func (s *Store) Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error) {
+// Webhooks returns the workspace's webhooks.
+func (s *Store) Webhooks(ctx context.Context, workspace uuid.UUID) ([]webhook.Endpoint, error) {
 	var rows []webhookRow
-	if err := s.db.SelectContext(ctx, &rows, selectWebhooks, owner); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, selectWebhooks, workspace); err != nil {
 		return nil, wrapError(err, "listing webhooks")
 	}
 	webhooks := make([]webhook.Endpoint, len(rows))
@@ -78,12 +78,12 @@ func (s *Store) Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoi
 	return webhooks, nil
 }
 
-const selectWebhook = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE id = $1 AND user_id = $2`
+const selectWebhook = `SELECT ` + webhookColumns + ` FROM webhooks w WHERE id = $1 AND workspace_id = $2`
 
-// Webhook returns the owner's webhook, or webhook.ErrNotFound.
-func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error) {
+// Webhook returns the workspace's webhook, or webhook.ErrNotFound.
+func (s *Store) Webhook(ctx context.Context, workspace, id uuid.UUID) (webhook.Endpoint, error) {
 	var row webhookRow
-	err := s.db.GetContext(ctx, &row, selectWebhook, id, owner)
+	err := s.db.GetContext(ctx, &row, selectWebhook, id, workspace)
 	if errors.Is(err, sql.ErrNoRows) {
 		return webhook.Endpoint{}, webhook.ErrNotFound
 	}
@@ -92,22 +92,22 @@ func (s *Store) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpo
 
 const disableForDeletion = `
 UPDATE webhooks SET disabled_at = coalesce(disabled_at, now()), disabled_reason = CASE WHEN disabled_at IS NULL THEN 'gone' ELSE disabled_reason END
-WHERE id = $1 AND user_id = $2`
+WHERE id = $1 AND workspace_id = $2`
 
 const deleteEvents = `
 DELETE FROM webhook_events WHERE id = ANY (ARRAY(SELECT id FROM webhook_events WHERE webhook_id = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`
 
-const deleteWebhook = `DELETE FROM webhooks WHERE id = $1 AND user_id = $2`
+const deleteWebhook = `DELETE FROM webhooks WHERE id = $1 AND workspace_id = $2`
 
 // maxDeletedEvents is how many events one statement deletes.
 const maxDeletedEvents = 5000
 
-// DeleteWebhook deletes the owner's webhook and its events, or returns
+// DeleteWebhook deletes the workspace's webhook and its events, or returns
 // webhook.ErrNotFound. It deletes events in parts first: the deletion of the webhook
 // makes changes of its user's messages wait.
-func (s *Store) DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error {
+func (s *Store) DeleteWebhook(ctx context.Context, workspace, id uuid.UUID) error {
 	const doing = "deleting a webhook"
-	if err := s.updateWebhook(ctx, doing, disableForDeletion, id, owner); err != nil {
+	if err := s.updateWebhook(ctx, doing, disableForDeletion, id, workspace); err != nil {
 		return err
 	}
 	for n := int64(maxDeletedEvents); n == maxDeletedEvents; {
@@ -119,32 +119,32 @@ func (s *Store) DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error {
 			return wrapError(err, "deleting a webhook's events")
 		}
 	}
-	return s.updateWebhook(ctx, doing, deleteWebhook, id, owner)
+	return s.updateWebhook(ctx, doing, deleteWebhook, id, workspace)
 }
 
 const rotateSecret = `
 UPDATE webhooks SET old_secret = CASE WHEN secret = $3 THEN old_secret ELSE secret END,
     old_secret_until = CASE WHEN secret = $3 THEN old_secret_until ELSE now() + $4 * interval '1 second' END, secret = $3
-WHERE id = $1 AND user_id = $2`
+WHERE id = $1 AND workspace_id = $2`
 
-// RotateSecret replaces the secret of the owner's webhook. The old secret signs
+// RotateSecret replaces the secret of the workspace's webhook. The old secret signs
 // deliveries too for webhook.SecretOverlap, even if the statement is repeated. It returns
 // webhook.ErrNotFound.
-func (s *Store) RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error {
-	return s.updateWebhook(ctx, "rotating a webhook's secret", rotateSecret, id, owner, string(secret), webhook.SecretOverlap.Seconds())
+func (s *Store) RotateSecret(ctx context.Context, workspace, id uuid.UUID, secret webhook.Secret) error {
+	return s.updateWebhook(ctx, "rotating a webhook's secret", rotateSecret, id, workspace, string(secret), webhook.SecretOverlap.Seconds())
 }
 
 const enableWebhook = `
 UPDATE webhooks SET disabled_at = NULL, disabled_reason = '',
     failing_since = CASE WHEN disabled_at IS NULL THEN failing_since ELSE now() END, slots = CASE WHEN disabled_at IS NULL THEN slots ELSE 1 END,
     slow_failures = CASE WHEN disabled_at IS NULL THEN slow_failures ELSE 0 END, next_call_at = CASE WHEN disabled_at IS NULL THEN next_call_at ELSE '-infinity' END
-WHERE id = $1 AND user_id = $2`
+WHERE id = $1 AND workspace_id = $2`
 
-// EnableWebhook enables the owner's webhook after it was disabled, or returns
+// EnableWebhook enables the workspace's webhook after it was disabled, or returns
 // webhook.ErrNotFound. Only a delivery shows that a webhook works: until one succeeds, it is
 // failing since now, and as slow as it was. An enabled webhook does not change.
-func (s *Store) EnableWebhook(ctx context.Context, owner, id uuid.UUID) error {
-	return s.updateWebhook(ctx, "enabling a webhook", enableWebhook, id, owner)
+func (s *Store) EnableWebhook(ctx context.Context, workspace, id uuid.UUID) error {
+	return s.updateWebhook(ctx, "enabling a webhook", enableWebhook, id, workspace)
 }
 
 // updateWebhook executes a statement that changes one webhook.
@@ -189,14 +189,14 @@ func (r webhookEventRow) event() webhook.Event {
 }
 
 const insertTestEvent = `
-INSERT INTO webhook_events AS e (webhook_id) SELECT id FROM webhooks WHERE id = $1 AND user_id = $2 AND disabled_at IS NULL
+INSERT INTO webhook_events AS e (webhook_id) SELECT id FROM webhooks WHERE id = $1 AND workspace_id = $2 AND disabled_at IS NULL
 RETURNING ` + eventColumns
 
-// CreateTestEvent adds a test event to the owner's webhook, or returns
+// CreateTestEvent adds a test event to the workspace's webhook, or returns
 // webhook.ErrNotFound, also for a disabled webhook.
-func (s *Store) CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webhook.Event, error) {
+func (s *Store) CreateTestEvent(ctx context.Context, workspace, id uuid.UUID) (webhook.Event, error) {
 	var row webhookEventRow
-	err := s.db.GetContext(ctx, &row, insertTestEvent, id, owner)
+	err := s.db.GetContext(ctx, &row, insertTestEvent, id, workspace)
 	if errors.Is(err, sql.ErrNoRows) {
 		return webhook.Event{}, webhook.ErrNotFound
 	}
@@ -205,14 +205,14 @@ func (s *Store) CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webho
 
 const selectWebhookEvents = `
 SELECT ` + eventColumns + ` FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
-WHERE w.id = $1 AND w.user_id = $2 AND ($3 = 0 OR e.sequence < $3) ORDER BY e.sequence DESC LIMIT $4`
+WHERE w.id = $1 AND w.workspace_id = $2 AND ($3 = 0 OR e.sequence < $3) ORDER BY e.sequence DESC LIMIT $4`
 
-// WebhookEvents returns a page of the events of the owner's webhook, newest first,
+// WebhookEvents returns a page of the events of the workspace's webhook, newest first,
 // and true when older ones follow. before is the sequence number at which the page
 // begins, exclusive; 0 for the newest.
-func (s *Store) WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error) {
+func (s *Store) WebhookEvents(ctx context.Context, workspace, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error) {
 	var rows []webhookEventRow
-	if err := s.db.SelectContext(ctx, &rows, selectWebhookEvents, id, owner, before, limit+1); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, selectWebhookEvents, id, workspace, before, limit+1); err != nil {
 		return nil, false, wrapError(err, "listing a webhook's events")
 	}
 	events := make([]webhook.Event, min(len(rows), limit))
@@ -224,14 +224,14 @@ func (s *Store) WebhookEvents(ctx context.Context, owner, id uuid.UUID, before i
 
 const replayEvent = `
 UPDATE webhook_events AS e SET state = 'pending', attempts = 0, due_at = now(), task_check_at = now()
-FROM webhooks w WHERE e.id = $1 AND w.id = $2 AND w.user_id = $3 AND e.webhook_id = w.id AND w.disabled_at IS NULL
+FROM webhooks w WHERE e.id = $1 AND w.id = $2 AND w.workspace_id = $3 AND e.webhook_id = w.id AND w.disabled_at IS NULL
 RETURNING ` + eventColumns
 
-// ReplayEvent makes an event of the owner's webhook pending again. It returns
+// ReplayEvent makes an event of the workspace's webhook pending again. It returns
 // webhook.ErrNotFound, also for a disabled webhook.
-func (s *Store) ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error) {
+func (s *Store) ReplayEvent(ctx context.Context, workspace, endpoint, id uuid.UUID) (webhook.Event, error) {
 	var row webhookEventRow
-	err := s.db.GetContext(ctx, &row, replayEvent, id, endpoint, owner)
+	err := s.db.GetContext(ctx, &row, replayEvent, id, endpoint, workspace)
 	if errors.Is(err, sql.ErrNoRows) {
 		return webhook.Event{}, webhook.ErrNotFound
 	}

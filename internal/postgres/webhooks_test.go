@@ -16,9 +16,9 @@ import (
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
-func newWebhook(t *testing.T, store *postgres.Store, owner uuid.UUID, statuses ...string) webhook.Endpoint {
+func newWebhook(t *testing.T, store *postgres.Store, workspace uuid.UUID, statuses ...string) webhook.Endpoint {
 	t.Helper()
-	w, _, err := webhook.Create(t.Context(), store, owner, webhook.Params{URL: "https://example.com/events", Statuses: statuses}, false)
+	w, _, err := webhook.Create(t.Context(), store, workspace, webhook.Params{URL: "https://example.com/events", Statuses: statuses}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func newWebhook(t *testing.T, store *postgres.Store, owner uuid.UUID, statuses .
 // eventsOf returns the types and states of a webhook's events, oldest first.
 func eventsOf(t *testing.T, store *postgres.Store, w webhook.Endpoint) (list []string) {
 	t.Helper()
-	events, _, err := store.WebhookEvents(t.Context(), w.Owner, w.ID, 0, 100)
+	events, _, err := store.WebhookEvents(t.Context(), w.Workspace, w.ID, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -562,7 +562,7 @@ func TestWebhookPlansUseIndexes(t *testing.T) {
 	t.Parallel()
 	store, ada := newStoreForLargeTables(t)
 	w := newWebhook(t, store, ada)
-	if _, err := store.DB().Exec(`INSERT INTO webhooks (id, user_id, url, secret) SELECT lpad(to_hex(i), 32, '0')::uuid, $1, '', '' FROM generate_series(1, 3000) i`, ada); err != nil {
+	if _, err := store.DB().Exec(`INSERT INTO webhooks (id, workspace_id, url, secret) SELECT lpad(to_hex(i), 32, '0')::uuid, $1, '', '' FROM generate_series(1, 3000) i`, ada); err != nil {
 		t.Fatal(err)
 	}
 	execute(t, store, `INSERT INTO webhook_events (webhook_id, state) SELECT id, 'delivered' FROM webhooks, generate_series(1, 10)`)

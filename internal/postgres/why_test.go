@@ -13,10 +13,10 @@ import (
 // it is queued.
 func TestWhyAMessageWaits(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	batch := createBatch(t, store, owner, 1)
-	create(t, store, owner)
-	_, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	batch := createBatch(t, store, workspace, 1)
+	create(t, store, workspace)
+	_, ref := submitted(t, store, workspace)
 	since := time.Date(2026, 3, 9, 7, 5, 0, 0, time.UTC)
 	for _, statement := range []string{
 		`INSERT INTO pauses (cause, detail, since, probe_at) VALUES ('plivo_credentials', '', '2026-03-09 08:05Z', now()), ('plivo_credit', '', '2026-03-09 07:05Z', now())`,
@@ -26,12 +26,12 @@ func TestWhyAMessageWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list, _, err := store.Messages(t.Context(), owner, mms.Page{Limit: 10})
+	list, _, err := store.Messages(t.Context(), workspace, mms.Page{Limit: 10})
 	if err != nil || len(list) != 3 {
 		t.Fatalf("got %d messages, %v, want 3", len(list), err)
 	}
 	for _, listed := range list {
-		read, err := store.Message(t.Context(), owner, listed.ID)
+		read, err := store.Message(t.Context(), workspace, listed.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,8 +55,8 @@ func TestWhyAMessageWaits(t *testing.T) {
 // version stored it.
 func TestCodeThatIsNoError(t *testing.T) {
 	t.Parallel()
-	store, owner := newStore(t)
-	m, ref := submitted(t, store, owner)
+	store, workspace := newStore(t)
+	m, ref := submitted(t, store, workspace)
 	report(t, store, ref, mms.Report{PlivoUUID: "u-1", State: "delivered", Code: "000"}, true)
 	var stored string
 	if err := store.DB().QueryRow(`SELECT plivo_code FROM messages WHERE id = $1`, m.ID).Scan(&stored); err != nil || stored != "" {
@@ -65,7 +65,7 @@ func TestCodeThatIsNoError(t *testing.T) {
 	if _, err := store.DB().Exec(`UPDATE messages SET plivo_code = '000', status = 'failed', reason = 'reported' WHERE id = $1`, m.ID); err != nil {
 		t.Fatal(err)
 	}
-	history, err := store.Message(t.Context(), owner, m.ID)
+	history, err := store.Message(t.Context(), workspace, m.ID)
 	if err != nil || history.PlivoCode != "" {
 		t.Errorf("read: got code %q, %v, want none", history.PlivoCode, err)
 	}

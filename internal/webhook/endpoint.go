@@ -21,7 +21,7 @@ import (
 
 var (
 	// ErrNotFound says that no such webhook or event exists, or that it belongs
-	// to another user.
+	// to another workspace.
 	ErrNotFound = errors.New("no such webhook")
 
 	// ErrTooMany says that a user already has MaxEndpoints.
@@ -55,7 +55,7 @@ const (
 // Endpoint is a user's webhook.
 type Endpoint struct {
 	ID             uuid.UUID // UUIDv7
-	Owner          uuid.UUID
+	Workspace      uuid.UUID
 	URL            string
 	Description    string
 	Statuses       []mms.Status // it receives events of these; empty: of all
@@ -109,8 +109,8 @@ type Store interface {
 // secret, which is shown to the user once; violations as invalid.Fields; or
 // ErrTooMany. allowPrivate permits private hosts and plain http, for local
 // trials.
-func Create(ctx context.Context, store Store, owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, Secret, error) {
-	endpoint, err := validate(owner, p, allowPrivate)
+func Create(ctx context.Context, store Store, workspace uuid.UUID, p Params, allowPrivate bool) (Endpoint, Secret, error) {
+	endpoint, err := validate(workspace, p, allowPrivate)
 	if err != nil {
 		return Endpoint{}, "", err
 	}
@@ -122,7 +122,7 @@ func Create(ctx context.Context, store Store, owner uuid.UUID, p Params, allowPr
 	return endpoint, secret, err
 }
 
-func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
+func validate(workspace uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 	var violations invalid.Fields
 	p.URL, p.Description = pasted.Trim(p.URL), pasted.Clean(p.Description)
 	if p.URL == "" {
@@ -135,7 +135,7 @@ func validate(owner uuid.UUID, p Params, allowPrivate bool) (Endpoint, error) {
 	} else if utf8.RuneCountInString(p.Description) > MaxDescription {
 		violations.Add("description", "max_length", fmt.Sprintf("must be at most %d characters long", MaxDescription))
 	}
-	e := Endpoint{Owner: owner, URL: p.URL, Description: p.Description}
+	e := Endpoint{Workspace: workspace, URL: p.URL, Description: p.Description}
 	for i, name := range p.Statuses {
 		status := mms.Status(name)
 		if !status.Known() {

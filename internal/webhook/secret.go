@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Secret signs deliveries (Standard Webhooks). Only the endpoint's owner may see
+// Secret signs deliveries (Standard Webhooks). Only the endpoint's workspace may see
 // it; it must never be logged.
 type Secret string
 

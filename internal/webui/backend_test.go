@@ -15,6 +15,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/testkit"
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
@@ -43,6 +44,7 @@ type fakeBackend struct {
 	webhooks     []webhook.Endpoint
 	secret       webhook.Secret // the last one rotated to
 	events       []webhook.Event
+	workspaces   fakeWorkspaces
 }
 
 func (f *fakeBackend) findUser(match func(identity.User) bool) (identity.User, error) {
@@ -50,7 +52,7 @@ func (f *fakeBackend) findUser(match func(identity.User) bool) (identity.User, e
 	defer f.mu.Unlock()
 	for _, u := range f.users {
 		if match(u) {
-			return u, nil
+			return testkit.InOwnWorkspace(u), nil
 		}
 	}
 	return identity.User{}, identity.ErrNoUser
@@ -86,7 +88,7 @@ func (f *fakeBackend) CreateMessage(_ context.Context, by mms.Submitter, p mms.C
 		return mms.CreateResult{}, f.err
 	}
 	f.keysUsed, f.fingerprints = append(f.keysUsed, p.Idempotency.Key), append(f.fingerprints, p.Idempotency.Fingerprint)
-	m, err := f.rules.Validate(p, uuid.Must(uuid.NewV7()), by.User, time.Time{})
+	m, err := f.rules.Validate(p, uuid.Must(uuid.NewV7()), by.Workspace, time.Time{})
 	if err == nil {
 		f.messages[m.ID] = mms.History{Message: m}
 	}
@@ -102,15 +104,15 @@ func (f *fakeBackend) SenderIntervals(_ context.Context, senders []mms.PhoneNumb
 }
 
 // MessagePicture has a picture at the first position of every message.
-func (f *fakeBackend) MessagePicture(ctx context.Context, owner, message uuid.UUID, position int, _ bool) (mms.Content, error) {
-	if _, err := f.Message(ctx, owner, message); err != nil || position != 1 {
+func (f *fakeBackend) MessagePicture(ctx context.Context, workspace, message uuid.UUID, position int, _ bool) (mms.Content, error) {
+	if _, err := f.Message(ctx, workspace, message); err != nil || position != 1 {
 		return mms.Content{}, mms.ErrNotFound
 	}
 	return mms.Content{PictureInfo: mms.PictureInfo{Type: "image/png"}, Data: []byte("pixels")}, f.err
 }
 
 func (f *fakeBackend) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, i mms.Idempotency) (mms.CreateResult, error) {
-	original, err := f.Message(ctx, by.User, id)
+	original, err := f.Message(ctx, by.Workspace, id)
 	if err != nil {
 		return mms.CreateResult{}, err
 	}
@@ -120,8 +122,8 @@ func (f *fakeBackend) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID
 	return f.CreateMessage(ctx, by, mms.CreateParams{To: string(original.Recipient), MediaURLs: original.MediaURLs, Idempotency: i})
 }
 
-func (f *fakeBackend) Cancel(ctx context.Context, owner, id uuid.UUID) error {
-	h, err := f.Message(ctx, owner, id)
+func (f *fakeBackend) Cancel(ctx context.Context, workspace, id uuid.UUID) error {
+	h, err := f.Message(ctx, workspace, id)
 	switch {
 	case err != nil:
 		return err
@@ -136,7 +138,7 @@ func (f *fakeBackend) Cancel(ctx context.Context, owner, id uuid.UUID) error {
 // CreateBatch counts the valid rows but creates no messages.
 func (f *fakeBackend) CreateBatch(_ context.Context, by mms.Submitter, p mms.BatchParams, rows intake.Rows) (mms.BatchResult, error) {
 	f.fingerprints = append(f.fingerprints, p.Idempotency.Fingerprint)
-	b, err := f.rules.ValidateBatch(p, uuid.Must(uuid.NewV7()), by.User, time.Time{})
+	b, err := f.rules.ValidateBatch(p, uuid.Must(uuid.NewV7()), by.Workspace, time.Time{})
 	var violations invalid.Fields
 	errors.As(err, &violations)
 	none, _ := rows.(intake.NoRows)
@@ -171,17 +173,17 @@ func (f *fakeBackend) CreateBatch(_ context.Context, by mms.Submitter, p mms.Bat
 	return mms.BatchResult{Batch: b}, f.err
 }
 
-func (f *fakeBackend) Batch(_ context.Context, owner, id uuid.UUID) (mms.Batch, error) {
+func (f *fakeBackend) Batch(_ context.Context, workspace, id uuid.UUID) (mms.Batch, error) {
 	b, ok := f.batches[id]
-	if f.err == nil && (!ok || b.Owner != owner) {
+	if f.err == nil && (!ok || b.Workspace != workspace) {
 		return b, mms.ErrBatchNotFound
 	}
 	return b, f.err
 }
 
-func (f *fakeBackend) Batches(_ context.Context, owner, _ uuid.UUID, _ int) (list []mms.Batch, more bool, err error) {
+func (f *fakeBackend) Batches(_ context.Context, workspace, _ uuid.UUID, _ int) (list []mms.Batch, more bool, err error) {
 	for _, b := range f.batches {
-		if b.Owner == owner {
+		if b.Workspace == workspace {
 			list = append(list, b)
 		}
 	}
@@ -192,8 +194,8 @@ func (f *fakeBackend) BatchErrors(context.Context, uuid.UUID, uuid.UUID, int, in
 	return f.rowErrors, false, f.err
 }
 
-func (f *fakeBackend) SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error {
-	b, err := f.Batch(ctx, owner, id)
+func (f *fakeBackend) SetBatchState(ctx context.Context, workspace, id uuid.UUID, state mms.BatchState) error {
+	b, err := f.Batch(ctx, workspace, id)
 	if err == nil {
 		b.State = state
 		f.batches[id] = b
@@ -210,9 +212,9 @@ func (f *fakeBackend) CreateKey(_ context.Context, k identity.Key, _ [32]byte, _
 	return k, f.err
 }
 
-func (f *fakeBackend) Keys(_ context.Context, user uuid.UUID) (list []identity.Key, err error) {
+func (f *fakeBackend) Keys(_ context.Context, workspace uuid.UUID) (list []identity.Key, err error) {
 	for _, k := range f.keys {
-		if k.UserID == user {
+		if k.WorkspaceID == workspace {
 			list = append(list, k)
 		}
 	}
@@ -224,17 +226,17 @@ func (f *fakeBackend) CreateWebhook(_ context.Context, e webhook.Endpoint, _ web
 	return e, f.err
 }
 
-func (f *fakeBackend) Webhooks(_ context.Context, owner uuid.UUID) (list []webhook.Endpoint, err error) {
+func (f *fakeBackend) Webhooks(_ context.Context, workspace uuid.UUID) (list []webhook.Endpoint, err error) {
 	for _, e := range f.webhooks {
-		if e.Owner == owner {
+		if e.Workspace == workspace {
 			list = append(list, e)
 		}
 	}
 	return list, f.err
 }
 
-func (f *fakeBackend) Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error) {
-	list, err := f.Webhooks(ctx, owner)
+func (f *fakeBackend) Webhook(ctx context.Context, workspace, id uuid.UUID) (webhook.Endpoint, error) {
+	list, err := f.Webhooks(ctx, workspace)
 	for _, e := range list {
 		if e.ID == id {
 			return e, err
@@ -280,9 +282,9 @@ func (f *fakeBackend) ReplayEvent(_ context.Context, _, _, id uuid.UUID) (webhoo
 	return webhook.Event{}, webhook.ErrNotFound
 }
 
-func (f *fakeBackend) RevokeKey(_ context.Context, user, id uuid.UUID) error {
+func (f *fakeBackend) RevokeKey(_ context.Context, workspace, id uuid.UUID) error {
 	for i, k := range f.keys {
-		if k.ID == id && k.UserID == user {
+		if k.ID == id && k.WorkspaceID == workspace {
 			f.keys[i].RevokedAt = &k.CreatedAt
 			return f.err
 		}
@@ -290,17 +292,17 @@ func (f *fakeBackend) RevokeKey(_ context.Context, user, id uuid.UUID) error {
 	return identity.ErrNoKey
 }
 
-func (f *fakeBackend) Message(_ context.Context, owner, id uuid.UUID) (mms.History, error) {
+func (f *fakeBackend) Message(_ context.Context, workspace, id uuid.UUID) (mms.History, error) {
 	h, ok := f.messages[id]
-	if f.err == nil && (!ok || h.Owner != owner) {
+	if f.err == nil && (!ok || h.Workspace != workspace) {
 		return h, mms.ErrNotFound
 	}
 	return h, f.err
 }
 
-func (f *fakeBackend) Messages(_ context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error) {
+func (f *fakeBackend) Messages(_ context.Context, workspace uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error) {
 	for _, h := range f.messages {
-		if h.Owner == owner && (p.Status == "" || p.Status == h.Status) {
+		if h.Workspace == workspace && (p.Status == "" || p.Status == h.Status) {
 			list = append(list, h.Message)
 		}
 	}
@@ -341,13 +343,13 @@ func (f *fakeBackend) RemoveSuppression(_ context.Context, sender, recipient mms
 	return len(f.suppressions) < before, f.err
 }
 
-func (f *fakeBackend) Overview(_ context.Context, owner uuid.UUID, days int) (mms.Overview, error) {
-	f.statsCalls = append(f.statsCalls, fmt.Sprintf("%d days of %s", days, owner))
+func (f *fakeBackend) Overview(_ context.Context, workspace uuid.UUID, days int) (mms.Overview, error) {
+	f.statsCalls = append(f.statsCalls, fmt.Sprintf("%d days of %s", days, workspace))
 	return f.stats, f.err
 }
 
-func (f *fakeBackend) Decide(_ context.Context, owner, id uuid.UUID, d mms.Decision) error {
-	if h := f.messages[id]; f.err == nil && h.Owner != owner {
+func (f *fakeBackend) Decide(_ context.Context, workspace, id uuid.UUID, d mms.Decision) error {
+	if h := f.messages[id]; f.err == nil && h.Workspace != workspace {
 		return mms.ErrNotFound
 	} else if f.err == nil && !h.Held {
 		return mms.ErrNotHeld

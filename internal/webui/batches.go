@@ -26,14 +26,14 @@ import (
 	"github.com/postcard-mms/postcard/internal/pasted"
 )
 
-// Batches reads and changes the batches of one owner. It returns
+// Batches reads and changes the batches of one workspace. It returns
 // mms.ErrBatchNotFound for those of others, and SetBatchState
 // mms.ErrBatchCanceled.
 type Batches interface {
-	Batch(ctx context.Context, owner, id uuid.UUID) (mms.Batch, error)
-	Batches(ctx context.Context, owner, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
-	BatchErrors(ctx context.Context, owner, id uuid.UUID, after, limit int) (list []mms.RowError, more bool, err error)
-	SetBatchState(ctx context.Context, owner, id uuid.UUID, state mms.BatchState) error
+	Batch(ctx context.Context, workspace, id uuid.UUID) (mms.Batch, error)
+	Batches(ctx context.Context, workspace, before uuid.UUID, limit int) (list []mms.Batch, more bool, err error)
+	BatchErrors(ctx context.Context, workspace, id uuid.UUID, after, limit int) (list []mms.RowError, more bool, err error)
+	SetBatchState(ctx context.Context, workspace, id uuid.UUID, state mms.BatchState) error
 }
 
 const (
@@ -55,7 +55,7 @@ func (p *Pages) batches(w http.ResponseWriter, r *http.Request, principal identi
 		p.NotFound(w, r)
 		return
 	}
-	list, more, err := p.Batches.Batches(r.Context(), principal.UserID, before, pageSize)
+	list, more, err := p.Batches.Batches(r.Context(), principal.WorkspaceID, before, pageSize)
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -94,7 +94,7 @@ func (p *Pages) renderBatchForm(w http.ResponseWriter, r *http.Request, status i
 	}
 	body.Senders = p.senderChoices(r.Context())
 	if principal, ok := identity.PrincipalFrom(r.Context()); ok {
-		body.Uploads = p.chosenUploads(r.Context(), principal.UserID, body.mediaIDs)
+		body.Uploads = p.chosenUploads(r.Context(), principal.WorkspaceID, body.mediaIDs)
 	}
 	render(p, w, r, status, "newbatch", layout{Title: "New batch"}, body)
 }
@@ -110,6 +110,9 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 		return
 	}
 	defer r.MultipartForm.RemoveAll() //nolint:errcheck // leftovers in the system's temporary directory do no harm
+	if !p.checkWorkspace(w, r) {
+		return
+	}
 	body := newBatchPage{
 		Name: r.PostForm.Get("name"), Text: r.PostForm.Get("text"), MediaURL: pasted.Trim(r.PostForm.Get("mediaUrl")),
 		From: r.PostForm.Get("from"), CreateValid: r.PostForm.Get("onError") == "create_valid", IdempotencyKey: r.PostForm.Get("idempotencyKey"),
@@ -118,7 +121,7 @@ func (p *Pages) createBatch(w http.ResponseWriter, r *http.Request, principal id
 	}
 	storing, cancel := httpkit.WithDeadline(r.Context(), storeTimeout)
 	defer cancel()
-	ids, err := p.savePictures(storing, principal.UserID, r.MultipartForm)
+	ids, err := p.savePictures(storing, principal.WorkspaceID, r.MultipartForm)
 	body.mediaIDs = append(body.mediaIDs, ids...)
 	var result mms.BatchResult
 	if err == nil {
@@ -228,7 +231,7 @@ func (p *Pages) uploadBatch(r *http.Request, principal identity.Principal, form 
 		}
 		rows = intake.NoRows(columns)
 	}
-	fingerprint, err := p.fingerprint(r.Context(), principal.UserID, "batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), hex.EncodeToString(hash.Sum(nil)))
+	fingerprint, err := p.fingerprint(r.Context(), principal.WorkspaceID, "batch", params.CreateParams, params.Name, strconv.FormatBool(params.CreateValid), hex.EncodeToString(hash.Sum(nil)))
 	if err != nil {
 		return mms.BatchResult{}, err
 	}
@@ -252,12 +255,12 @@ func (p *Pages) batch(w http.ResponseWriter, r *http.Request, principal identity
 		p.NotFound(w, r)
 		return
 	}
-	batch, err := p.Batches.Batch(r.Context(), principal.UserID, id)
+	batch, err := p.Batches.Batch(r.Context(), principal.WorkspaceID, id)
 	if err != nil {
 		p.fail(w, r, err)
 		return
 	}
-	rowErrors, more, err := p.Batches.BatchErrors(r.Context(), principal.UserID, id, 0, maxErrorsShown)
+	rowErrors, more, err := p.Batches.BatchErrors(r.Context(), principal.WorkspaceID, id, 0, maxErrorsShown)
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -282,7 +285,7 @@ func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, principal id
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Batches.SetBatchState(r.Context(), principal.UserID, id, state)
+	err = p.Batches.SetBatchState(r.Context(), principal.WorkspaceID, id, state)
 	switch {
 	case errors.Is(err, mms.ErrBatchCanceled):
 		p.Auth.Flash(r.Context(), "Nothing was changed: the batch is already canceled.")
@@ -294,7 +297,7 @@ func (p *Pages) batchAction(w http.ResponseWriter, r *http.Request, principal id
 }
 
 func submitterOf(principal identity.Principal) mms.Submitter {
-	return mms.Submitter{User: principal.UserID, UserCap: principal.DailyCap}
+	return mms.Submitter{Workspace: principal.WorkspaceID, User: principal.UserID, WorkspaceCap: principal.DailyCap}
 }
 
 func batchParams(form newBatchPage) mms.BatchParams {

@@ -44,7 +44,8 @@ func newBackend(t *testing.T, signupOpen bool, change ...func(*webui.Options)) (
 	t.Helper()
 	f := &fakeBackend{
 		messages: map[uuid.UUID]mms.History{}, batches: map[uuid.UUID]mms.Batch{},
-		rules: mms.Rules{Countries: []string{"US"}, Senders: []mms.PhoneNumber{"+14155550100", "+14155550101"}},
+		workspaces: fakeWorkspaces{invitations: map[[32]byte]identity.Invitation{}},
+		rules:      mms.Rules{Countries: []string{"US"}, Senders: []mms.PhoneNumber{"+14155550100", "+14155550101"}},
 	}
 	for _, u := range []struct {
 		email string
@@ -57,7 +58,8 @@ func newBackend(t *testing.T, signupOpen bool, change ...func(*webui.Options)) (
 	service := auth.New(f, f, sessions, signupOpen)
 	o := webui.Options{
 		Auth: service, Intake: f, Messages: f, Batches: f, Keys: auth.NewKeyService(f, auth.NewKeyCache(f)), Webhooks: f,
-		Pauses: f, Suppressions: f, OptOutScope: mms.OptOutsOfEverySender, Senders: f.rules.Senders, Rates: f, Simulated: true, Logger: slog.New(slog.DiscardHandler),
+		Workspaces: auth.NewWorkspaceService(f, auth.NewUserCache(f)),
+		Pauses:     f, Suppressions: f, OptOutScope: mms.OptOutsOfEverySender, Senders: f.rules.Senders, Rates: f, Simulated: true, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
 		f(&o)
@@ -66,12 +68,13 @@ func newBackend(t *testing.T, signupOpen bool, change ...func(*webui.Options)) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f, &browser{t: t, handler: service.Middleware(pages.Unavailable)(pages)}
+	return f, &browser{t: t, pages: pages, handler: service.Middleware(pages.Unavailable)(pages)}
 }
 
 // browser keeps a cookie between requests and checks every page that it gets.
 type browser struct {
 	t       *testing.T
+	pages   *webui.Pages
 	handler http.Handler
 	cookie  *http.Cookie
 }

@@ -128,13 +128,13 @@ func (p *Pages) composeForm(w http.ResponseWriter, r *http.Request, _ identity.P
 func (p *Pages) renderCompose(w http.ResponseWriter, r *http.Request, status int, body composePage) {
 	if principal, ok := identity.PrincipalFrom(r.Context()); ok {
 		body.Senders = p.senderChoices(r.Context())
-		body.Uploads = p.chosenUploads(r.Context(), principal.UserID, body.mediaIDs)
+		body.Uploads = p.chosenUploads(r.Context(), principal.WorkspaceID, body.mediaIDs)
 	}
 	render(p, w, r, status, "compose", layout{Title: "New message"}, body)
 }
 
 func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
-	files, ok := p.readPictureForm(w, r, principal.UserID)
+	files, ok := p.readPictureForm(w, r, principal.WorkspaceID)
 	if !ok {
 		return
 	}
@@ -178,7 +178,7 @@ func (p *Pages) compose(w http.ResponseWriter, r *http.Request, principal identi
 
 func (p *Pages) createComposed(r *http.Request, principal identity.Principal, form composeForm) (mms.CreateResult, error) {
 	params := form.params()
-	fingerprint, err := p.fingerprint(r.Context(), principal.UserID, "compose", params)
+	fingerprint, err := p.fingerprint(r.Context(), principal.WorkspaceID, "compose", params)
 	if err != nil {
 		return mms.CreateResult{}, err
 	}
@@ -189,7 +189,7 @@ func (p *Pages) createComposed(r *http.Request, principal identity.Principal, fo
 // composeLoggedOut shows the submitted form again after the session has ended. It
 // shows the user's input only, nothing that requires a session. The idempotency
 // key stays the same, because an earlier request may have created the message. Uploads
-// stay by their ids, which are of use to their owner alone. The form says which files must be
+// stay by their ids, which are of use to their workspace alone. The form says which files must be
 // chosen again: without that, the message would be sent without them.
 func (p *Pages) composeLoggedOut(w http.ResponseWriter, r *http.Request) {
 	dropped, ok := p.readPictureForm(w, r, uuid.Nil)

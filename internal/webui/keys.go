@@ -16,7 +16,7 @@ import (
 
 const keysPath = "/settings/keys"
 
-// keysPage lists the user's API keys, with a form that creates one. Form fields
+// keysPage lists the workspace's API keys, with a form that creates one. Form fields
 // hold what the user typed.
 type keysPage struct {
 	Keys       []identity.Key
@@ -36,7 +36,7 @@ func (p *Pages) keys(w http.ResponseWriter, r *http.Request, principal identity.
 
 func (p *Pages) renderKeys(w http.ResponseWriter, r *http.Request, status int, principal identity.Principal, body keysPage) {
 	var err error
-	if body.Keys, err = p.Keys.List(r.Context(), principal.UserID); err != nil {
+	if body.Keys, err = p.Keys.List(r.Context(), principal.WorkspaceID); err != nil {
 		p.fail(w, r, err)
 		return
 	}
@@ -53,12 +53,12 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, principal iden
 	}
 	params := identity.KeyParams{Name: body.Name, Scopes: r.PostForm["scope"]}
 	for _, scope := range params.Scopes {
-		body.Send = body.Send || scope == string(identity.SendScope)
-		body.Read = body.Read || scope == string(identity.ReadScope)
+		body.Send = body.Send || scope == string(identity.Send)
+		body.Read = body.Read || scope == string(identity.Read)
 	}
 	params.ExpiresInDays = parseOptionalInt("expiresInDays", body.Days, &body.Violations)
 	params.DailyCap = parseOptionalInt("dailyCap", body.Cap, &body.Violations)
-	secret, err := p.newKey(r.Context(), principal.UserID, params, body.Violations)
+	secret, err := p.newKey(r.Context(), principal, params, body.Violations)
 	var violations invalid.Fields
 	switch {
 	case errors.As(err, &violations):
@@ -76,14 +76,14 @@ func (p *Pages) createKey(w http.ResponseWriter, r *http.Request, principal iden
 
 // newKey creates a key unless parsing the form found violations already. It
 // returns those together with the violations of the key itself.
-func (p *Pages) newKey(ctx context.Context, user uuid.UUID, params identity.KeyParams, violations invalid.Fields) (identity.KeySecret, error) {
+func (p *Pages) newKey(ctx context.Context, principal identity.Principal, params identity.KeyParams, violations invalid.Fields) (identity.KeySecret, error) {
 	if len(violations) > 0 {
-		_, _, err := identity.NewKey(uuid.Nil, user, params)
+		_, _, err := identity.NewKey(uuid.Nil, principal.WorkspaceID, principal.UserID, params)
 		var more invalid.Fields
 		errors.As(err, &more)
 		return "", append(violations, more...)
 	}
-	_, secret, err := p.Keys.Create(ctx, user, params)
+	_, secret, err := p.Keys.Create(ctx, principal.WorkspaceID, principal.UserID, params)
 	return secret, err
 }
 
@@ -106,7 +106,7 @@ func (p *Pages) revokeKey(w http.ResponseWriter, r *http.Request, principal iden
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Keys.Revoke(r.Context(), principal.UserID, id)
+	err = p.Keys.Revoke(r.Context(), principal.WorkspaceID, id)
 	switch {
 	case errors.Is(err, identity.ErrNoKey):
 		p.NotFound(w, r)

@@ -137,14 +137,19 @@ func (p *Pages) finishLogin(w http.ResponseWriter, r *http.Request, name, title 
 	case err == nil:
 		http.Redirect(w, r, form.Next, http.StatusSeeOther)
 	case errors.As(err, &tooMany):
-		seconds := int(math.Ceil(tooMany.RetryAfter.Seconds()))
-		w.Header().Set("Retry-After", strconv.Itoa(seconds))
-		minutes := int(math.Ceil(float64(seconds) / 60))
-		form.Error = fmt.Sprintf("Too many attempts. Try again in %s.", mms.Counted(minutes, "minute"))
+		form.Error = tooManyText(w, tooMany)
 		render(p, w, r, http.StatusTooManyRequests, name, layout{Title: title}, form)
 	default:
 		p.fail(w, r, err)
 	}
+}
+
+// tooManyText sets Retry-After and returns what to tell the user.
+func tooManyText(w http.ResponseWriter, tooMany auth.TooManyAttemptsError) string {
+	seconds := int(math.Ceil(tooMany.RetryAfter.Seconds()))
+	w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	minutes := int(math.Ceil(float64(seconds) / 60))
+	return fmt.Sprintf("Too many attempts. Try again in %s.", mms.Counted(minutes, "minute"))
 }
 
 func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
@@ -175,6 +180,21 @@ func (p *Pages) readForm(w http.ResponseWriter, r *http.Request) bool {
 		p.renderError(w, r, http.StatusRequestEntityTooLarge, "Form too large", "The form is larger than 64 KiB. Nothing was changed. Go back and shorten your input.")
 	case err != nil:
 		p.renderError(w, r, http.StatusBadRequest, "Invalid form", "The form could not be read. Nothing was changed. Go back and submit it again.")
+	default:
+		return p.checkWorkspace(w, r)
 	}
-	return err == nil
+	return false
+}
+
+// checkWorkspace answers a form that was opened in another workspace than the session uses
+// now, because the user has switched in another window. It then returns false.
+func (p *Pages) checkWorkspace(w http.ResponseWriter, r *http.Request) bool {
+	principal, _ := identity.PrincipalFrom(r.Context())
+	opened := r.PostForm.Get("workspace")
+	if opened == "" || opened == principal.WorkspaceID.String() {
+		return true
+	}
+	p.renderError(w, r, http.StatusConflict, "Another workspace",
+		"You have switched to the workspace "+principal.Workspace+" since you opened the form. Nothing was changed. Switch back, or open the form again.")
+	return false
 }

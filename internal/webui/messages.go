@@ -75,7 +75,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, principal identity.
 		filters.Set("to", string(filter.Recipient))
 	}
 	body.Query, body.First = template.URL(filters.Encode()), before == uuid.Nil
-	messages, next, err := p.Messages.Messages(r.Context(), principal.UserID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
+	messages, next, err := p.Messages.Messages(r.Context(), principal.WorkspaceID, mms.Page{Filter: filter, Before: before, Limit: pageSize})
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -160,17 +160,17 @@ func (p *Pages) message(w http.ResponseWriter, r *http.Request, principal identi
 		p.NotFound(w, r)
 		return
 	}
-	history, err := p.Messages.Message(r.Context(), principal.UserID, id)
+	history, err := p.Messages.Message(r.Context(), principal.WorkspaceID, id)
 	if err != nil {
 		p.fail(w, r, err)
 		return
 	}
-	position, waiting, err := p.Messages.QueuePosition(r.Context(), principal.UserID, id)
+	position, waiting, err := p.Messages.QueuePosition(r.Context(), principal.WorkspaceID, id)
 	if err != nil {
 		p.fail(w, r, err)
 		return
 	}
-	replies, err := p.Messages.Replies(r.Context(), principal.UserID, id)
+	replies, err := p.Messages.Replies(r.Context(), principal.WorkspaceID, id)
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -236,7 +236,7 @@ func (p *Pages) decide(w http.ResponseWriter, r *http.Request, principal identit
 		p.renderError(w, r, http.StatusBadRequest, "Invalid decision", "The form contains an unknown decision. Nothing was changed. Go back and choose one of the buttons.")
 		return
 	}
-	err = p.Messages.Decide(r.Context(), principal.UserID, id, decision)
+	err = p.Messages.Decide(r.Context(), principal.WorkspaceID, id, decision)
 	switch {
 	case errors.Is(err, mms.ErrNotHeld):
 		p.Auth.Flash(r.Context(), "Nothing was changed: the message no longer needs a decision.")
@@ -253,7 +253,7 @@ func (p *Pages) cancel(w http.ResponseWriter, r *http.Request, principal identit
 		p.NotFound(w, r)
 		return
 	}
-	err = p.Messages.Cancel(r.Context(), principal.UserID, id)
+	err = p.Messages.Cancel(r.Context(), principal.WorkspaceID, id)
 	switch {
 	case errors.Is(err, mms.ErrTooLate):
 		p.Auth.Flash(r.Context(), "The message was not canceled: sending has already started or finished.")

@@ -46,11 +46,11 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request, principal ident
 			body.Period = days
 		}
 	}
-	owner := principal.UserID
+	workspace := principal.WorkspaceID
 	if body.AllUsers {
-		owner = uuid.Nil
+		workspace = uuid.Nil
 	}
-	overview, err := p.Messages.Overview(r.Context(), owner, body.Period)
+	overview, err := p.Messages.Overview(r.Context(), workspace, body.Period)
 	if err != nil {
 		p.fail(w, r, err)
 		return

@@ -29,12 +29,12 @@ import (
 )
 
 // Uploads keeps uploaded pictures. Fit returns the rule that a file violates as
-// invalid.Fields, and Save an mms.QuotaError; an upload of another user is mms.ErrNoUpload.
+// invalid.Fields, and Save an mms.QuotaError; an upload of another workspace is mms.ErrNoUpload.
 type Uploads interface {
-	Fit(ctx context.Context, owner uuid.UUID, field string, f media.File) (media.Fitted, error)
+	Fit(ctx context.Context, workspace uuid.UUID, field string, f media.File) (media.Fitted, error)
 	Save(ctx context.Context, fitted []media.Fitted) ([]mms.Upload, error)
-	Upload(ctx context.Context, owner, id uuid.UUID) (mms.Upload, error)
-	Picture(ctx context.Context, owner, id uuid.UUID) (mms.Content, error)
+	Upload(ctx context.Context, workspace, id uuid.UUID) (mms.Upload, error)
+	Picture(ctx context.Context, workspace, id uuid.UUID) (mms.Content, error)
 }
 
 const (
@@ -120,7 +120,7 @@ func (p *Pages) readPictureForm(w http.ResponseWriter, r *http.Request, user uui
 	case err != nil:
 		p.fail(w, r, err)
 	}
-	return violations, err == nil
+	return violations, err == nil && p.checkWorkspace(w, r)
 }
 
 var errFormParts = errors.New("the form cannot be read")
@@ -304,7 +304,7 @@ func (p *Pages) fingerprint(ctx context.Context, user uuid.UUID, operation strin
 
 // upload stores the pictures that a script sends while the form is filled in.
 func (p *Pages) upload(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
-	violations, ok := p.readPictureForm(w, r, principal.UserID)
+	violations, ok := p.readPictureForm(w, r, principal.WorkspaceID)
 	if !ok {
 		return
 	}
@@ -315,7 +315,7 @@ func (p *Pages) upload(w http.ResponseWriter, r *http.Request, principal identit
 		Errors  []string       `json:"errors"`
 		// AskFirstFrame says that the first frame of the animation could be sent.
 		AskFirstFrame bool `json:"askFirstFrame"`
-	}{p.chosenUploads(answering, principal.UserID, r.PostForm["mediaId"]), []string{}, asksFirstFrame(violations)}
+	}{p.chosenUploads(answering, principal.WorkspaceID, r.PostForm["mediaId"]), []string{}, asksFirstFrame(violations)}
 	for _, v := range violations {
 		answer.Errors = append(answer.Errors, "The picture "+v.Message+".")
 	}
@@ -330,7 +330,7 @@ func (p *Pages) uploadedPicture(w http.ResponseWriter, r *http.Request, principa
 		p.NotFound(w, r)
 		return
 	}
-	content, err := p.Uploads.Picture(r.Context(), principal.UserID, id)
+	content, err := p.Uploads.Picture(r.Context(), principal.WorkspaceID, id)
 	p.servePicture(w, r, content, err)
 }
 
@@ -342,7 +342,7 @@ func (p *Pages) messagePicture(w http.ResponseWriter, r *http.Request, principal
 		p.NotFound(w, r)
 		return
 	}
-	content, err := p.Messages.MessagePicture(r.Context(), principal.UserID, id, position, r.URL.Query().Has("preview"))
+	content, err := p.Messages.MessagePicture(r.Context(), principal.WorkspaceID, id, position, r.URL.Query().Has("preview"))
 	p.servePicture(w, r, content, err)
 }
 
@@ -373,7 +373,7 @@ func (p *Pages) checkLink(w http.ResponseWriter, r *http.Request, principal iden
 	}
 	ctx, cancel := httpkit.WithDeadline(r.Context(), checkTimeout)
 	defer cancel()
-	check, thumbnail, err := p.Links.CheckAndShow(ctx, principal.UserID, r.PostForm.Get("url"))
+	check, thumbnail, err := p.Links.CheckAndShow(ctx, principal.WorkspaceID, r.PostForm.Get("url"))
 	answer := struct {
 		Good    bool   `json:"good"`
 		Text    string `json:"text"`

@@ -110,7 +110,7 @@ func (p *Pages) fillLayout(ctx context.Context, l *layout) {
 	}
 	l.User = &principal
 	l.Flash = p.Auth.PopFlash(ctx)
-	webhooks, err := p.Webhooks.Webhooks(ctx, principal.UserID)
+	webhooks, err := p.Webhooks.Webhooks(ctx, principal.WorkspaceID)
 	if err != nil {
 		p.Logger.WarnContext(ctx, "disabled webhooks left out of a page", slog.Any("error", err))
 	}
@@ -155,7 +155,7 @@ func unavailableTextFor(r *http.Request, err error) string {
 	return unknownText
 }
 
-// NotFound answers 404. It does not tell a missing object from another user's.
+// NotFound answers 404. It does not tell a missing object from another workspace's.
 func (p *Pages) NotFound(w http.ResponseWriter, r *http.Request) {
 	p.renderError(w, r, http.StatusNotFound, "Not found", "This page does not exist, or you do not have access to it.")
 }
@@ -246,6 +246,7 @@ func duration(d time.Duration) string {
 var fieldLabels = map[string]string{
 	"dailyCap":      "Maximum messages a day",
 	"description":   "Description",
+	"email":         "Email",
 	"expiresInDays": "Expiry in days",
 	"file":          "File",
 	"from":          "Sender",
@@ -254,6 +255,8 @@ var fieldLabels = map[string]string{
 	"mediaIds":      "Picture",
 	"name":          "Name",
 	"numbers":       "Recipients",
+	"password":      "Password",
+	"permissions":   "Permission",
 	"priority":      "Priority",
 	"scopes":        "Permission",
 	"sendAt":        "Send at",

@@ -34,6 +34,11 @@ var (
 	senderChoices = []senderChoice{{senders[0], "15 messages a minute"}, {senders[1], ""}}
 )
 
+var memberships = []identity.Membership{
+	{Workspace: identity.Workspace{ID: anID, Name: "Shop"}, Permissions: identity.MemberPermissions()},
+	{Workspace: identity.Workspace{ID: uuid.Max, Name: "Bank"}, Permissions: []identity.Permission{identity.Read}},
+}
+
 // violationsOf returns a violation of each field.
 func violationsOf(fields ...string) (violations invalid.Fields) {
 	for _, field := range fields {
@@ -45,9 +50,9 @@ func violationsOf(fields ...string) (violations invalid.Fields) {
 // layouts are those of a visitor, a user and an admin.
 var layouts = struct{ visitor, user, admin layout }{
 	visitor: layout{Title: "Title", Signup: true},
-	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
+	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser, WorkspaceID: anID, Permissions: identity.MemberPermissions(), Memberships: memberships}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
 	admin: layout{
-		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin}, Simulated: true, Flash: "Done.", SilenceOff: true,
+		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin, Workspace: "root", Memberships: memberships[:1]}, Simulated: true, Flash: "Done.", SilenceOff: true,
 		Pauses:           []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}},
 		DisabledWebhooks: []webhook.Endpoint{{ID: anID, URL: "https://example.com", DisabledAt: &aTime}},
 	},
@@ -93,11 +98,31 @@ var pageData = map[string][]any{
 		page[errorPage]{layouts.visitor, errorPage{}},
 		page[errorPage]{layouts.admin, errorPage{Message: "An error.", RequestID: "1"}},
 	},
+	"invitation": {
+		page[invitationPage]{layouts.visitor, invitationPage{Path: "/invitations/1"}},
+		page[invitationPage]{layouts.visitor, invitationPage{Path: "/invitations/1", Violations: violationsOf("password"), Error: "Too many attempts."}},
+		page[invitationPage]{layouts.visitor, invitationPage{Path: "/invitations/1", LoginPath: "/login", Invitation: identity.Invitation{Known: true, Permissions: identity.MemberPermissions()}}},
+		page[invitationPage]{layouts.user, invitationPage{Path: "/invitations/1", Mine: true}},
+		page[invitationPage]{layouts.user, invitationPage{Path: "/invitations/1"}},
+	},
+	"members": {
+		page[membersPage]{layouts.user, membersPage{}},
+		page[membersPage]{layouts.user, membersPage{
+			Members:     []identity.Member{{UserID: anID, Email: "ada@example.com", Permissions: identity.MemberPermissions()}, {}},
+			Invitations: []identity.Invitation{{ID: anID, Email: "bob@example.com", Permissions: identity.MemberPermissions(), ExpiresAt: aTime}},
+			Link:        "https://example.com/invitations/1", Invited: "bob@example.com", Send: true, Manage: true,
+			Violations: violationsOf("email"), Error: "Not invited.",
+		}},
+	},
+	"workspaces": {
+		page[workspacesPage]{layouts.user, workspacesPage{}},
+		page[workspacesPage]{layout{User: &identity.Principal{}}, workspacesPage{Violations: violationsOf("name"), Error: "Not created."}},
+	},
 	"keys": {
 		page[keysPage]{layouts.user, keysPage{}},
 		page[keysPage]{layouts.user, keysPage{
 			Keys: []identity.Key{
-				{ID: anID, Name: "Shop", Scopes: identity.Scopes(), DailyCap: 10, LastUsedAt: &aTime, ExpiresAt: &aTime},
+				{ID: anID, Name: "Shop", Scopes: identity.KeyPermissions(), DailyCap: 10, LastUsedAt: &aTime, ExpiresAt: &aTime},
 				{RevokedAt: &aTime}, {Expired: true}, {},
 			},
 			Secret: "pc_1", Name: "Shop", Send: true, Read: true, Violations: violationsOf("name"), Error: "Not created.",
@@ -120,6 +145,7 @@ var pageData = map[string][]any{
 		page[messagePage]{layouts.user, messagePage{}},
 		page[messagePage]{layouts.user, messagePage{
 			History: mms.History{
+				Creator: "ada@example.com", KeyName: "Shop",
 				Message: mms.Message{
 					ID: anID, Sender: senders[0], Recipient: senders[1], Text: "Hi", MediaURLs: []string{"https://example.com/a.jpg"}, Uploads: []mms.MessageUpload{{ID: anID}}, Copies: []bool{false, true},
 					Status: mms.Undelivered, PlivoUUID: "1", PlivoCode: "30", Held: true, Priority: mms.Normal, SendAt: &aTime,

@@ -19,18 +19,18 @@ import (
 const webhooksPath = "/settings/webhooks"
 
 // Webhooks stores users' webhooks and their events. It returns
-// webhook.ErrNotFound for those of other users, and CreateWebhook
+// webhook.ErrNotFound for those of other workspaces, and CreateWebhook
 // webhook.ErrTooMany.
 type Webhooks interface {
 	CreateWebhook(ctx context.Context, e webhook.Endpoint, secret webhook.Secret) (webhook.Endpoint, error)
-	Webhooks(ctx context.Context, owner uuid.UUID) ([]webhook.Endpoint, error)
-	Webhook(ctx context.Context, owner, id uuid.UUID) (webhook.Endpoint, error)
-	DeleteWebhook(ctx context.Context, owner, id uuid.UUID) error
-	RotateSecret(ctx context.Context, owner, id uuid.UUID, secret webhook.Secret) error
-	EnableWebhook(ctx context.Context, owner, id uuid.UUID) error
-	CreateTestEvent(ctx context.Context, owner, id uuid.UUID) (webhook.Event, error)
-	WebhookEvents(ctx context.Context, owner, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error)
-	ReplayEvent(ctx context.Context, owner, endpoint, id uuid.UUID) (webhook.Event, error)
+	Webhooks(ctx context.Context, workspace uuid.UUID) ([]webhook.Endpoint, error)
+	Webhook(ctx context.Context, workspace, id uuid.UUID) (webhook.Endpoint, error)
+	DeleteWebhook(ctx context.Context, workspace, id uuid.UUID) error
+	RotateSecret(ctx context.Context, workspace, id uuid.UUID, secret webhook.Secret) error
+	EnableWebhook(ctx context.Context, workspace, id uuid.UUID) error
+	CreateTestEvent(ctx context.Context, workspace, id uuid.UUID) (webhook.Event, error)
+	WebhookEvents(ctx context.Context, workspace, id uuid.UUID, before int64, limit int) ([]webhook.Event, bool, error)
+	ReplayEvent(ctx context.Context, workspace, endpoint, id uuid.UUID) (webhook.Event, error)
 }
 
 // webhooksPage lists the user's webhooks, with a form that adds one. Form fields
@@ -52,7 +52,7 @@ func (p *Pages) webhooks(w http.ResponseWriter, r *http.Request, principal ident
 func (p *Pages) renderWebhooks(w http.ResponseWriter, r *http.Request, status int, principal identity.Principal, body webhooksPage) {
 	var err error
 	body.Statuses = mms.Statuses()
-	if body.Webhooks, err = p.Webhooks.Webhooks(r.Context(), principal.UserID); err != nil {
+	if body.Webhooks, err = p.Webhooks.Webhooks(r.Context(), principal.WorkspaceID); err != nil {
 		p.fail(w, r, err)
 		return
 	}
@@ -68,7 +68,7 @@ func (p *Pages) createWebhook(w http.ResponseWriter, r *http.Request, principal 
 		body.Chosen[mms.Status(status)] = true
 	}
 	params := webhook.Params{URL: body.URL, Description: body.Description, Statuses: r.PostForm["status"]}
-	endpoint, secret, err := webhook.Create(r.Context(), p.Webhooks, principal.UserID, params, p.PrivateWebhooks)
+	endpoint, secret, err := webhook.Create(r.Context(), p.Webhooks, principal.WorkspaceID, params, p.PrivateWebhooks)
 	switch {
 	case errors.As(err, &body.Violations):
 		p.renderWebhooks(w, r, http.StatusUnprocessableEntity, principal, body)
@@ -104,7 +104,7 @@ func (p *Pages) findWebhook(w http.ResponseWriter, r *http.Request, principal id
 		p.NotFound(w, r)
 		return webhook.Endpoint{}, false
 	}
-	endpoint, err := p.Webhooks.Webhook(r.Context(), principal.UserID, id)
+	endpoint, err := p.Webhooks.Webhook(r.Context(), principal.WorkspaceID, id)
 	if err != nil {
 		p.fail(w, r, err)
 	}
@@ -112,7 +112,7 @@ func (p *Pages) findWebhook(w http.ResponseWriter, r *http.Request, principal id
 }
 
 func (p *Pages) renderWebhook(w http.ResponseWriter, r *http.Request, principal identity.Principal, endpoint webhook.Endpoint, secret webhook.Secret) {
-	events, _, err := p.Webhooks.WebhookEvents(r.Context(), principal.UserID, endpoint.ID, 0, mms.MaxPage)
+	events, _, err := p.Webhooks.WebhookEvents(r.Context(), principal.WorkspaceID, endpoint.ID, 0, mms.MaxPage)
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -131,15 +131,15 @@ func (p *Pages) webhookAction(w http.ResponseWriter, r *http.Request, principal 
 	switch chi.URLParam(r, "action") {
 	case "rotate-secret":
 		secret := webhook.NewSecret()
-		if err = p.Webhooks.RotateSecret(r.Context(), principal.UserID, endpoint.ID, secret); err == nil {
+		if err = p.Webhooks.RotateSecret(r.Context(), principal.WorkspaceID, endpoint.ID, secret); err == nil {
 			p.renderWebhook(w, r, principal, endpoint, secret)
 			return
 		}
 	case "enable":
-		notice, err = "The webhook is enabled.", p.Webhooks.EnableWebhook(r.Context(), principal.UserID, endpoint.ID)
+		notice, err = "The webhook is enabled.", p.Webhooks.EnableWebhook(r.Context(), principal.WorkspaceID, endpoint.ID)
 	case "test":
 		notice = "A test event is being sent."
-		_, err = p.Webhooks.CreateTestEvent(r.Context(), principal.UserID, endpoint.ID)
+		_, err = p.Webhooks.CreateTestEvent(r.Context(), principal.WorkspaceID, endpoint.ID)
 	case "replay":
 		event, parseErr := uuid.Parse(r.PostForm.Get("event"))
 		if parseErr != nil {
@@ -147,9 +147,9 @@ func (p *Pages) webhookAction(w http.ResponseWriter, r *http.Request, principal 
 			return
 		}
 		notice = "The event is being sent again."
-		_, err = p.Webhooks.ReplayEvent(r.Context(), principal.UserID, endpoint.ID, event)
+		_, err = p.Webhooks.ReplayEvent(r.Context(), principal.WorkspaceID, endpoint.ID, event)
 	case "delete":
-		notice, to, err = "The webhook is removed.", webhooksPath, p.Webhooks.DeleteWebhook(r.Context(), principal.UserID, endpoint.ID)
+		notice, to, err = "The webhook is removed.", webhooksPath, p.Webhooks.DeleteWebhook(r.Context(), principal.WorkspaceID, endpoint.ID)
 	default:
 		p.NotFound(w, r)
 		return

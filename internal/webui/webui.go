@@ -29,18 +29,18 @@ type Intake interface {
 	CreateBatch(ctx context.Context, by mms.Submitter, p mms.BatchParams, rows intake.Rows) (mms.BatchResult, error)
 }
 
-// Messages reads and changes the messages of one owner. It returns
+// Messages reads and changes the messages of one workspace. It returns
 // mms.ErrNotFound for those of others. Decide returns mms.ErrNotHeld, Cancel
 // mms.ErrTooLate.
 type Messages interface {
-	Message(ctx context.Context, owner, id uuid.UUID) (mms.History, error)
-	Messages(ctx context.Context, owner uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
-	Replies(ctx context.Context, owner, id uuid.UUID) ([]mms.Inbound, error)
-	QueuePosition(ctx context.Context, owner, id uuid.UUID) (mms.QueuePosition, bool, error)
-	Decide(ctx context.Context, owner, id uuid.UUID, d mms.Decision) error
-	Cancel(ctx context.Context, owner, id uuid.UUID) error
-	Overview(ctx context.Context, owner uuid.UUID, days int) (mms.Overview, error)
-	MessagePicture(ctx context.Context, owner, message uuid.UUID, position int, preview bool) (mms.Content, error)
+	Message(ctx context.Context, workspace, id uuid.UUID) (mms.History, error)
+	Messages(ctx context.Context, workspace uuid.UUID, p mms.Page) (list []mms.Message, next uuid.UUID, err error)
+	Replies(ctx context.Context, workspace, id uuid.UUID) ([]mms.Inbound, error)
+	QueuePosition(ctx context.Context, workspace, id uuid.UUID) (mms.QueuePosition, bool, error)
+	Decide(ctx context.Context, workspace, id uuid.UUID, d mms.Decision) error
+	Cancel(ctx context.Context, workspace, id uuid.UUID) error
+	Overview(ctx context.Context, workspace uuid.UUID, days int) (mms.Overview, error)
+	MessagePicture(ctx context.Context, workspace, message uuid.UUID, position int, preview bool) (mms.Content, error)
 }
 
 // Pauses lists the reasons for which all sending is paused, and ends one. Resume
@@ -69,14 +69,15 @@ type Rates interface {
 
 // Options are the dependencies and settings of the pages.
 type Options struct {
-	Auth     *auth.Service
-	Intake   Intake
-	Messages Messages
-	Uploads  Uploads
-	Links    Links // nil: links to pictures are not checked
-	Batches  Batches
-	Keys     *auth.KeyService
-	Webhooks Webhooks
+	Auth       *auth.Service
+	Intake     Intake
+	Messages   Messages
+	Uploads    Uploads
+	Links      Links // nil: links to pictures are not checked
+	Batches    Batches
+	Keys       *auth.KeyService
+	Workspaces *auth.WorkspaceService
+	Webhooks   Webhooks
 
 	PrivateWebhooks bool // allow webhooks on private and local hosts
 
@@ -138,31 +139,42 @@ func (p *Pages) routes() chi.Router {
 	get("/signup", p.signupForm)
 	r.Post("/signup", p.signup)
 	r.Post("/logout", p.logout)
-	get("/messages", p.requireUser(p.list))
-	get("/overview", p.requireUser(p.overview))
-	get("/messages/new", p.requireUser(p.composeForm))
-	r.Post("/messages/new", p.requireUserOr(p.composeLoggedOut, p.compose))
-	get("/messages/{id}", p.requireUser(p.message))
-	get("/messages/{id}/pictures/{position}", p.requireUser(p.messagePicture))
-	r.Post("/uploads", p.requireUser(p.upload))
-	r.Post("/uploads/link", p.requireUser(p.checkLink))
-	get("/uploads/{id}", p.requireUser(p.uploadedPicture))
-	r.Post("/messages/{id}/decision", p.requireUser(p.decide))
-	r.Post("/messages/{id}/cancel", p.requireUser(p.cancel))
-	r.Post("/messages/{id}/resend", p.requireUser(p.resend))
-	get("/batches", p.requireUser(p.batches))
-	get("/batches/new", p.requireUser(p.batchForm))
-	r.Post("/batches/new", p.requireUser(p.createBatch))
-	get("/batches/{id}", p.requireUser(p.batch))
-	r.Post("/batches/{id}/{action}", p.requireUser(p.batchAction))
+	get("/messages", p.require(identity.Read, p.list))
+	get("/overview", p.require(identity.Read, p.overview))
+	get("/messages/new", p.require(identity.Send, p.composeForm))
+	r.Post("/messages/new", p.requireUserOr(p.composeLoggedOut, p.with(identity.Send, p.compose)))
+	get("/messages/{id}", p.require(identity.Read, p.message))
+	get("/messages/{id}/pictures/{position}", p.require(identity.Read, p.messagePicture))
+	r.Post("/uploads", p.require(identity.Send, p.upload))
+	r.Post("/uploads/link", p.require(identity.Send, p.checkLink))
+	get("/uploads/{id}", p.require(identity.Send, p.uploadedPicture))
+	r.Post("/messages/{id}/decision", p.require(identity.Send, p.decide))
+	r.Post("/messages/{id}/cancel", p.require(identity.Send, p.cancel))
+	r.Post("/messages/{id}/resend", p.require(identity.Send, p.resend))
+	get("/batches", p.require(identity.Read, p.batches))
+	get("/batches/new", p.require(identity.Send, p.batchForm))
+	r.Post("/batches/new", p.require(identity.Send, p.createBatch))
+	get("/batches/{id}", p.require(identity.Read, p.batch))
+	r.Post("/batches/{id}/{action}", p.require(identity.Send, p.batchAction))
 	r.Handle("/settings", http.RedirectHandler(p.base+keysPath, http.StatusSeeOther))
-	get(keysPath, p.requireUser(p.keys))
-	r.Post(keysPath, p.requireUser(p.createKey))
-	r.Post(keysPath+"/{id}/revoke", p.requireUser(p.revokeKey))
-	get(webhooksPath, p.requireUser(p.webhooks))
-	r.Post(webhooksPath, p.requireUser(p.createWebhook))
-	get(webhooksPath+"/{id}", p.requireUser(p.webhook))
-	r.Post(webhooksPath+"/{id}/{action}", p.requireUser(p.webhookAction))
+	get(membersPath, p.require(identity.Manage, p.members))
+	r.Post(membersPath+"/{user}/{action:change|remove}", p.require(identity.Manage, p.changeMember))
+	r.Post("/settings/invitations", p.require(identity.Manage, p.invite))
+	r.Post("/settings/invitations/{id}/withdraw", p.require(identity.Manage, p.withdrawInvitation))
+	r.Post("/settings/workspace", p.require(identity.Manage, p.renameWorkspace))
+	get(workspacesPath, p.requireUser(p.workspaces))
+	r.Post(workspacesPath, p.requireUser(p.createWorkspace))
+	r.Post(workspacesPath+"/switch", p.requireUser(p.switchWorkspace))
+	r.Post(workspacesPath+"/{id}/leave", p.requireUser(p.leaveWorkspace))
+	get(invitationsPath+"/{token}", p.invitation)
+	r.Post(invitationsPath+"/{token}", p.acceptInvitation)
+	get(keysPath, p.require(identity.Manage, p.keys))
+	r.Post(keysPath, p.require(identity.Manage, p.createKey))
+	r.Post(keysPath+"/{id}/revoke", p.require(identity.Manage, p.revokeKey))
+	get(webhooksPath, p.require(identity.Manage, p.webhooks))
+	r.Post(webhooksPath, p.require(identity.Manage, p.createWebhook))
+	get(webhooksPath+"/{id}", p.require(identity.Manage, p.webhook))
+	r.Post(webhooksPath+"/{id}/{action}", p.require(identity.Manage, p.webhookAction))
 	r.Post("/admin/resume", p.requireAdmin(p.resume))
 	get(suppressionsPath, p.requireAdmin(p.suppressions))
 	r.Post(suppressionsPath, p.requireAdmin(p.addSuppressions))
@@ -185,6 +197,25 @@ func (p *Pages) requireUserOr(otherwise http.HandlerFunc, h handler) http.Handle
 			return
 		}
 		h(w, r, principal)
+	}
+}
+
+// require answers 403 to users without the permission in their workspace.
+func (p *Pages) require(permission identity.Permission, h handler) http.HandlerFunc {
+	return p.requireUser(p.with(permission, h))
+}
+
+func (p *Pages) with(permission identity.Permission, h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, principal identity.Principal) {
+		switch {
+		case principal.May(permission):
+			h(w, r, principal)
+		case len(principal.Memberships) == 0:
+			p.renderError(w, r, http.StatusForbidden, "No workspace", "You are not a member of a workspace. Create one under Workspaces, or ask a member to invite you.")
+		default:
+			p.renderError(w, r, http.StatusForbidden, "Not permitted",
+				"You do not have the "+string(permission)+" permission in the workspace "+principal.Workspace+". Ask a member who may manage it.")
+		}
 	}
 }
 

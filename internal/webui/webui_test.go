@@ -206,11 +206,11 @@ func TestStoreErrorKeepsInput(t *testing.T) {
 }
 
 // newHistory returns a message that has all that the message page can show.
-func newHistory(owner uuid.UUID, status mms.Status) mms.History {
+func newHistory(workspace uuid.UUID, status mms.Status) mms.History {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	later := now.Add(1500 * time.Millisecond)
 	h := mms.History{Message: mms.Message{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Sender: "+14155550100", Recipient: "+14155550123", Text: "<b>Hi</b>",
+		ID: uuid.Must(uuid.NewV7()), Workspace: workspace, Sender: "+14155550100", Recipient: "+14155550123", Text: "<b>Hi</b>",
 		MediaURLs: []string{"https://example.com/a.jpg?<x>"}, Status: status, Reason: mms.ReasonNoResponse, PlivoUUID: "plivo-1", PlivoCode: "30",
 		Attempts: 1, Version: 7, CreatedAt: now, NextAttemptAt: &later,
 	}}

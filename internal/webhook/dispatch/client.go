@@ -111,7 +111,7 @@ func describeWait(wait time.Duration) string {
 	return fmt.Sprintf(" It asked for a wait of %s (Retry-After).", mms.Counted(int(wait.Seconds()), "second"))
 }
 
-// describeError tells the webhook's owner why there was no response. It reveals
+// describeError tells the webhook's workspace why there was no response. It reveals
 // nothing about the network that Postcard runs in.
 func describeError(err error) string {
 	var netErr net.Error

@@ -112,7 +112,7 @@ func TestDeliveryIsSignedAndDescribesTheMessage(t *testing.T) {
 }
 
 // TestMisbehavingEndpoints ensures that each failure is explained to the
-// webhook's owner, and retried unless a retry is pointless.
+// webhook's workspace, and retried unless a retry is pointless.
 func TestMisbehavingEndpoints(t *testing.T) {
 	t.Parallel()
 	var redirected int
@@ -277,7 +277,7 @@ func TestUnclaimedEvent(t *testing.T) {
 }
 
 // TestRetryAfter checks that a receiver may postpone the next attempt, and that the
-// webhook's owner learns why it is late.
+// webhook's workspace learns why it is late.
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	now := time.Now().UTC()
