@@ -45,7 +45,9 @@ func TestErrorsAreForPeople(t *testing.T) {
 		{"healthcheck " + closed.URL, page.URL, "k", closed.URL + " cannot be reached: nothing listens there"},
 		{"verify --simulator localhost", page.URL, "k", `--simulator must be a URL like http://localhost:9090, not "localhost"`},
 		{"verify --plivo 24", page.URL, "k", `--plivo needs a duration like 90m or 24h, not "24"`},
-		{"user cap ada@example.com many", page.URL, "k", `MESSAGES must be a whole number from 0 to`},
+		{"workspace cap 01a21eea-3111-759e-9c38-a96e77f4e629 many", page.URL, "k", `MESSAGES must be a whole number from 0 to`},
+		{"workspace members shop", page.URL, "k", `WORKSPACE must be an id`},
+		{"workspace add 01a21eea-3111-759e-9c38-a96e77f4e629 ada@example.com root", page.URL, "k", `must be read, send or manage`},
 	} {
 		t.Setenv("POSTCARD_URL", tt.server)
 		t.Setenv("POSTCARD_API_KEY", tt.key)

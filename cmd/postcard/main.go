@@ -3,6 +3,7 @@
 //	postcard migrate                        migrate the database schema
 //	postcard user add EMAIL [--admin]       add a user; reads the password from standard input
 //	postcard user passwd EMAIL              change a user's password; reads it from standard input
+//	postcard user reset EMAIL               print a link with which a user sets a new password
 //	postcard workspace ...                  list, create and change workspaces and their members
 //	postcard send --to NUMBER --media FILE  send a message through the API; see the usage for its flags
 //	postcard verify                         check the invariants; exit 1 when one is violated
@@ -12,7 +13,7 @@
 //	postcard --version                      print the version and the commit
 //
 // It reads DATABASE_URL (or DATABASE_LISTEN_URL, if that is set) from the environment or
-// the file .env, for --plivo also the PLIVO variables, and for send POSTCARD_URL and
+// the file .env, for user reset also PUBLIC_URL, for --plivo also the PLIVO variables, and for send POSTCARD_URL and
 // POSTCARD_API_KEY instead.
 package main
 
@@ -35,6 +36,8 @@ const usage = `Usage:
   postcard migrate                    migrate the database schema
   postcard user add EMAIL [--admin]   add a user; reads the password from standard input
   postcard user passwd EMAIL          change a user's password; reads it from standard input
+  postcard user reset EMAIL           print a link with which the user sets a new password; it works
+                                      once, for 30 minutes
   postcard workspace list             list the workspaces with their ids
   postcard workspace create NAME EMAIL
                                       create a workspace that the user with EMAIL may manage
@@ -61,7 +64,7 @@ const usage = `Usage:
   postcard --version                  print the version
 
 Settings are read from the environment or the file .env: DATABASE_URL (or
-DATABASE_LISTEN_URL, if that is set), for --plivo also PLIVO_AUTH_ID, PLIVO_AUTH_TOKEN
+DATABASE_LISTEN_URL, if that is set), for user reset also PUBLIC_URL, for --plivo also PLIVO_AUTH_ID, PLIVO_AUTH_TOKEN
 and PLIVO_SENDER_NUMBER, and for send POSTCARD_URL and POSTCARD_API_KEY.
 `
 
@@ -97,6 +100,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return addUser(ctx, args[2:], in, out)
 	case len(args) == 3 && args[0] == "user" && args[1] == "passwd":
 		return changePassword(ctx, args[2], in, out)
+	case len(args) == 3 && args[0] == "user" && args[1] == "reset":
+		return resetPassword(ctx, args[2], out)
 	case len(args) >= 2 && args[0] == "workspace":
 		return workspaceCommand(ctx, args[1:], out)
 	case len(args) > 1 && args[0] == "send":

@@ -23,6 +23,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/live"
+	"github.com/postcard-mms/postcard/internal/mailer"
 	"github.com/postcard-mms/postcard/internal/maintenance"
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mediacheck"
@@ -71,6 +72,9 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 
 	users := auth.NewUserCache(store)
 	authService := auth.New(users, store, newSessions(store.Sessions(), c.PublicURL), c.Signup == "open")
+	if err := useMailer(c, authService, logger); err != nil {
+		return err
+	}
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
 	workspaces := auth.NewWorkspaceService(store, users)
@@ -142,6 +146,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
+	group.Go(func() error { authService.RunMail(ctx); return nil })
 	group.Go(func() error { disconnectRevoked(ctx, revoked, keyCache, users, hub); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, handlers.router(), logger) })
 	group.Go(func() error {
@@ -219,6 +224,18 @@ func newSessions(store scs.Store, publicURL string) *scs.SessionManager {
 	sessions.Cookie.SameSite = http.SameSiteLaxMode
 	sessions.Cookie.Secure = strings.HasPrefix(publicURL, "https://")
 	return sessions
+}
+
+// useMailer makes the service send mails if a mail server is configured.
+func useMailer(c config.API, service *auth.Service, logger *slog.Logger) error {
+	if c.SMTPURL == "" {
+		return nil
+	}
+	m, err := mailer.New(mailer.Options{URL: string(c.SMTPURL), From: c.SMTPFrom})
+	if err == nil {
+		service.UseMailer(m, c.PublicURL, logger)
+	}
+	return err
 }
 
 // linkChecker returns nil if links to pictures are not checked.

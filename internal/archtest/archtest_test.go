@@ -53,11 +53,14 @@ var allowed = map[string][]string{
 	"internal/worker":           {"internal/mms", "internal/failpoint"},
 	"internal/maintenance":      {"internal/mms", "internal/webhook", "internal/failpoint", "internal/media", "internal/picture"},
 	"internal/callback":         {"internal/mms", "internal/plivo"},
-	"internal/auth":             {"internal/identity", "internal/invalid", "internal/pasted"},
+	"internal/auth":             {"internal/identity", "internal/invalid", "internal/pasted", "internal/httpkit"},
+	"internal/auth/authtest":    {"internal/identity"},
+	"internal/mailer":           {},
+	"internal/smtptest":         {},
 	"internal/httpapi":          {"internal/intake", "internal/csvrows", "internal/live", "internal/mms", "internal/identity", "internal/invalid", "internal/auth", "internal/webhook", "internal/httpkit", "internal/pasted", "internal/media", "internal/picture", "internal/mediacheck"},
 	"internal/webui":            {"internal/intake", "internal/csvrows", "internal/mms", "internal/identity", "internal/invalid", "internal/auth", "internal/webhook", "internal/httpkit", "internal/pasted", "internal/media", "internal/picture", "internal/mediacheck"},
-	"internal/testkit":          {"internal/devstack", "internal/identity", "internal/postgres"},
-	"internal/app":              {"internal/auth", "internal/callback", "internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/live", "internal/maintenance", "internal/media", "internal/mediacheck", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/webhook/dispatch", "internal/webui", "internal/worker"},
+	"internal/testkit":          {"internal/devstack", "internal/postgres"},
+	"internal/app":              {"internal/auth", "internal/callback", "internal/config", "internal/httpapi", "internal/httpkit", "internal/identity", "internal/intake", "internal/live", "internal/mailer", "internal/maintenance", "internal/media", "internal/mediacheck", "internal/mms", "internal/plivo", "internal/postgres", "internal/queue", "internal/webhook/dispatch", "internal/webui", "internal/worker"},
 	"internal/version":          {},
 	"internal/archtest":         {},
 	"internal/e2e":              {},
@@ -81,11 +84,12 @@ var only = map[string][]string{
 	"github.com/lib/pq":             {"internal/postgres", "internal/devstack", "internal/testkit", "cmd/bench"},
 	"github.com/caarlos0/env/v11":   {"internal/config"},
 	"github.com/danielgtaylor/huma": {"internal/httpapi"},
+	"github.com/wneessen/go-mail":   {"internal/mailer"},
 }
 
 // neverLinked lists the packages that production programs must not link.
 var neverLinked = []string{
-	module + "internal/plivosim", module + "internal/devstack", module + "internal/testkit",
+	module + "internal/plivosim", module + "internal/devstack", module + "internal/testkit", module + "internal/auth/authtest", module + "internal/smtptest",
 	"github.com/alicebob/miniredis", "github.com/fergusstrange/embedded-postgres", "github.com/chromedp", "github.com/compose-spec", "testing",
 }
 

@@ -1,5 +1,5 @@
-// Package auth signs people up, logs them in and out, keeps their sessions,
-// manages API keys, and authenticates each request by its session or key. The UI
+// Package auth signs people up, logs them in and out, keeps their sessions and profiles,
+// resets forgotten passwords, manages API keys, and authenticates each request by its session or key. The UI
 // and the JSON API share it.
 //
 // It must not know SQL, and does not decide what a principal may do.
@@ -15,6 +15,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 )
 
@@ -26,16 +27,15 @@ var (
 	ErrSignupClosed = errors.New("sign-up is closed; an operator can add users")
 )
 
-// Users stores users. UserByEmail and UserByID return identity.ErrNoUser,
-// CreateUser returns identity.ErrEmailTaken.
+// Users stores users and what belongs to their accounts. UserByEmail and UserByID return
+// identity.ErrNoUser, CreateUser returns identity.ErrEmailTaken.
 type Users interface {
 	UserByEmail(ctx context.Context, email string) (identity.User, error)
 	UserByID(ctx context.Context, id uuid.UUID) (identity.User, error)
 	CreateUser(ctx context.Context, u identity.User) error
-
-	// NotifyLogout tells all processes that a session of the user has ended, so
-	// that they end its live streams.
-	NotifyLogout(ctx context.Context, id uuid.UUID) error
+	Sessions
+	Profiles
+	Resets
 }
 
 // Service authenticates people.
@@ -45,12 +45,14 @@ type Service struct {
 	sessions   *scs.SessionManager
 	signupOpen bool
 	decoy      identity.PasswordHash // compared with the password if the email is unknown
+	mail       *mailQueue            // nil if no mail can be sent
 }
 
 // Keys of a session's values. The fingerprint ties the session to the password: a
 // changed password ends every session that was started with the old one.
 const (
 	userKey        = "user_id"
+	sessionKey     = "session_id" // of identity.Session
 	fingerprintKey = "password_fingerprint"
 	workspaceKey   = "workspace_id"
 	flashKey       = "flash"
@@ -107,8 +109,8 @@ func (s *Service) logInInstead(ctx context.Context, clientIP, email, password st
 }
 
 // Login checks the password and starts a session. It returns
-// ErrInvalidCredentials or TooManyAttemptsError. Neither the error nor its timing
-// reveals whether the email is known.
+// ErrInvalidCredentials, TooManyAttemptsError or, if the password is right,
+// identity.ErrDisabled. Neither the error nor its timing reveals whether the email is known.
 func (s *Service) Login(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	email = identity.NormalizeEmail(email)
 	user, err := s.userByEmail(ctx, email)
@@ -131,6 +133,9 @@ func (s *Service) Login(ctx context.Context, clientIP, email, password string) (
 	if !known || !matches {
 		return identity.Principal{}, ErrInvalidCredentials
 	}
+	if user.Disabled {
+		return identity.Principal{}, identity.ErrDisabled
+	}
 	if err := s.throttle.Unthrottle(ctx, attempts); err != nil {
 		return identity.Principal{}, err
 	}
@@ -147,14 +152,23 @@ func (s *Service) userByEmail(ctx context.Context, email string) (identity.User,
 }
 
 // startSession renews the session's token, so that a token known before the login
-// is worthless (session fixation).
+// is worthless (session fixation). It ends the session that the browser had before.
 func (s *Service) startSession(ctx context.Context, user identity.User) (identity.Principal, error) {
+	if err := s.endCurrentSession(ctx); err != nil {
+		return identity.Principal{}, err
+	}
 	if err := s.sessions.RenewToken(ctx); err != nil {
 		return identity.Principal{}, fmt.Errorf("renewing a session: %w", err)
 	}
+	session, err := newSession(ctx, user.ID)
+	if err != nil {
+		return identity.Principal{}, err
+	}
+	if err := s.users.StartSession(ctx, session, s.sessions.Lifetime); err != nil {
+		return identity.Principal{}, err
+	}
 	s.sessions.Put(ctx, userKey, user.ID.String())
-	s.sessions.Put(ctx, fingerprintKey, user.PasswordHash.Fingerprint())
-	s.rememberBrowser(ctx, user)
+	s.keepSession(ctx, session, user)
 	return user.Principal(s.workspace(ctx)), nil
 }
 
@@ -166,14 +180,13 @@ func (s *Service) workspace(ctx context.Context) uuid.UUID {
 
 // Logout ends the session.
 func (s *Service) Logout(ctx context.Context) error {
-	id, parseErr := uuid.Parse(s.sessions.GetString(ctx, userKey))
+	if err := s.endCurrentSession(ctx); err != nil {
+		return err
+	}
 	if err := s.sessions.Destroy(ctx); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
-	if parseErr != nil { // the session had no user
-		return nil
-	}
-	return s.users.NotifyLogout(ctx, id)
+	return nil
 }
 
 // Flash stores a notice for the next page of the session.
@@ -191,20 +204,36 @@ func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, er
 	return func(next http.Handler) http.Handler {
 		return guardResponse(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r = withExchange(w, r)
-			id, err := uuid.Parse(s.sessions.GetString(r.Context(), userKey))
-			if err != nil {
-				next.ServeHTTP(w, r)
-				return
-			}
-			user, err := s.users.UserByID(r.Context(), id)
+			user, err := s.sessionUser(r)
 			switch {
-			case err != nil && !errors.Is(err, identity.ErrNoUser):
-				onError(w, r, fmt.Errorf("loading the user of a session: %w", err))
-			case err != nil || user.PasswordHash.Fingerprint() != s.sessions.GetString(r.Context(), fingerprintKey):
+			case errors.Is(err, identity.ErrNoSession):
 				next.ServeHTTP(w, r)
+			case err != nil:
+				onError(w, r, err)
 			default:
 				next.ServeHTTP(w, r.WithContext(identity.WithPrincipal(r.Context(), user.Principal(s.workspace(r.Context())))))
 			}
 		})))
 	}
+}
+
+// sessionUser returns the user of the request's session, and notes that the session is used.
+// It returns identity.ErrNoSession if nobody is logged in.
+func (s *Service) sessionUser(r *http.Request) (identity.User, error) {
+	ctx := r.Context()
+	id, session, ok := s.currentSession(ctx)
+	if !ok {
+		return identity.User{}, identity.ErrNoSession
+	}
+	user, err := s.users.UserByID(ctx, id)
+	switch {
+	case err != nil && !errors.Is(err, identity.ErrNoUser):
+		return identity.User{}, fmt.Errorf("loading the user of a session: %w", err)
+	case err != nil || user.Disabled || user.PasswordHash.Fingerprint() != s.sessions.GetString(ctx, fingerprintKey):
+		return identity.User{}, identity.ErrNoSession
+	}
+	if err := s.users.UseSession(ctx, id, session, httpkit.ClientIP(r)); err != nil {
+		return identity.User{}, fmt.Errorf("using a session: %w", err)
+	}
+	return user, nil
 }

@@ -38,9 +38,10 @@ func (c *KeyCache) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.
 	})
 }
 
-// Drop drops a key from the cache, because it was revoked; uuid.Nil drops all.
+// Drop drops a key from the cache, because it was revoked, or all keys that a user has created, whose
+// access has changed; uuid.Nil drops all.
 func (c *KeyCache) Drop(id uuid.UUID) {
-	c.cache.drop(func(p identity.Principal) bool { return id == uuid.Nil || p.Key.ID == id })
+	c.cache.drop(func(p identity.Principal) bool { return id == uuid.Nil || p.Key.ID == id || p.Key.CreatedBy == id })
 }
 
 // UserCache caches the users of sessions for cacheTTL. Sessions themselves are not
@@ -71,7 +72,19 @@ func (c *UserCache) UserByEmail(ctx context.Context, email string) (identity.Use
 	return user, err
 }
 
-// Drop drops a user from the cache, because the password was changed; uuid.Nil
+// ChangeProfile implements Profiles.
+func (c *UserCache) ChangeProfile(ctx context.Context, u identity.User) error {
+	defer c.Drop(u.ID)
+	return c.Users.ChangeProfile(ctx, u)
+}
+
+// ChangeCredentials implements Profiles.
+func (c *UserCache) ChangeCredentials(ctx context.Context, u identity.User, hash identity.PasswordHash, session identity.Session, lifetime time.Duration) error {
+	defer c.Drop(u.ID)
+	return c.Users.ChangeCredentials(ctx, u, hash, session, lifetime)
+}
+
+// Drop drops a user from the cache, because the user was changed; uuid.Nil
 // drops all.
 func (c *UserCache) Drop(id uuid.UUID) {
 	c.cache.drop(func(u identity.User) bool { return id == uuid.Nil || u.ID == id })

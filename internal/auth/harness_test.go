@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/auth/authtest"
 	"github.com/postcard-mms/postcard/internal/identity"
-	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 const (
@@ -30,17 +30,26 @@ const (
 )
 
 type fakeUsers struct {
+	authtest.Accounts
 	mu        sync.Mutex
 	users     []identity.User
 	loggedOut []uuid.UUID
 	err       error
+	useErr    error // of UseSession
+}
+
+func (f *fakeUsers) UseSession(ctx context.Context, user, id uuid.UUID, address string) error {
+	if f.useErr != nil {
+		return f.useErr
+	}
+	return f.Accounts.UseSession(ctx, user, id, address)
 }
 
 func (f *fakeUsers) find(matches func(identity.User) bool) (identity.User, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if i := slices.IndexFunc(f.users, matches); i >= 0 && f.err == nil {
-		return testkit.InOwnWorkspace(f.users[i]), nil
+		return authtest.InOwnWorkspace(f.users[i]), nil
 	}
 	if f.err != nil {
 		return identity.User{}, f.err
@@ -66,11 +75,25 @@ func (f *fakeUsers) CreateUser(ctx context.Context, u identity.User) error {
 	return f.err
 }
 
-func (f *fakeUsers) NotifyLogout(_ context.Context, id uuid.UUID) error {
+func (f *fakeUsers) EndSession(ctx context.Context, user, id uuid.UUID) error {
+	f.mu.Lock()
+	f.loggedOut = append(f.loggedOut, user)
+	err := f.err
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return f.Accounts.EndSession(ctx, user, id)
+}
+
+func (f *fakeUsers) replace(u identity.User) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.loggedOut = append(f.loggedOut, id)
-	return f.err
+	for i := range f.users {
+		if f.users[i].ID == u.ID {
+			f.users[i] = u
+		}
+	}
 }
 
 func (f *fakeUsers) setErr(err error) {
@@ -118,6 +141,12 @@ func (f *fakeThrottle) Unthrottle(_ context.Context, key [32]byte) error {
 	return f.err
 }
 
+func (f *fakeThrottle) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.attempts)
+}
+
 func (f *fakeThrottle) setErr(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -161,6 +190,7 @@ func newHarness(t *testing.T, signupOpen bool) *harness {
 		t: t, users: &fakeUsers{users: []identity.User{{ID: uuid.New(), Email: adaEmail, PasswordHash: adaHash, Role: identity.RoleUser}}}, throttle: &fakeThrottle{attempts: map[[32]byte]int{}},
 		store: &failingStore{MemStore: memstore.NewWithCleanupInterval(0)},
 	}
+	h.users.Find, h.users.Replace = h.users.find, h.users.replace
 	sessions := scs.New()
 	sessions.Store = h.store
 	h.service = auth.New(h.users, h.throttle, sessions, signupOpen)

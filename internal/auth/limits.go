@@ -41,6 +41,14 @@ var (
 	loginPerAccount           = limit{name: "login-account", max: 100, window: 15 * time.Minute}
 	loginPerKnownBrowser      = limit{name: "login-browser", max: 10, window: 15 * time.Minute}
 	signupPerAddress          = limit{name: "signup-address", max: 20, window: time.Hour}
+
+	// A thief of a session guesses in that session, so the owner is not locked out.
+	confirmPerSession = limit{name: "confirm-session", max: 10, window: 15 * time.Minute}
+
+	// A mailbox must not be filled by somebody else.
+	resetPerAddress    = limit{name: "reset-address", max: 20, window: time.Hour}
+	resetPerEmail      = limit{name: "reset-email", max: 5, window: time.Hour}
+	resetUsePerAddress = limit{name: "reset-use-address", max: 60, window: 15 * time.Minute}
 )
 
 // key returns the throttle key under this limit of an account, address or browser.

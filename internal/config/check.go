@@ -153,8 +153,8 @@ func normalizeURL(name string, value *string) []error {
 // reservedPaths are the first parts of the api's own paths. Tests of packages app and webui
 // compare them with the routes.
 var reservedPaths = []string{
-	"admin", "api", "batches", "callbacks", "docs", "favicon.ico", "invitations", "livez", "login", "logout",
-	"messages", "openapi.json", "overview", "readyz", "settings", "signup", "static", "uploads", "workspaces",
+	"account", "admin", "api", "batches", "callbacks", "docs", "favicon.ico", "invitations", "livez", "login", "logout",
+	"messages", "openapi.json", "overview", "readyz", "reset", "settings", "signup", "static", "uploads", "workspaces",
 }
 
 // checkReservedPath rejects a PUBLIC_URL whose path begins like one of the api's own. Behind
@@ -198,6 +198,7 @@ func (c *API) check() []error {
 	if c.MediaQuota <= 0 {
 		errs = append(errs, errors.New("MEDIA_QUOTA must be a number of bytes above 0"))
 	}
+	errs = append(errs, c.checkMail()...)
 	if (c.AdminEmail == "") != (c.AdminPassword == "") {
 		errs = append(errs, errors.New("ADMIN_EMAIL and ADMIN_PASSWORD must be set together"))
 	}

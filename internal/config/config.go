@@ -71,6 +71,9 @@ type API struct {
 	QueuesWritable bool     `env:"QUEUES_WRITABLE" envDefault:"false"`
 	KeyRate        int      `env:"API_KEY_RATE" envDefault:"3000"` // requests per minute, for each API key and process; 0: no limit
 	DailyCap       int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a workspace without a cap of its own; 0: no cap
+
+	SMTPURL  Secret `env:"SMTP_URL"`  // the server that sends mail; empty: no mail is sent
+	SMTPFrom string `env:"SMTP_FROM"` // the sender of mails; the user in SMTP_URL if not set
 }
 
 // Worker is the configuration of cmd/worker.

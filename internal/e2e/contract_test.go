@@ -280,7 +280,7 @@ func TestAPIContract(t *testing.T) {
 		if o.id == "uploadMedia" {
 			body, contentType = formOf("nonsense", "", []byte("true"))
 		}
-		if o.method == http.MethodPost { // without fields too
+		if o.method == http.MethodPost || o.method == http.MethodPatch { // without fields too
 			nonsense := `{"nonsense":true}`
 			if contentType != nil {
 				nonsense = body
@@ -427,11 +427,27 @@ func (c *contract) exerciseAccount(stranger, ada *user) {
 	for i := range 110 {
 		ada.do("POST", "/api/keys", fmt.Sprintf(`{"name":"key %d","scopes":["read"]}`, i))
 	}
+	c.exerciseProfile()
 	for c.find("POST", "/api/login").responses["429"] == false {
 		stranger.do("POST", "/api/login", `{"email":"nobody@example.com","password":"wrong"}`)
 	}
 	for i := 0; c.find("POST", "/api/signup").responses["429"] == false; i++ {
 		stranger.do("POST", "/api/signup", fmt.Sprintf(`{"email":"u%d@example.com","password":"short"}`, i))
+	}
+}
+
+// exerciseProfile changes a profile and ends sessions.
+func (c *contract) exerciseProfile() {
+	carol, other := c.person("carol@example.com"), c.user("")
+	other.want(http.StatusOK, "POST", "/api/login", `{"email":"carol@example.com","password":"correct horse"}`)
+	carol.want(http.StatusOK, "GET", "/api/account", "")
+	carol.want(http.StatusOK, "PATCH", "/api/account", `{"name":"Carol","timeZone":"America/Toronto"}`)
+	carol.want(http.StatusConflict, "PATCH", "/api/account", `{"email":"ada.lovelace@example.com","currentPassword":"correct horse"}`)
+	carol.want(http.StatusNoContent, "DELETE", "/api/account/sessions/"+other.currentSession(), "")
+	carol.want(http.StatusNoContent, "DELETE", "/api/account/sessions", "")
+	carol.want(http.StatusOK, "GET", "/api/account/sessions", "")
+	for c.find("PATCH", "/api/account").responses["429"] == false {
+		carol.do("PATCH", "/api/account", `{"newPassword":"another good one","currentPassword":"a guess"}`)
 	}
 }
 

@@ -82,10 +82,24 @@ func (c *contract) createResources(ada *user) resources {
 	id := fmt.Sprint(me["user"].(map[string]any)["id"])
 	return resources{
 		"workspaces": {id}, "members": {id}, "invitations": {fmt.Sprint(invitation["id"])},
+		"account":  {ada.currentSession()},
 		"media":    {ada.uploadPixel()},
 		"messages": {fmt.Sprint(message["id"])}, "batches": {fmt.Sprint(batch["id"])}, "keys": {fmt.Sprint(key["id"])},
 		"webhooks": {fmt.Sprint(webhook["id"]), fmt.Sprint(event["id"])},
 	}
+}
+
+// currentSession returns the id of the user's session.
+func (u *user) currentSession() string {
+	u.t.Helper()
+	list, _ := u.want(http.StatusOK, "GET", "/api/account/sessions", "")["sessions"].([]any)
+	for _, entry := range list {
+		if session, _ := entry.(map[string]any); session["current"] == true {
+			return fmt.Sprint(session["id"])
+		}
+	}
+	u.t.Fatalf("got sessions %v, want a current one", list)
+	return ""
 }
 
 // uploadPixel uploads the smallest picture and returns its id.
@@ -134,7 +148,8 @@ func (r *rig) resourceRows() string {
 	var sum string
 	err := r.store.DB().QueryRow(`
 		WITH ada AS (SELECT id FROM users WHERE email LIKE 'ada.lovelace%')
-		SELECT concat_ws(' ', (SELECT string_agg(id || status || version, ',' ORDER BY id) FROM messages WHERE workspace_id IN (SELECT id FROM ada)),
+		SELECT concat_ws(' ', (SELECT string_agg(id::text, ',' ORDER BY id) FROM user_sessions WHERE user_id IN (SELECT id FROM ada)),
+			(SELECT string_agg(id || status || version, ',' ORDER BY id) FROM messages WHERE workspace_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || state || sync_pending, ',' ORDER BY id) FROM batches WHERE workspace_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || coalesce(revoked_at::text, ''), ',' ORDER BY id) FROM api_keys WHERE workspace_id IN (SELECT id FROM ada)),
 			(SELECT string_agg(id || encode(sent, 'hex'), ',' ORDER BY id) FROM media_uploads WHERE workspace_id IN (SELECT id FROM ada)),

@@ -124,7 +124,7 @@ func invalidBody(rule, message string) error {
 }
 
 // decodeObject decodes a JSON object into the struct at dest, whose fields are of
-// type string, bool, []string, map[string]string or *int. Unlike json.Unmarshal, it
+// type string, *string, bool, []string, map[string]string or *int. Unlike json.Unmarshal, it
 // rejects invalid UTF-8, NUL characters, unknown and duplicate names, and names in
 // another case. A field that is null counts as absent.
 func decodeObject(body []byte, dest any) error {

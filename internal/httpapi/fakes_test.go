@@ -13,13 +13,14 @@ import (
 	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/auth/authtest"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/mms"
-	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // fakeUsers keeps users in memory.
 type fakeUsers struct {
+	authtest.Accounts
 	mu        sync.Mutex
 	users     []identity.User
 	loggedOut func(uuid.UUID)
@@ -33,7 +34,7 @@ func (f *fakeUsers) find(is func(identity.User) bool) (identity.User, error) {
 		return identity.User{}, f.err
 	}
 	if i := slices.IndexFunc(f.users, is); i >= 0 {
-		return testkit.InOwnWorkspace(f.users[i]), nil
+		return authtest.InOwnWorkspace(f.users[i]), nil
 	}
 	return identity.User{}, identity.ErrNoUser
 }
@@ -56,9 +57,19 @@ func (f *fakeUsers) CreateUser(ctx context.Context, u identity.User) error {
 	return f.err
 }
 
-func (f *fakeUsers) NotifyLogout(_ context.Context, id uuid.UUID) error {
-	f.loggedOut(id)
-	return nil
+func (f *fakeUsers) EndSession(ctx context.Context, user, id uuid.UUID) error {
+	f.loggedOut(user)
+	return f.Accounts.EndSession(ctx, user, id)
+}
+
+func (f *fakeUsers) replace(u identity.User) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.users {
+		if f.users[i].ID == u.ID {
+			f.users[i] = u
+		}
+	}
 }
 
 func (f *fakeUsers) setErr(err error) {

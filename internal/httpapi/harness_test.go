@@ -63,6 +63,7 @@ func newSystem(t testing.TB, change ...func(*httpapi.Options)) *system {
 	s.changes = make(chan string)
 	hub := live.New(s.messages, logger)
 	s.users.loggedOut = hub.Disconnect
+	s.users.Find, s.users.Replace = s.users.find, s.users.replace
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	t.Cleanup(cancel)

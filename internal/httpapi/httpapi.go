@@ -99,6 +99,7 @@ func New(o Options) http.Handler {
 	a := &api{Options: o, huma: humachi.New(router, description(o)), base: httpkit.BasePath(o.PublicURL)}
 	a.registerAccount()
 	a.registerWorkspaces()
+	a.registerProfile()
 	a.registerKeys()
 	a.registerSend()
 	a.registerMessages()

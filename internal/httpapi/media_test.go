@@ -21,13 +21,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/auth/authtest"
 	"github.com/postcard-mms/postcard/internal/httpapi"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
 	"github.com/postcard-mms/postcard/internal/picture"
-	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // fakeMedia keeps uploads in memory.
@@ -307,7 +307,7 @@ func TestUploadsNeedTheScope(t *testing.T) {
 	for scopes, want := range map[identity.Permission]int{identity.Send: http.StatusCreated, identity.Read: http.StatusForbidden} {
 		r := httptest.NewRequest("POST", "/api/media", strings.NewReader(body))
 		r.Header.Set("Content-Type", contentType)
-		principal := testkit.InOwnWorkspace(s.users.users[0]).Principal(uuid.Nil)
+		principal := authtest.InOwnWorkspace(s.users.users[0]).Principal(uuid.Nil)
 		principal.Key = &identity.Key{ID: uuid.New(), Scopes: []identity.Permission{scopes}}
 		principal.Permissions = principal.Key.Scopes
 		got := s.anonymous().send(r.WithContext(identity.WithPrincipal(r.Context(), principal)))

@@ -23,7 +23,8 @@ var needed = map[identity.Permission]string{
 }
 
 // forEverybody are operations for visitors or for every user.
-const forEverybody = "login logout signup me listWorkspaces createWorkspace switchWorkspace leaveWorkspace"
+const forEverybody = "login logout signup me listWorkspaces createWorkspace switchWorkspace leaveWorkspace " +
+	"getAccount changeAccount listSessions endOtherSessions endSession"
 
 // TestMissingPermissions calls every operation as users and API keys that lack the
 // permission it needs.

@@ -102,6 +102,8 @@ var kinds = []struct {
 	{identity.ErrNoInvitation, http.StatusNotFound, "The invitation does not exist."},
 	{identity.ErrTooManyKeys, http.StatusConflict, "The workspace has reached the maximum number of API keys. Revoke one that is no longer used."},
 	{auth.ErrInvalidCredentials, http.StatusUnauthorized, "The email or password is incorrect."},
+	{identity.ErrDisabled, http.StatusForbidden, "The user is disabled. Ask an admin of this installation."},
+	{identity.ErrNoSession, http.StatusNotFound, "The session does not exist, or has ended."},
 	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. Ask the operator to create a user for you."},
 	{mms.ErrNotFound, http.StatusNotFound, "The message does not exist."},
 	{mms.ErrBatchNotFound, http.StatusNotFound, "The batch does not exist."},

@@ -72,7 +72,7 @@ func register[I, O any](a *api, op huma.Operation, handle func(context.Context, 
 		op.Responses = map[string]*huma.Response{}
 	}
 	switch {
-	case op.Method == http.MethodPost:
+	case op.Method == http.MethodPost, op.Method == http.MethodPatch:
 		op.Errors = bodyErrors(op.Errors...) // also without fields: see checkInput
 	case op.Metadata == nil:
 		op.Errors = append(op.Errors, http.StatusBadRequest)
@@ -199,7 +199,11 @@ func bodyErrors(more ...int) []int {
 func describeBody[T any](a *api, path string, example T) {
 	doc := a.huma.OpenAPI()
 	schema := doc.Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
-	doc.Paths[path].Post.RequestBody = &huma.RequestBody{
+	op := doc.Paths[path].Post
+	if op == nil {
+		op = doc.Paths[path].Patch
+	}
+	op.RequestBody = &huma.RequestBody{
 		Required: true,
 		Content:  map[string]*huma.MediaType{mediaType: {Schema: schema, Example: example}},
 	}

@@ -21,6 +21,11 @@ func set(field reflect.Value, name string, raw json.RawMessage, violations *inva
 	case reflect.Bool:
 		field.SetBool(decodeBool(raw, name, violations))
 	case reflect.Pointer:
+		if field.Type().Elem().Kind() == reflect.String {
+			text := decodeString(raw, name, violations)
+			field.Set(reflect.ValueOf(&text))
+			return
+		}
 		field.Set(reflect.ValueOf(decodeInt(raw, name, violations)))
 	case reflect.Map:
 		field.Set(reflect.ValueOf(decodeStringMap(raw, name, violations)))

@@ -43,6 +43,9 @@ type User struct {
 	Role         Role
 	CreatedAt    time.Time
 	Memberships  []Membership // by the time of joining
+	Name         string       // may be empty
+	TimeZone     string       // of the IANA database
+	Disabled     bool         // cannot log in
 }
 
 // Principal returns the principal of a request in the user's session that uses the
@@ -102,7 +105,7 @@ func NewUser(id uuid.UUID, email, password string, role Role) (User, error) {
 	var violations invalid.Fields
 	email = NormalizeEmail(email)
 	validateEmail(email, &violations)
-	validatePassword(password, &violations)
+	validatePassword("password", password, &violations)
 	if err := violations.Err(); err != nil {
 		return User{}, err
 	}

@@ -69,17 +69,19 @@ func (h PasswordHash) Matches(password string) (bool, error) {
 // ValidatePassword returns the violations of a new password as invalid.Fields.
 func ValidatePassword(password string) error {
 	var violations invalid.Fields
-	validatePassword(password, &violations)
+	validatePassword("password", password, &violations)
 	return violations.Err()
 }
 
-func validatePassword(password string, violations *invalid.Fields) {
+func validatePassword(field, password string, violations *invalid.Fields) {
 	switch {
 	case password == "":
-		violations.Add("password", "required", "is missing")
+		violations.Add(field, "required", "is missing")
 	case utf8.RuneCountInString(password) < MinPassword:
-		violations.Add("password", "min_length", fmt.Sprintf("must be at least %d characters long", MinPassword))
+		violations.Add(field, "min_length", fmt.Sprintf("must be at least %d characters long", MinPassword))
 	case len(password) > MaxPasswordBytes:
-		violations.Add("password", "max_length", fmt.Sprintf("must be at most %d bytes long", MaxPasswordBytes))
+		violations.Add(field, "max_length", fmt.Sprintf("must be at most %d bytes long", MaxPasswordBytes))
+	case isCommonPassword(password):
+		violations.Add(field, "common", "is one of the most common passwords, which are guessed first: choose another one")
 	}
 }

@@ -104,14 +104,14 @@ const selectKeyHolder = `
 SELECT ` + keyColumns + `, u.email, w.name AS workspace, coalesce(w.daily_cap, 0) AS workspace_cap,
     coalesce(k.last_used_at < now() - interval '1 minute', true) AS stale
 FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id JOIN users u ON u.id = k.created_by
-WHERE k.key_hash = $1 AND k.revoked_at IS NULL AND coalesce(k.expires_at > now(), true)`
+WHERE k.key_hash = $1 AND k.revoked_at IS NULL AND coalesce(k.expires_at > now(), true) AND u.disabled_at IS NULL`
 
 const touchKey = `
 UPDATE api_keys SET last_used_at = now() WHERE id = $1 AND coalesce(last_used_at < now() - interval '1 minute', true)`
 
 // PrincipalByKey returns the principal that authenticates with the key of this hash,
 // and updates the key's last use, at most once a minute. It returns identity.ErrNoKey
-// for a key that is unknown, revoked or expired.
+// for a key that is unknown, revoked, expired or of a disabled user.
 func (s *Store) PrincipalByKey(ctx context.Context, hash [32]byte) (identity.Principal, error) {
 	var row struct {
 		keyRow

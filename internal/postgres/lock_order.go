@@ -31,6 +31,9 @@ package postgres
 //  19. workspaces, FOR NO KEY UPDATE, which foreign keys do not wait for; then its members, then
 //     its invitations. No other statement locks these.
 //
+// Users, then their user_sessions, then their password_resets are locked by statements that
+// lock nothing else.
+//
 // How statements keep to it:
 //
 //   - A statement that changes several rows locks them first, in a CTE with ORDER BY and FOR

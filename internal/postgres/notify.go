@@ -15,7 +15,7 @@ import (
 const (
 	TaskCheckChannel      = "task_check"      // empty: a message needs the task relay before its next run
 	MessageChangesChannel = "message_changes" // ids of changed messages, separated by spaces
-	AccessRevokedChannel  = "access_revoked"  // id of a revoked API key, or of a user who must log in again
+	AccessRevokedChannel  = "access_revoked"  // id of a revoked API key, or of a user who has changed or must log in again
 )
 
 const (

@@ -62,8 +62,13 @@ func (s *Sessions) Delete(token string) error { return s.DeleteCtx(context.Backg
 const deleteExpiredSessions = `
 DELETE FROM sessions WHERE token IN (SELECT token FROM sessions WHERE expiry < now() FOR UPDATE SKIP LOCKED)`
 
-// DeleteExpired deletes expired sessions.
+// DeleteExpired deletes expired sessions, their entries in the lists of users, and expired
+// links that reset a password.
 func (s *Sessions) DeleteExpired(ctx context.Context) error {
-	_, err := s.store.db.ExecContext(ctx, deleteExpiredSessions)
-	return wrapError(err, "deleting expired sessions")
+	for _, statement := range []string{deleteExpiredSessions, deleteExpiredUserSessions, deleteExpiredResets} {
+		if _, err := s.store.db.ExecContext(ctx, statement); err != nil {
+			return wrapError(err, "deleting expired sessions")
+		}
+	}
+	return nil
 }

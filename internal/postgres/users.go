@@ -19,11 +19,14 @@ type userRow struct {
 	PasswordHash string    `db:"password_hash"`
 	Role         string    `db:"role"`
 	CreatedAt    time.Time `db:"created_at"`
+	Name         string    `db:"name"`
+	TimeZone     string    `db:"time_zone"`
+	Disabled     bool      `db:"disabled"`
 	Memberships  []byte    `db:"memberships"`
 }
 
 // userColumns are the columns of a userRow. The table must be aliased as u.
-const userColumns = `u.id, u.email, u.password_hash, u.role, u.created_at, (
+const userColumns = `u.id, u.email, u.password_hash, u.role, u.created_at, u.name, u.time_zone, u.disabled_at IS NOT NULL AS disabled, (
     SELECT coalesce(json_agg(json_build_object('id', w.id, 'name', w.name, 'cap', coalesce(w.daily_cap, 0), 'permissions', m.permissions) ORDER BY m.created_at, w.id), '[]')
     FROM members m JOIN workspaces w ON w.id = m.workspace_id WHERE m.user_id = u.id) AS memberships`
 
@@ -39,6 +42,7 @@ func (r userRow) user() (identity.User, error) {
 	}
 	user := identity.User{
 		ID: r.ID, Email: r.Email, PasswordHash: identity.PasswordHash(r.PasswordHash), Role: identity.Role(r.Role), CreatedAt: r.CreatedAt,
+		Name: r.Name, TimeZone: r.TimeZone, Disabled: r.Disabled,
 	}
 	for _, m := range memberships {
 		workspace := identity.Workspace{ID: m.ID, Name: m.Name, DailyCap: m.Cap}
@@ -98,6 +102,8 @@ func (s *Store) user(ctx context.Context, query string, arg any) (identity.User,
 const updatePassword = `
 WITH u AS (
     UPDATE users SET password_hash = $2 WHERE email = $1 RETURNING id
+), ended AS (
+    DELETE FROM user_sessions s USING u WHERE s.user_id = u.id
 )
 SELECT pg_notify('` + AccessRevokedChannel + `', id::text) FROM u`
 
@@ -105,14 +111,6 @@ SELECT pg_notify('` + AccessRevokedChannel + `', id::text) FROM u`
 // sessions. It returns identity.ErrNoUser.
 func (s *Store) SetPassword(ctx context.Context, email string, hash identity.PasswordHash) error {
 	return s.updateUser(ctx, "changing a password", updatePassword, email, string(hash))
-}
-
-const notifyLogout = `SELECT pg_notify('` + AccessRevokedChannel + `', $1)`
-
-// NotifyLogout notifies all processes that a session of the user has ended.
-func (s *Store) NotifyLogout(ctx context.Context, user uuid.UUID) error {
-	_, err := s.db.ExecContext(ctx, notifyLogout, user.String())
-	return wrapError(err, "notifying of a logout")
 }
 
 func (s *Store) updateUser(ctx context.Context, doing, query string, args ...any) error {

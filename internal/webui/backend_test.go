@@ -11,16 +11,17 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/postcard-mms/postcard/internal/auth/authtest"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/intake"
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/mms"
-	"github.com/postcard-mms/postcard/internal/testkit"
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
 // fakeBackend implements the stores and the intake behind the pages, in memory.
 type fakeBackend struct {
+	authtest.Accounts
 	mu           sync.Mutex
 	users        []identity.User
 	throttle     time.Duration
@@ -52,7 +53,7 @@ func (f *fakeBackend) findUser(match func(identity.User) bool) (identity.User, e
 	defer f.mu.Unlock()
 	for _, u := range f.users {
 		if match(u) {
-			return testkit.InOwnWorkspace(u), nil
+			return authtest.InOwnWorkspace(u), nil
 		}
 	}
 	return identity.User{}, identity.ErrNoUser
@@ -66,7 +67,15 @@ func (f *fakeBackend) UserByID(_ context.Context, id uuid.UUID) (identity.User, 
 	return f.findUser(func(u identity.User) bool { return u.ID == id })
 }
 
-func (f *fakeBackend) NotifyLogout(context.Context, uuid.UUID) error { return nil }
+func (f *fakeBackend) replaceUser(u identity.User) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.users {
+		if f.users[i].ID == u.ID {
+			f.users[i] = u
+		}
+	}
+}
 
 func (f *fakeBackend) CreateUser(ctx context.Context, u identity.User) error {
 	if _, err := f.UserByEmail(ctx, u.Email); err == nil {

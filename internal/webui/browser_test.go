@@ -51,8 +51,9 @@ func newBackend(t *testing.T, signupOpen bool, change ...func(*webui.Options)) (
 		email string
 		role  identity.Role
 	}{{userEmail, identity.RoleUser}, {adminEmail, identity.RoleAdmin}} {
-		f.users = append(f.users, identity.User{ID: uuid.Must(uuid.NewV7()), Email: u.email, Role: u.role, PasswordHash: passwordHash()})
+		f.users = append(f.users, identity.User{ID: uuid.Must(uuid.NewV7()), Email: u.email, Role: u.role, PasswordHash: passwordHash(), TimeZone: "UTC"})
 	}
+	f.Find, f.Replace = f.findUser, f.replaceUser
 	sessions := scs.New()
 	sessions.Store = memstore.NewWithCleanupInterval(0)
 	service := auth.New(f, f, sessions, signupOpen)

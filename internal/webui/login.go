@@ -2,20 +2,16 @@ package webui
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 
 	"github.com/postcard-mms/postcard/internal/auth"
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/invalid"
-	"github.com/postcard-mms/postcard/internal/mms"
 )
 
 // credentials is the form for logging in and signing up. It never contains the
@@ -26,6 +22,8 @@ type credentials struct {
 	Violations   invalid.Fields
 	Error        string // about the form as a whole
 	SessionEnded bool   // another form was submitted after the session had ended
+
+	PasswordReset bool // a link has just reset the password
 }
 
 // RedirectToLogin sends a visitor to the login page, which leads back to the
@@ -87,7 +85,8 @@ func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, ti
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	render(p, w, r, http.StatusOK, name, layout{Title: title}, credentials{Next: next, SessionEnded: r.URL.Query().Has("ended")})
+	form := credentials{Next: next, SessionEnded: r.URL.Query().Has("ended"), PasswordReset: r.URL.Query().Has("reset")}
+	render(p, w, r, http.StatusOK, name, layout{Title: title}, form)
 }
 
 func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
@@ -139,17 +138,12 @@ func (p *Pages) finishLogin(w http.ResponseWriter, r *http.Request, name, title 
 	case errors.As(err, &tooMany):
 		form.Error = tooManyText(w, tooMany)
 		render(p, w, r, http.StatusTooManyRequests, name, layout{Title: title}, form)
+	case errors.Is(err, identity.ErrDisabled):
+		form.Error = "This account is disabled. Ask an admin of this installation."
+		render(p, w, r, http.StatusForbidden, name, layout{Title: title}, form)
 	default:
 		p.fail(w, r, err)
 	}
-}
-
-// tooManyText sets Retry-After and returns what to tell the user.
-func tooManyText(w http.ResponseWriter, tooMany auth.TooManyAttemptsError) string {
-	seconds := int(math.Ceil(tooMany.RetryAfter.Seconds()))
-	w.Header().Set("Retry-After", strconv.Itoa(seconds))
-	minutes := int(math.Ceil(float64(seconds) / 60))
-	return fmt.Sprintf("Too many attempts. Try again in %s.", mms.Counted(minutes, "minute"))
 }
 
 func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {

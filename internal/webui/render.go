@@ -75,6 +75,7 @@ type layout struct {
 	Flash            string // notice set by the previous request
 	Pauses           []mms.Pause
 	SilenceOff       bool               // DOUBT_SILENCE was wrong and is off; for admins
+	Zone             string             // the user's time zone; empty: the browser's
 	DisabledWebhooks []webhook.Endpoint // of the user
 }
 
@@ -110,6 +111,9 @@ func (p *Pages) fillLayout(ctx context.Context, l *layout) {
 	}
 	l.User = &principal
 	l.Flash = p.Auth.PopFlash(ctx)
+	if user, err := p.Auth.Profile(ctx, principal.UserID); err == nil && user.TimeZone != defaultZone {
+		l.Zone = user.TimeZone
+	}
 	webhooks, err := p.Webhooks.Webhooks(ctx, principal.WorkspaceID)
 	if err != nil {
 		p.Logger.WarnContext(ctx, "disabled webhooks left out of a page", slog.Any("error", err))
@@ -126,6 +130,9 @@ func (p *Pages) fillLayout(ctx context.Context, l *layout) {
 		l.SilenceOff = off > 0
 	}
 }
+
+// defaultZone stands for the zone of the browser: users have it until they choose another.
+const defaultZone = "UTC"
 
 type errorPage struct {
 	Message   string
@@ -244,28 +251,31 @@ func duration(d time.Duration) string {
 
 // fieldLabels are the labels of the forms by the field of the API.
 var fieldLabels = map[string]string{
-	"dailyCap":      "Maximum messages a day",
-	"description":   "Description",
-	"email":         "Email",
-	"expiresInDays": "Expiry in days",
-	"file":          "File",
-	"from":          "Sender",
-	"mediaUrl":      "Picture",
-	"mediaUrls":     "Picture",
-	"mediaIds":      "Picture",
-	"name":          "Name",
-	"numbers":       "Recipients",
-	"password":      "Password",
-	"permissions":   "Permission",
-	"priority":      "Priority",
-	"scopes":        "Permission",
-	"sendAt":        "Send at",
-	"sender":        "Sender",
-	"statuses":      "Event",
-	"text":          "Text",
-	"to":            "Recipient",
-	"validFor":      "Give up after",
-	"url":           "URL",
+	"currentPassword": "Current password",
+	"dailyCap":        "Maximum messages a day",
+	"description":     "Description",
+	"email":           "Email",
+	"expiresInDays":   "Expiry in days",
+	"file":            "File",
+	"from":            "Sender",
+	"mediaUrl":        "Picture",
+	"mediaUrls":       "Picture",
+	"mediaIds":        "Picture",
+	"name":            "Name",
+	"newPassword":     "New password",
+	"numbers":         "Recipients",
+	"password":        "Password",
+	"permissions":     "Permission",
+	"priority":        "Priority",
+	"scopes":          "Permission",
+	"sendAt":          "Send at",
+	"sender":          "Sender",
+	"statuses":        "Event",
+	"text":            "Text",
+	"timeZone":        "Time zone",
+	"to":              "Recipient",
+	"validFor":        "Give up after",
+	"url":             "URL",
 }
 
 // fieldLabel returns the label of a field such as "statuses[2]", or field

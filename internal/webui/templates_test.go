@@ -52,7 +52,7 @@ var layouts = struct{ visitor, user, admin layout }{
 	visitor: layout{Title: "Title", Signup: true},
 	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser, WorkspaceID: anID, Permissions: identity.MemberPermissions(), Memberships: memberships}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
 	admin: layout{
-		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin, Workspace: "root", Memberships: memberships[:1]}, Simulated: true, Flash: "Done.", SilenceOff: true,
+		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin, Workspace: "root", Memberships: memberships[:1]}, Simulated: true, Flash: "Done.", SilenceOff: true, Zone: "America/New_York",
 		Pauses:           []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}},
 		DisabledWebhooks: []webhook.Endpoint{{ID: anID, URL: "https://example.com", DisabledAt: &aTime}},
 	},
@@ -139,7 +139,30 @@ var pageData = map[string][]any{
 	},
 	"login": {
 		page[credentials]{layout{}, credentials{}},
-		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true}},
+		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true, PasswordReset: true}},
+	},
+	"newpassword": {
+		page[newPasswordPage]{layouts.visitor, newPasswordPage{Token: "T"}},
+		page[newPasswordPage]{layouts.visitor, newPasswordPage{Token: "T", Error: "Too many.", Violations: violationsOf("password")}},
+	},
+	"profile": {
+		page[profilePage]{layouts.user, profilePage{}},
+		page[profilePage]{layouts.admin, profilePage{
+			Name: "Ada", Email: "ada@example.com", TimeZone: "UTC", Error: "Too many.", Violations: violationsOf("name", "email", "timeZone", "newPassword", "currentPassword"),
+		}},
+	},
+	"reset": {
+		page[resetPage]{layouts.visitor, resetPage{}},
+		page[resetPage]{layouts.visitor, resetPage{CanMail: true, Sent: true}},
+		page[resetPage]{layouts.visitor, resetPage{CanMail: true, Email: "x"}},
+		page[resetPage]{layouts.visitor, resetPage{CanMail: true, Error: "Too many.", Violations: violationsOf("email")}},
+	},
+	"sessions": {
+		page[sessionsPage]{layouts.user, sessionsPage{}},
+		page[sessionsPage]{layouts.user, sessionsPage{
+			Current:  anID,
+			Sessions: []identity.Session{{ID: anID, Browser: "Firefox on Windows", Address: "192.0.2.1", CreatedAt: aTime, LastUsedAt: aTime}, {Browser: "curl"}},
+		}},
 	},
 	"message": {
 		page[messagePage]{layouts.user, messagePage{}},

@@ -12,8 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/auth"
+	"github.com/postcard-mms/postcard/internal/auth/authtest"
 	"github.com/postcard-mms/postcard/internal/identity"
-	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
 // fakeWorkspaces keeps the members of workspaces in the users of the backend.
@@ -36,7 +36,7 @@ func (f *fakeBackend) changeUser(id uuid.UUID, change func(*identity.User)) erro
 	if i < 0 {
 		return identity.ErrNoMember
 	}
-	f.users[i] = testkit.InOwnWorkspace(f.users[i])
+	f.users[i] = authtest.InOwnWorkspace(f.users[i])
 	change(&f.users[i])
 	return f.workspaces.err
 }
@@ -56,7 +56,7 @@ func (f *fakeBackend) RenameWorkspace(_ context.Context, id uuid.UUID, name stri
 
 func (f *fakeBackend) Members(_ context.Context, workspace uuid.UUID) (list []identity.Member, err error) {
 	for _, u := range f.users {
-		for _, m := range testkit.InOwnWorkspace(u).Memberships {
+		for _, m := range authtest.InOwnWorkspace(u).Memberships {
 			if m.ID == workspace {
 				list = append(list, identity.Member{UserID: u.ID, Email: u.Email, Permissions: m.Permissions})
 			}
@@ -137,11 +137,6 @@ func (f *fakeBackend) CreateInvitedUser(ctx context.Context, hash [32]byte, user
 
 // invitationLink finds the link that a page shows once.
 var invitationLink = regexp.MustCompile(`https?://[^<]*(/invitations/[A-Z2-7]+)`)
-
-// another returns a browser without a session.
-func (b *browser) another() *browser {
-	return &browser{t: b.t, pages: b.pages, handler: b.handler}
-}
 
 // invite invites a person as the logged-in user and returns the path of the link.
 func (b *browser) invite(email string, permissions ...string) string {

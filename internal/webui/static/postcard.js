@@ -2,8 +2,25 @@
 
 // Every page works without this script, which only improves it.
 
+// dateFormat formats times in the user's time zone, or the browser's if they have chosen none.
+// A browser may not know the zone.
+function dateFormat() {
+  const options = { dateStyle: "medium", timeStyle: "medium" };
+  try {
+    return new Intl.DateTimeFormat(undefined, { ...options, timeZone: document.body.dataset.zone });
+  } catch {
+    return new Intl.DateTimeFormat(undefined, options);
+  }
+}
+
+function timeZones() {
+  const list = document.getElementById("zones");
+  if (!list || !Intl.supportedValuesOf) return;
+  for (const zone of Intl.supportedValuesOf("timeZone")) list.append(new Option(zone, zone));
+}
+
 function localTimes(root) {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const format = dateFormat();
   for (const time of root.querySelectorAll("time[datetime]")) {
     time.title = time.textContent;
     time.textContent = format.format(new Date(time.dateTime));
@@ -416,6 +433,7 @@ function live() {
 counters();
 pictures();
 links();
+timeZones();
 live(); // before localTimes, because it compares with what the server sent
 localTimes(document);
 document.getElementById("summary")?.focus();
