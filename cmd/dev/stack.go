@@ -119,6 +119,7 @@ func (s *stack) setDefaults(ctx context.Context, vars map[string]string, throwaw
 	}
 	if s.simulator != nil { // it is on this machine, whatever the variables say
 		vars["CALLBACK_URL"] = "http://localhost:" + port
+		s.simulator.handler.SetMessageURL(vars["CALLBACK_URL"] + "/callbacks/plivo/inbound")
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/config"
 	"github.com/postcard-mms/postcard/internal/maintenance"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/operator"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/queue"
@@ -24,32 +25,46 @@ import (
 // comparison compares our records with a provider's.
 type comparison func(ctx context.Context, store *postgres.Store) ([]audit.Finding, error)
 
-// verify prints every check with its count, and returns an error when an invariant is
-// violated.
+// verify prints every check with its count, stores the findings for the operator's pages,
+// and returns an error when an invariant is violated.
 func verify(ctx context.Context, out io.Writer, compare comparison) error {
 	store, err := openStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	findings, err := store.Audit(ctx)
+	id, err := store.BeginVerification(ctx, operator.ByCLI)
 	if err != nil {
 		return err
+	}
+	findings, queueErr, err := findAll(ctx, store, compare)
+	if err != nil {
+		return errors.Join(err, store.FailVerification(context.WithoutCancel(ctx), id, "The audit did not finish. The command printed why."))
+	}
+	storeErr := store.FinishVerification(ctx, id, findings)
+	times, err := store.ReportTimes(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(report(findings, out), reportTimes(times, out), queueErr, storeErr)
+}
+
+// findAll makes every check. An error of the queue alone leaves out its findings.
+func findAll(ctx context.Context, store *postgres.Store, compare comparison) (findings []audit.Finding, queueErr, err error) {
+	findings, err = store.Audit(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	inQueue, queueErr := checkQueue(ctx)
 	findings = append(findings, inQueue...)
 	if compare != nil {
 		compared, err := compare(ctx, store)
 		if err != nil {
-			return err
+			return nil, queueErr, err
 		}
 		findings = append(findings, compared...)
 	}
-	times, err := store.ReportTimes(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(report(findings, out), reportTimes(times, out), queueErr)
+	return findings, queueErr, nil
 }
 
 // checkQueue checks the queue in Redis, if REDIS_URL is set. The database alone shows
@@ -72,20 +87,7 @@ func checkQueue(ctx context.Context) ([]audit.Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checking the queue: %w", err)
 	}
-	return []audit.Finding{
-		finding("keys in Redis that are of the wrong type; delete them", faults.WrongKeys, true),
-		finding("paused queues", faults.Paused, false),
-	}, nil
-}
-
-// finding returns a finding that names what was found. It is broken if anything was found
-// that must not be there.
-func finding(what string, found []string, forbidden bool) audit.Finding {
-	f := audit.Finding{Invariant: "I1", What: what, Count: len(found), Broken: forbidden && len(found) > 0}
-	if len(found) > 0 {
-		f.What += ": " + strings.Join(found, ", ")
-	}
-	return f
+	return audit.QueueFindings(faults.WrongKeys, faults.Paused), nil
 }
 
 // reportTimes prints how soon Plivo's reports come, and what follows for DOUBT_SILENCE.

@@ -28,6 +28,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mediacheck"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/operator"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/queue"
@@ -88,10 +89,15 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	}
 	pictures := media.New(media.Options{Store: store, Budget: c.MediaBudget, Memory: c.MediaMemory, Quota: c.MediaQuota})
 	links := linkChecker(c, rules, store, pictures)
-	messageIntake := &intake.Intake{Rules: rules, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
+	senderList := operator.NewSenderList(senders, store)
+	if err := awaitDatabase(ctx, logger, senderList.Refresh); err != nil {
+		return err
+	}
+	operations := operatorService(c, store, tasks, senderList)
+	messageIntake := &intake.Intake{Rules: rules, Senders: senderList, DailyCap: c.DailyCap, Store: store, Queue: tasks, Uploads: pictures, IDs: ids, Logger: logger}
 	pages, err := webui.New(webui.Options{
 		Auth: authService, Intake: messageIntake, Messages: store, Uploads: pictures, Links: links, Batches: store, Keys: keys, Workspaces: workspaces, Webhooks: store,
-		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders, Rates: store,
+		PrivateWebhooks: c.AllowPrivateWebhooks, Pauses: store, Suppressions: store, OptOutScope: mms.OptOutScope(c.OptOutScope), Senders: senders, SenderList: senderList, Rates: store, Operator: operations,
 		PublicURL: c.PublicURL, Simulated: c.Plivo.Simulated(), Logger: logger,
 	})
 	if err != nil {
@@ -110,7 +116,12 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err := awaitDatabase(ctx, logger, callbackHealth.Beat); err != nil { // before the first callback can arrive
 		return err
 	}
+	description := describeProcess(process, operator.API, c)
+	if err := awaitDatabase(ctx, logger, func(ctx context.Context) error { return store.DescribeAPI(ctx, description) }); err != nil {
+		return err
+	}
 	registry := newRegistry()
+	callbacks := &callbackTimes{count: callbackMetric(registry), note: func(ctx context.Context) error { return store.NoteCallback(ctx, c.Plivo.AuthID) }}
 	handlers := apiHandlers{
 		config:    c,
 		logger:    logger,
@@ -127,13 +138,13 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		),
 		api: httpapi.New(httpapi.Options{
 			Auth: authService, Keys: keys, Workspaces: workspaces, KeyRate: c.KeyRate, Intake: messageIntake, Messages: store, Batches: store,
-			Webhooks: store, Media: pictures, Links: links, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL,
+			Webhooks: store, Media: pictures, Links: links, PrivateWebhooks: c.AllowPrivateWebhooks, Live: hub, PublicURL: c.PublicURL, Operator: operations,
 			Simulated: c.Plivo.Simulated(), SessionCookie: sessionCookie, Logger: logger,
 		}),
 		callbacks: callback.New(callback.Options{
 			Verifier: plivo.Verifier{Tokens: callbackTokens(c.Plivo), CallbackURL: c.CallbackURL},
 			Inbox:    store,
-			Count:    callbackMetric(registry),
+			Count:    callbacks.Count,
 			Reports:  callback.Reports{Store: store, OnDuplicate: duplicateMetric(registry)},
 			Logger:   logger,
 		}),
@@ -165,8 +176,17 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 		maintenance.Run(ctx, maintenance.Job{Name: "clock comparison", Interval: intake.MeasureInterval, Run: ids.Measure}, logger)
 		return nil
 	})
+	for _, job := range []maintenance.Job{
+		maintenance.SenderListRefresh(senderList.Refresh),
+		{Name: "callback time", Interval: callbackTimeInterval, Run: callbacks.record},
+	} {
+		group.Go(func() error { maintenance.Run(ctx, job, logger); return nil })
+	}
 	return group.Wait()
 }
+
+// callbackTimeInterval is how exactly the time of the last callback is known.
+const callbackTimeInterval = 5 * time.Second
 
 // disconnectRevoked drops a user or API key from the caches and closes its live
 // streams when its access is revoked, until ctx ends. If notifications may have

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mediacheck"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/operator"
 	"github.com/postcard-mms/postcard/internal/plivo"
 	"github.com/postcard-mms/postcard/internal/postgres"
 	"github.com/postcard-mms/postcard/internal/queue"
@@ -30,11 +32,12 @@ import (
 // outcomes of its last calls are recorded.
 const drainMargin = 10 * time.Second
 
-// workerListeners is how many connections a worker listens on, beside its pool.
+// workerListeners is how many connections a worker has beside its pool: it listens on one,
+// and the nightly audit uses one.
 //
 // The size of the pool does not depend on WORKER_CONCURRENCY: a message needs a
 // connection for a few milliseconds at a time, and none during the call to Plivo.
-const workerListeners = 1
+const workerListeners = 2
 
 // tasksPerSlot is how many tasks are processed at a time for each of the
 // dispatcher's slots, so that slots do not idle while outcomes are recorded.
@@ -89,7 +92,15 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		OnDuplicate: onDuplicate,
 		Logger:      logger,
 	}
-	err = awaitDatabase(ctx, logger, func(ctx context.Context) error { return setRateLimits(ctx, c, store, logger) })
+	senders, err := sendersOf(c.Plivo, logger)
+	if err != nil {
+		return err
+	}
+	err = awaitDatabase(ctx, logger, func(ctx context.Context) error { return setRateLimits(ctx, c, store, senders) })
+	if err != nil {
+		return err
+	}
+	operatorJobs, err := operatorJobs(c, store, client, tasks, senders)
 	if err != nil {
 		return err
 	}
@@ -147,6 +158,7 @@ func RunWorker(ctx context.Context, c config.Worker, logger *slog.Logger) error 
 		maintenance.UnreportedCloser(store.CloseUnreported),
 		maintenance.MediaUse(store.MarkUsedPlivoMedia),
 	}
+	jobs = append(jobs, operatorJobs...)
 	jobs = append(jobs, mediaJobs(c, store, client, tasks, registry, logger)...)
 	for _, job := range jobs {
 		group.Go(func() error { maintenance.Run(ctx, job, logger); return nil })
@@ -239,22 +251,48 @@ func coalesce(ctx context.Context, notified <-chan string) <-chan struct{} {
 	return wake
 }
 
-// setRateLimits stores the rate limit of each sender.
-func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store, logger *slog.Logger) error {
-	senders, err := sendersOf(c.Plivo, logger)
-	if err != nil {
+// setRateLimits stores the rate limit of each sender, also of those that were added on the
+// operator's page.
+func setRateLimits(ctx context.Context, c config.Worker, store *postgres.Store, environment []mms.PhoneNumber) error {
+	list := operator.NewSenderList(environment, store)
+	if err := list.Refresh(ctx); err != nil {
 		return err
 	}
-	for _, sender := range senders {
-		interval := sender.DefaultInterval()
-		if c.SenderRate != nil {
-			interval = mms.IntervalForRate(*c.SenderRate)
-		}
-		if err := store.SetRateLimit(ctx, sender, interval); err != nil {
+	for _, sender := range list.All() {
+		if err := store.SetRateLimit(ctx, sender, senderInterval(c)(sender)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// senderInterval returns the function that returns the interval between two messages of a
+// sender that the environment gives it.
+func senderInterval(c config.Worker) func(mms.PhoneNumber) time.Duration {
+	return func(sender mms.PhoneNumber) time.Duration {
+		if c.SenderRate != nil {
+			return mms.IntervalForRate(*c.SenderRate)
+		}
+		return sender.DefaultInterval()
+	}
+}
+
+// operatorJobs returns the jobs that collect what the operator's pages show.
+func operatorJobs(c config.Worker, store *postgres.Store, client *plivo.Client, tasks *queue.Client, senders []mms.PhoneNumber) ([]maintenance.Job, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("creating the id of the process: %w", err)
+	}
+	return []maintenance.Job{
+		maintenance.WorkerHeartbeat(store.BeatWorker, describeProcess(id, operator.Worker, c)),
+		maintenance.SenderRates(store, senderInterval(c)),
+		maintenance.QueueSampler(store.WithLease, store, tasks.Depth),
+		maintenance.AccountCheck(maintenance.AccountCheckOptions{
+			Store: store, WithLease: store.WithLease, Plivo: client, AuthID: c.Plivo.AuthID,
+			Senders: operator.NewSenderList(senders, store), Problem: plivo.Problem,
+		}),
+		maintenance.Verification(store.WithLease, store, auditor(c, tasks)),
+	}, nil
 }
 
 // reportWait returns how long to wait for a delivery report before polling.

@@ -4,6 +4,7 @@ package audit
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -146,4 +147,23 @@ func CompareListed(ctx context.Context, store Store, listed []mms.Listed, from, 
 // mustBeZero returns a finding that is broken unless count is 0.
 func mustBeZero(invariant, what string, count int) Finding {
 	return Finding{Invariant: invariant, What: what, Count: count, Broken: count > 0}
+}
+
+// QueueFindings returns what was found in the queue in Redis: keys of the wrong type, and
+// queues that an operator has paused.
+func QueueFindings(wrongKeys, paused []string) []Finding {
+	return []Finding{
+		named("keys in Redis that are of the wrong type; delete them", wrongKeys, true),
+		named("paused queues", paused, false),
+	}
+}
+
+// named returns a finding that names what was found. It is broken if anything was found that
+// must not be there.
+func named(what string, found []string, forbidden bool) Finding {
+	f := Finding{Invariant: "I1", What: what, Count: len(found), Broken: forbidden && len(found) > 0}
+	if len(found) > 0 {
+		f.What += ": " + strings.Join(found, ", ")
+	}
+	return f
 }

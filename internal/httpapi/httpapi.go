@@ -75,6 +75,7 @@ type Options struct {
 	Webhooks   Webhooks
 	Media      Media
 	Links      Links // nil: links to pictures are not checked
+	Operator   Operator
 
 	PrivateWebhooks bool // allow webhooks on private and local addresses
 	Live            Live
@@ -111,6 +112,7 @@ func New(o Options) http.Handler {
 	a.registerWebhooks()
 	a.registerStreams()
 	a.registerDecision()
+	a.registerOperator()
 	router.Get("/openapi.json", serveDescription(a.huma.OpenAPI()))
 	router.NotFound(a.notFound)
 	router.MethodNotAllowed(a.methodNotAllowed(router))

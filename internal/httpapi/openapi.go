@@ -48,6 +48,7 @@ func description(o Options) huma.Config {
 			{Name: "workspaces", Description: "Switch between workspaces; manage members and invitations."},
 			{Name: "keys", Description: "Manage API keys."},
 			{Name: "account", Description: "Sign up, log in and log out."},
+			{Name: "admin", Description: "Operate the installation. For admins."},
 		},
 	}
 	doc.Servers = []*huma.Server{{URL: cmp.Or(o.PublicURL, "/")}}

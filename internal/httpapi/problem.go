@@ -21,6 +21,7 @@ import (
 	"github.com/postcard-mms/postcard/internal/invalid"
 	"github.com/postcard-mms/postcard/internal/media"
 	"github.com/postcard-mms/postcard/internal/mms"
+	"github.com/postcard-mms/postcard/internal/operator"
 	"github.com/postcard-mms/postcard/internal/webhook"
 )
 
@@ -95,6 +96,9 @@ var kinds = []struct {
 	detail string
 }{
 	{errUnauthenticated, http.StatusUnauthorized, howToAuthenticate},
+	{errAdminsOnly, http.StatusNotFound, "This path does not exist."},
+	{operator.ErrNoSender, http.StatusNotFound, "No sender has this number."},
+	{operator.ErrSenderOfEnvironment, http.StatusConflict, "The sender is in PLIVO_SENDER_NUMBER. Remove it there and restart the processes, or let it rest."},
 	{errUsersOnly, http.StatusForbidden, "This endpoint is not available to API keys. Log in instead."},
 	{identity.ErrNoKey, http.StatusUnauthorized, "The API key is invalid, expired or revoked. Send a valid key in the header Authorization: Bearer pc_..."},
 	{identity.ErrNoMember, http.StatusNotFound, "The user is not a member of the workspace."},

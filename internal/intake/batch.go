@@ -51,7 +51,7 @@ func (in *Intake) CreateBatch(ctx context.Context, by mms.Submitter, params mms.
 		replayed, err := in.replayBatch(ctx, by, params.Idempotency, err)
 		return replayed, notStored(err)
 	}
-	request := mms.BatchRequest{Batch: batch, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
+	request := mms.BatchRequest{Batch: batch, Candidates: in.rules().Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.storeBatch(ctx, request, params, now, rows)
 	if err != nil {
@@ -68,7 +68,7 @@ func (in *Intake) validateBatch(ctx context.Context, by mms.Submitter, params *m
 	if err != nil {
 		return mms.Batch{}, err
 	}
-	batch, err := in.Rules.ValidateBatch(*params, id, by.Workspace, now)
+	batch, err := in.rules().ValidateBatch(*params, id, by.Workspace, now)
 	if err = withRowViolations(err, rows); err != nil {
 		return mms.Batch{}, err
 	}
@@ -108,7 +108,7 @@ func (in *Intake) storeBatch(ctx context.Context, request mms.BatchRequest, para
 		return *replayed, nil
 	}
 	defer writer.Rollback()
-	reader := messageReader{ids: in.IDs, rules: in.Rules, params: params, batch: request.Batch, now: now, rows: rows, rowOf: map[[16]byte]int{}}
+	reader := messageReader{ids: in.IDs, rules: in.rules(), params: params, batch: request.Batch, now: now, rows: rows, rowOf: map[[16]byte]int{}}
 	for !reader.done {
 		messages, err := reader.next(insertBatchSize)
 		if err != nil {

@@ -53,15 +53,31 @@ type Queue interface {
 	Enqueue(ctx context.Context, t mms.Task) error
 }
 
+// Senders knows the senders of the moment: all of them, and those that do not rest.
+type Senders interface {
+	All() []mms.PhoneNumber
+	Active() []mms.PhoneNumber
+}
+
 // Intake creates messages and batches.
 type Intake struct {
 	Rules    mms.Rules
-	DailyCap int // messages per UTC day of a workspace without a cap of its own; 0: unlimited
+	Senders  Senders // nil: those of Rules, which never change
+	DailyCap int     // messages per UTC day of a workspace without a cap of its own; 0: unlimited
 	Store    Store
 	Queue    Queue
 	Uploads  Uploads
 	IDs      *IDs
 	Logger   *slog.Logger
+}
+
+// rules returns the rules of the moment.
+func (in *Intake) rules() mms.Rules {
+	rules := in.Rules
+	if in.Senders != nil {
+		rules.Senders, rules.Resting = in.Senders.Active(), in.Senders.All()
+	}
+	return rules
 }
 
 // enqueueTimeout bounds how long a request waits for Redis after its message is
@@ -91,7 +107,7 @@ func (in *Intake) Resend(ctx context.Context, by mms.Submitter, id uuid.UUID, id
 		To: string(old.Recipient), Text: old.Text, MediaURLs: old.MediaURLs, Uploads: old.Uploads, Fit: string(old.Fit), Priority: old.Priority.String(), Metadata: old.Metadata, Idempotency: idempotency,
 		ValidFor: validForOf(old.Message),
 	}
-	if slices.Contains(in.Rules.Senders, old.Sender) {
+	if slices.Contains(in.rules().Senders, old.Sender) {
 		params.From = string(old.Sender)
 	}
 	return in.create(ctx, by, params, old.ID)
@@ -118,7 +134,7 @@ func (in *Intake) create(ctx context.Context, by mms.Submitter, params mms.Creat
 		return replayed, notStored(err)
 	}
 	message.ResendOf = resendOf
-	request := mms.CreateRequest{Message: message, Candidates: in.Rules.Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
+	request := mms.CreateRequest{Message: message, Candidates: in.rules().Candidates(params.From), Caps: by.Caps(in.DailyCap), Idempotency: params.Idempotency}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	result, err := in.store(ctx, request)
 	if err != nil {
@@ -139,7 +155,7 @@ func (in *Intake) Forecast(ctx context.Context, by mms.Submitter, params mms.Cre
 	if err != nil {
 		return mms.Forecast{}, notStored(err)
 	}
-	forecast, err := in.Store.Forecast(ctx, message, in.Rules.Candidates(params.From))
+	forecast, err := in.Store.Forecast(ctx, message, in.rules().Candidates(params.From))
 	return forecast, notStored(err)
 }
 
@@ -152,7 +168,7 @@ func (in *Intake) validate(ctx context.Context, by mms.Submitter, params mms.Cre
 	if err != nil {
 		return mms.Message{}, err
 	}
-	message, err := in.Rules.Validate(params, id, by.Workspace, now)
+	message, err := in.rules().Validate(params, id, by.Workspace, now)
 	if err != nil {
 		return mms.Message{}, err
 	}

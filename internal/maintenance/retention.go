@@ -6,8 +6,8 @@ import (
 )
 
 // Retention returns the job that deletes what is kept for a limited time:
-// idempotency keys, daily counts, webhook events, ended api processes, uploads, media checks
-// and pictures that no message has.
+// idempotency keys, daily counts, webhook events, ended processes, uploads, media checks,
+// samples of the queue, ended pauses, audits and pictures that no message has.
 func Retention(deleteExpired func(context.Context) error) Job {
 	return Job{Name: "retention", Interval: time.Hour, Run: deleteExpired}
 }

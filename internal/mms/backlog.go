@@ -14,6 +14,7 @@ type ClaimBlocker struct {
 	BatchNotRunning bool          // its batch is paused or canceled
 	Released        bool          // it has left the backlog for the next arrival time of its sender
 	RateLimited     time.Duration // time until its sender may send; 0 if it may
+	Resting         bool          // its sender rests
 	PairInFlight    bool          // another message between the same two numbers is being sent or in doubt
 }
 
@@ -23,10 +24,11 @@ const MaxCounted = 5_000
 
 // QueuePosition is a message's position in its sender's backlog.
 type QueuePosition struct {
-	Ahead  int           // messages ahead of it; at most MaxCounted
-	Wait   time.Duration // estimate; a lower bound if Ahead is MaxCounted or anything is paused
-	Paused bool          // all sending is paused
-	Batch  BatchState    // of its batch; BatchRunning if it has none
+	Ahead   int           // messages ahead of it; at most MaxCounted
+	Wait    time.Duration // estimate; a lower bound if Ahead is MaxCounted, anything is paused or the sender rests
+	Paused  bool          // all sending is paused
+	Resting bool          // its sender rests
+	Batch   BatchState    // of its batch; BatchRunning if it has none
 }
 
 // Pause is a pause of all sending. The zero value means that sending is not paused.

@@ -192,7 +192,7 @@ func (r Rules) ValidateBatch(p BatchParams, id, workspace uuid.UUID, now time.Ti
 		violations.Add("name", "max_length", fmt.Sprintf("must be at most %d characters long", MaxBatchName))
 	}
 	if _, ok := findSender(p.From, r.Senders); !ok && p.From != "" {
-		violations.Add("from", "sender", notASender)
+		violations.Add("from", "sender", r.whyNoSender(p.From))
 	}
 	validateValidFor(p.ValidFor, &violations)
 	parseSendAt(p.SendAt, now, &violations)

@@ -223,11 +223,13 @@ func (m Message) explainQueued() string {
 	}
 	switch {
 	case m.BatchState == BatchPaused:
-		explanation += " Its batch was paused by its workspace, and it waits until the batch is resumed."
+		explanation += " Its batch was paused by a user, and it waits until the batch is resumed."
 	case m.BatchState == BatchCanceled:
-		explanation += " Its batch was canceled by its workspace, and it will be canceled too."
+		explanation += " Its batch was canceled by a user, and it will be canceled too."
 	case m.Pause.Active():
 		explanation += " " + m.Pause.Explain()
+	case m.SenderResting:
+		explanation += " Its sender number rests: an admin has taken it out of use, and the message waits until it is put back or the message expires."
 	}
 	return explanation
 }
@@ -284,7 +286,7 @@ func (m Message) explainFailed() string {
 // Description says in plain language how many messages are ahead, and about how long they
 // take. It gives no time while a pause stops the message, which Message.Explain explains.
 func (p QueuePosition) Description() string {
-	stopped := p.Paused || p.Batch == BatchPaused || p.Batch == BatchCanceled
+	stopped := p.Paused || p.Resting || p.Batch == BatchPaused || p.Batch == BatchCanceled
 	switch {
 	case stopped && p.Ahead == 0:
 		return "No message is ahead of it."

@@ -59,6 +59,7 @@ type Message struct {
 	Fit           Fit
 	Copies        []bool // for each picture, in order, whether Postcard has a copy to show; nil: of none
 	Preparing     bool   // queued, while its media are being checked or handed to Plivo
+	SenderResting bool   // queued, while its sender rests
 	Status        Status
 	Reason        Reason        // why it failed or waits; empty for none
 	PlivoUUID     string        // empty until Plivo has accepted it

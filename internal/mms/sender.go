@@ -37,7 +37,11 @@ func (r Rules) chooseSender(recipient PhoneNumber, violations *invalid.Fields) P
 			chosen, highest = sender, weight
 		}
 	}
-	if chosen == "" {
+	switch {
+	case chosen != "":
+	case len(r.Senders) == 0:
+		violations.Add("from", "sender", "cannot be chosen: all senders of this installation rest")
+	default:
 		violations.Add("to", "not_sender", "must not be the sender's own number")
 	}
 	return chosen

@@ -125,3 +125,27 @@ func TestCandidates(t *testing.T) {
 		}
 	}
 }
+
+// TestRestingSendersAreNotUsed has one sender in use, and then none.
+func TestRestingSendersAreNotUsed(t *testing.T) {
+	t.Parallel()
+	const inUse, resting = PhoneNumber("+14155550100"), PhoneNumber("+14155550101")
+	for name, tt := range map[string]struct {
+		senders []PhoneNumber
+		from    string
+		want    PhoneNumber
+		message string // of the violation
+	}{
+		"chosen":            {[]PhoneNumber{inUse}, "", inUse, ""},
+		"the resting one":   {[]PhoneNumber{inUse}, string(resting), "", "rests: an admin has taken this sender out of use"},
+		"an unknown one":    {[]PhoneNumber{inUse}, "+14155550102", "", notASender},
+		"none is in use":    {nil, "", "", "cannot be chosen: all senders of this installation rest"},
+		"one, but all rest": {nil, string(inUse), "", "rests: an admin has taken this sender out of use"},
+	} {
+		var violations invalid.Fields
+		got := Rules{Senders: tt.senders, Resting: []PhoneNumber{inUse, resting}}.validateSender(tt.from, "+14165550123", &violations)
+		if got != tt.want || violations.Of("from") != tt.message {
+			t.Errorf("%s: got %q with %v, want %q with %q", name, got, violations, tt.want, tt.message)
+		}
+	}
+}

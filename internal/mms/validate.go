@@ -17,7 +17,8 @@ import (
 // Rules are what this installation allows.
 type Rules struct {
 	Countries         []string      // ISO 3166 codes of the countries that recipients may be in
-	Senders           []PhoneNumber // the numbers it sends from; at least one
+	Senders           []PhoneNumber // the numbers it sends from, without those that rest
+	Resting           []PhoneNumber // may contain Senders too: those of both that are not in Senders rest
 	AllowPrivateMedia bool          // permit pictures on private and local hosts, for local trials
 	RefuseFictional   bool          // refuse recipients whose number is fictional (see PhoneNumber.IsFictional): messages go to Plivo
 }
@@ -87,7 +88,7 @@ func (r Rules) validateSender(from string, recipient PhoneNumber, violations *in
 	}
 	n, ok := findSender(from, r.Senders)
 	if !ok {
-		violations.Add("from", "sender", notASender)
+		violations.Add("from", "sender", r.whyNoSender(from))
 		return ""
 	}
 	if n == recipient {
@@ -100,6 +101,14 @@ func (r Rules) validateSender(from string, recipient PhoneNumber, violations *in
 func findSender(from string, senders []PhoneNumber) (PhoneNumber, bool) {
 	n, err := ParseTypedPhoneNumber(from)
 	return n, err == nil && slices.Contains(senders, n)
+}
+
+// whyNoSender says why messages cannot be sent from a number.
+func (r Rules) whyNoSender(from string) string {
+	if _, ok := findSender(from, r.Resting); ok {
+		return "rests: an admin has taken this sender out of use"
+	}
+	return notASender
 }
 
 const notASender = "is not one of the senders of this installation"

@@ -39,6 +39,11 @@ func (s *Simulator) routes() http.Handler {
 	r.Post(media, s.endpoint(s.upload))
 	r.Get(media, s.endpoint(s.listMedia))
 	r.Get(media+"{mediaID}/", s.endpoint(s.getMedia))
+	const account = "/v1/Account/{authID}/"
+	r.Get(account, s.endpoint(s.account))
+	r.Get(account+"Number/", s.endpoint(s.listNumbers))
+	r.Get(account+"Number/{number}/", s.endpoint(s.getNumber))
+	r.Get(account+"Application/{application}/", s.endpoint(s.getApplication))
 	s.controlRoutes(r)
 	return r
 }

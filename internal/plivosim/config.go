@@ -24,6 +24,13 @@ type Config struct {
 	// only digits are compared. Empty: any US or Canadian number may send.
 	Numbers []string
 
+	// MessageURL is the message URL of the application that all numbers belong to. Empty:
+	// they have none, so that Plivo would drop what people write to them.
+	MessageURL string
+
+	// Credits is the account's balance in US dollars, as a decimal. Empty: 100.00000.
+	Credits string
+
 	// TimeScale multiplies all delays of the simulator: state changes, callback
 	// timeouts and retries, queues, expiry, visibility lag. 0 means 1; 0.001
 	// turns seconds into milliseconds. Rate-limit windows and Retry-After are
@@ -77,6 +84,9 @@ type Config struct {
 }
 
 func withDefaults(cfg Config) Config {
+	if cfg.Credits == "" {
+		cfg.Credits = "100.00000"
+	}
 	if cfg.TimeScale == 0 {
 		cfg.TimeScale = 1
 	}

@@ -39,9 +39,10 @@ type Simulator struct {
 	mediaClient *http.Client
 	fetchSlots  chan struct{}
 
-	mu     sync.Mutex // guards epoch and closed
-	epoch  *epoch
-	closed bool
+	mu         sync.Mutex // guards what follows
+	epoch      *epoch
+	closed     bool
+	messageURL string // see Config.MessageURL
 }
 
 // New returns a simulator. Call Close to stop its timers and callbacks.
@@ -58,6 +59,8 @@ func New(cfg Config) *Simulator {
 
 		mediaClient: newMediaClient(cfg.FollowRedirects),
 		fetchSlots:  make(chan struct{}, maxConcurrentFetches),
+
+		messageURL: cfg.MessageURL,
 	}
 	for _, n := range cfg.Numbers {
 		s.numbers[digitsOf(n)] = true

@@ -49,7 +49,8 @@ func (s *Store) AddToBacklog(ctx context.Context, id uuid.UUID) error {
 }
 
 // release releases the first waiting messages of each sender whose rate limit allows a
-// send within $1 seconds, unless a released message of the sender is still on its way.
+// send within $1 seconds, unless the sender rests or a released message of it is still on
+// its way.
 // It releases several at a time for a sender with a shorter interval than $1. Each gets
 // a task of a new generation, because the old task may still be running. Locked rows
 // are skipped.
@@ -60,7 +61,7 @@ func (s *Store) AddToBacklog(ctx context.Context, id uuid.UUID) error {
 const release = `
 WITH ready AS (
     SELECT name, interval_seconds, next_arrival_at FROM rate_limits
-    WHERE next_arrival_at <= now() + $1 * interval '1 second' AND released_until <= now()
+    WHERE next_arrival_at <= now() + $1 * interval '1 second' AND released_until <= now() AND NOT resting
       AND (SELECT true FROM messages w WHERE w.sender = rate_limits.name AND w.backlog_state = 'waiting' ORDER BY w.priority, w.id LIMIT 1)
       AND NOT EXISTS (SELECT FROM pauses)
     FOR UPDATE SKIP LOCKED
@@ -96,7 +97,7 @@ SELECT (SELECT count(*) FROM (
         SELECT FROM messages w WHERE w.sender = m.sender AND w.backlog_state = 'waiting' AND (w.priority, w.id) < (m.priority, m.id) LIMIT $3) waiting) AS ahead,
     coalesce(rate_limits.interval_seconds, 0) AS interval_seconds,
     greatest(0, coalesce(extract(epoch FROM rate_limits.next_arrival_at - now()), 0)) AS rate_limited,
-    EXISTS (SELECT FROM pauses) AS paused,
+    EXISTS (SELECT FROM pauses) AS paused, coalesce(rate_limits.resting, false) AS resting,
     coalesce((SELECT state FROM batches b WHERE b.id = m.batch_id), 'running') AS batch
 FROM messages m LEFT JOIN rate_limits ON rate_limits.name = m.sender
 WHERE m.id = $1 AND m.workspace_id = $2 AND m.backlog_state IN ('waiting', 'parked')`
@@ -110,6 +111,7 @@ func (s *Store) QueuePosition(ctx context.Context, workspace, id uuid.UUID) (mms
 		Interval    float64 `db:"interval_seconds"`
 		RateLimited float64 `db:"rate_limited"`
 		Paused      bool    `db:"paused"`
+		Resting     bool    `db:"resting"`
 		Batch       string  `db:"batch"`
 	}
 	err := s.db.GetContext(ctx, &row, selectQueuePosition, id, workspace, mms.MaxCounted)
@@ -118,6 +120,6 @@ func (s *Store) QueuePosition(ctx context.Context, workspace, id uuid.UUID) (mms
 	}
 	return mms.QueuePosition{
 		Ahead: row.Ahead, Wait: seconds(row.RateLimited + float64(row.Ahead)*row.Interval),
-		Paused: row.Paused, Batch: mms.BatchState(row.Batch),
+		Paused: row.Paused, Resting: row.Resting, Batch: mms.BatchState(row.Batch),
 	}, err == nil, wrapError(err, "reading a queue position")
 }

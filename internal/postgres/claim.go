@@ -57,9 +57,11 @@ const pairInFlight = `EXISTS (
 
 // rateAdmits is true when the rate limit of a message m's sender admits a message now. A
 // released message counts as admitted: it was released for the moment at which its limit
-// admits it, and that moment is over when another message of the sender has taken it.
-const rateAdmits = `(m.backlog_state = 'released' OR EXISTS (
-        SELECT FROM rate_limits l WHERE l.name = m.sender AND (l.interval_seconds = 0 OR l.next_arrival_at <= now()) OFFSET 0))`
+// admits it, and that moment is over when another message of the sender has taken it. A
+// resting sender admits none.
+const rateAdmits = `EXISTS (
+        SELECT FROM rate_limits l WHERE l.name = m.sender AND NOT l.resting
+        AND (coalesce(m.backlog_state, '') = 'released' OR l.interval_seconds = 0 OR l.next_arrival_at <= now()) OFFSET 0)`
 
 // wouldBeClaimed is the condition under which a claim of a message m would succeed now,
 // but for others at the same moment. A message that meets it and is not claimed for long
@@ -84,7 +86,7 @@ FROM claimed m`
 // claimMessage claims one message if its sender's rate limit allows a send now. It
 // does not write to the limiter of an unlimited sender, so that its messages do not
 // wait for each other. A sender without a row in rate_limits cannot send;
-// AddToBacklog adds the row.
+// AddToBacklog adds the row. A resting sender cannot send either.
 //
 // A send that is late by up to a twentieth of the interval does not delay the next
 // one (mms.IntervalForRate leaves a margin). The clock is read once: between two
@@ -103,11 +105,11 @@ WITH target AS (
 ), limiter AS (
     UPDATE rate_limits SET released_until = '-infinity',
         next_arrival_at = greatest(next_arrival_at, clock.at - 0.05 * interval_seconds * interval '1 second') + interval_seconds * interval '1 second'
-    FROM target, clock WHERE rate_limits.name = target.sender AND interval_seconds > 0 AND rate_limits.next_arrival_at <= clock.at
+    FROM target, clock WHERE rate_limits.name = target.sender AND interval_seconds > 0 AND rate_limits.next_arrival_at <= clock.at AND NOT resting
     RETURNING clock.at AS allowed_at
 ), claimed AS (` + setSending + `
     FROM target WHERE messages.id = target.id AND (EXISTS (SELECT FROM limiter)
-        OR EXISTS (SELECT FROM rate_limits WHERE name = target.sender AND interval_seconds = 0))
+        OR EXISTS (SELECT FROM rate_limits WHERE name = target.sender AND interval_seconds = 0 AND NOT resting))
     RETURNING messages.*
 ), attempt AS (
     INSERT INTO attempts (message_id, ordinal, token, sender, started_at, lease_until)
@@ -130,7 +132,7 @@ WITH found AS (
 ), target AS (
     SELECT m.id, m.sender, m.recipient FROM found m
     WHERE ` + claimable("$4", "$5") + ` AND NOT ` + pairInFlight + `
-      AND EXISTS (SELECT FROM rate_limits WHERE name = m.sender AND interval_seconds = 0 OFFSET 0)
+      AND EXISTS (SELECT FROM rate_limits WHERE name = m.sender AND interval_seconds = 0 AND NOT resting OFFSET 0)
 ), one_per_pair AS MATERIALIZED (
     SELECT DISTINCT ON (sender, recipient) id, sender, recipient FROM target ORDER BY sender, recipient, id
 ), free AS MATERIALIZED (
@@ -279,6 +281,7 @@ SELECT extract(epoch FROM m.next_attempt_at - now()) AS due_in, m.expires_at <= 
     coalesce(m.backlog_state, '') = 'released' AS released,
     EXISTS (SELECT FROM batches b WHERE b.id = m.batch_id AND b.state <> 'running') AS batch_not_running,
     coalesce(extract(epoch FROM rate_limits.next_arrival_at - clock_timestamp()), 0) AS rate_limited,
+    coalesce(rate_limits.resting, false) AS resting,
     ` + pairInFlight + ` AS pair_in_flight
 FROM messages m LEFT JOIN rate_limits ON rate_limits.name = m.sender
 WHERE m.id = $1 AND m.status = 'queued'`
@@ -293,6 +296,7 @@ func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocke
 		Released        bool    `db:"released"`
 		BatchNotRunning bool    `db:"batch_not_running"`
 		RateLimited     float64 `db:"rate_limited"`
+		Resting         bool    `db:"resting"`
 		PairInFlight    bool    `db:"pair_in_flight"`
 	}
 	err := s.db.GetContext(ctx, &row, selectClaimBlocker, id, s.optOutsOfEverySender, s.plivoAccount)
@@ -301,6 +305,6 @@ func (s *Store) ClaimBlocker(ctx context.Context, id uuid.UUID) (mms.ClaimBlocke
 	}
 	return mms.ClaimBlocker{
 		DueIn: max(0, seconds(row.DueIn)), Expired: row.Expired, Suppressed: row.Suppressed, NotPrepared: row.NotPrepared, Released: row.Released, BatchNotRunning: row.BatchNotRunning,
-		RateLimited: max(0, seconds(row.RateLimited)), PairInFlight: row.PairInFlight,
+		RateLimited: max(0, seconds(row.RateLimited)), Resting: row.Resting, PairInFlight: row.PairInFlight,
 	}, wrapError(err, "reading why a message cannot be claimed")
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/postcard-mms/postcard/internal/testkit"
 )
 
-// operator returns a connection pool that is not the store's.
-func operator(t *testing.T, database string) *sql.DB {
+// otherPool returns a connection pool that is not the store's.
+func otherPool(t *testing.T, database string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("postgres", database)
 	if err != nil {
@@ -76,7 +76,7 @@ func TestReadOnlyConnectionsAreDiscarded(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
-	admin := operator(t, database+"&default_transaction_read_only=off")
+	admin := otherPool(t, database+"&default_transaction_read_only=off")
 	admin.SetMaxOpenConns(1)
 	setReadOnly(t, admin, "on")
 	endSessions(t, admin)
@@ -108,7 +108,7 @@ func TestEndedConnectionsAreDiscarded(t *testing.T) {
 	database := testkit.Database(t)
 	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
 	fillPool(t, store, 10)
-	endSessions(t, operator(t, database))
+	endSessions(t, otherPool(t, database))
 	for range 10 {
 		create(t, store, workspace)
 	}
@@ -216,7 +216,7 @@ func TestLockedStatementIsCanceled(t *testing.T) {
 	database := testkit.Database(t)
 	store, workspace := newStoreOn(t, database, postgres.StatementTimeout)
 	create(t, store, workspace)
-	lock, err := operator(t, database).Begin()
+	lock, err := otherPool(t, database).Begin()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,17 +6,18 @@ package postgres
 // two can wait for each other. TestTransitionsDoNotDeadlock runs each pair at the
 // same time.
 //
-//  1. leases, api_processes, throttles, sessions: one row, by a statement of its own
+//  1. leases, api_processes, worker_processes, queue_samples, plivo_accounts, verifications,
+//     throttles, sessions: one row, by a statement of its own
 //  2. idempotency keys: an advisory lock on workspace and key, which nothing waits for, then the
 //     row of idempotency_keys
 //  3. batches
 //  4. messages, in the order of their ids
 //  5. pairs of numbers: the advisory lock on the pair, which nothing waits for, then the
 //     entry in messages_one_in_flight_per_pair (claims only)
-//  6. rate_limits, in the order of their names
+//  6. senders, in the order of their numbers, then rate_limits, in the order of their names
 //  7. attempts, silence_retries, message_media, message_search, message_events: only by a
 //     statement that holds their message's lock
-//  8. pauses, in the order of their causes
+//  8. pauses, in the order of their causes; a trigger then inserts into ended_pauses
 //  9. suppressions, in the order of sender and recipient
 //  10. daily_counts, in the order of their holders
 //  11. webhooks, in the order of their ids

@@ -353,6 +353,13 @@ var lockTransitions = []lockTransition{
 	{"set rate limits", []string{"waiting"}, func(f *lockFixture, s *lockSide) error {
 		return errors.Join(s.store.SetRateLimit(f.ctx, "+14155550100", 0), s.store.SetRateLimit(f.ctx, "+14155550101", time.Duration(1+s.random.IntN(1000))*time.Microsecond))
 	}},
+	{"change senders", []string{"waiting"}, func(f *lockFixture, s *lockSide) error {
+		rate := float64(1 + s.random.IntN(100_000))
+		errs := []error{s.store.SetSenderRate(f.ctx, "+14155550101", &rate), s.store.RestSender(f.ctx, "+14155550101", s.random.IntN(2) == 0), s.store.RestSender(f.ctx, "+14155550101", false)}
+		_, err := s.store.AddSender(f.ctx, "+14155550209", nil)
+		return errors.Join(append(errs, err, s.store.CountSenderWeek(f.ctx), s.store.RemoveSender(f.ctx, "+14155550209"),
+			s.store.SetSenderRate(f.ctx, "+14155550101", nil))...)
+	}},
 	{"delete expired rows", []string{"old rows", "with old media"}, func(f *lockFixture, s *lockSide) error {
 		return errors.Join(s.store.DeleteExpired(f.ctx), s.store.Sessions().DeleteExpired(f.ctx))
 	}},
@@ -418,6 +425,10 @@ INSERT INTO idempotency_keys (workspace_id, key, fingerprint, message_id, create
     ON CONFLICT (workspace_id, key) DO UPDATE SET created_at = EXCLUDED.created_at;
 INSERT INTO daily_counts VALUES ('$workspace', now() - interval '10 days', $n, 1) ON CONFLICT DO NOTHING;
 INSERT INTO api_processes (id, beat_at) VALUES ('$m', now() - interval '2 days') ON CONFLICT DO NOTHING;
+INSERT INTO worker_processes (id, host, version, settings, beat_at) VALUES ('$m', '', '', '[]', now() - interval '2 days') ON CONFLICT DO NOTHING;
+INSERT INTO queue_samples VALUES (now() - interval '10 days' + $n * interval '1 second', 0, 0, 0, 0, 0, 0, NULL) ON CONFLICT DO NOTHING;
+INSERT INTO ended_pauses (cause, detail, since, ended_at) VALUES ('plivo_credit', '', now(), now() - interval '100 days');
+INSERT INTO verifications (source, started_at) VALUES ('job', now() - interval '500 days');
 INSERT INTO sessions VALUES ('$m', '', now() - interval '1 day') ON CONFLICT DO NOTHING;
 INSERT INTO webhook_events (webhook_id, message_id, state, occurred_at) SELECT id, '$m', 'delivered', now() - interval '40 days' FROM webhooks`},
 	"with media":            {``, insertLockMedia},
@@ -642,7 +653,7 @@ func (f *lockFixture) wantEffect(a lockTransition) {
 func (f *lockFixture) contents() string {
 	f.t.Helper()
 	var all strings.Builder
-	for _, table := range []string{"messages", "attempts", "pauses", "rate_limits", "suppressions", "silence_retries", "batches", "idempotency_keys", "stats_changes", "webhook_events", "webhooks", "media_uploads", "media_contents", "media_checks", "media_fitted", "plivo_media"} {
+	for _, table := range []string{"messages", "attempts", "pauses", "senders", "rate_limits", "suppressions", "silence_retries", "batches", "idempotency_keys", "stats_changes", "webhook_events", "webhooks", "media_uploads", "media_contents", "media_checks", "media_fitted", "plivo_media"} {
 		var rows string
 		if err := f.control.DB().QueryRow(`SELECT coalesce(string_agg(r::text, ' ' ORDER BY r::text), '') FROM ` + table + ` r`).Scan(&rows); err != nil {
 			f.t.Fatal(err)

@@ -26,7 +26,8 @@ const messageColumns = `m.id, m.workspace_id, m.sender, m.recipient, m.text, m.s
     m.units, coalesce(m.cost::text, '') AS cost, m.carrier_sent_at, m.carrier_report_at,
     m.priority, m.send_at, m.metadata, m.api_key_id, coalesce(m.created_by, m.workspace_id) AS created_by, m.resend_of, m.batch_id,
     CASE WHEN m.status = 'queued' THEN (SELECT state FROM batches b WHERE b.id = m.batch_id) END AS batch_state,
-    coalesce(m.backlog_state, '') = 'preparing' AS preparing, ` + pauseColumns
+    coalesce(m.backlog_state, '') = 'preparing' AS preparing,
+    m.status = 'queued' AND EXISTS (SELECT FROM rate_limits l WHERE l.name = m.sender AND l.resting) AS sender_resting, ` + pauseColumns
 
 type messageRow struct {
 	ID            uuid.UUID      `db:"id"`
@@ -59,6 +60,7 @@ type messageRow struct {
 	BatchID       uuid.NullUUID  `db:"batch_id"`
 	BatchState    sql.NullString `db:"batch_state"`
 	Preparing     bool           `db:"preparing"`
+	SenderResting bool           `db:"sender_resting"`
 	Media         mediaColumn    `db:"media"`
 	pauseRow
 }
@@ -92,7 +94,7 @@ func (r messageRow) message() mms.Message {
 		Details: mms.Details{Units: r.Units, Cost: r.Cost, SentAt: r.SentAt, ReportedAt: r.ReportedAt},
 	}
 	r.Media.addTo(&m)
-	m.Preparing = r.Preparing
+	m.Preparing, m.SenderResting = r.Preparing, r.SenderResting
 	if m.Status == mms.Queued { // a pause stops no others
 		m.Pause, m.BatchState = r.pause(), mms.BatchState(r.BatchState.String)
 	}

@@ -102,7 +102,7 @@ func TestChangesAreNotified(t *testing.T) {
 // notify notifies and reports whether the listener receives it, for a condition.
 func notify(t *testing.T, database string, notifications <-chan string) bool {
 	t.Helper()
-	mustExec(t, operator(t, database), `SELECT pg_notify('task_check', 'x')`)
+	mustExec(t, otherPool(t, database), `SELECT pg_notify('task_check', 'x')`)
 	select {
 	case payload := <-notifications:
 		return payload == "x"
@@ -121,7 +121,7 @@ func TestListenAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin := operator(t, database)
+	admin := otherPool(t, database)
 	for name, fault := range map[string]func(){
 		"ended":        func() { endSessions(t, admin) },
 		"lost packets": func() { proxy.Lose(); proxy.Heal() },

@@ -71,7 +71,7 @@ WITH locked AS (
             UNION ALL
             (SELECT m.id FROM messages m WHERE m.sender = rate_limits.name AND m.backlog_state = 'waiting' AND NOT ` + pairInFlight + `
                 ORDER BY m.priority DESC, m.id DESC LIMIT 100)
-        ) candidates WHERE EXISTS (SELECT FROM due)))
+        ) candidates WHERE NOT rate_limits.resting AND EXISTS (SELECT FROM due)))
       AND m.backlog_state = 'waiting'
     ORDER BY m.attempts, m.priority, m.id LIMIT 1 FOR UPDATE SKIP LOCKED
 )` + releasePicked

@@ -11,13 +11,22 @@ import (
 
 // next_arrival_at is the earliest time of a sender's next message (the theoretical
 // arrival time of GCRA). claimMessage enforces the limit; release works ahead of it.
+//
+// setRateLimit locks the sender first, so that a change on the page is not overwritten.
 const setRateLimit = `
-INSERT INTO rate_limits (name, interval_seconds, next_arrival_at) VALUES ($1, $2, now())
-ON CONFLICT (name) DO UPDATE SET interval_seconds = EXCLUDED.interval_seconds,
+WITH sender AS (
+    INSERT INTO senders (number, source) VALUES ($1, 'env')
+    ON CONFLICT (number) DO UPDATE SET number = EXCLUDED.number
+    RETURNING number, interval_seconds, resting_since
+)
+INSERT INTO rate_limits (name, interval_seconds, environment_seconds, resting, next_arrival_at)
+SELECT number, coalesce(interval_seconds, $2), $2, resting_since IS NOT NULL, now() FROM sender
+ON CONFLICT (name) DO UPDATE SET interval_seconds = EXCLUDED.interval_seconds, environment_seconds = EXCLUDED.environment_seconds, resting = EXCLUDED.resting,
     next_arrival_at = least(rate_limits.next_arrival_at, now() + EXCLUDED.interval_seconds * interval '1 second')`
 
-// SetRateLimit sets the least interval between two messages of a sender; 0 means
-// unlimited. A shorter interval takes effect immediately.
+// SetRateLimit sets the least interval between two messages of a sender that the
+// environment gives it; 0 means unlimited. An interval that was set on the page wins. A
+// shorter interval takes effect immediately.
 func (s *Store) SetRateLimit(ctx context.Context, sender mms.PhoneNumber, interval time.Duration) error {
 	_, err := s.db.ExecContext(ctx, setRateLimit, string(sender), interval.Seconds())
 	return wrapError(err, "setting a sender's rate limit")

@@ -44,11 +44,13 @@ const (
 	deleteContentsBatch = 100
 )
 
-// DeleteExpired deletes idempotency keys, daily counts, webhook events, ended api
-// processes, uploads, media checks, invitations and pictures that are past their retention.
+// DeleteExpired deletes idempotency keys, daily counts, webhook events, ended processes,
+// uploads, media checks, invitations, samples of the queue, ended pauses, audits and pictures
+// that are past their retention.
 func (s *Store) DeleteExpired(ctx context.Context) error {
 	const doing = "deleting expired rows"
-	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses, deleteOldUploads, deleteOldMediaChecks, deleteOldInvitations} {
+	for _, statement := range []string{deleteOldIdempotencyKeys, deleteOldCounts, deleteOldEvents, deleteOldProcesses, deleteOldUploads, deleteOldMediaChecks,
+		deleteOldInvitations, deleteOldWorkers, deleteOldSamples, deleteOldPauses, deleteOldVerifications} {
 		if err := s.deleteAll(ctx, statement, deleteBatchSize); err != nil {
 			return wrapError(err, doing)
 		}

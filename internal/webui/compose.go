@@ -88,12 +88,13 @@ type senderChoice struct {
 // senderChoices returns the senders. Rates are left out if they cannot be read: the form is
 // of use without them.
 func (p *Pages) senderChoices(ctx context.Context) []senderChoice {
-	intervals, err := p.Rates.SenderIntervals(ctx, p.Senders)
+	senders := p.activeSenders()
+	intervals, err := p.Rates.SenderIntervals(ctx, senders)
 	if err != nil {
 		p.Logger.WarnContext(ctx, "senders shown without their rates", slog.Any("error", err))
 	}
-	choices := make([]senderChoice, len(p.Senders))
-	for i, number := range p.Senders {
+	choices := make([]senderChoice, len(senders))
+	for i, number := range senders {
 		choices[i].Number = number
 		if interval, ok := intervals[number]; ok {
 			choices[i].Rate = mms.DescribeRate(interval)

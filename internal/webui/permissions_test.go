@@ -42,6 +42,7 @@ var forEverybody = []string{
 
 var forAdmins = []string{
 	"POST /admin/resume", "GET /admin/suppressions", "POST /admin/suppressions", "POST /admin/suppressions/remove",
+	"GET /admin/health", "GET /admin/senders", "POST /admin/senders", "POST /admin/senders/put-back", "POST /admin/senders/rate", "POST /admin/senders/remove", "POST /admin/senders/rest", "GET /admin/settings", "GET /admin/verification",
 }
 
 var parameter = regexp.MustCompile(`\{[^}]*\}`)

@@ -35,7 +35,7 @@ func (p *Pages) suppressions(w http.ResponseWriter, r *http.Request, _ identity.
 // renderSuppressions adds the list that the URL selects.
 func (p *Pages) renderSuppressions(w http.ResponseWriter, r *http.Request, status int, body suppressionsPage) {
 	query := r.URL.Query()
-	body.EverySender, body.Senders, body.Search = p.everySender(), p.Senders, pasted.Clean(query.Get("recipient"))
+	body.EverySender, body.Senders, body.Search = p.everySender(), p.allSenders(), pasted.Clean(query.Get("recipient"))
 	var recipient mms.PhoneNumber
 	if body.Search != "" {
 		var err error
@@ -66,7 +66,7 @@ func (p *Pages) addSuppressions(w http.ResponseWriter, r *http.Request, _ identi
 		return
 	}
 	body := suppressionsPage{Numbers: r.PostForm.Get("numbers"), Sender: r.PostForm.Get("sender")}
-	list, err := mms.ParseSuppressions(body.Numbers, body.Sender, p.Senders)
+	list, err := mms.ParseSuppressions(body.Numbers, body.Sender, p.allSenders())
 	if errors.As(err, &body.Violations) {
 		p.renderSuppressions(w, r, http.StatusUnprocessableEntity, body)
 		return

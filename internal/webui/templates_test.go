@@ -118,6 +118,10 @@ var pageData = map[string][]any{
 		page[workspacesPage]{layouts.user, workspacesPage{}},
 		page[workspacesPage]{layout{User: &identity.Principal{}}, workspacesPage{Violations: violationsOf("name"), Error: "Not created."}},
 	},
+	"health":        healthData,
+	"senders":       sendersData,
+	"configuration": settingsData,
+	"verification":  verificationData,
 	"keys": {
 		page[keysPage]{layouts.user, keysPage{}},
 		page[keysPage]{layouts.user, keysPage{

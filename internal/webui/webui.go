@@ -85,6 +85,8 @@ type Options struct {
 	Suppressions Suppressions
 	OptOutScope  mms.OptOutScope // of Suppressions
 	Senders      []mms.PhoneNumber
+	SenderList   SenderList // nil: Senders, which never change
+	Operator     Operator
 	Rates        Rates  // of Senders
 	PublicURL    string // without a trailing slash; pages link to its path
 	Simulated    bool   // messages go to a simulator; every page says so
@@ -188,6 +190,7 @@ func (p *Pages) routes() chi.Router {
 	get(suppressionsPath, p.requireAdmin(p.suppressions))
 	r.Post(suppressionsPath, p.requireAdmin(p.addSuppressions))
 	r.Post(suppressionsPath+"/remove", p.requireAdmin(p.removeSuppression))
+	p.routeOperator(r, get)
 	return r
 }
 

@@ -146,7 +146,7 @@ func (d *Dispatcher) handleBlocked(ctx context.Context, id uuid.UUID) mms.TaskRe
 		return mms.TaskResult{Action: mms.TaskPostpone, Wait: blocker.DueIn}
 	case blocker.PairInFlight:
 		return mms.TaskResult{Action: mms.TaskPostpone, Wait: pairRetryDelay}
-	case blocker.Released && blocker.RateLimited < maxRateLimitWait:
+	case blocker.Released && !blocker.Resting && blocker.RateLimited < maxRateLimitWait:
 		return d.awaitRateLimit(ctx, id, max(blocker.RateLimited, time.Millisecond))
 	}
 	if err := d.Store.AddToBacklog(ctx, id); err != nil {

@@ -71,6 +71,7 @@ func TestClaimBlockerDecidesTaskResult(t *testing.T) {
 		"pair in flight":               {blocker: mms.ClaimBlocker{PairInFlight: true}, want: postpone(pairRetryDelay)},
 		"rate limited":                 {blocker: mms.ClaimBlocker{RateLimited: time.Millisecond}, want: done, calls: []string{"add to backlog"}},
 		"released too early":           {blocker: mms.ClaimBlocker{Released: true, RateLimited: maxRateLimitWait}, want: done, calls: []string{"add to backlog"}},
+		"sender rests":                 {blocker: mms.ClaimBlocker{Resting: true, Released: true}, want: done, calls: []string{"add to backlog"}},
 		"sending paused, or a backlog": {blocker: mms.ClaimBlocker{}, want: done, calls: []string{"add to backlog"}},
 	}
 	for name, tt := range tests {
