@@ -114,7 +114,24 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 	if err := store.SetPassword(ctx, identity.NormalizeEmail(email), hash); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, "Changed the password and ended the user's sessions.")
+	if _, err = fmt.Fprintln(out, "Changed the password and ended the user's sessions."); err != nil {
+		return err
+	}
+	return explainPasswordLogin(out)
+}
+
+// explainPasswordLogin says whether the api takes passwords, as far as the environment of
+// the command tells.
+func explainPasswordLogin(out io.Writer) error {
+	vars, err := config.Environment()
+	if err != nil {
+		return err
+	}
+	on, err := config.ReadPasswordLogin(vars)
+	if err != nil || on {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "PASSWORD_LOGIN is false: the password works once the api has been restarted with PASSWORD_LOGIN=true.")
 	return err
 }
 

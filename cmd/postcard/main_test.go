@@ -52,6 +52,22 @@ func call(t *testing.T, in, args string) (string, error) {
 	return out.String(), err
 }
 
+func TestChangedPasswordThatIsSwitchedOff(t *testing.T) {
+	newDatabase(t)
+	for _, args := range []string{"migrate", "user add ada@example.com"} {
+		if _, err := call(t, secret, args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for value, want := range map[string]bool{"": false, "true": false, "false": true} {
+		t.Setenv("PASSWORD_LOGIN", value)
+		out, err := call(t, secret, "user passwd ada@example.com")
+		if got := strings.Contains(out, "PASSWORD_LOGIN is false"); err != nil || got != want {
+			t.Errorf("PASSWORD_LOGIN=%s: got %q, %v, want the hint: %t", value, out, err, want)
+		}
+	}
+}
+
 func TestUserCommands(t *testing.T) {
 	store := newDatabase(t)
 	for _, step := range []struct{ args, in, wantOut, wantErr string }{

@@ -76,6 +76,7 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err := useMailer(c, authService, logger); err != nil {
 		return err
 	}
+	provider := singleSignOn(c, authService, store, users, logger)
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
 	workspaces := auth.NewWorkspaceService(store, users)
@@ -158,6 +159,9 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { hub.Run(ctx, changes); return nil })
 	group.Go(func() error { authService.RunMail(ctx); return nil })
+	if provider != nil {
+		group.Go(func() error { provider.Run(ctx); return nil })
+	}
 	group.Go(func() error { disconnectRevoked(ctx, revoked, keyCache, users, hub); return nil })
 	group.Go(func() error { return httpkit.Serve(ctx, c.Addr, handlers.router(), logger) })
 	group.Go(func() error {

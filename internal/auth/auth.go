@@ -1,5 +1,5 @@
-// Package auth signs people up, logs them in and out, keeps their sessions and profiles,
-// resets forgotten passwords, manages API keys, and authenticates each request by its session or key. The UI
+// Package auth signs people up, logs them in and out, by password or single sign-on, keeps their
+// sessions and profiles, resets forgotten passwords, manages API keys, and authenticates each request by its session or key. The UI
 // and the JSON API share it.
 //
 // It must not know SQL, and does not decide what a principal may do.
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/google/uuid"
@@ -46,10 +47,14 @@ type Service struct {
 	signupOpen bool
 	decoy      identity.PasswordHash // compared with the password if the email is unknown
 	mail       *mailQueue            // nil if no mail can be sent
+
+	sso          *SingleSignOn // nil: none
+	passwordsOff bool
+	now          func() time.Time
 }
 
-// Keys of a session's values. The fingerprint ties the session to the password: a
-// changed password ends every session that was started with the old one.
+// Keys of a session's values. The fingerprint ties the session to the password: a changed
+// password ends every session that was started with the old one.
 const (
 	userKey        = "user_id"
 	sessionKey     = "session_id" // of identity.Session
@@ -60,16 +65,20 @@ const (
 
 // New returns a service. The session manager decides on cookies and storage.
 func New(users Users, throttle Throttle, sessions *scs.SessionManager, signupOpen bool) *Service {
-	return &Service{users: users, throttle: throttle, sessions: sessions, signupOpen: signupOpen, decoy: identity.DecoyHash}
+	return &Service{users: users, throttle: throttle, sessions: sessions, signupOpen: signupOpen, decoy: identity.DecoyHash, now: time.Now}
 }
 
-// SignupOpen reports whether people may sign up by themselves.
-func (s *Service) SignupOpen() bool { return s.signupOpen }
+// SignupOpen reports whether people may sign up by themselves, with a password.
+func (s *Service) SignupOpen() bool { return s.signupOpen && !s.passwordsOff }
 
 // SignUp creates a user and logs them in. If the user exists and has this password, it only
-// logs them in. It returns ErrSignupClosed, TooManyAttemptsError, identity.ErrEmailTaken, or
-// the violations of the fields email and password as invalid.Fields.
+// logs them in. It returns ErrPasswordsOff, ErrSignupClosed, TooManyAttemptsError,
+// identity.ErrEmailTaken, or the violations of the fields email and password as
+// invalid.Fields.
 func (s *Service) SignUp(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
+	if s.passwordsOff {
+		return identity.Principal{}, ErrPasswordsOff
+	}
 	if !s.signupOpen {
 		return identity.Principal{}, ErrSignupClosed
 	}
@@ -108,10 +117,14 @@ func (s *Service) logInInstead(ctx context.Context, clientIP, email, password st
 	return principal, err
 }
 
-// Login checks the password and starts a session. It returns
-// ErrInvalidCredentials, TooManyAttemptsError or, if the password is right,
-// identity.ErrDisabled. Neither the error nor its timing reveals whether the email is known.
+// Login checks the password and starts a session. It returns ErrPasswordsOff,
+// ErrInvalidCredentials, identity.ErrDisabled (after the right password alone) or
+// TooManyAttemptsError. Neither the error nor its timing reveals whether the email is
+// known, or whether its user has a password.
 func (s *Service) Login(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
+	if s.passwordsOff {
+		return identity.Principal{}, ErrPasswordsOff
+	}
 	email = identity.NormalizeEmail(email)
 	user, err := s.userByEmail(ctx, email)
 	known := err == nil
@@ -123,14 +136,14 @@ func (s *Service) Login(ctx context.Context, clientIP, email, password string) (
 		return identity.Principal{}, err
 	}
 	hash := user.PasswordHash
-	if !known {
+	if !known || !user.HasPassword() {
 		hash = s.decoy // takes the same time
 	}
 	matches, err := hash.Matches(password)
 	if err != nil {
 		return identity.Principal{}, err
 	}
-	if !known || !matches {
+	if !known || !user.HasPassword() || !matches {
 		return identity.Principal{}, ErrInvalidCredentials
 	}
 	if user.Disabled {
@@ -151,24 +164,12 @@ func (s *Service) userByEmail(ctx context.Context, email string) (identity.User,
 	return s.users.UserByEmail(ctx, email)
 }
 
-// startSession renews the session's token, so that a token known before the login
-// is worthless (session fixation). It ends the session that the browser had before.
+// startSession logs the user in. Every way to log in ends here. It returns
+// identity.ErrDisabled.
 func (s *Service) startSession(ctx context.Context, user identity.User) (identity.Principal, error) {
-	if err := s.endCurrentSession(ctx); err != nil {
+	if err := s.renewSession(ctx, user); err != nil {
 		return identity.Principal{}, err
 	}
-	if err := s.sessions.RenewToken(ctx); err != nil {
-		return identity.Principal{}, fmt.Errorf("renewing a session: %w", err)
-	}
-	session, err := newSession(ctx, user.ID)
-	if err != nil {
-		return identity.Principal{}, err
-	}
-	if err := s.users.StartSession(ctx, session, s.sessions.Lifetime); err != nil {
-		return identity.Principal{}, err
-	}
-	s.sessions.Put(ctx, userKey, user.ID.String())
-	s.keepSession(ctx, session, user)
 	return user.Principal(s.workspace(ctx)), nil
 }
 
@@ -176,6 +177,28 @@ func (s *Service) startSession(ctx context.Context, user identity.User) (identit
 func (s *Service) workspace(ctx context.Context) uuid.UUID {
 	id, _ := uuid.Parse(s.sessions.GetString(ctx, workspaceKey)) // uuid.Nil if there is none
 	return id
+}
+
+// renewSession makes the session the user's, who is already authenticated. It ends the session
+// that the browser had before, and renews the token, so that one known before is worthless
+// (session fixation).
+func (s *Service) renewSession(ctx context.Context, user identity.User) error {
+	if err := s.endCurrentSession(ctx); err != nil {
+		return err
+	}
+	if err := s.sessions.RenewToken(ctx); err != nil {
+		return fmt.Errorf("renewing a session: %w", err)
+	}
+	session, err := newSession(ctx, user.ID)
+	if err != nil {
+		return err
+	}
+	if err := s.users.StartSession(ctx, session, s.sessions.Lifetime); err != nil {
+		return err
+	}
+	s.sessions.Put(ctx, userKey, user.ID.String())
+	s.keepSession(ctx, session, user)
+	return nil
 }
 
 // Logout ends the session.

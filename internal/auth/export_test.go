@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"time"
 
 	"github.com/postcard-mms/postcard/internal/identity"
 )
@@ -21,3 +22,9 @@ func (s *Service) SendWaiting(ctx context.Context) {
 		s.mail.do(ctx, <-s.mail.jobs)
 	}
 }
+
+// SetNow replaces the clock.
+func (s *Service) SetNow(now func() time.Time) { s.now = now }
+
+// PendingLifetime is how long a person may take at the provider of single sign-on.
+const PendingLifetime = pendingLifetime

@@ -37,7 +37,7 @@ func withExchange(w http.ResponseWriter, r *http.Request) *http.Request {
 // account before, or "".
 func (s *Service) knownBrowser(ctx context.Context, user identity.User) string {
 	exchange, ok := ctx.Value(exchangeKey{}).(exchange)
-	if !ok || user.PasswordHash == "" { // nobody has the email
+	if !ok || !user.HasPassword() { // nobody has the email, or only single sign-on
 		return ""
 	}
 	cookie, err := exchange.request.Cookie(knownBrowserCookie(s.sessions, user))
@@ -54,7 +54,7 @@ func (s *Service) knownBrowser(ctx context.Context, user identity.User) string {
 // rememberBrowser makes the request's browser a known one of the user's account.
 func (s *Service) rememberBrowser(ctx context.Context, user identity.User) {
 	exchange, ok := ctx.Value(exchangeKey{}).(exchange)
-	if !ok {
+	if !ok || !user.HasPassword() { // a cookie could not be signed, and would serve for nothing
 		return
 	}
 	if s.knownBrowser(ctx, user) != "" {

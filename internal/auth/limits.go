@@ -41,6 +41,8 @@ var (
 	loginPerAccount           = limit{name: "login-account", max: 100, window: 15 * time.Minute}
 	loginPerKnownBrowser      = limit{name: "login-browser", max: 10, window: 15 * time.Minute}
 	signupPerAddress          = limit{name: "signup-address", max: 20, window: time.Hour}
+	ssoPerAddress             = limit{name: "sso-address", max: 200, window: 15 * time.Minute} // each stores a session
+	ssoPerState               = limit{name: "sso-state", max: 1, window: pendingLifetime}
 
 	// A thief of a session guesses in that session, so the owner is not locked out.
 	confirmPerSession = limit{name: "confirm-session", max: 10, window: 15 * time.Minute}

@@ -84,6 +84,9 @@ func (s *Service) confirmPassword(ctx context.Context, user identity.User, passw
 	if err := s.limit(ctx, confirmPerSession, subject); err != nil {
 		return err
 	}
+	if !user.HasPassword() {
+		return errWrongPassword()
+	}
 	matches, err := user.PasswordHash.Matches(password)
 	if err != nil {
 		return err

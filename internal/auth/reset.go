@@ -30,9 +30,12 @@ type Resets interface {
 
 // RequestReset mails a link that resets the password to the user with the email, if there is
 // one. The mail is made in the background, so neither the result nor its timing reveals
-// whether the email is known. It returns ErrNoMail, TooManyAttemptsError, or a violation of
+// whether the email is known. It returns ErrPasswordsOff, ErrNoMail, TooManyAttemptsError, or a violation of
 // the field email as invalid.Fields.
 func (s *Service) RequestReset(ctx context.Context, clientIP, email string) error {
+	if s.passwordsOff {
+		return ErrPasswordsOff
+	}
 	if s.mail == nil {
 		return ErrNoMail
 	}
@@ -75,9 +78,12 @@ func (s *Service) CheckReset(ctx context.Context, token identity.ResetToken) err
 }
 
 // ResetPassword sets a new password with the token of a link, and ends all sessions of the
-// user. It logs nobody in. It returns TooManyAttemptsError, identity.ErrNoReset, or
+// user. It logs nobody in. It returns ErrPasswordsOff, TooManyAttemptsError, identity.ErrNoReset, or
 // violations of the field password as invalid.Fields, after which the token still works.
 func (s *Service) ResetPassword(ctx context.Context, clientIP string, token identity.ResetToken, password string) error {
+	if s.passwordsOff {
+		return ErrPasswordsOff
+	}
 	if err := s.limit(ctx, resetUsePerAddress, network(clientIP)); err != nil {
 		return err
 	}

@@ -202,6 +202,7 @@ func (c *API) check() []error {
 	if (c.AdminEmail == "") != (c.AdminPassword == "") {
 		errs = append(errs, errors.New("ADMIN_EMAIL and ADMIN_PASSWORD must be set together"))
 	}
+	errs = append(errs, c.OIDC.check(c.PublicURL)...)
 	for i, country := range c.Countries {
 		c.Countries[i] = strings.ToUpper(unquoted(country))
 		if !phonenumbers.GetSupportedRegions()[c.Countries[i]] {

@@ -74,6 +74,8 @@ type API struct {
 
 	SMTPURL  Secret `env:"SMTP_URL"`  // the server that sends mail; empty: no mail is sent
 	SMTPFrom string `env:"SMTP_FROM"` // the sender of mails; the user in SMTP_URL if not set
+
+	OIDC OIDC
 }
 
 // Worker is the configuration of cmd/worker.

@@ -45,6 +45,7 @@ func TestReadAPI(t *testing.T) {
 			},
 		},
 		MaxConnections: 25, Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000, MediaQuota: 200_000_000,
+		OIDC: config.OIDC{PasswordLogin: true},
 	}
 	got, err := config.ReadAPI(completeEnv(
 		"PUBLIC_URL", "https://postcard.example.com/",

@@ -171,6 +171,18 @@ func closedAuth(t *testing.T) *auth.Service {
 	return authService
 }
 
+func TestPasswordsOff(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, func(o *httpapi.Options) { o.Auth.UseSingleSignOn(auth.SingleSignOn{}, false) })
+	want := problem(403, "Logging in with a password is switched off. Log in through single sign-on in a browser, or use an API key.")
+	for _, path := range []string{"/api/login", "/api/signup"} {
+		got := s.anonymous().do("POST", path, `{"email":"ada@example.com","password":"a long enough password"}`)
+		if diff := cmp.Diff(want, decode[map[string]any](t, got)); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
+	}
+}
+
 func TestUnauthenticated(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

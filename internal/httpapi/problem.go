@@ -108,6 +108,7 @@ var kinds = []struct {
 	{auth.ErrInvalidCredentials, http.StatusUnauthorized, "The email or password is incorrect."},
 	{identity.ErrDisabled, http.StatusForbidden, "The user is disabled. Ask an admin of this installation."},
 	{identity.ErrNoSession, http.StatusNotFound, "The session does not exist, or has ended."},
+	{auth.ErrPasswordsOff, http.StatusForbidden, "Logging in with a password is switched off. Log in through single sign-on in a browser, or use an API key."},
 	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. Ask the operator to create a user for you."},
 	{mms.ErrNotFound, http.StatusNotFound, "The message does not exist."},
 	{mms.ErrBatchNotFound, http.StatusNotFound, "The batch does not exist."},

@@ -38,8 +38,8 @@ const (
 // User is a person who can log in.
 type User struct {
 	ID           uuid.UUID
-	Email        string // lower case
-	PasswordHash PasswordHash
+	Email        string       // lower case
+	PasswordHash PasswordHash // empty: none
 	Role         Role
 	CreatedAt    time.Time
 	Memberships  []Membership // by the time of joining
@@ -120,6 +120,15 @@ func NewUser(id uuid.UUID, email, password string, role Role) (User, error) {
 // the spaces and invisible characters that come with a pasted one.
 // Invalid UTF-8 becomes U+FFFD, which no user's email contains.
 func NormalizeEmail(email string) string { return strings.ToLower(pasted.Clean(email)) }
+
+// ParseEmail returns the normalized address, or the violation of the field email as
+// invalid.Fields.
+func ParseEmail(email string) (string, error) {
+	var violations invalid.Fields
+	email = NormalizeEmail(email)
+	validateEmail(email, &violations)
+	return email, violations.Err()
+}
 
 // maxEmail is the longest valid address, in bytes (RFC 5321).
 const maxEmail = 254

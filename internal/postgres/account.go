@@ -76,7 +76,7 @@ func (s *Store) SetDisabled(ctx context.Context, user uuid.UUID, disabled bool) 
 // is useless.
 const insertReset = `
 WITH u AS (
-    SELECT id, email, password_hash FROM users WHERE email = $2 AND disabled_at IS NULL
+    SELECT id, email, password_hash FROM users WHERE email = $2 AND disabled_at IS NULL AND password_hash IS NOT NULL
 ), r AS (
     INSERT INTO password_resets (token_hash, user_id, email, password_hash, expires_at)
     SELECT $1, u.id, u.email, sha256(convert_to(u.password_hash, 'UTF8')), now() + $3 * interval '1 second' FROM u
@@ -86,7 +86,7 @@ SELECT count(*) FROM u`
 
 // CreateReset stores the token's hash, with which the user of the email can set a new
 // password for identity.ResetLifetime. It returns identity.ErrNoUser, also for a disabled
-// user.
+// user and for one without a password.
 func (s *Store) CreateReset(ctx context.Context, email string, tokenHash [32]byte) error {
 	var users int
 	err := s.db.GetContext(ctx, &users, insertReset, tokenHash[:], email, identity.ResetLifetime.Seconds())

@@ -26,7 +26,7 @@ type userRow struct {
 }
 
 // userColumns are the columns of a userRow. The table must be aliased as u.
-const userColumns = `u.id, u.email, u.password_hash, u.role, u.created_at, u.name, u.time_zone, u.disabled_at IS NOT NULL AS disabled, (
+const userColumns = `u.id, u.email, coalesce(u.password_hash, '') AS password_hash, u.role, u.created_at, u.name, u.time_zone, u.disabled_at IS NOT NULL AS disabled, (
     SELECT coalesce(json_agg(json_build_object('id', w.id, 'name', w.name, 'cap', coalesce(w.daily_cap, 0), 'permissions', m.permissions) ORDER BY m.created_at, w.id), '[]')
     FROM members m JOIN workspaces w ON w.id = m.workspace_id WHERE m.user_id = u.id) AS memberships`
 

@@ -17,14 +17,17 @@ import (
 // credentials is the form for logging in and signing up. It never contains the
 // password.
 type credentials struct {
-	Email        string
-	Next         string // the path to go to afterwards
-	Violations   invalid.Fields
-	Error        string // about the form as a whole
-	SessionEnded bool   // another form was submitted after the session had ended
-
-	PasswordReset bool // a link has just reset the password
+	Email         string
+	Next          string // the path to go to afterwards
+	Violations    invalid.Fields
+	Error         string // about the form as a whole
+	SessionEnded  bool   // another form was submitted after the session had ended
+	PasswordReset bool   // a link has just reset the password
+	PasswordsOff  bool
+	SSO           *ssoButton // nil: none
 }
+
+const disabledText = "This account is disabled. Ask an admin of this installation."
 
 // RedirectToLogin sends a visitor to the login page, which leads back to the
 // requested page. After a POST it leads back to the page with the form, and the
@@ -72,6 +75,10 @@ func (p *Pages) loginForm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Pages) signupForm(w http.ResponseWriter, r *http.Request) {
+	if !p.Auth.PasswordLogin() {
+		p.redirect(w, r, "/login")
+		return
+	}
 	if !p.Auth.SignupOpen() {
 		p.signupClosed(w, r)
 		return
@@ -86,7 +93,13 @@ func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, ti
 		return
 	}
 	form := credentials{Next: next, SessionEnded: r.URL.Query().Has("ended"), PasswordReset: r.URL.Query().Has("reset")}
-	render(p, w, r, http.StatusOK, name, layout{Title: title}, form)
+	p.renderCredentials(w, r, http.StatusOK, name, title, form)
+}
+
+// renderCredentials adds to the form how people may log in.
+func (p *Pages) renderCredentials(w http.ResponseWriter, r *http.Request, status int, name, title string, form credentials) {
+	form.SSO, form.PasswordsOff = p.ssoButton(form.Next), !p.Auth.PasswordLogin()
+	render(p, w, r, status, name, layout{Title: title}, form)
 }
 
 func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +110,7 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 	_, err := p.Auth.Login(r.Context(), httpkit.ClientIP(r), form.Email, r.PostForm.Get("password"))
 	if errors.Is(err, auth.ErrInvalidCredentials) {
 		form.Error = "The email or the password is wrong."
-		render(p, w, r, http.StatusUnprocessableEntity, "login", layout{Title: "Log in"}, form)
+		p.renderCredentials(w, r, http.StatusUnprocessableEntity, "login", "Log in", form)
 		return
 	}
 	p.finishLogin(w, r, "login", "Log in", form, err)
@@ -114,7 +127,7 @@ func (p *Pages) signup(w http.ResponseWriter, r *http.Request) {
 		err = form.Violations
 	}
 	if errors.As(err, &form.Violations) {
-		render(p, w, r, http.StatusUnprocessableEntity, "signup", layout{Title: "Sign up"}, form)
+		p.renderCredentials(w, r, http.StatusUnprocessableEntity, "signup", "Sign up", form)
 		return
 	}
 	if errors.Is(err, auth.ErrSignupClosed) {
@@ -137,10 +150,13 @@ func (p *Pages) finishLogin(w http.ResponseWriter, r *http.Request, name, title 
 		http.Redirect(w, r, form.Next, http.StatusSeeOther)
 	case errors.As(err, &tooMany):
 		form.Error = tooManyText(w, tooMany)
-		render(p, w, r, http.StatusTooManyRequests, name, layout{Title: title}, form)
+		p.renderCredentials(w, r, http.StatusTooManyRequests, name, title, form)
 	case errors.Is(err, identity.ErrDisabled):
-		form.Error = "This account is disabled. Ask an admin of this installation."
-		render(p, w, r, http.StatusForbidden, name, layout{Title: title}, form)
+		form.Error = disabledText
+		p.renderCredentials(w, r, http.StatusForbidden, name, title, form)
+	case errors.Is(err, auth.ErrPasswordsOff):
+		form.Error = "Logging in with a password is switched off."
+		p.renderCredentials(w, r, http.StatusForbidden, "login", "Log in", form)
 	default:
 		p.fail(w, r, err)
 	}

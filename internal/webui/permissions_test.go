@@ -35,6 +35,7 @@ var needed = map[identity.Permission][]string{
 // forEverybody are the routes of visitors and of every user.
 var forEverybody = []string{
 	"GET /", "GET /static/*", "GET /favicon.ico", "GET /login", "POST /login", "GET /signup", "POST /signup", "POST /logout",
+	"GET /login/sso", "GET /login/sso/callback", "GET /account/sso", "POST /account/sso/link", "POST /account/sso/unlink",
 	"GET /reset", "POST /reset", "GET /reset/new", "POST /reset/new", "GET /account", "POST /account", "GET /account/sessions", "POST /account/sessions/end-others", "POST /account/sessions/{id}/end",
 	"GET /settings", "GET /workspaces", "POST /workspaces", "POST /workspaces/switch", "POST /workspaces/{id}/leave",
 	"GET /invitations/{token}", "POST /invitations/{token}",

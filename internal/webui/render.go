@@ -73,6 +73,7 @@ type layout struct {
 	User             *identity.Principal // nil for visitors
 	Simulated        bool
 	Signup           bool   // sign-up is open
+	SSO              string // the name of the provider of single sign-on; empty: none
 	Flash            string // notice set by the previous request
 	Pauses           []mms.Pause
 	SilenceOff       bool               // DOUBT_SILENCE was wrong and is off; for admins
@@ -105,7 +106,7 @@ func render[T any](p *Pages, w http.ResponseWriter, r *http.Request, status int,
 // fillLayout leaves out what cannot be read: the page itself matters more than
 // the notices above it.
 func (p *Pages) fillLayout(ctx context.Context, l *layout) {
-	l.Simulated, l.Signup = p.Simulated, p.Auth.SignupOpen()
+	l.Simulated, l.Signup, l.SSO = p.Simulated, p.Auth.SignupOpen(), p.Auth.SSOName()
 	principal, ok := identity.PrincipalFrom(ctx)
 	if !ok {
 		return

@@ -34,6 +34,13 @@ var (
 	senderChoices = []senderChoice{{senders[0], "15 messages a minute"}, {senders[1], ""}}
 )
 
+// titled is the layout of the admin with another title.
+func titled(title string) layout {
+	l := layouts.admin
+	l.Title = title
+	return l
+}
+
 var memberships = []identity.Membership{
 	{Workspace: identity.Workspace{ID: anID, Name: "Shop"}, Permissions: identity.MemberPermissions()},
 	{Workspace: identity.Workspace{ID: uuid.Max, Name: "Bank"}, Permissions: []identity.Permission{identity.Read}},
@@ -52,7 +59,7 @@ var layouts = struct{ visitor, user, admin layout }{
 	visitor: layout{Title: "Title", Signup: true},
 	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser, WorkspaceID: anID, Permissions: identity.MemberPermissions(), Memberships: memberships}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
 	admin: layout{
-		Title: "Title", Refresh: true, User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin, Workspace: "root", Memberships: memberships[:1]}, Simulated: true, Flash: "Done.", SilenceOff: true, Zone: "America/New_York",
+		Title: "Title", Refresh: true, SSO: "Example ID", User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin, Workspace: "root", Memberships: memberships[:1]}, Simulated: true, Flash: "Done.", SilenceOff: true, Zone: "America/New_York",
 		Pauses:           []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}},
 		DisabledWebhooks: []webhook.Endpoint{{ID: anID, URL: "https://example.com", DisabledAt: &aTime}},
 	},
@@ -94,6 +101,7 @@ var pageData = map[string][]any{
 		page[composePage]{layouts.visitor, composePage{LoggedOut: true}},
 		page[composePage]{layouts.user, composePage{Error: "Not confirmed.", MaybeCreated: anID.String()}},
 	},
+	"continue": {page[continuePage]{layouts.user, continuePage{Name: "Example ID", URL: "https://id.example.com/authorize?state=1"}}},
 	"error": {
 		page[errorPage]{layouts.visitor, errorPage{}},
 		page[errorPage]{layouts.admin, errorPage{Message: "An error.", RequestID: "1"}},
@@ -144,13 +152,15 @@ var pageData = map[string][]any{
 	"login": {
 		page[credentials]{layout{}, credentials{}},
 		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true, PasswordReset: true}},
+		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true, PasswordsOff: true, SSO: &ssoButton{Name: "Example ID", Next: "not used", Reachable: true}}},
+		page[credentials]{layouts.visitor, credentials{SSO: &ssoButton{Name: "Example ID"}}},
 	},
 	"newpassword": {
 		page[newPasswordPage]{layouts.visitor, newPasswordPage{Token: "T"}},
 		page[newPasswordPage]{layouts.visitor, newPasswordPage{Token: "T", Error: "Too many.", Violations: violationsOf("password")}},
 	},
 	"profile": {
-		page[profilePage]{layouts.user, profilePage{}},
+		page[profilePage]{titled("Account"), profilePage{}},
 		page[profilePage]{layouts.admin, profilePage{
 			Name: "Ada", Email: "ada@example.com", TimeZone: "UTC", Error: "Too many.", Violations: violationsOf("name", "email", "timeZone", "newPassword", "currentPassword"),
 		}},
@@ -162,7 +172,7 @@ var pageData = map[string][]any{
 		page[resetPage]{layouts.visitor, resetPage{CanMail: true, Error: "Too many.", Violations: violationsOf("email")}},
 	},
 	"sessions": {
-		page[sessionsPage]{layouts.user, sessionsPage{}},
+		page[sessionsPage]{titled("Sessions"), sessionsPage{}},
 		page[sessionsPage]{layouts.user, sessionsPage{
 			Current:  anID,
 			Sessions: []identity.Session{{ID: anID, Browser: "Firefox on Windows", Address: "192.0.2.1", CreatedAt: aTime, LastUsedAt: aTime}, {Browser: "curl"}},
@@ -221,6 +231,12 @@ var pageData = map[string][]any{
 	"signup": {
 		page[credentials]{layout{}, credentials{}},
 		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", Violations: violationsOf("email", "password")}},
+	},
+	"sso": {
+		page[ssoPage]{layouts.user, ssoPage{Name: "Example ID"}},
+		page[ssoPage]{titled("Single sign-on"), ssoPage{Name: "Example ID", Reachable: true, Error: "Not linked."}},
+		page[ssoPage]{layouts.user, ssoPage{Name: "Example ID", Linked: &identity.Identity{CreatedAt: aTime}}},
+		page[ssoPage]{layouts.user, ssoPage{Name: "Example ID", Linked: &identity.Identity{Email: "ada@example.com", CreatedAt: aTime, LastLoginAt: &aTime}, Unlinkable: true}},
 	},
 	"suppressions": {
 		page[suppressionsPage]{layouts.admin, suppressionsPage{}},
