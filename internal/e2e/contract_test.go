@@ -265,12 +265,17 @@ func TestAPIContract(t *testing.T) {
 	reader, stranger := c.newKey(ada, `"read"`), c.user("")
 	sender := c.newKey(ada, `"send"`)
 	unknown := uuid.NewString()
+	root := c.admin(r)
 
 	for _, o := range c.operations {
 		path := o.withIDs(unknown, unknown)
 		body := ""
 		caller := stranger
-		if o.bySession {
+		switch {
+		case strings.HasPrefix(o.path, "/api/admin/"):
+			caller = root
+			ada.want(http.StatusNotFound, o.method, path, "")
+		case o.bySession:
 			caller = ada
 		}
 		if o.hasBody {
@@ -313,10 +318,11 @@ func TestAPIContract(t *testing.T) {
 			if o.id == "decideMessage" {
 				body = `{"decision":"give_up"}`
 			}
-			ada.do(o.method, path, body)
+			caller.do(o.method, path, body)
 		}
 	}
 	c.exerciseExamples(ada)
+	c.exerciseOperator(root)
 	c.exerciseWorkspaces(r, ada)
 	c.exerciseAccount(stranger, ada)
 	c.exerciseMessages(r, ada, key)
@@ -372,6 +378,34 @@ func (c *contract) exerciseMedia(r *rig, ada *user) {
 	form, contentType := formOf("file", "photo.jpg", r.samplePicture("small-photo.jpg"))
 	ada.want(http.StatusConflict, "POST", "/api/media", form, contentType...)
 	ada.want(http.StatusNoContent, "DELETE", path, "")
+}
+
+// admin returns a session of an admin.
+func (c *contract) admin(r *rig) *user {
+	admin, err := identity.NewUser(uuid.New(), "root@example.com", "correct horse", identity.RoleAdmin)
+	if err == nil {
+		err = r.store.CreateUser(c.t.Context(), admin)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	root := c.user("")
+	root.want(http.StatusOK, "POST", "/api/login", `{"email":"root@example.com","password":"correct horse"}`)
+	return root
+}
+
+// exerciseOperator reads what operators see, and changes senders.
+func (c *contract) exerciseOperator(root *user) {
+	for _, path := range []string{"/api/admin/health", "/api/admin/senders", "/api/admin/settings", "/api/admin/verifications"} {
+		root.want(http.StatusOK, "GET", path, "")
+	}
+	const added = "/api/admin/senders/+14155550109"
+	root.want(http.StatusNoContent, "POST", "/api/admin/senders", `{"number":"+14155550109","rate":"15"}`)
+	root.want(http.StatusNoContent, "POST", added+"/rate", `{"rate":"20"}`)
+	root.want(http.StatusNoContent, "POST", added+"/rest", "")
+	root.want(http.StatusNoContent, "POST", added+"/put-back", "")
+	root.want(http.StatusNoContent, "DELETE", added, "")
+	root.want(http.StatusConflict, "DELETE", "/api/admin/senders/+14155550100", "")
 }
 
 // exerciseWorkspaces manages the members of Ada's workspace and of a second one.

@@ -24,7 +24,7 @@ var situations = []struct{ name, update, want string }{
 	{"waiting in a pause", `WITH m AS (UPDATE messages SET backlog_state = 'waiting', task_check_at = 'infinity' WHERE id = $1)
 		INSERT INTO pauses (cause, probe_at) VALUES ('plivo_credentials', now())`, "Postcard paused all sending on "},
 	{"batch paused", `WITH b AS (INSERT INTO batches (id, workspace_id, name, state) SELECT id, workspace_id, '', 'paused' FROM messages WHERE id = $1 RETURNING id)
-		UPDATE messages SET batch_id = $1, backlog_state = 'parked', task_check_at = 'infinity' WHERE id = $1`, "Its batch was paused by its workspace"},
+		UPDATE messages SET batch_id = $1, backlog_state = 'parked', task_check_at = 'infinity' WHERE id = $1`, "Its batch was paused by a user"},
 	{"scheduled", `UPDATE messages SET status = 'scheduled', send_at = now() + interval '1 hour', next_attempt_at = NULL, task_check_at = NULL WHERE id = $1`, "scheduled time"},
 	{"sending", setStatus("sending", "", ""), "A worker is sending"},
 	{"in doubt", setStatus("in_doubt", "no_response", ""), "Postcard is checking with Plivo"},

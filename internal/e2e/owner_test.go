@@ -81,7 +81,7 @@ func (c *contract) createResources(ada *user) resources {
 	me := ada.want(http.StatusOK, "GET", "/api/me", "")
 	id := fmt.Sprint(me["user"].(map[string]any)["id"])
 	return resources{
-		"workspaces": {id}, "members": {id}, "invitations": {fmt.Sprint(invitation["id"])},
+		"admin": {"+14155550100"}, "workspaces": {id}, "members": {id}, "invitations": {fmt.Sprint(invitation["id"])},
 		"account":  {ada.currentSession()},
 		"media":    {ada.uploadPixel()},
 		"messages": {fmt.Sprint(message["id"])}, "batches": {fmt.Sprint(batch["id"])}, "keys": {fmt.Sprint(key["id"])},

@@ -21,7 +21,7 @@ import (
 
 // redisRights are those that the README gives to Postcard's user.
 const redisRights = "resetchannels ~asynq:* ~postcard:* &asynq:* &postcard:* +auth +hello +select +ping +info " +
-	"+@string +@hash +@list +@set +@sortedset +@pubsub +eval +evalsha +del +exists +expire +expireat +memory|usage"
+	"+@string +@hash +@list +@set +@sortedset +@pubsub +eval +evalsha +del +exists +type +expire +expireat +memory|usage"
 
 func TestRedisRightsInReadme(t *testing.T) {
 	t.Parallel()

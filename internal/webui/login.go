@@ -199,9 +199,9 @@ func (p *Pages) readForm(w http.ResponseWriter, r *http.Request) bool {
 // checkWorkspace answers a form that was opened in another workspace than the session uses
 // now, because the user has switched in another window. It then returns false.
 func (p *Pages) checkWorkspace(w http.ResponseWriter, r *http.Request) bool {
-	principal, _ := identity.PrincipalFrom(r.Context())
+	principal, loggedIn := identity.PrincipalFrom(r.Context())
 	opened := r.PostForm.Get("workspace")
-	if opened == "" || opened == principal.WorkspaceID.String() {
+	if !loggedIn || opened == "" || opened == principal.WorkspaceID.String() {
 		return true
 	}
 	p.renderError(w, r, http.StatusConflict, "Another workspace",
