@@ -87,6 +87,9 @@ func (s *stack) up(ctx context.Context, o options) error {
 	if err := s.setDefaults(ctx, vars, o.throwaway); err != nil {
 		return err
 	}
+	if err := setSecretKey(vars, o.stateDir); err != nil {
+		return err
+	}
 	return s.runProcesses(ctx, vars, o.throwaway)
 }
 

@@ -120,6 +120,19 @@ func changePassword(ctx context.Context, email string, in io.Reader, out io.Writ
 	return explainPasswordLogin(out)
 }
 
+func resetFactors(ctx context.Context, email string, out io.Writer) error {
+	store, err := openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.ResetFactors(ctx, identity.NormalizeEmail(email)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "Removed the user's second factors and ended the user's sessions.")
+	return err
+}
+
 // explainPasswordLogin says whether the api takes passwords, as far as the environment of
 // the command tells.
 func explainPasswordLogin(out io.Writer) error {

@@ -4,6 +4,7 @@
 //	postcard user add EMAIL [--admin]       add a user; reads the password from standard input
 //	postcard user passwd EMAIL              change a user's password; reads it from standard input
 //	postcard user reset EMAIL               print a link with which a user sets a new password
+//	postcard user reset-2fa EMAIL           remove a user's second factors, and end the user's sessions
 //	postcard workspace ...                  list, create and change workspaces and their members
 //	postcard send --to NUMBER --media FILE  send a message through the API; see the usage for its flags
 //	postcard verify                         check the invariants; exit 1 when one is violated
@@ -38,6 +39,8 @@ const usage = `Usage:
   postcard user passwd EMAIL          change a user's password; reads it from standard input
   postcard user reset EMAIL           print a link with which the user sets a new password; it works
                                       once, for 30 minutes
+  postcard user reset-2fa EMAIL       remove a user's second factors, for example after a lost
+                                      phone, and end the user's sessions
   postcard workspace list             list the workspaces with their ids
   postcard workspace create NAME EMAIL
                                       create a workspace that the user with EMAIL may manage
@@ -102,6 +105,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return changePassword(ctx, args[2], in, out)
 	case len(args) == 3 && args[0] == "user" && args[1] == "reset":
 		return resetPassword(ctx, args[2], out)
+	case len(args) == 3 && args[0] == "user" && args[1] == "reset-2fa":
+		return resetFactors(ctx, args[2], out)
 	case len(args) >= 2 && args[0] == "workspace":
 		return workspaceCommand(ctx, args[1:], out)
 	case len(args) > 1 && args[0] == "send":

@@ -83,6 +83,8 @@ func TestUserCommands(t *testing.T) {
 		{args: "user passwd ADA@example.com", in: "\ufeffanother secret\n", wantOut: "Changed the password"},
 		{args: "user passwd ada@example.com", in: "short\n", wantErr: "password"},
 		{args: "user passwd nobody@example.com", in: secret, wantErr: "no"},
+		{args: "user reset-2fa ADA@example.com", wantOut: "Removed the user's second factors"},
+		{args: "user reset-2fa nobody@example.com", wantErr: "no such user"},
 		{args: "help", wantOut: "Usage"},
 		{args: "--version", wantOut: "postcard 0.1.0"},
 	} {
@@ -106,7 +108,7 @@ func TestUserCommands(t *testing.T) {
 }
 
 func TestUnknownArgumentsReturnUsageError(t *testing.T) {
-	for _, args := range []string{"", "nonsense", "migrate now", "user", "user add", "user add a b c", "user add a@example.com --root", "verify --simulator", "verify --plivo", "healthcheck"} {
+	for _, args := range []string{"", "nonsense", "migrate now", "user", "user add", "user add a b c", "user add a@example.com --root", "user reset-2fa", "verify --simulator", "verify --plivo", "healthcheck"} {
 		if _, err := call(t, secret, args); !errors.Is(err, errUsage) {
 			t.Errorf("postcard %s: got error %v, want errUsage", args, err)
 		}

@@ -76,6 +76,9 @@ func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	if err := useMailer(c, authService, logger); err != nil {
 		return err
 	}
+	if err := useSecondFactors(c, authService, store); err != nil {
+		return err
+	}
 	provider := singleSignOn(c, authService, store, users, logger)
 	keyCache := auth.NewKeyCache(store)
 	keys := auth.NewKeyService(store, keyCache)
@@ -259,6 +262,17 @@ func useMailer(c config.API, service *auth.Service, logger *slog.Logger) error {
 	if err == nil {
 		service.UseMailer(m, c.PublicURL, logger)
 	}
+	return err
+}
+
+// useSecondFactors lets users have second factors if a secret key is configured.
+func useSecondFactors(c config.API, service *auth.Service, store *postgres.Store) error {
+	keyring, err := c.Keyring()
+	if err != nil {
+		return err
+	}
+	service.UseSecondFactors(auth.SecondFactorOptions{Store: store, Keys: keyring, Required: identity.Requirement(c.Require2FA)})
+	_, err = service.UsePasskeys(store, c.PublicURL)
 	return err
 }
 

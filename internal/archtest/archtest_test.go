@@ -29,7 +29,8 @@ var allowed = map[string][]string{
 	"migrations":                {},
 	"internal/invalid":          {},
 	"internal/pasted":           {},
-	"internal/config":           {"internal/pasted"},
+	"internal/secret":           {},
+	"internal/config":           {"internal/pasted", "internal/secret"},
 	"internal/failpoint":        {},
 	"internal/groupcommit":      {},
 	"internal/httpkit":          {},
@@ -55,7 +56,7 @@ var allowed = map[string][]string{
 	"internal/maintenance":      {"internal/mms", "internal/audit", "internal/operator", "internal/webhook", "internal/failpoint", "internal/media", "internal/picture"},
 	"internal/callback":         {"internal/mms", "internal/plivo"},
 	"internal/sso":              {},
-	"internal/auth":             {"internal/identity", "internal/invalid", "internal/pasted", "internal/httpkit", "internal/sso"},
+	"internal/auth":             {"internal/identity", "internal/invalid", "internal/pasted", "internal/secret", "internal/httpkit", "internal/sso"},
 	"internal/auth/authtest":    {"internal/identity"},
 	"internal/mailer":           {},
 	"internal/smtptest":         {},
@@ -77,7 +78,7 @@ var allowed = map[string][]string{
 	"cmd/composetest/cutoff": {},
 	"cmd/postcard":           {"client", "internal/audit", "internal/config", "internal/identity", "internal/maintenance", "internal/mms", "internal/operator", "internal/plivo", "internal/postgres", "internal/queue", "internal/version"},
 	"cmd/plivosim":           {"internal/plivosim", "internal/version"},
-	"cmd/dev":                {"internal/app", "internal/config", "internal/devstack", "internal/plivosim"},
+	"cmd/dev":                {"internal/app", "internal/config", "internal/devstack", "internal/plivosim", "internal/secret"},
 }
 
 // only lists the packages that may import a third-party package, which they wrap.
@@ -297,8 +298,8 @@ func TestViolations(t *testing.T) {
 // .env.example and README.md.
 func TestEnvironmentVariablesAreDocumented(t *testing.T) {
 	t.Parallel()
-	code := append(variables(t, "../config/config.go", `env:"([A-Z_]+)`), variables(t, "../config/sso.go", `env:"([A-Z_]+)`)...)
-	example := variables(t, "../../.env.example", `(?m)^#? ?([A-Z][A-Z_]+)=`)
+	code := append(variables(t, "../config/config.go", `env:"([A-Z0-9_]+)`), variables(t, "../config/sso.go", `env:"([A-Z0-9_]+)`)...)
+	example := variables(t, "../../.env.example", `(?m)^#? ?([A-Z][A-Z0-9_]+)=`)
 	for _, name := range code {
 		if !slices.Contains(example, name) {
 			t.Errorf("%s is read, but .env.example does not document it", name)

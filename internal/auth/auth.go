@@ -1,6 +1,6 @@
-// Package auth signs people up, logs them in and out, by password or single sign-on, keeps their
-// sessions and profiles, resets forgotten passwords, manages API keys, and authenticates each request by its session or key. The UI
-// and the JSON API share it.
+// Package auth signs people up, logs them in and out, by password or single sign-on and with
+// second factors, keeps their sessions and profiles, resets forgotten passwords, manages API
+// keys, and authenticates each request by its session or key. The UI and the JSON API share it.
 //
 // It must not know SQL, and does not decide what a principal may do.
 package auth
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/google/uuid"
 
 	"github.com/postcard-mms/postcard/internal/httpkit"
@@ -51,6 +52,10 @@ type Service struct {
 	sso          *SingleSignOn // nil: none
 	passwordsOff bool
 	now          func() time.Time
+
+	factors  SecondFactorOptions
+	passkeys PasskeyStore
+	webauthn *webauthn.WebAuthn // nil: passkeys are off
 }
 
 // Keys of a session's values. The fingerprint ties the session to the password: a changed
@@ -120,7 +125,8 @@ func (s *Service) logInInstead(ctx context.Context, clientIP, email, password st
 // Login checks the password and starts a session. It returns ErrPasswordsOff,
 // ErrInvalidCredentials, identity.ErrDisabled (after the right password alone) or
 // TooManyAttemptsError. Neither the error nor its timing reveals whether the email is
-// known, or whether its user has a password.
+// known, or whether its user has a password. If the user has a second factor, it returns
+// ErrSecondFactorRequired: LoginWithCode or LoginWithPasskey starts the session.
 func (s *Service) Login(ctx context.Context, clientIP, email, password string) (identity.Principal, error) {
 	if s.passwordsOff {
 		return identity.Principal{}, ErrPasswordsOff
@@ -152,6 +158,15 @@ func (s *Service) Login(ctx context.Context, clientIP, email, password string) (
 	if err := s.throttle.Unthrottle(ctx, attempts); err != nil {
 		return identity.Principal{}, err
 	}
+	return s.logIn(ctx, user)
+}
+
+// logIn logs in a user who has given one factor, a password or an account at the provider. It
+// returns ErrSecondFactorRequired if the user has a second one, and identity.ErrDisabled.
+func (s *Service) logIn(ctx context.Context, user identity.User) (identity.Principal, error) {
+	if user.SecondFactor {
+		return identity.Principal{}, s.startHalfSession(ctx, user)
+	}
 	return s.startSession(ctx, user)
 }
 
@@ -164,8 +179,8 @@ func (s *Service) userByEmail(ctx context.Context, email string) (identity.User,
 	return s.users.UserByEmail(ctx, email)
 }
 
-// startSession logs the user in. Every way to log in ends here. It returns
-// identity.ErrDisabled.
+// startSession logs in a user who has given all factors. Every way to log in ends here. It
+// returns identity.ErrDisabled.
 func (s *Service) startSession(ctx context.Context, user identity.User) (identity.Principal, error) {
 	if err := s.renewSession(ctx, user); err != nil {
 		return identity.Principal{}, err
@@ -196,6 +211,7 @@ func (s *Service) renewSession(ctx context.Context, user identity.User) error {
 	if err := s.users.StartSession(ctx, session, s.sessions.Lifetime); err != nil {
 		return err
 	}
+	s.endHalfSession(ctx)
 	s.sessions.Put(ctx, userKey, user.ID.String())
 	s.keepSession(ctx, session, user)
 	return nil
@@ -234,7 +250,7 @@ func (s *Service) Middleware(onError func(http.ResponseWriter, *http.Request, er
 			case err != nil:
 				onError(w, r, err)
 			default:
-				next.ServeHTTP(w, r.WithContext(identity.WithPrincipal(r.Context(), user.Principal(s.workspace(r.Context())))))
+				next.ServeHTTP(w, r.WithContext(s.withUser(r.Context(), user)))
 			}
 		})))
 	}

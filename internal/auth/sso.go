@@ -184,8 +184,9 @@ type SSOResult struct {
 }
 
 // FinishSSO finishes a single sign-on with the provider's response, and starts or renews the
-// session. The errors are those of sso.Provider and of this file, identity.ErrIdentityTaken
-// and identity.ErrOtherIdentity. The result is also valid with an error.
+// session. The errors are those of sso.Provider and of this file, ErrSecondFactorRequired,
+// identity.ErrDisabled, identity.ErrIdentityTaken and identity.ErrOtherIdentity. The result is
+// also valid with an error.
 func (s *Service) FinishSSO(ctx context.Context, clientIP string, response url.Values) (SSOResult, error) {
 	begun, err := s.takePending(ctx, response.Get("state"))
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *Service) FinishSSO(ctx context.Context, clientIP string, response url.V
 		return result, err
 	}
 	s.sso.Drop(user.ID)
-	_, err = s.startSession(ctx, user)
+	_, err = s.logIn(ctx, user)
 	return result, err
 }
 

@@ -209,7 +209,7 @@ func (c *API) check() []error {
 			errs = append(errs, fmt.Errorf("MMS_COUNTRIES must be two-letter country codes (ISO 3166) separated by commas, like US,CA; entry %d is not", i+1))
 		}
 	}
-	return errs
+	return append(errs, c.checkSecretKey()...)
 }
 
 func (c *Worker) check() []error {

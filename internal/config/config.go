@@ -72,6 +72,10 @@ type API struct {
 	KeyRate        int      `env:"API_KEY_RATE" envDefault:"3000"` // requests per minute, for each API key and process; 0: no limit
 	DailyCap       int      `env:"DAILY_CAP" envDefault:"200000"`  // messages per UTC day, for a workspace without a cap of its own; 0: no cap
 
+	SecretKey         Secret `env:"SECRET_KEY"`                   // in base64; second factors are off without it
+	PreviousSecretKey Secret `env:"SECRET_KEY_PREVIOUS"`          // still decrypts, while the key is changed
+	Require2FA        string `env:"REQUIRE_2FA" envDefault:"off"` // off, admins or all: who must have a second factor
+
 	SMTPURL  Secret `env:"SMTP_URL"`  // the server that sends mail; empty: no mail is sent
 	SMTPFrom string `env:"SMTP_FROM"` // the sender of mails; the user in SMTP_URL if not set
 

@@ -22,6 +22,7 @@ func completeEnv(overrides ...string) map[string]string {
 	vars := map[string]string{
 		"DATABASE_URL": "postgres://u:db-hush@localhost/postcard", "REDIS_URL": "redis://:redis-hush@localhost:6379",
 		"PLIVO_AUTH_ID": "MAXXXXXXXXXXXXXXXXXX", "PLIVO_AUTH_TOKEN": "token-hush", "PLIVO_SENDER_NUMBER": "+14155550100, +14155550101",
+		"SECRET_KEY": aKey,
 	}
 	for i := 0; i < len(overrides); i += 2 {
 		vars[overrides[i]] = overrides[i+1]
@@ -45,7 +46,7 @@ func TestReadAPI(t *testing.T) {
 			},
 		},
 		MaxConnections: 25, Addr: ":8080", MetricsAddr: "127.0.0.1:9464", Signup: "closed", Countries: []string{"US", "CA"}, KeyRate: 3000, DailyCap: 200000, MediaQuota: 200_000_000,
-		OIDC: config.OIDC{PasswordLogin: true},
+		OIDC: config.OIDC{PasswordLogin: true}, SecretKey: aKey, Require2FA: "off",
 	}
 	got, err := config.ReadAPI(completeEnv(
 		"PUBLIC_URL", "https://postcard.example.com/",

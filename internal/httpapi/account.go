@@ -51,6 +51,7 @@ func sessionOf(p identity.Principal) *sessionOutput {
 
 const (
 	loginPath  = "/api/login"
+	factorPath = "/api/login/factor"
 	logoutPath = "/api/logout"
 	signupPath = "/api/signup"
 	mePath     = "/api/me"
@@ -60,11 +61,12 @@ func (a *api) registerAccount() {
 	register(a, huma.Operation{
 		OperationID: "login", Method: http.MethodPost, Path: loginPath, Tags: []string{"account"},
 		Summary:     "Log in",
-		Description: "Starts a session and sets the session cookie. Ends any previous session.",
+		Description: "Starts a session and sets the session cookie. Ends any previous session. If the user has a second factor, the answer is 401 with the code second_factor_required and a cookie; confirm the log-in with POST /api/login/factor within 10 minutes.",
 		Responses:   sessionResponse("200", "Logged in."),
 		Errors:      bodyErrors(http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests),
 	}, a.login)
 	describeBody(a, loginPath, exampleCredentials)
+	a.registerLoginFactor()
 
 	register(a, huma.Operation{
 		OperationID: "logout", Method: http.MethodPost, Path: logoutPath, Tags: []string{"account"},
@@ -80,7 +82,7 @@ func (a *api) registerAccount() {
 		Description:   "Creates a user and starts a session. Available if the operator has opened sign-up. Repeating it with the same email and password logs in.",
 		DefaultStatus: http.StatusCreated,
 		Responses:     sessionResponse("201", "Signed up and logged in."),
-		Errors:        bodyErrors(http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests),
+		Errors:        bodyErrors(http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests),
 	}, a.signup)
 	describeBody(a, signupPath, exampleCredentials)
 

@@ -25,7 +25,7 @@ func registerForAdmin[I, O any](a *api, op huma.Operation, handle func(context.C
 		principal, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errUnauthenticated
+			return nil, unauthenticated(ctx)
 		case principal.Key != nil:
 			return nil, errUsersOnly
 		case !principal.IsAdmin():

@@ -19,6 +19,7 @@ func codeSchemas() map[string]*huma.Schema {
 		"EventKind":        codes("The kind of an event in the history of a message.", mms.EventKinds()),
 		"Keyword":          codes("What a reply asks for: no more messages, messages again, or help.", []mms.Keyword{mms.KeywordStop, mms.KeywordStart, mms.KeywordHelp}),
 		"Rule":             codes("The rule that a field violates. The introduction says what each means.", ruleCodes()),
+		"ProblemCode":      codes("What a client must do next: confirm the log-in, or have the user set up a second factor.", []string{codeFactorRequired, codeFactorSetup}),
 		"MessageEventType": codes("The type of a webhook event about a message: message. and its new status.", webhook.MessageTypes()),
 		"WebhookEventType": codes("The type of a webhook event.", webhook.EventTypes()),
 	}
@@ -42,6 +43,7 @@ var codeFields = map[string]map[string]string{
 	"History":           {"status": "Status", "reason": "Reason"},
 	"Event":             {"status": "Status", "kind": "EventKind"},
 	"FieldError":        {"rule": "Rule"},
+	"Problem":           {"code": "ProblemCode"},
 	"RowError":          {"rule": "Rule"},
 	"Webhook":           {"statuses": "Status[]"},
 	"WebhookRequest":    {"statuses": "Status[]"},

@@ -23,7 +23,7 @@ var needed = map[identity.Permission]string{
 }
 
 // forEverybody are operations for visitors or for every user.
-const forEverybody = "login logout signup me listWorkspaces createWorkspace switchWorkspace leaveWorkspace " +
+const forEverybody = "login loginFactor logout signup me listWorkspaces createWorkspace switchWorkspace leaveWorkspace " +
 	"getAccount changeAccount listSessions endOtherSessions endSession"
 
 // forAdmins are operations for admins, whose permissions in a workspace do not matter.

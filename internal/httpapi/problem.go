@@ -33,6 +33,7 @@ type Problem struct {
 	Detail    string       `json:"detail" doc:"A human-readable explanation of the error." example:"2 fields are invalid."`
 	RequestID string       `json:"requestId,omitempty" doc:"The ID of the request. Include it when you contact the operator."`
 	Errors    []FieldError `json:"errors,omitempty" nullable:"false" doc:"The invalid fields of the request."`
+	Code      string       `json:"code,omitempty" doc:"What to do next: confirm the log-in with POST /api/login/factor, or set up a second factor in the browser."`
 	Outcome   string       `json:"outcome,omitempty" enum:"unknown" doc:"unknown with a status of 503 if the request may have been carried out, or may still be: the database did not answer in time. Absent if it was not carried out."`
 	ID        *uuid.UUID   `json:"id,omitempty" format:"uuid" doc:"With outcome unknown: the ID of the message or batch, if it was created."`
 
@@ -71,12 +72,20 @@ func (p *Problem) retryAfter(wait time.Duration) *Problem {
 	return p
 }
 
+func (p *Problem) withCode(code string) *Problem {
+	p.Code = code
+	return p
+}
+
 // sentence formats an error text as a sentence.
 func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }
 
 var (
 	// errUnauthenticated is returned if a request has neither session nor API key.
 	errUnauthenticated = errors.New("the request is not authenticated")
+
+	// errFactorSetup is returned if the user must set up a second factor first.
+	errFactorSetup = errors.New("the user must set up a second factor")
 
 	// errUsersOnly is returned if an API key calls an endpoint for logged-in users.
 	errUsersOnly = errors.New("the endpoint is not available to API keys")
@@ -109,6 +118,9 @@ var kinds = []struct {
 	{identity.ErrDisabled, http.StatusForbidden, "The user is disabled. Ask an admin of this installation."},
 	{identity.ErrNoSession, http.StatusNotFound, "The session does not exist, or has ended."},
 	{auth.ErrPasswordsOff, http.StatusForbidden, "Logging in with a password is switched off. Log in through single sign-on in a browser, or use an API key."},
+	{auth.ErrInvalidCode, http.StatusUnauthorized, "The code is incorrect, or was used before. Wait for the next one."},
+	{auth.ErrNoHalfSession, http.StatusUnauthorized, "There is no log-in to confirm, or it has expired. Call POST /api/login first, and send its cookie."},
+	{auth.ErrFactorsOff, http.StatusForbidden, "Second factors cannot be checked: the operator must set SECRET_KEY."},
 	{auth.ErrSignupClosed, http.StatusForbidden, "Sign-up is closed. Ask the operator to create a user for you."},
 	{mms.ErrNotFound, http.StatusNotFound, "The message does not exist."},
 	{mms.ErrBatchNotFound, http.StatusNotFound, "The batch does not exist."},
@@ -147,6 +159,10 @@ func problemOf(err error) (p *Problem, failure bool) {
 		return fieldsProblem(http.StatusConflict, invalid.Fields{{Name: "email", Rule: "taken", Message: "is that of a member already"}}), false
 	case errors.As(err, &tooMany):
 		return newProblem(http.StatusTooManyRequests, "Too many attempts. Retry after the time in Retry-After.").retryAfter(tooMany.RetryAfter), false
+	case errors.Is(err, auth.ErrSecondFactorRequired):
+		return newProblem(http.StatusUnauthorized, "The user has a second factor. Confirm the log-in with POST /api/login/factor within 10 minutes.").withCode(codeFactorRequired), false
+	case errors.Is(err, errFactorSetup):
+		return newProblem(http.StatusForbidden, "This installation requires a second factor. Log in with a browser and set one up.").withCode(codeFactorSetup), false
 	case errors.As(err, &capError):
 		return newProblem(http.StatusTooManyRequests, sentence(capError.Error())).retryAfter(capError.RetryAfter), false
 	case errors.As(err, &quota):

@@ -101,7 +101,7 @@ func registerForUser[I, O any](a *api, op huma.Operation, handle func(context.Co
 		principal, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errUnauthenticated
+			return nil, unauthenticated(ctx)
 		case principal.Key != nil:
 			return nil, errUsersOnly
 		}
@@ -146,7 +146,7 @@ func registerFor[I, O any](a *api, permission identity.Permission, op huma.Opera
 		principal, ok := identity.PrincipalFrom(ctx)
 		switch {
 		case !ok:
-			return nil, errUnauthenticated
+			return nil, unauthenticated(ctx)
 		case !principal.May(permission):
 			return nil, notPermitted(principal, permission)
 		}
@@ -176,8 +176,8 @@ func describeProblems(doc *huma.OpenAPI, op *huma.Operation, more ...int) {
 
 var problemDescriptions = map[int]string{
 	http.StatusBadRequest:            "The request is invalid. errors lists the invalid fields.",
-	http.StatusUnauthorized:          "Authentication is missing or invalid, or the email or password is wrong.",
-	http.StatusForbidden:             "The API key lacks the required scope, or the user the permission in the workspace, the operation is not available to API keys, sign-up is closed, or a browser sent the request from another site's page.",
+	http.StatusUnauthorized:          "Authentication is missing or invalid, the email, password or code is wrong, or a second factor is required.",
+	http.StatusForbidden:             "The API key lacks the required scope, or the user the permission in the workspace, the operation is not available to API keys, sign-up is closed, the user must set up a second factor first, or a browser sent the request from another site's page.",
 	http.StatusNotFound:              "The resource does not exist or belongs to another workspace.",
 	http.StatusConflict:              "The request conflicts with the current state of the resource. detail says why.",
 	http.StatusRequestEntityTooLarge: "The request body is too large.",

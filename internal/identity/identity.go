@@ -46,6 +46,7 @@ type User struct {
 	Name         string       // may be empty
 	TimeZone     string       // of the IANA database
 	Disabled     bool         // cannot log in
+	SecondFactor bool         // has one that works
 }
 
 // Principal returns the principal of a request in the user's session that uses the

@@ -31,8 +31,9 @@ package postgres
 //  18. plivo_media, in the order of their contents
 //  19. workspaces, FOR NO KEY UPDATE, which foreign keys do not wait for; then its members, then
 //     its invitations. No other statement locks these.
-//  20. identities, then users, then user_sessions, then password_resets: those of one user, by
-//     statements that lock nothing else.
+//  20. identities, then users, then totp_factors, recovery_codes and passkeys, then
+//     user_sessions, then password_resets: those of one user, by statements that lock nothing
+//     else.
 //
 // How statements keep to it:
 //

@@ -22,11 +22,14 @@ type userRow struct {
 	Name         string    `db:"name"`
 	TimeZone     string    `db:"time_zone"`
 	Disabled     bool      `db:"disabled"`
+	SecondFactor bool      `db:"second_factor"`
 	Memberships  []byte    `db:"memberships"`
 }
 
 // userColumns are the columns of a userRow. The table must be aliased as u.
-const userColumns = `u.id, u.email, coalesce(u.password_hash, '') AS password_hash, u.role, u.created_at, u.name, u.time_zone, u.disabled_at IS NOT NULL AS disabled, (
+const userColumns = `u.id, u.email, coalesce(u.password_hash, '') AS password_hash, u.role, u.created_at, u.name, u.time_zone, u.disabled_at IS NOT NULL AS disabled,
+    EXISTS (SELECT FROM totp_factors t WHERE t.user_id = u.id AND t.confirmed_at IS NOT NULL)
+        OR EXISTS (SELECT FROM passkeys p WHERE p.user_id = u.id) AS second_factor, (
     SELECT coalesce(json_agg(json_build_object('id', w.id, 'name', w.name, 'cap', coalesce(w.daily_cap, 0), 'permissions', m.permissions) ORDER BY m.created_at, w.id), '[]')
     FROM members m JOIN workspaces w ON w.id = m.workspace_id WHERE m.user_id = u.id) AS memberships`
 
@@ -42,7 +45,7 @@ func (r userRow) user() (identity.User, error) {
 	}
 	user := identity.User{
 		ID: r.ID, Email: r.Email, PasswordHash: identity.PasswordHash(r.PasswordHash), Role: identity.Role(r.Role), CreatedAt: r.CreatedAt,
-		Name: r.Name, TimeZone: r.TimeZone, Disabled: r.Disabled,
+		Name: r.Name, TimeZone: r.TimeZone, Disabled: r.Disabled, SecondFactor: r.SecondFactor,
 	}
 	for _, m := range memberships {
 		workspace := identity.Workspace{ID: m.ID, Name: m.Name, DailyCap: m.Cap}

@@ -24,6 +24,7 @@ type credentials struct {
 	SessionEnded  bool   // another form was submitted after the session had ended
 	PasswordReset bool   // a link has just reset the password
 	PasswordsOff  bool
+	Passkeys      bool       // people may log in with a passkey
 	SSO           *ssoButton // nil: none
 }
 
@@ -31,8 +32,13 @@ const disabledText = "This account is disabled. Ask an admin of this installatio
 
 // RedirectToLogin sends a visitor to the login page, which leads back to the
 // requested page. After a POST it leads back to the page with the form, and the
-// login page says that nothing was changed.
+// login page says that nothing was changed. A user who must set up a second factor is
+// led to that page instead.
 func (p *Pages) RedirectToLogin(w http.ResponseWriter, r *http.Request) {
+	if _, ok := auth.MustSetUpFactor(r.Context()); ok {
+		p.redirect(w, r, factorPath)
+		return
+	}
 	query := url.Values{}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		query.Set("next", p.base+r.URL.RequestURI())
@@ -41,6 +47,11 @@ func (p *Pages) RedirectToLogin(w http.ResponseWriter, r *http.Request) {
 		query.Set("ended", "1")
 	}
 	p.redirect(w, r, "/login?"+query.Encode())
+}
+
+// redirectToLoginFor sends a visitor to the login page, which leads to the path next.
+func (p *Pages) redirectToLoginFor(w http.ResponseWriter, r *http.Request, next string) {
+	p.redirect(w, r, "/login?"+url.Values{"next": {next}}.Encode())
 }
 
 // refererPath returns the path of the page that submitted the form, or /messages
@@ -92,13 +103,17 @@ func (p *Pages) credentialsForm(w http.ResponseWriter, r *http.Request, name, ti
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
+	if _, ok := auth.MustSetUpFactor(r.Context()); ok {
+		p.redirect(w, r, factorPath)
+		return
+	}
 	form := credentials{Next: next, SessionEnded: r.URL.Query().Has("ended"), PasswordReset: r.URL.Query().Has("reset")}
 	p.renderCredentials(w, r, http.StatusOK, name, title, form)
 }
 
 // renderCredentials adds to the form how people may log in.
 func (p *Pages) renderCredentials(w http.ResponseWriter, r *http.Request, status int, name, title string, form credentials) {
-	form.SSO, form.PasswordsOff = p.ssoButton(form.Next), !p.Auth.PasswordLogin()
+	form.SSO, form.PasswordsOff, form.Passkeys = p.ssoButton(form.Next), !p.Auth.PasswordLogin(), p.Auth.PasskeysOn()
 	render(p, w, r, status, name, layout{Title: title}, form)
 }
 
@@ -148,6 +163,8 @@ func (p *Pages) finishLogin(w http.ResponseWriter, r *http.Request, name, title 
 	switch {
 	case err == nil:
 		http.Redirect(w, r, form.Next, http.StatusSeeOther)
+	case errors.Is(err, auth.ErrSecondFactorRequired):
+		p.redirectToLoginFactor(w, r, form.Next)
 	case errors.As(err, &tooMany):
 		form.Error = tooManyText(w, tooMany)
 		p.renderCredentials(w, r, http.StatusTooManyRequests, name, title, form)

@@ -36,6 +36,9 @@ var needed = map[identity.Permission][]string{
 var forEverybody = []string{
 	"GET /", "GET /static/*", "GET /favicon.ico", "GET /login", "POST /login", "GET /signup", "POST /signup", "POST /logout",
 	"GET /login/sso", "GET /login/sso/callback", "GET /account/sso", "POST /account/sso/link", "POST /account/sso/unlink",
+	"GET /login/factor", "POST /login/factor", "POST /login/passkey", "POST /login/passkey/options",
+	"GET /account/second-factor", "POST /account/second-factor/totp", "POST /account/second-factor/totp/confirm", "POST /account/second-factor/totp/remove", "POST /account/second-factor/recovery-codes",
+	"POST /account/second-factor/passkeys", "POST /account/second-factor/passkeys/options", "POST /account/second-factor/passkeys/{id}/remove",
 	"GET /reset", "POST /reset", "GET /reset/new", "POST /reset/new", "GET /account", "POST /account", "GET /account/sessions", "POST /account/sessions/end-others", "POST /account/sessions/{id}/end",
 	"GET /settings", "GET /workspaces", "POST /workspaces", "POST /workspaces/switch", "POST /workspaces/{id}/leave",
 	"GET /invitations/{token}", "POST /invitations/{token}",
@@ -52,7 +55,7 @@ var parameter = regexp.MustCompile(`\{[^}]*\}`)
 // without a workspace.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	f, b := newBackend(t, true, func(o *webui.Options) { o.Uploads = &fakeUploads{} })
+	_, f, b := newFactorBackend(t, identity.RequireOff, func(o *webui.Options) { o.Uploads = &fakeUploads{} })
 	b.login(userEmail)
 	member := func(permissions ...identity.Permission) []identity.Membership {
 		return []identity.Membership{{Workspace: identity.Workspace{ID: uuid.New(), Name: "Shop"}, Permissions: permissions}}

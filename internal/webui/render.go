@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postcard-mms/postcard/internal/auth"
 	"github.com/postcard-mms/postcard/internal/httpkit"
 	"github.com/postcard-mms/postcard/internal/identity"
 	"github.com/postcard-mms/postcard/internal/mms"
@@ -71,6 +72,7 @@ type layout struct {
 	Title            string
 	Refresh          bool                // reload every few seconds if there is no JavaScript
 	User             *identity.Principal // nil for visitors
+	Unfinished       bool                // the visitor has logged in, except for the second factor
 	Simulated        bool
 	Signup           bool   // sign-up is open
 	SSO              string // the name of the provider of single sign-on; empty: none
@@ -107,6 +109,9 @@ func render[T any](p *Pages, w http.ResponseWriter, r *http.Request, status int,
 // the notices above it.
 func (p *Pages) fillLayout(ctx context.Context, l *layout) {
 	l.Simulated, l.Signup, l.SSO = p.Simulated, p.Auth.SignupOpen(), p.Auth.SSOName()
+	if _, ok := auth.MustSetUpFactor(ctx); ok {
+		l.Unfinished = true
+	}
 	principal, ok := identity.PrincipalFrom(ctx)
 	if !ok {
 		return

@@ -69,6 +69,8 @@ func (p *Pages) finishSSO(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, auth.ErrSSOExpired) && loggedIn: // the page was reloaded
 		p.redirect(w, r, "/messages")
+	case errors.Is(err, auth.ErrSecondFactorRequired):
+		p.redirectToLoginFactor(w, r, p.localPath(result.Next))
 	case err != nil:
 		p.ssoFailed(w, r, result, err)
 	case result.Link:

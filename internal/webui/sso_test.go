@@ -105,7 +105,7 @@ const callback = webui.SSOCallbackPath + "?state=1&code=2"
 
 func TestLoginThroughSSO(t *testing.T) {
 	t.Parallel()
-	provider, _, b := newSSOBackend(t, true, true)
+	provider, backend, b := newSSOBackend(t, true, true)
 	b.want("log-in form", b.get("/login?next=/overview"), http.StatusOK, `href="/login/sso?next=%2foverview"`, "Log in with Example &lt;ID&gt;", `name="password"`)
 	b.want("sign-up form", b.get("/signup"), http.StatusOK, "Log in with Example &lt;ID&gt;")
 	if got := b.get("/login/sso?next=/overview"); got.status != http.StatusSeeOther || got.location != "https://id.example.com/authorize?state=1&nonce=2" {
@@ -117,6 +117,12 @@ func TestLoginThroughSSO(t *testing.T) {
 	b.want("page", b.get("/account"), http.StatusOK, "eve@example.com", `href="/account/sso"`)
 	if got := b.get(callback); got.location != "/messages" {
 		t.Errorf("reloaded callback: got %d %s, want /messages", got.status, got.location)
+	}
+	backend.users[len(backend.users)-1].SecondFactor = true
+	second := &browser{t: t, handler: b.handler}
+	second.get("/login/sso?next=/overview")
+	if got := second.get(callback); got.status != http.StatusSeeOther || got.location != "/login/factor?next=%2Foverview" {
+		t.Errorf("with a second factor: got %d %s, want the page that asks for it", got.status, got.location)
 	}
 	if got := b.get("/login/sso?next=//evil.example"); got.location != "/messages" {
 		t.Errorf("begun when logged in: got %s, want /messages", got.location)

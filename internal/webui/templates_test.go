@@ -54,10 +54,12 @@ func violationsOf(fields ...string) (violations invalid.Fields) {
 	return violations
 }
 
-// layouts are those of a visitor, a user and an admin.
-var layouts = struct{ visitor, user, admin layout }{
-	visitor: layout{Title: "Title", Signup: true},
-	user:    layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser, WorkspaceID: anID, Permissions: identity.MemberPermissions(), Memberships: memberships}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
+// layouts are those of a visitor, of one who has still to enter a second factor, a user and
+// an admin.
+var layouts = struct{ visitor, unfinished, user, admin layout }{
+	visitor:    layout{Title: "Title", Signup: true},
+	unfinished: layout{Title: "Title", Unfinished: true},
+	user:       layout{Title: "Title", User: &identity.Principal{Email: "ada@example.com", Role: identity.RoleUser, WorkspaceID: anID, Permissions: identity.MemberPermissions(), Memberships: memberships}, Pauses: []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}}},
 	admin: layout{
 		Title: "Title", Refresh: true, SSO: "Example ID", User: &identity.Principal{Email: "root@example.com", Role: identity.RoleAdmin, Workspace: "root", Memberships: memberships[:1]}, Simulated: true, Flash: "Done.", SilenceOff: true, Zone: "America/New_York",
 		Pauses:           []mms.Pause{{Cause: mms.ReasonCredit, Detail: "no credit", Since: aTime}},
@@ -152,8 +154,12 @@ var pageData = map[string][]any{
 	"login": {
 		page[credentials]{layout{}, credentials{}},
 		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true, PasswordReset: true}},
-		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true, PasswordsOff: true, SSO: &ssoButton{Name: "Example ID", Next: "not used", Reachable: true}}},
+		page[credentials]{layouts.visitor, credentials{Error: "Wrong.", SessionEnded: true, PasswordsOff: true, Passkeys: true, SSO: &ssoButton{Name: "Example ID", Next: "not used", Reachable: true}}},
 		page[credentials]{layouts.visitor, credentials{SSO: &ssoButton{Name: "Example ID"}}},
+	},
+	"loginfactor": {
+		page[loginFactorPage]{layouts.unfinished, loginFactorPage{}},
+		page[loginFactorPage]{layouts.unfinished, loginFactorPage{Error: "Wrong.", Passkeys: true}},
 	},
 	"newpassword": {
 		page[newPasswordPage]{layouts.visitor, newPasswordPage{Token: "T"}},
@@ -227,6 +233,15 @@ var pageData = map[string][]any{
 			Overview: mms.Overview{Totals: map[mms.Status]int{mms.Sent: 1}},
 			Chart:    newChart([]overviewRow{{Date: "1 Mar", Total: 3, Reached: 1, Failed: 1, Open: 1}}),
 		}},
+	},
+	"secondfactor": {
+		page[factorPage]{titled("Second factor"), factorPage{}},
+		page[factorPage]{layouts.unfinished, factorPage{On: true, Required: true, Error: "Wrong."}},
+		page[factorPage]{layouts.unfinished, factorPage{On: true, Required: true, Setup: &totpSetup{Secret: "ABCD", QR: "data:image/png;base64,AAAA"}}},
+		page[factorPage]{layouts.user, factorPage{On: true, HasPassword: true, Codes: []string{"abcde-fghij"}, Factors: identity.SecondFactors{TOTP: &identity.TOTP{ConfirmedAt: &aTime}}}},
+		page[factorPage]{layouts.user, factorPage{On: true, HasPassword: true, PasskeysOn: true, PasskeyName: "Phone"}},
+		page[factorPage]{layouts.user, factorPage{On: true, HasPassword: true, PasskeysOn: true, Factors: identity.SecondFactors{Passkeys: []identity.Passkey{{ID: anID, Name: "Phone", LastUsedAt: &aTime}, {}}}}},
+		page[factorPage]{layouts.user, factorPage{On: true, PasskeysOn: true, Factors: identity.SecondFactors{TOTP: &identity.TOTP{ConfirmedAt: &aTime}, Passkeys: []identity.Passkey{{}}}}},
 	},
 	"signup": {
 		page[credentials]{layout{}, credentials{}},
