@@ -18,7 +18,7 @@ without_race = golang.org/x/crypto/blowfish golang.org/x/image/... image/... com
 
 test: ## run every test, on its own servers and browser; installs them if missing
 	@go run ./cmd/dev -install
-	race=$$(go run ./cmd/dev -race-flag) && go test $$race $(without_race:%=-gcflags=%=-race=false) -shuffle=on -timeout 18m ./...
+	race=$$(go run ./cmd/dev -race-flag) && go test $$race $(without_race:%=-gcflags=%=-race=false) -shuffle=on -timeout 30m ./...
 
 check: ## linters (.golangci.yml), including formatting, and tidy modules
 	go tool -modfile=tools/go.mod golangci-lint run --allow-parallel-runners
