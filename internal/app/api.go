@@ -41,7 +41,7 @@ const (
 )
 
 // RunAPI runs the api until ctx ends and then lets running requests finish. At the
-// start it waits for the database, up to startTimeout. It does not need Redis.
+// start, each step waits for the database up to startTimeout. It does not need Redis.
 func RunAPI(ctx context.Context, c config.API, logger *slog.Logger) error {
 	collectLogs(logger)
 	senders, err := sendersOf(c.Plivo, logger)
